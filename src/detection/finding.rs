@@ -1,0 +1,49 @@
+//! The finding as the world sees it: the message of `finding.proto`, and its JSON form.
+//!
+//! Everything that leaves auditwatch (JSON, OTLP log records, HEC events) is made from this one
+//! type. What a finding holds while it grows is the business of the engine.
+
+use std::fmt::Write as _;
+
+use serde::{Serializer, ser::Error as _};
+
+pub use generated::{Finding, Sample};
+
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated from proto/auditwatch/v1/finding.proto, which documents each field"
+)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/auditwatch.v1.rs"));
+}
+
+impl Finding {
+    /// The JSON form: one object on one line, field names as in `finding.proto`.
+    ///
+    /// ```
+    /// let finding = auditwatch::detection::Finding { count: 6, ..Default::default() };
+    /// assert_eq!(finding.to_json(), r#"{"count":6}"#);
+    /// ```
+    pub fn to_json(&self) -> String {
+        // Serializing plain data into memory has no way to fail; an empty object would show it.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[expect(clippy::ref_option, reason = "the signature serde asks for")]
+fn rfc3339<S: Serializer>(
+    time: &Option<prost_types::Timestamp>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    let time = time.unwrap_or_default();
+    let micros = time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1000);
+    let mut text = String::with_capacity(27);
+    write!(text, "{}", super::time::Micros(micros)).map_err(S::Error::custom)?;
+    out.serialize_str(&text)
+}

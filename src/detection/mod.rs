@@ -1,0 +1,4 @@
+//! x
+pub mod finding;
+pub mod time;
+pub use finding::{Finding, Sample};

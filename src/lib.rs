@@ -1,0 +1,5 @@
+//! auditwatch, in the order in which the data flows.
+pub mod clock;
+pub mod detection;
+pub mod exporter;
+pub mod pdata;
