@@ -1,0 +1,28 @@
+//! Bounds of what the service keeps. `scan`'s rows know none of them.
+
+/// Bounds of the state of one detection processor. Everything beyond is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Keys (cluster and address) that are tracked at a time.
+    pub keys: usize,
+    /// Requests that are remembered for one key.
+    pub hits_per_key: usize,
+    /// Distinct values that are kept of one field of one finding.
+    pub values_per_field: usize,
+    /// Bytes that are kept of one value.
+    pub value_bytes: usize,
+    /// Elements of `sourceIPs` that are kept of one event, from the right.
+    pub source_ips: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            keys: 1_000_000,
+            hits_per_key: 10_000,
+            values_per_field: 100,
+            value_bytes: 2048,
+            source_ips: 64,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The rule: which events count, by what key, in which windows, and when it is too many.
+//!
+//! It is one rule in two semantics, [`Semantics`]. Its settings are data; what a setting means is
+//! told where it is used: [`super::event`] (who and outcome), [`super::address`] (key),
+//! [`super::native`] and [`super::escu`] (windows and counting).
+
+use std::{fmt, str::FromStr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Identifier of the Splunk ESCU detection this rule comes from.
+pub const RULE_ID: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
+/// Its name.
+pub const RULE_NAME: &str = "Kubernetes Scanning by Unauthenticated IP Address";
+/// Its version in ESCU at the time of writing.
+pub const RULE_VERSION: &str = "10";
+/// Its risk score in ESCU.
+pub const RISK_SCORE: u32 = 20;
+
+/// How events are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Semantics {
+    /// One trusted address per request, one count per request, sliding window.
+    #[default]
+    Native,
+    /// Exactly as the ESCU search: every event, every element of `sourceIPs`, tumbling window.
+    Escu,
+}
+
+/// Whose requests count in native semantics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Who {
+    /// Group `system:unauthenticated`, user `system:anonymous`, or nobody (failed authentication).
+    #[default]
+    Any,
+    /// Group `system:unauthenticated` only, as ESCU.
+    Group,
+}
+
+/// What becomes of a located address without a city in escu semantics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MissingCity {
+    /// It makes a row with City "".
+    #[default]
+    Empty,
+    /// It makes no row.
+    Drop,
+}
+
+/// One second in the unit of event time.
+pub const SECOND: i64 = 1_000_000;
+
+/// The settings of the rule. Field names are those of the configuration and of `scan`'s flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// How events are counted.
+    pub semantics: Semantics,
+    /// A window with more than this many is a scan.
+    pub threshold: u64,
+    /// Length of a window, in microseconds, at least one.
+    pub window: i64,
+    /// Start of the tumbling windows, in microseconds since 1970 (escu).
+    pub window_offset: i64,
+    /// Top-level field that holds the event time.
+    pub time_field: String,
+    /// Status codes that count (native; escu is always 403).
+    pub codes: Vec<u16>,
+    /// Whose requests count (native).
+    pub who: Who,
+    /// Proxies whose word about the next address is believed (native).
+    pub trusted_proxies: Vec<IpNet>,
+    /// IPv6 addresses are counted by their first bits, 1 to 128 (native).
+    pub ipv6_prefix: u8,
+    /// Located addresses without a city (escu).
+    pub missing_city: MissingCity,
+    /// How far events may be behind the newest and still be on time, in microseconds.
+    pub lateness: i64,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            semantics: Semantics::Native,
+            threshold: 5,
+            window: 3600 * SECOND,
+            window_offset: 3000 * SECOND,
+            time_field: "requestReceivedTimestamp".to_owned(),
+            codes: vec![401, 403],
+            who: Who::Any,
+            trusted_proxies: Vec::new(),
+            ipv6_prefix: 128,
+            missing_city: MissingCity::Empty,
+            lateness: 600 * SECOND,
+        }
+    }
+}
+
+impl Rule {
+    /// The codes that count: the configured ones, or 403 alone in escu semantics.
+    pub fn wanted_codes(&self) -> &[u16] {
+        match self.semantics {
+            Semantics::Native => &self.codes,
+            Semantics::Escu => &[403],
+        }
+    }
+
+    /// 16 hex digits that are equal for equal settings.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(format!("{self:?}").as_bytes()), 8)
+    }
+}
+
+/// The first `bytes` bytes in lower-case hex digits.
+pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
+    use fmt::Write as _;
+    digest.iter().take(bytes).fold(String::with_capacity(2 * bytes), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ok = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A word that is none of those a setting takes.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected {expected}")]
+pub struct UnknownWord {
+    expected: &'static str,
+}
+
+macro_rules! words {
+    ($type:ty, $expected:literal, $($word:literal => $value:path),+) => {
+        impl FromStr for $type {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                match word {
+                    $($word => Ok($value),)+
+                    _ => Err(UnknownWord { expected: $expected }),
+                }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($value => $word,)+ })
+            }
+        }
+    };
+}
+
+words!(Semantics, "native or escu", "native" => Semantics::Native, "escu" => Semantics::Escu);
+words!(Who, "any or group", "any" => Who::Any, "group" => Who::Group);
+words!(MissingCity, "empty or drop", "empty" => MissingCity::Empty, "drop" => MissingCity::Drop);
+
+/// Reads one trusted proxy: a CIDR without host bits, or a single address.
+///
+/// # Errors
+/// A text for people when it is neither.
+pub fn parse_proxy(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let net: IpNet =
+        text.parse().map_err(|_| format!("{text:?} is no CIDR, expected one such as 10.0.0.0/8"))?;
+    if net.trunc() != net {
+        return Err(format!("{text} has bits set behind the prefix, did you mean {}?", net.trunc()));
+    }
+    Ok(net)
+}
