@@ -4,7 +4,8 @@ use std::io::{Error, Result};
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["auditwatch/v1/finding.proto"], ["proto"]).map_err(Error::other)?;
+    let files =
+        protox::compile(["auditwatch/v1/finding.proto"], ["proto"]).map_err(Error::other)?;
 
     let mut config = prost_build::Config::new();
     config.btree_map(["."]);

@@ -1,6 +1,9 @@
 //! The only reader of clocks. Whoever needs a time is handed one, so that replay, tests and live
 //! traffic behave alike.
-#![expect(clippy::disallowed_methods, reason = "this is the one place that may read a clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that may read a clock"
+)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

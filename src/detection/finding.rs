@@ -42,7 +42,10 @@ fn rfc3339<S: Serializer>(
     out: S,
 ) -> Result<S::Ok, S::Error> {
     let time = time.unwrap_or_default();
-    let micros = time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1000);
+    let micros = time
+        .seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(i64::from(time.nanos) / 1000);
     let mut text = String::with_capacity(27);
     write!(text, "{}", super::time::Micros(micros)).map_err(S::Error::custom)?;
     out.serialize_str(&text)

@@ -1,7 +1,31 @@
 //! The pure core: audit events in, findings out. No I/O, no clock, no threads.
+//!
+//! In reading order: an audit event is read from JSON ([`json`]) or from a map, judged
+//! ([`event`]) and becomes a [`hit::Hit`] with the [`address`] it counts for. [`screen`] does that
+//! for requests off the wire, behind a byte filter. [`engine`] folds hits and ticks into findings
+//! for the service; [`rows`] answers for a whole log at once.
+
+pub mod address;
+mod cluster;
+pub mod engine;
+mod escu;
+pub mod event;
+mod evidence;
+mod filter;
 pub mod finding;
+pub mod geo;
+pub mod hit;
+mod ids;
+pub mod json;
 pub mod limits;
+mod map;
+mod native;
+mod ranking;
+mod report;
+pub mod rows;
 pub mod rule;
+pub mod screen;
+mod seen;
 pub mod time;
 
 pub use finding::{Finding, Sample};

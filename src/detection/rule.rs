@@ -115,11 +115,14 @@ impl Rule {
 /// The first `bytes` bytes in lower-case hex digits.
 pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
     use fmt::Write as _;
-    digest.iter().take(bytes).fold(String::with_capacity(2 * bytes), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ok = write!(text, "{byte:02x}");
-        text
-    })
+    digest
+        .iter()
+        .take(bytes)
+        .fold(String::with_capacity(2 * bytes), |mut text, byte| {
+            // Writing into a string cannot fail.
+            let _ok = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// A word that is none of those a setting takes.
@@ -163,10 +166,14 @@ pub fn parse_proxy(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let net: IpNet =
-        text.parse().map_err(|_| format!("{text:?} is no CIDR, expected one such as 10.0.0.0/8"))?;
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no CIDR, expected one such as 10.0.0.0/8"))?;
     if net.trunc() != net {
-        return Err(format!("{text} has bits set behind the prefix, did you mean {}?", net.trunc()));
+        return Err(format!(
+            "{text} has bits set behind the prefix, did you mean {}?",
+            net.trunc()
+        ));
     }
     Ok(net)
 }

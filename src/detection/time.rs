@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A point in event time, in microseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Micros(pub i64);
 
 /// Earlier than every event.
@@ -21,7 +23,9 @@ impl Micros {
         let number = |from: usize, to: usize| -> Option<i16> {
             let digits = bytes.get(from..to)?;
             digits.iter().try_fold(0i16, |sum, digit| {
-                digit.is_ascii_digit().then(|| sum * 10 + i16::from(digit - b'0'))
+                digit
+                    .is_ascii_digit()
+                    .then(|| sum * 10 + i16::from(digit - b'0'))
             })
         };
         let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
@@ -34,12 +38,16 @@ impl Micros {
         if hour > 23 || minute > 59 || second > 60 {
             return None;
         }
-        let date = jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+        let date = jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?)
+            .ok()?;
 
         let mut at = 19;
         let mut fraction = 0i64;
         if is(at, b".") {
-            let digits = bytes.get(at + 1..)?.iter().take_while(|byte| byte.is_ascii_digit());
+            let digits = bytes
+                .get(at + 1..)?
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit());
             let mut length = 0;
             let mut unit = 100_000;
             for digit in digits {
@@ -65,11 +73,9 @@ impl Micros {
             _ => return None,
         };
         let days = i64::from((date - jiff::civil::date(1970, 1, 1)).get_days());
-        let seconds = days * 86_400
-            + i64::from(hour) * 3600
-            + i64::from(minute) * 60
-            + i64::from(second)
-            - ahead;
+        let seconds =
+            days * 86_400 + i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second)
+                - ahead;
         Some(Self(seconds * 1_000_000 + fraction))
     }
 
@@ -142,7 +148,11 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for text in ["2026-11-25T07:17:03.035818Z", "0001-01-01T00:00:00.000000Z", "1969-12-31T23:59:59.999999Z"] {
+        for text in [
+            "2026-11-25T07:17:03.035818Z",
+            "0001-01-01T00:00:00.000000Z",
+            "1969-12-31T23:59:59.999999Z",
+        ] {
             assert_eq!(Micros::parse(text).unwrap().to_string(), text);
         }
         assert!(Micros(i64::MAX).to_string().starts_with("9999-12-3"));

@@ -1,1 +1,18 @@
-//! x
+//! OTLP log data on the wire, without building it.
+//!
+//! [`Walk`] takes the bytes of an `ExportLogsServiceRequest` as they come off the socket, in
+//! pieces of any size, and shows each log record to a [`Visitor`] as soon as its last byte is
+//! there. A record that lies whole in one piece is never copied; one that straddles two is put
+//! together in a buffer that is used again. Nothing is decoded into messages.
+//!
+//! What is malformed is what `prost` calls malformed, with one exception: text that is no UTF-8
+//! is let through, because the Collector lets it through and one bad byte in one record must not
+//! cost its neighbours. Readers replace such bytes with U+FFFD.
+
+mod record;
+mod walk;
+mod wire;
+
+pub use record::{AnyValue, KeyValues, Record, Values};
+pub use walk::{Visitor, Walk};
+pub use wire::Malformed;

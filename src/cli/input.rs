@@ -1,0 +1,176 @@
+//! Lines of audit logs, from files or standard input, plain or compressed.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Cursor, Read},
+    path::Path,
+};
+
+/// A longer line is passed over: as long as a request of the service may be.
+const MAX_LINE: usize = 64 * 1024 * 1024;
+
+/// One line of a log.
+pub(super) enum Line<'a> {
+    /// Its bytes, without the line end.
+    Text(&'a [u8]),
+    /// It is longer than 64 MiB.
+    TooLong,
+}
+
+/// Opens a file, or standard input for `-`. gzip and zstd are recognised by content, with several
+/// members or frames.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let mut raw: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path)?)
+    };
+    let mut magic = Vec::with_capacity(4);
+    raw.by_ref().take(4).read_to_end(&mut magic)?;
+    let all = BufReader::with_capacity(256 * 1024, Cursor::new(magic.clone()).chain(raw));
+    Ok(match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(
+            256 * 1024,
+            flate2::bufread::MultiGzDecoder::new(all),
+        )),
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(BufReader::with_capacity(
+            256 * 1024,
+            zstd::stream::read::Decoder::with_buffer(all)?,
+        )),
+        _ => Box::new(all),
+    })
+}
+
+/// Shows each line with its number, from 1.
+pub(super) fn for_each_line(
+    mut from: Box<dyn BufRead>,
+    mut show: impl FnMut(u64, Line<'_>),
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut too_long = false;
+    let mut number = 1;
+    loop {
+        let available = match from.fill_buf() {
+            Ok(available) => available,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if available.is_empty() {
+            if !line.is_empty() || too_long {
+                show(
+                    number,
+                    if too_long {
+                        Line::TooLong
+                    } else {
+                        Line::Text(&line)
+                    },
+                );
+            }
+            return Ok(());
+        }
+        let end = memchr::memchr(b'\n', available);
+        let part = available
+            .get(..end.unwrap_or(available.len()))
+            .unwrap_or_default();
+        let used = part.len() + usize::from(end.is_some());
+        if too_long || line.len() + part.len() > MAX_LINE {
+            too_long = true;
+            line = Vec::new();
+        } else if end.is_some() && line.is_empty() {
+            // The common case: the line lies whole in the buffer and is not copied.
+            show(number, Line::Text(part));
+            number += 1;
+            from.consume(used);
+            continue;
+        } else {
+            line.extend_from_slice(part);
+        }
+        from.consume(used);
+        if end.is_some() {
+            show(
+                number,
+                if too_long {
+                    Line::TooLong
+                } else {
+                    Line::Text(&line)
+                },
+            );
+            line.clear();
+            too_long = false;
+            number += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn lines(bytes: &[u8], capacity: usize) -> Vec<(u64, Vec<u8>)> {
+        let mut all = Vec::new();
+        let from = Box::new(BufReader::with_capacity(
+            capacity,
+            Cursor::new(bytes.to_vec()),
+        ));
+        for_each_line(from, |number, line| match line {
+            Line::Text(text) => all.push((number, text.to_vec())),
+            Line::TooLong => all.push((number, b"too long".to_vec())),
+        })
+        .unwrap();
+        all
+    }
+
+    #[test]
+    fn lines_are_numbered_whatever_the_buffer() {
+        let wanted = vec![
+            (1, b"a".to_vec()),
+            (2, b"".to_vec()),
+            (3, b"bcd".to_vec()),
+            (4, b"e".to_vec()),
+        ];
+        for capacity in 1..8 {
+            assert_eq!(lines(b"a\n\nbcd\ne", capacity), wanted);
+            assert_eq!(lines(b"a\n\nbcd\ne\n", capacity), wanted);
+        }
+        assert!(lines(b"", 4).is_empty());
+    }
+
+    #[test]
+    fn a_line_beyond_all_bounds_costs_itself_only() {
+        let mut log = vec![b'x'; MAX_LINE + 1];
+        log.extend_from_slice(b"\nafter\n");
+        assert_eq!(
+            lines(&log, 1 << 16),
+            [(1, b"too long".to_vec()), (2, b"after".to_vec())]
+        );
+    }
+
+    #[test]
+    fn compression_is_recognised_by_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let gzip = |text: &[u8]| {
+            let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            member.write_all(text).unwrap();
+            member.finish().unwrap()
+        };
+        let zstd = |text: &[u8]| zstd::encode_all(text, 1).unwrap();
+        for (name, bytes) in [
+            ("plain", b"one\ntwo\n".to_vec()),
+            ("gzip", [gzip(b"one\n"), gzip(b"two\n")].concat()),
+            ("zstd", [zstd(b"one\n"), zstd(b"two\n")].concat()),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let mut all = Vec::new();
+            for_each_line(open(&path).unwrap(), |_, line| {
+                if let Line::Text(text) = line {
+                    all.push(text.to_vec());
+                }
+            })
+            .unwrap();
+            assert_eq!(all, [b"one".to_vec(), b"two".to_vec()], "{name}");
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! `auditwatch scan`: what a log holds, without a service.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use super::{
+    input::{self, Line},
+    table,
+};
+use crate::{
+    detection::{
+        engine::Engine,
+        event::Event,
+        geo::Locate,
+        json::{self, Document},
+        limits::Limits,
+        rows::{Row, Rows},
+        rule::{MissingCity, Rule, SECOND, Semantics, Who, parse_proxy},
+    },
+    geo::Databases,
+};
+
+/// How many line numbers a complaint names.
+const NAMED_LINES: usize = 5;
+
+/// Read audit logs and report who scanned.
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// Audit logs, one event or EventList a line, plain, gzip or zstd; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    /// How to count: native or escu, exactly as the Splunk search
+    #[arg(long, default_value_t = Semantics::Native)]
+    semantics: Semantics,
+
+    /// Report more than this many in one window
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    threshold: u64,
+
+    /// Length of a window, such as 1h or 3600
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    window: i64,
+
+    /// Start of the tumbling windows, such as 50m (escu)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    window_offset: Option<i64>,
+
+    /// Top-level field with the event time
+    #[arg(long, value_name = "FIELD", default_value = "requestReceivedTimestamp")]
+    time_field: String,
+
+    /// Status codes that count, by comma or repetition (native) [default: 401,403]
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    codes: Vec<u16>,
+
+    /// Whose requests count: any unauthenticated, or those of the group (native) [default: any]
+    #[arg(long, value_name = "any|group")]
+    who: Option<Who>,
+
+    /// CIDRs of proxies whose word is believed, by comma or repetition (native)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_proxy)]
+    trusted_proxies: Vec<IpNet>,
+
+    /// Count IPv6 addresses by this many bits (native) [default: 128]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=128))]
+    ipv6_prefix: Option<u8>,
+
+    /// Location database (MaxMind format); may be repeated
+    #[arg(long, value_name = "FILE")]
+    geo_db: Vec<PathBuf>,
+
+    /// What becomes of a country without a city (escu) [default: empty]
+    #[arg(long, value_name = "empty|drop", requires = "geo_db")]
+    missing_city: Option<MissingCity>,
+
+    /// Also the addresses that stay below the threshold (native)
+    #[arg(long)]
+    all: bool,
+
+    /// Exit with 1 when there are findings
+    #[arg(long)]
+    fail_on_findings: bool,
+}
+
+/// What to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table for people
+    Table,
+    /// The rows as a JSON array
+    Json,
+    /// The rows, one JSON object a line
+    Ndjson,
+    /// What the service would export for this log, one JSON object a line
+    Findings,
+}
+
+/// A duration such as `1h30m`, or a number of seconds; in microseconds.
+fn duration(text: &str) -> Result<i64, String> {
+    let micros = match text.parse::<i64>() {
+        Ok(seconds) => seconds.checked_mul(SECOND),
+        Err(_) => text
+            .parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| i64::try_from(duration.as_micros()).ok()),
+    };
+    micros
+        .filter(|micros| (0..=i64::MAX / 4).contains(micros))
+        .ok_or_else(|| "expected a duration such as 1h, or a number of seconds".to_owned())
+}
+
+impl Scan {
+    /// The rule the flags describe.
+    ///
+    /// # Errors
+    /// When a flag means nothing under the chosen semantics, or its value is out of range.
+    pub fn rule(&self) -> Result<Rule, String> {
+        let native = [
+            ("--codes", !self.codes.is_empty()),
+            ("--who", self.who.is_some()),
+            ("--trusted-proxies", !self.trusted_proxies.is_empty()),
+            ("--ipv6-prefix", self.ipv6_prefix.is_some()),
+            ("--all", self.all),
+        ];
+        let escu = [
+            ("--window-offset", self.window_offset.is_some()),
+            ("--missing-city", self.missing_city.is_some()),
+        ];
+        let (foreign, other) = match self.semantics {
+            Semantics::Native => (escu.as_slice(), Semantics::Escu),
+            Semantics::Escu => (native.as_slice(), Semantics::Native),
+        };
+        if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(format!(
+                "{flag} means nothing with --semantics {}, only with {other}",
+                self.semantics
+            ));
+        }
+        if self.all && self.output == Output::Findings {
+            return Err(
+                "--all means nothing with --output findings: a finding is above the threshold"
+                    .to_owned(),
+            );
+        }
+        if self.window == 0 {
+            return Err("--window must be longer than nothing".to_owned());
+        }
+        let default = Rule::default();
+        Ok(Rule {
+            semantics: self.semantics,
+            threshold: self.threshold,
+            window: self.window,
+            window_offset: self.window_offset.unwrap_or(default.window_offset),
+            time_field: self.time_field.clone(),
+            codes: if self.codes.is_empty() {
+                default.codes
+            } else {
+                self.codes.clone()
+            },
+            who: self.who.unwrap_or_default(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            ipv6_prefix: self.ipv6_prefix.unwrap_or(default.ipv6_prefix),
+            missing_city: self.missing_city.unwrap_or_default(),
+            lateness: default.lateness,
+        })
+    }
+
+    /// Reads the logs and prints what they hold; how many findings, and whether all was well.
+    ///
+    /// # Errors
+    /// When nothing could be read or written at all.
+    pub fn run(
+        &self,
+        rule: Rule,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> anyhow::Result<Ended> {
+        let databases: Option<Arc<dyn Locate>> = match self.geo_db.as_slice() {
+            [] => None,
+            paths => Some(Arc::new(Databases::open(paths)?)),
+        };
+        let locate = databases.as_deref();
+        let mut tally = Tally::default();
+        let findings = if self.output == Output::Findings {
+            let engine = Engine::new(rule.clone(), Limits::default(), databases);
+            self.findings(&rule, engine, &mut tally, (out, err))?
+        } else {
+            let mut rows = Rows::default();
+            self.read(&rule, &mut tally, err, &mut |event, rule| {
+                if let Some(hit) = event.judge(rule) {
+                    rows.add(&hit, rule, locate);
+                }
+            })?;
+            tally.untimed = rows.untimed;
+            let rows = rows.finish(&rule, self.all);
+            self.print(&rows, locate, &tally, out)?;
+            rows.iter()
+                .filter(|row| !matches!(row, Row::Native(row) if row.alert_at.is_none()))
+                .count()
+        };
+        tally.complain(err)?;
+        out.flush()?;
+        Ok(Ended {
+            findings: findings > 0,
+            trouble: tally.trouble,
+        })
+    }
+
+    /// Lets the service's engine read the log and prints what it would export.
+    fn findings(
+        &self,
+        rule: &Rule,
+        mut engine: Engine,
+        tally: &mut Tally,
+        (out, err): (&mut dyn Write, &mut dyn Write),
+    ) -> anyhow::Result<usize> {
+        let source_ips = Limits::default().source_ips;
+        let mut found = Vec::new();
+        let mut count = 0;
+        let mut failed = Ok(());
+        self.read(rule, tally, err, &mut |event, rule| {
+            let Some(mut hit) = event.judge(rule).filter(|_| event.is_audit_event()) else {
+                return;
+            };
+            hit.keep_sources(source_ips);
+            engine.observe(hit, &mut found);
+            count += found.len();
+            for finding in found.drain(..) {
+                if failed.is_ok() {
+                    failed = writeln!(out, "{}", finding.to_json());
+                }
+            }
+        })?;
+        failed?;
+        engine.drain(&mut found);
+        count += found.len();
+        for finding in found {
+            writeln!(out, "{}", finding.to_json())?;
+        }
+        tally.untimed = engine.stats().untimed;
+        Ok(count)
+    }
+
+    /// Shows each event of the logs, in order.
+    fn read(
+        &self,
+        rule: &Rule,
+        tally: &mut Tally,
+        err: &mut dyn Write,
+        show: &mut dyn FnMut(&Event<'_>, &Rule),
+    ) -> anyhow::Result<()> {
+        for path in &self.files {
+            let read = input::open(path).and_then(|from| {
+                input::for_each_line(from, |number, line| match line {
+                    Line::TooLong => tally.too_long.add(path, number),
+                    Line::Text(line) => tally.line(path, number, line, rule, show),
+                })
+            });
+            if let Err(error) = read {
+                tally.trouble = true;
+                writeln!(err, "auditwatch: cannot read {}: {error}", path.display())
+                    .context("cannot write to standard error")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(
+        &self,
+        rows: &[Row],
+        locate: Option<&dyn Locate>,
+        tally: &Tally,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        match self.output {
+            Output::Table => {
+                let above = format!("more than {} requests in one window", self.threshold);
+                if rows.is_empty() {
+                    writeln!(out, "no address with {above} among {} events", tally.events)?;
+                } else {
+                    let width = io::stdout()
+                        .is_terminal()
+                        .then(terminal_size::terminal_size)
+                        .flatten()
+                        .map(|(width, _)| usize::from(width.0));
+                    write!(out, "{}", table::table(rows, locate, width))?;
+                    let many = if rows.len() == 1 { "row" } else { "rows" };
+                    let above = if self.all {
+                        String::new()
+                    } else {
+                        format!(" with {above}")
+                    };
+                    writeln!(
+                        out,
+                        "\n{} {many}{above}, {} events",
+                        rows.len(),
+                        tally.events
+                    )?;
+                }
+            }
+            Output::Json => {
+                serde_json::to_writer(&mut *out, rows)?;
+                writeln!(out)?;
+            }
+            Output::Ndjson | Output::Findings => {
+                for row in rows {
+                    serde_json::to_writer(&mut *out, row)?;
+                    writeln!(out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether there is anything above the threshold.
+    pub findings: bool,
+    /// Whether a file could not be read.
+    pub trouble: bool,
+}
+
+impl Scan {
+    /// The exit code: 2 on trouble, 1 for findings if asked for, else 0.
+    pub fn exit_code(&self, ended: Ended) -> u8 {
+        match ended {
+            Ended { trouble: true, .. } => 2,
+            Ended { findings: true, .. } if self.fail_on_findings => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// What was read besides what matched.
+#[derive(Default)]
+struct Tally {
+    events: u64,
+    untimed: u64,
+    trouble: bool,
+    no_json: Places,
+    no_event: Places,
+    too_long: Places,
+}
+
+impl Tally {
+    fn line(
+        &mut self,
+        path: &Path,
+        number: u64,
+        line: &[u8],
+        rule: &Rule,
+        show: &mut dyn FnMut(&Event<'_>, &Rule),
+    ) {
+        let text = String::from_utf8_lossy(line);
+        if text.trim().is_empty() {
+            return;
+        }
+        match json::read(&text, &rule.time_field) {
+            Ok(Document::Event(event)) => {
+                self.events += 1;
+                show(&event, rule);
+            }
+            Ok(Document::List(events, others)) => {
+                self.events += events.len() as u64;
+                events.iter().for_each(|event| show(event, rule));
+                if others > 0 {
+                    self.no_event.add(path, number);
+                }
+            }
+            Ok(Document::Other) => self.no_event.add(path, number),
+            Err(_) => self.no_json.add(path, number),
+        }
+    }
+
+    fn complain(&self, err: &mut dyn Write) -> io::Result<()> {
+        for (places, what) in [
+            (&self.no_json, "not JSON"),
+            (&self.no_event, "JSON but hold something else than events"),
+            (&self.too_long, "longer than 64 MiB"),
+        ] {
+            if places.count > 0 {
+                writeln!(
+                    err,
+                    "auditwatch: skipped {} lines that are {what}: {}",
+                    places.count,
+                    places.named()
+                )?;
+            }
+        }
+        if self.untimed > 0 {
+            writeln!(
+                err,
+                "auditwatch: left out {} events that count but have no readable time",
+                self.untimed
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines to complain about: all counted, the first ones named.
+#[derive(Default)]
+struct Places {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Places {
+    fn add(&mut self, path: &Path, line: u64) {
+        self.count += 1;
+        if self.first.len() < NAMED_LINES {
+            self.first.push(format!("{}:{line}", path.display()));
+        }
+    }
+
+    fn named(&self) -> String {
+        let more = if self.count > self.first.len() as u64 {
+            ", ..."
+        } else {
+            ""
+        };
+        self.first.join(", ") + more
+    }
+}

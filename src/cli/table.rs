@@ -1,0 +1,246 @@
+//! The rows of `scan` as a table for people.
+//!
+//! Everything in it was written by whoever made the requests, so control characters, terminal
+//! sequences and characters that reorder text are shown escaped.
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::detection::{
+    address,
+    geo::Locate,
+    rows::{Columns, Row},
+    time::Micros,
+};
+
+/// Width where there is no terminal to ask.
+const DEFAULT_WIDTH: usize = 160;
+/// Narrower terminals are treated as this wide.
+const MIN_WIDTH: usize = 60;
+/// Values of one list that are shown at most.
+const MAX_VALUES: usize = 12;
+
+/// One line of the table, and the lists below it.
+struct Entry<'a> {
+    cells: [String; 5],
+    columns: &'a Columns,
+}
+
+/// The table of these rows.
+pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usize>) -> String {
+    let width = width.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH);
+    let entries: Vec<_> = rows.iter().map(|row| entry(row, locate)).collect();
+    let header = ["ADDRESS", "LOCATION", "COUNT", "FIRST", "LAST"];
+    let mut widths = header.map(str::len);
+    for entry in &entries {
+        for (width, cell) in widths.iter_mut().zip(&entry.cells) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    // The location gives way first: all else has a natural size.
+    let [address, location, count, first, last] = widths;
+    let others = address + count + first + last + 8;
+    let widths = [
+        address,
+        location.min(width.saturating_sub(others).max(8)),
+        count,
+        first,
+        last,
+    ];
+
+    let mut text = String::new();
+    line(&mut text, &header.map(str::to_owned), widths, width);
+    for entry in &entries {
+        line(&mut text, &entry.cells, widths, width);
+        for (name, values) in [
+            ("verbs", &entry.columns.verbs),
+            ("paths", &entry.columns.uris),
+            ("agents", &entry.columns.agents),
+        ] {
+            let shown = list(values, width.saturating_sub(10));
+            // Writing into a string cannot fail.
+            let _ok = writeln!(text, "  {name:<6}  {shown}");
+        }
+    }
+    text
+}
+
+fn entry<'a>(row: &'a Row, locate: Option<&dyn Locate>) -> Entry<'a> {
+    let (source, count, first, last, columns) = match row {
+        Row::Native(row) => (
+            &row.src_ip,
+            row.count,
+            row.first_time,
+            row.last_time,
+            &row.seen,
+        ),
+        Row::Escu(row) => (
+            &row.src_ip,
+            row.count,
+            row.first_time,
+            row.last_time,
+            &row.columns,
+        ),
+    };
+    let (country, city) = match row {
+        Row::Escu(row) => (row.country.clone(), row.city.clone()),
+        Row::Native(_) => locate
+            .and_then(|locate| locate.locate(address::locatable(source)?))
+            .map_or((None, None), |location| (location.country, location.city)),
+    };
+    let place: Vec<_> = [city, country]
+        .into_iter()
+        .flatten()
+        .filter(|name| !name.is_empty())
+        .collect();
+    let place = if place.is_empty() {
+        "-".to_owned()
+    } else {
+        place.join(", ")
+    };
+    Entry {
+        cells: [
+            escaped(source).to_string(),
+            escaped(&place).to_string(),
+            count.to_string(),
+            second(first),
+            second(last),
+        ],
+        columns,
+    }
+}
+
+/// `2026-11-25 07:17:03Z`
+fn second(time: Micros) -> String {
+    let text = time.to_string();
+    match text.split_once('.') {
+        Some((second, _)) => second.replacen('T', " ", 1) + "Z",
+        None => text,
+    }
+}
+
+fn line(text: &mut String, cells: &[String; 5], widths: [usize; 5], width: usize) {
+    let mut line = String::new();
+    for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let cell = fit(cell, width);
+        let padding = " ".repeat(width.saturating_sub(cell.width()));
+        // Numbers stand to the right.
+        let padded = if at == 2 {
+            padding + &cell
+        } else {
+            cell + &padding
+        };
+        line.push_str(&padded);
+        line.push_str("  ");
+    }
+    text.push_str(&fit(line.trim_end(), width));
+    text.push('\n');
+}
+
+/// As many values as fit into a line, and how many more there are.
+fn list(values: &BTreeSet<String>, width: usize) -> String {
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    let mut text = String::new();
+    let mut shown = 0;
+    for value in values.iter().take(MAX_VALUES) {
+        let value = if value.is_empty() {
+            "\"\"".to_owned()
+        } else {
+            escaped(value).to_string()
+        };
+        let more = values.len() - shown - 1;
+        let reserve = if more == 0 {
+            0
+        } else {
+            format!(" and {more} more").len()
+        };
+        let comma = if shown == 0 { "" } else { ", " };
+        let room = width.saturating_sub(text.width() + comma.len() + reserve);
+        if value.width() > room && shown > 0 {
+            break;
+        }
+        text.push_str(comma);
+        text.push_str(&fit(&value, room));
+        shown += 1;
+    }
+    if shown < values.len() {
+        let _ok = write!(text, " and {} more", values.len() - shown);
+    }
+    text
+}
+
+/// A text cut to so many columns.
+fn fit(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut cut = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        cut.push(c);
+    }
+    cut + "…"
+}
+
+/// A text with everything escaped that a terminal might obey.
+fn escaped(text: &str) -> impl fmt::Display + '_ {
+    struct Escaped<'a>(&'a str);
+    impl fmt::Display for Escaped<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for c in self.0.chars() {
+                if is_harmless(c) {
+                    f.write_char(c)?
+                } else {
+                    write!(f, "{}", c.escape_default())?
+                }
+            }
+            Ok(())
+        }
+    }
+    Escaped(text)
+}
+
+/// Not a control character, not one that reorders or hides text, not a line end of any kind.
+fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_might_obey() {
+        let hostile = "a\u{1b}[2J\u{7}\r\n\t\u{9b}31m\u{202e}\u{2028}é\u{200b}";
+        let shown = escaped(hostile).to_string();
+        assert_eq!(
+            shown,
+            r"a\u{1b}[2J\u{7}\r\n\t\u{9b}31m\u{202e}\u{2028}é\u{200b}"
+        );
+    }
+
+    #[test]
+    fn lists_are_cut_to_the_line_and_say_how_many_more() {
+        let values: BTreeSet<_> = ["/a", "/b", "/c"].map(String::from).into();
+        assert_eq!(list(&values, 80), "/a, /b, /c");
+        assert_eq!(list(&values, 14), "/a and 2 more");
+        let long: BTreeSet<_> = ["x".repeat(50), "y".to_owned()].into();
+        assert_eq!(list(&long, 21), "xxxxxxxxx… and 1 more");
+        assert!(list(&long, 21).width() <= 21);
+        assert_eq!(list(&BTreeSet::new(), 21), "-");
+        assert_eq!(list(&[String::new()].into(), 21), "\"\"");
+    }
+}

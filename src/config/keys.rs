@@ -1,0 +1,161 @@
+//! Every key there is, section by section, and what to say of those that only the Collector has.
+//!
+//! The readers take their keys from here and nowhere else; the test that compares
+//! `otel-config/auditwatch.yaml` with them does too.
+
+/// The keys of one section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table {
+    /// Where the section stands, with types in place of ids.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the reference file is compared by it")
+    )]
+    pub(crate) path: &'static str,
+    pub(crate) keys: &'static [&'static str],
+    /// Keys a user of the Collector may expect, each with what to do instead.
+    pub(crate) hints: &'static [(&'static str, &'static str)],
+}
+
+const ABSENT: &str = "not available in this version, remove it";
+
+macro_rules! tables {
+    ($($name:ident at $path:literal: [$($key:literal),*], [$($hinted:literal: $hint:expr),*];)*) => {
+        $(pub(crate) const $name: Table = Table {
+            path: $path,
+            keys: &[$($key),*],
+            hints: &[$(($hinted, $hint)),*],
+        };)*
+        /// All of them.
+        #[cfg(test)]
+        pub(crate) const ALL: &[Table] = &[$($name),*];
+    };
+}
+
+tables! {
+    ROOT at "": ["receivers", "processors", "exporters", "service"],
+        ["extensions": ABSENT, "connectors": ABSENT];
+
+    OTLP at "receivers::otlp": ["protocols"], [];
+    PROTOCOLS at "receivers::otlp::protocols": ["grpc"],
+        ["http": "not available in this version, use grpc"];
+    GRPC at "receivers::otlp::protocols::grpc": ["endpoint", "max_recv_msg_size_mib"],
+        ["transport": "always tcp, remove it", "tls": ABSENT, "auth": ABSENT, "keepalive": ABSENT,
+         "max_concurrent_streams": ABSENT, "read_buffer_size": ABSENT,
+         "write_buffer_size": ABSENT, "include_metadata": ABSENT];
+
+    DETECTION at "processors::detection": [
+        "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",
+        "trusted_proxies", "ipv6_prefix", "missing_city", "lateness", "cluster", "geo", "limits"
+    ], ["selector": ABSENT];
+    GEO at "processors::detection::geo": ["databases"], [];
+    LIMITS at "processors::detection::limits":
+        ["keys", "hits_per_key", "values_per_field", "value_bytes", "source_ips"], [];
+
+    SPLUNK_HEC at "exporters::splunk_hec": [
+        "token", "endpoint", "source", "sourcetype", "index", "format", "timeout",
+        "disable_compression", "max_content_length_logs", "max_event_size", "tls",
+        "sending_queue", "retry_on_failure"
+    ], ["health_check_enabled": ABSENT, "health_path": ABSENT, "heartbeat": ABSENT,
+        "telemetry": ABSENT, "export_raw": ABSENT, "log_data_enabled": ABSENT,
+        "profiling_data_enabled": ABSENT, "otel_attrs_to_hec_metadata": ABSENT,
+        "otel_to_hec_fields": ABSENT, "splunk_app_name": ABSENT, "splunk_app_version": ABSENT,
+        "max_idle_conns": ABSENT, "max_idle_conns_per_host": ABSENT, "idle_conn_timeout": ABSENT];
+    TLS at "exporters::splunk_hec::tls": ["ca_file", "insecure_skip_verify"],
+        ["insecure": "the endpoint's http:// or https:// says it, remove it",
+         "ca_pem": "not available in this version, use ca_file",
+         "cert_file": ABSENT, "key_file": ABSENT, "min_version": ABSENT, "max_version": ABSENT,
+         "server_name_override": ABSENT];
+    QUEUE at "exporters::splunk_hec::sending_queue": ["enabled", "queue_size"],
+        ["num_consumers": ABSENT, "storage": ABSENT, "wait_for_result": ABSENT,
+         "block_on_overflow": ABSENT, "sizer": "the queue counts findings, remove it",
+         "batch": "what waits leaves together, remove it"];
+    RETRY at "exporters::splunk_hec::retry_on_failure": [
+        "enabled", "initial_interval", "randomization_factor", "multiplier", "max_interval",
+        "max_elapsed_time"
+    ], [];
+    FILE at "exporters::file": ["path", "append"],
+        ["rotation": ABSENT, "format": "always JSON, a finding a line, remove it",
+         "compression": ABSENT, "flush_interval": ABSENT, "encoding": ABSENT];
+    DEBUG at "exporters::debug": ["verbosity"],
+        ["sampling_initial": ABSENT, "sampling_thereafter": ABSENT, "use_internal_logger": ABSENT];
+
+    SERVICE at "service": ["pipelines", "telemetry", "shutdown_timeout"], ["extensions": ABSENT];
+    PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];
+    TELEMETRY at "service::telemetry": ["logs"],
+        ["metrics": ABSENT, "traces": ABSENT, "resource": ABSENT];
+    LOGS at "service::telemetry::logs": ["level", "encoding"],
+        ["development": ABSENT, "sampling": ABSENT, "output_paths": ABSENT,
+         "error_output_paths": ABSENT, "initial_fields": ABSENT, "disable_caller": ABSENT,
+         "disable_stacktrace": ABSENT, "processors": ABSENT];
+}
+
+/// What to say of a word that is none of the known ones.
+pub(crate) fn advice(word: &str, known: &[&str], hints: &[(&str, &str)]) -> String {
+    if let Some((_, hint)) = hints.iter().find(|(hinted, _)| *hinted == word) {
+        return format!(": {hint}");
+    }
+    let nearest = known
+        .iter()
+        .map(|known| (distance(word, known), known))
+        .min();
+    match nearest {
+        // A third of a word mistyped is about as much as still tells which word was meant.
+        Some((wrong, nearest)) if wrong <= nearest.len().div_ceil(3).min(3) => {
+            format!(", did you mean {nearest:?}?")
+        }
+        _ => format!(", known: {}", known.join(", ")),
+    }
+}
+
+/// Letters to insert, remove or replace to make one word of the other, case ignored.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    // Nobody mistypes so much; without a bound a hostile file costs its length squared.
+    for (index, letter) in one.to_lowercase().chars().take(64).enumerate() {
+        let mut diagonal = index;
+        let mut left = index + 1;
+        for (cell, wanted) in row.iter_mut().skip(1).zip(&other) {
+            let replaced = diagonal + usize::from(letter != *wanted);
+            diagonal = *cell;
+            left = replaced.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = index + 1;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_how_far_words_are() {
+        for (one, other, wanted) in [
+            ("token", "token", 0),
+            ("Token", "token", 0),
+            ("tokn", "token", 1),
+            ("tokens", "token", 1),
+            ("toekn", "token", 2),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(one, other), wanted, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn advises_by_hint_nearness_or_list() {
+        let known = ["window", "window_offset", "who"];
+        assert_eq!(advice("windw", &known, &[]), ", did you mean \"window\"?");
+        assert_eq!(advice("how", &known, &[("how", "ask who")]), ": ask who");
+        assert_eq!(
+            advice("zzz", &known, &[]),
+            ", known: window, window_offset, who"
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! What the user wrote, read into what the code may rely on.
+//!
+//! The file has the Collector's shape. It goes three steps: YAML to a tree that knows its lines
+//! (`node.rs`), the tree to typed settings (`read.rs`, with the variables of `env.rs` replaced on the
+//! way), and the settings to a [`Config`] whose parts fit together. All that is wrong is told at
+//! once, each with file, line and column. The environment is read here and nowhere else.
+mod components;
+mod detection;
+mod env;
+mod id;
+mod keys;
+mod node;
+mod read;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use id::{ComponentId, InvalidId};
+
+use crate::{
+    detection::{limits::Limits, rule::Rule},
+    exporter, receiver,
+};
+use service::{Defined, State};
+
+/// Everything that was configured, checked: ids in pipelines exist, and each pipeline is whole.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `receivers`, those in no pipeline too.
+    pub receivers: BTreeMap<ComponentId, ReceiverConfig>,
+    /// `processors`, those in no pipeline too. All are detections.
+    pub processors: BTreeMap<ComponentId, DetectionConfig>,
+    /// `exporters`, those in no pipeline too.
+    pub exporters: BTreeMap<ComponentId, ExporterConfig>,
+    /// `service::pipelines`, at least one. The ids are `logs[/name]`.
+    pub pipelines: BTreeMap<ComponentId, PipelineConfig>,
+    /// `service::telemetry::logs`: our own logs.
+    pub telemetry: LogsConfig,
+    /// `service::shutdown_timeout`: how long the shutdown may take in all.
+    pub shutdown_timeout: Duration,
+}
+
+/// Settings of one receiver.
+#[derive(Clone, Debug)]
+pub enum ReceiverConfig {
+    /// `otlp`.
+    Otlp(OtlpReceiver),
+}
+
+/// Settings of one `otlp` receiver: a server for each protocol that is given, at least one.
+#[derive(Clone, Debug)]
+pub struct OtlpReceiver {
+    /// `protocols::grpc`.
+    pub grpc: Option<receiver::otlp_grpc::Config>,
+}
+
+/// Settings of one `detection` processor.
+#[derive(Clone, Debug)]
+pub struct DetectionConfig {
+    /// What is found.
+    pub rule: Rule,
+    /// `limits`: what is kept.
+    pub limits: Limits,
+    /// `geo::databases`: files to locate addresses with. Whether they can be read is not known.
+    pub geo_databases: Vec<PathBuf>,
+    /// `cluster`: name of the cluster of records that name none.
+    pub cluster: Option<String>,
+}
+
+/// Settings of one exporter.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is a handful of them in the whole program"
+)]
+pub enum ExporterConfig {
+    /// `splunk_hec`.
+    SplunkHec(exporter::splunk_hec::Config),
+    /// `file`.
+    File(exporter::file::Config),
+    /// `debug`.
+    Debug(exporter::debug::Config),
+}
+
+/// One pipeline. A receiver or processor stands in one pipeline only, an exporter in any number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineConfig {
+    /// Where records come from, at least one.
+    pub receivers: Vec<ComponentId>,
+    /// The detection.
+    pub processor: ComponentId,
+    /// Where findings go to, at least one.
+    pub exporters: Vec<ComponentId>,
+}
+
+/// `service::telemetry::logs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogsConfig {
+    /// `level`: the least that is logged.
+    pub level: Level,
+    /// `encoding`: the form of a line.
+    pub encoding: Encoding,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Everything.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What an operator should look at.
+    Warn,
+    /// What does not work.
+    Error,
+}
+
+/// The form of a line of our own logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// For people.
+    #[default]
+    Console,
+    /// A JSON object a line.
+    Json,
+}
+
+/// All that is wrong with a configuration. Shown, each problem is a line
+/// `path/to/file.yaml:12:5: where::it::is: what is wrong`; no secret is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl ConfigError {
+    /// The problems in the order of the file, at least one.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a configuration file, with the variables of the process's environment.
+///
+/// # Errors
+/// When the file cannot be read, or all that is wrong in it.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+        problems: vec![format!("{name}: cannot read the configuration: {error}")],
+    })?;
+    parse(&name, &text, &variable)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads a configuration from a text. `name` is what messages call it, `env` knows the variables.
+///
+/// # Errors
+/// All that is wrong in it.
+pub fn parse(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let (config, problems) = match node::parse(text, &mut problems) {
+        Err(fatal) => {
+            problems.push(fatal);
+            (None, problems)
+        }
+        Ok(root) => {
+            let reader = read::Reader::new(env, problems);
+            let config = config(reader.root(&root));
+            (Some(config), reader.into_problems())
+        }
+    };
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => {
+            let line = |problem: node::Problem| {
+                let node::Mark { line, column } = problem.mark;
+                format!("{name}:{line}:{column}: {}", problem.text)
+            };
+            Err(ConfigError {
+                problems: problems.into_iter().map(line).collect(),
+            })
+        }
+    }
+}
+
+/// Reads the whole tree. The result is of use only if there was no problem.
+fn config(root: read::Place<'_>) -> Config {
+    let root = root.section(&keys::ROOT);
+    let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
+        Some(components::receiver(place))
+    });
+    let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
+        Some(detection::detection(place))
+    });
+    let exporters =
+        components::EXPORTERS.read(root.place("exporters").as_ref(), components::exporter);
+    if root.place("service").is_none() {
+        root.fail("service is required, it says which components make a pipeline");
+    }
+    let mut config = Config {
+        receivers: BTreeMap::new(),
+        processors: BTreeMap::new(),
+        exporters: BTreeMap::new(),
+        pipelines: BTreeMap::new(),
+        telemetry: LogsConfig::default(),
+        shutdown_timeout: Duration::from_secs(20),
+    };
+    if let Some(place) = root.place("service") {
+        let section = place.section(&keys::SERVICE);
+        let defined = Defined {
+            receivers: &|id| state(&receivers, id),
+            processors: &|id| state(&processors, id),
+            exporters: &|id| state(&exporters, id),
+        };
+        config.pipelines = service::pipelines(&section, &defined);
+        config.telemetry = service::telemetry(&section);
+        let range = Duration::ZERO..=Duration::from_hours(1);
+        config.shutdown_timeout =
+            section.duration("shutdown_timeout", range, config.shutdown_timeout);
+    }
+    config.receivers = known(receivers);
+    config.processors = known(processors);
+    config.exporters = known(exporters);
+    config
+}
+
+fn state<T>(all: &BTreeMap<ComponentId, Option<T>>, id: &ComponentId) -> State {
+    match all.get(id) {
+        Some(Some(_)) => State::Good,
+        Some(None) => State::Told,
+        None => State::Missing,
+    }
+}
+
+fn known<T>(all: BTreeMap<ComponentId, Option<T>>) -> BTreeMap<ComponentId, T> {
+    all.into_iter()
+        .filter_map(|(id, component)| Some((id, component?)))
+        .collect()
+}

@@ -1,0 +1,518 @@
+//! Typed reading of the tree. A reader writes down what is wrong and goes on with a default, so
+//! that one run tells everything there is to mend.
+use std::{
+    cell::RefCell, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+};
+
+use secrecy::SecretString;
+
+use super::{
+    env::{self, Env},
+    id::ComponentId,
+    keys::{Table, advice},
+    node::{Key, Mark, Node, Problem, Value as Tree},
+};
+
+/// What all places of one file share.
+pub(crate) struct Reader<'a> {
+    env: Env<'a>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(env: Env<'a>, problems: Vec<Problem>) -> Self {
+        Self {
+            env,
+            problems: RefCell::new(problems),
+        }
+    }
+
+    /// What was wrong, in the order of the file.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    /// The place of the whole file.
+    pub(crate) fn root<'t>(&'t self, node: &'t Node) -> Place<'t> {
+        Place {
+            reader: self,
+            path: String::new(),
+            key: node.mark,
+            node,
+        }
+    }
+
+    fn fail(&self, mark: Mark, path: &str, message: impl Display) {
+        let text = if path.is_empty() {
+            message.to_string()
+        } else {
+            format!("{path}: {message}")
+        };
+        self.problems.borrow_mut().push(Problem { mark, text });
+    }
+}
+
+/// A node and the path that leads to it.
+#[derive(Clone)]
+pub(crate) struct Place<'a> {
+    reader: &'a Reader<'a>,
+    path: String,
+    /// Where its key stands.
+    key: Mark,
+    node: &'a Node,
+}
+
+impl<'a> Place<'a> {
+    /// Says what is wrong with the thing of this name.
+    pub(crate) fn fail_key(&self, message: impl Display) {
+        self.reader.fail(self.key, &self.path, message);
+    }
+
+    fn under(&self, key: &'a Key, node: &'a Node) -> Self {
+        let path = if self.path.is_empty() {
+            key.name.clone()
+        } else {
+            format!("{}::{}", self.path, key.name)
+        };
+        Self {
+            reader: self.reader,
+            path,
+            key: key.mark,
+            node,
+        }
+    }
+
+    /// The entries of a map whose keys the user chose. Null has none.
+    pub(crate) fn children(&self) -> Vec<(&'a Key, Place<'a>)> {
+        match &self.node.value {
+            Tree::Map(entries) => entries
+                .iter()
+                .map(|(key, node)| (key, self.under(key, node)))
+                .collect(),
+            Tree::Null => Vec::new(),
+            _ => {
+                self.reader
+                    .fail(self.node.mark, &self.path, "expected a map");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The map here, with the keys of `table`. Null is an empty map, as in the Collector.
+    pub(crate) fn section(self, table: &Table) -> Section<'a> {
+        let entries = self.children();
+        for (key, _) in &entries {
+            if !table.keys.contains(&key.name.as_str()) {
+                let advice = advice(&key.name, table.keys, table.hints);
+                let message = format!("unknown key {:?}{advice}", key.name);
+                self.reader.fail(key.mark, &self.path, message);
+            }
+        }
+        Section {
+            place: self,
+            entries,
+            keys: table.keys,
+        }
+    }
+
+    /// The text here, its variables replaced.
+    fn value(&self) -> Option<Value<'a>> {
+        let Tree::Scalar(text) = &self.node.value else {
+            self.reader
+                .fail(self.node.mark, &self.path, "expected a single value");
+            return None;
+        };
+        match env::expand(text, self.reader.env) {
+            Ok(done) => {
+                let from = if done.from.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (from {})", done.from.join(", "))
+                };
+                let (mark, path) = (self.node.mark, self.path.clone());
+                Some(Value {
+                    reader: self.reader,
+                    path,
+                    mark,
+                    text: done.text,
+                    from,
+                })
+            }
+            Err(problems) => {
+                for problem in problems {
+                    self.reader.fail(self.node.mark, &self.path, problem);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether the text here is one its type reads. What is wrong with it is not told again.
+    pub(crate) fn reads<T: FromStr>(&self) -> bool {
+        let Tree::Scalar(text) = &self.node.value else {
+            return false;
+        };
+        env::expand(text, self.reader.env).is_ok_and(|done| done.text.parse::<T>().is_ok())
+    }
+
+    /// The elements of a list, or of a text with commas.
+    fn values(&self) -> Vec<Value<'a>> {
+        if let Tree::List(items) = &self.node.value {
+            let item = |node| {
+                Place {
+                    node,
+                    ..self.clone()
+                }
+                .value()
+            };
+            return items.iter().filter_map(item).collect();
+        }
+        if matches!(self.node.value, Tree::Map(_)) {
+            let message = "expected a list, or a text with commas";
+            self.reader.fail(self.node.mark, &self.path, message);
+            return Vec::new();
+        }
+        let Some(whole) = self.value() else {
+            return Vec::new();
+        };
+        let parts = whole
+            .text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        parts
+            .map(|part| Value {
+                text: part.to_owned(),
+                ..whole.clone()
+            })
+            .collect()
+    }
+}
+
+/// A map with known keys.
+pub(crate) struct Section<'a> {
+    place: Place<'a>,
+    entries: Vec<(&'a Key, Place<'a>)>,
+    keys: &'static [&'static str],
+}
+
+impl<'a> Section<'a> {
+    /// The place of a key that is given and not null.
+    pub(crate) fn get(&self, key: &str) -> Option<Place<'a>> {
+        self.place(key)
+            .filter(|place| !matches!(place.node.value, Tree::Null))
+    }
+
+    /// The place of a key that is given, maybe as null.
+    pub(crate) fn place(&self, key: &str) -> Option<Place<'a>> {
+        debug_assert!(self.keys.contains(&key), "{key} is missing in its table");
+        self.entries
+            .iter()
+            .find(|(name, _)| name.name == key)
+            .map(|(_, place)| place.clone())
+    }
+
+    /// Whether no key is given at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Says what is wrong with the section as a whole.
+    pub(crate) fn fail(&self, message: impl Display) {
+        self.place.fail_key(message);
+    }
+
+    /// The section under `key`; a key that is not given is an empty section, which is all defaults.
+    pub(crate) fn section(&self, key: &str, table: &Table) -> Section<'a> {
+        match self.place(key) {
+            Some(place) => place.section(table),
+            None => Section {
+                place: self.place.clone(),
+                entries: Vec::new(),
+                keys: table.keys,
+            },
+        }
+    }
+
+    pub(crate) fn value(&self, key: &str) -> Option<Value<'a>> {
+        self.get(key).and_then(|place| place.value())
+    }
+
+    /// The elements of a list; `None` when it is not given.
+    pub(crate) fn values(&self, key: &str) -> Option<Vec<Value<'a>>> {
+        self.get(key).map(|place| place.values())
+    }
+
+    /// How many elements a list was written with, the wrong ones too.
+    pub(crate) fn count(&self, key: &str) -> usize {
+        self.get(key).map_or(0, |place| match &place.node.value {
+            Tree::List(items) => items.len(),
+            Tree::Scalar(text) => match env::expand(text, place.reader.env) {
+                Ok(done) => done
+                    .text
+                    .split(',')
+                    .filter(|part| !part.trim().is_empty())
+                    .count(),
+                // Not known; that was told, and so it should not be told that there are none.
+                Err(_) => 1,
+            },
+            Tree::Null => 0,
+            Tree::Map(_) => 1,
+        })
+    }
+
+    /// The value of a key that must be given.
+    pub(crate) fn required(&self, key: &str) -> Option<Value<'a>> {
+        if self.get(key).is_none() {
+            self.fail(format_args!("{key} is required"));
+        }
+        self.value(key)
+    }
+
+    pub(crate) fn text(&self, key: &str, default: String) -> String {
+        self.value(key).map_or(default, |value| value.text)
+    }
+
+    pub(crate) fn boolean(&self, key: &str, default: bool) -> bool {
+        self.choice(key, &[("true", true), ("false", false)], default)
+    }
+
+    /// A whole number.
+    pub(crate) fn number<T>(&self, key: &str, range: RangeInclusive<T>, default: T) -> T
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        self.value(key)
+            .and_then(|value| value.number("whole number", range))
+            .unwrap_or(default)
+    }
+
+    /// A number that may have a fraction.
+    pub(crate) fn float(&self, key: &str, range: RangeInclusive<f64>, default: f64) -> f64 {
+        self.value(key)
+            .and_then(|value| value.number("number", range))
+            .unwrap_or(default)
+    }
+
+    pub(crate) fn duration(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        self.value(key)
+            .and_then(|value| value.duration(range))
+            .unwrap_or(default)
+    }
+
+    /// One of the words of a table, case ignored.
+    pub(crate) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> T {
+        self.value(key)
+            .and_then(|value| value.choice(words))
+            .unwrap_or(default)
+    }
+
+    /// A word that its type reads.
+    pub(crate) fn word<T: FromStr<Err: Display>>(&self, key: &str, default: T) -> T {
+        self.value(key)
+            .and_then(|value| value.parse())
+            .unwrap_or(default)
+    }
+
+    /// A path, where no path is a setting too.
+    pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
+        self.value(key)
+            .map(|value| value.text)
+            .filter(|text| !text.is_empty())
+            .map(PathBuf::from)
+    }
+}
+
+/// A text that stands somewhere, its variables replaced.
+#[derive(Clone)]
+pub(crate) struct Value<'a> {
+    reader: &'a Reader<'a>,
+    path: String,
+    mark: Mark,
+    pub(crate) text: String,
+    /// The variables it came from, ready to stand behind a message.
+    from: String,
+}
+
+impl Value<'_> {
+    /// Says what is wrong, not showing the value.
+    pub(crate) fn fail(&self, message: impl Display) {
+        self.reader.fail(
+            self.mark,
+            &self.path,
+            format_args!("{message}{}", self.from),
+        );
+    }
+
+    /// Says what was expected, and shows the value.
+    pub(crate) fn expected(&self, what: impl Display) {
+        self.fail(format_args!("{what}, got {}", shown(&self.text)));
+    }
+
+    pub(crate) fn number<T>(&self, noun: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let number = self
+            .text
+            .parse()
+            .ok()
+            .filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = (range.start(), range.end());
+            self.expected(format_args!("expected a {noun} from {least} to {most}"));
+        }
+        number
+    }
+
+    pub(crate) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.within(go_duration(&self.text), range)
+    }
+
+    /// A duration, or a plain number of seconds.
+    pub(crate) fn span(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let seconds = self.text.parse().ok().map(Duration::from_secs);
+        self.within(seconds.or_else(|| go_duration(&self.text)), range)
+    }
+
+    fn within(&self, found: Option<Duration>, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let Some(duration) = found else {
+            self.expected("expected a duration such as 300ms, 5s or 1h30m");
+            return None;
+        };
+        if !range.contains(&duration) {
+            let (least, most) = (go_text(*range.start()), go_text(*range.end()));
+            self.expected(format_args!("expected a duration from {least} to {most}"));
+            return None;
+        }
+        Some(duration)
+    }
+
+    fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let found = words
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&self.text));
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let words = match words.as_slice() {
+                [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+                _ => words.join(", "),
+            };
+            self.expected(format_args!("expected {words}"));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    pub(crate) fn parse<T: FromStr<Err: Display>>(&self) -> Option<T> {
+        self.text.parse().map_err(|error| self.expected(error)).ok()
+    }
+
+    pub(crate) fn id(&self) -> Option<ComponentId> {
+        self.parse()
+    }
+
+    /// The text, which may not be empty.
+    pub(crate) fn filled(&self) -> Option<String> {
+        if self.text.trim().is_empty() {
+            self.fail("must not be empty");
+            return None;
+        }
+        Some(self.text.clone())
+    }
+
+    /// A secret that is fit for a header. No message shows any of it.
+    pub(crate) fn secret(&self) -> Option<SecretString> {
+        let text = self.filled()?;
+        if !text.chars().all(|letter| letter.is_ascii_graphic()) {
+            self.fail("holds a blank, a line end or another character no token has");
+            return None;
+        }
+        Some(text.into())
+    }
+}
+
+/// A value as it may stand in a message: quoted, on one line, not too long.
+fn shown(text: &str) -> String {
+    let mut short: String = text.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    format!("{short:?}")
+}
+
+/// A duration as Go writes it: `300ms`, `5s`, `1h30m`, and `0`, the one number without a unit.
+fn go_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    // jiff reads words, blanks, signs and ISO 8601 too, which the Collector does not.
+    let go = |letter: char| letter.is_ascii_digit() || ".hmsnuµ".contains(letter);
+    if !text.chars().all(go) {
+        return None;
+    }
+    let duration: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(duration).ok()
+}
+
+/// The same, written.
+pub(crate) fn go_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds, duration.subsec_nanos()) {
+        (0, 0) => "0s".to_owned(),
+        (seconds, 0) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        (seconds, 0) if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{duration:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations_as_go_writes_them() {
+        for (text, wanted) in [
+            ("300ms", Some(Duration::from_millis(300))),
+            ("5s", Some(Duration::from_secs(5))),
+            ("1h30m", Some(Duration::from_mins(90))),
+            ("1.5h", Some(Duration::from_mins(90))),
+            ("2us", Some(Duration::from_micros(2))),
+            ("2µs", Some(Duration::from_micros(2))),
+            ("7ns", Some(Duration::from_nanos(7))),
+            ("0", Some(Duration::ZERO)),
+            ("0s", Some(Duration::ZERO)),
+            ("", None),
+            ("5", None),
+            ("-5s", None),
+            ("5 s", None),
+            ("PT5S", None),
+            ("5sec", None),
+            ("1d", None),
+            ("h", None),
+            ("99999999999999999999h", None),
+        ] {
+            assert_eq!(go_duration(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn writes_durations_as_go_does() {
+        for text in ["0s", "1s", "90s", "2m", "1h", "300ms", "1.5s", "1µs"] {
+            assert_eq!(go_text(go_duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn shows_values_short_and_on_one_line() {
+        assert_eq!(shown("a\nb"), r#""a\nb""#);
+        assert_eq!(shown(&"x".repeat(61)).len(), 65);
+    }
+}

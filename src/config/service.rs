@@ -1,0 +1,182 @@
+//! The service section: pipelines, which must fit together, and our own logs.
+use std::collections::BTreeMap;
+
+use super::{
+    ComponentId, Encoding, Level, LogsConfig, PipelineConfig,
+    components::{EXPORTERS, PROCESSORS, RECEIVERS, Types},
+    keys,
+    read::{Place, Section, Value},
+};
+
+/// Which ids are defined, also those of no use.
+pub(crate) struct Defined<'a> {
+    pub(crate) receivers: &'a dyn Fn(&ComponentId) -> State,
+    pub(crate) processors: &'a dyn Fn(&ComponentId) -> State,
+    pub(crate) exporters: &'a dyn Fn(&ComponentId) -> State,
+}
+
+/// What became of an id a pipeline refers to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is defined.
+    Good,
+    /// It is defined, and what is wrong with it was told.
+    Told,
+    /// It is not defined.
+    Missing,
+}
+
+/// The pipelines. A receiver or processor that is in one already is refused in another.
+pub(crate) fn pipelines(
+    section: &Section<'_>,
+    defined: &Defined<'_>,
+) -> BTreeMap<ComponentId, PipelineConfig> {
+    let mut pipelines = BTreeMap::new();
+    let mut taken = BTreeMap::new();
+    let place = section.place("pipelines");
+    let children = place.as_ref().map(Place::children).unwrap_or_default();
+    if children.is_empty() {
+        let message = "no pipeline, add logs: {receivers: [otlp], processors: [detection], \
+                       exporters: [splunk_hec]}";
+        match &place {
+            Some(place) => place.fail_key(message),
+            None => section.fail(format_args!("pipelines is required: {message}")),
+        }
+    }
+    for (key, place) in children {
+        let Some(id) = pipeline_id(&key.name, &place) else {
+            continue;
+        };
+        let pipeline = pipeline(&id, place, defined, &mut taken);
+        pipelines.extend(pipeline.map(|pipeline| (id, pipeline)));
+    }
+    pipelines
+}
+
+fn pipeline_id(text: &str, place: &Place<'_>) -> Option<ComponentId> {
+    let id: ComponentId = text.parse().map_err(|error| place.fail_key(error)).ok()?;
+    match id.kind() {
+        "logs" => return Some(id),
+        "traces" | "metrics" | "profiles" => place.fail_key(
+            "auditwatch finds scans in audit logs and handles no other signal, \
+             use logs and leave the rest to a collector",
+        ),
+        kind => place.fail_key(format_args!("unknown signal {kind:?}, known: logs")),
+    }
+    None
+}
+
+type Taken = BTreeMap<(&'static str, ComponentId), ComponentId>;
+
+fn pipeline(
+    id: &ComponentId,
+    place: Place<'_>,
+    defined: &Defined<'_>,
+    taken: &mut Taken,
+) -> Option<PipelineConfig> {
+    let section = place.section(&keys::PIPELINE);
+    let receivers = references(&section, "receivers", &RECEIVERS, defined.receivers);
+    let processors = references(&section, "processors", &PROCESSORS, defined.processors);
+    let exporters = references(&section, "exporters", &EXPORTERS, defined.exporters);
+
+    let one_only = [
+        (&receivers, &RECEIVERS, "a sender gets one answer"),
+        (&processors, &PROCESSORS, "its windows belong to one stream"),
+    ];
+    for (found, types, why) in one_only {
+        for (reference, value) in &found.good {
+            let slot = (types.noun, reference.clone());
+            if let Some(first) = taken.get(&slot) {
+                value.fail(format_args!(
+                    "{} {reference} is in pipeline {first} already: {why}, \
+                     so define another one, such as {}/2",
+                    types.noun,
+                    reference.kind()
+                ));
+            } else {
+                taken.insert(slot, id.clone());
+            }
+        }
+    }
+    for (found, example) in [(&receivers, "[otlp]"), (&exporters, "[splunk_hec]")] {
+        if found.written == 0 {
+            let key = found.key;
+            section.fail(format_args!(
+                "needs at least one of {key}, such as {key}: {example}"
+            ));
+        }
+    }
+    if processors.written == 0 {
+        section.fail("needs one detection processor, such as processors: [detection]");
+    }
+    for (reference, value) in processors.good.iter().skip(1) {
+        value.fail(format_args!(
+            "{reference} is a second processor: a pipeline has exactly one, \
+             give each its own pipeline"
+        ));
+    }
+    let processor = processors.good.into_iter().next()?.0;
+    let ids = |found: Found<'_>| found.good.into_iter().map(|(id, _)| id).collect();
+    Some(PipelineConfig {
+        receivers: ids(receivers),
+        processor,
+        exporters: ids(exporters),
+    })
+}
+
+/// The references of one list of a pipeline.
+struct Found<'a> {
+    key: &'static str,
+    /// How many there are, the wrong ones too.
+    written: usize,
+    good: Vec<(ComponentId, Value<'a>)>,
+}
+
+fn references<'a>(
+    section: &Section<'a>,
+    key: &'static str,
+    types: &Types,
+    state: &dyn Fn(&ComponentId) -> State,
+) -> Found<'a> {
+    let mut found = Found {
+        key,
+        written: section.count(key),
+        good: Vec::new(),
+    };
+    for value in section.values(key).unwrap_or_default() {
+        let Some(id) = value.id() else { continue };
+        match state(&id) {
+            State::Told => {}
+            State::Missing if types.known.contains(&id.kind()) => value.fail(format_args!(
+                "{} {id} is not defined, add it under {key} or remove it here",
+                types.noun
+            )),
+            State::Missing => value.fail(types.unknown(id.kind())),
+            State::Good if found.good.iter().any(|(earlier, _)| *earlier == id) => {
+                value.fail(format_args!("{id} is listed twice"));
+            }
+            State::Good => found.good.push((id, value)),
+        }
+    }
+    found
+}
+
+/// Our own logs.
+pub(crate) fn telemetry(section: &Section<'_>) -> LogsConfig {
+    let default = LogsConfig::default();
+    let logs = section
+        .section("telemetry", &keys::TELEMETRY)
+        .section("logs", &keys::LOGS);
+    let levels = [
+        ("trace", Level::Trace),
+        ("debug", Level::Debug),
+        ("info", Level::Info),
+        ("warn", Level::Warn),
+        ("error", Level::Error),
+    ];
+    let encodings = [("console", Encoding::Console), ("json", Encoding::Json)];
+    LogsConfig {
+        level: logs.choice("level", &levels, default.level),
+        encoding: logs.choice("encoding", &encodings, default.encoding),
+    }
+}

@@ -1,0 +1,355 @@
+//! The configuration as its users meet it: what loads, and as what.
+mod refused;
+
+use std::{path::Path, time::Duration};
+
+use secrecy::ExposeSecret;
+
+use super::{
+    keys,
+    node::{self, Node, Value},
+    *,
+};
+use crate::detection::rule::{MissingCity, SECOND, Semantics, Who};
+
+const MINIMAL: &str = include_str!("../../otel-config/minimal.yaml");
+const REFERENCE: &str = include_str!("../../otel-config/auditwatch.yaml");
+
+/// A pipeline that is whole, to put components in front of.
+const SERVICE: &str = "
+service: {pipelines: {logs: {receivers: [otlp], processors: [detection], exporters: [debug]}}}
+";
+const OTLP: &str = "receivers: {otlp: {protocols: {grpc: }}}\n";
+const DETECTION: &str = "processors: {detection: }\n";
+const DEBUG: &str = "exporters: {debug: }\n";
+
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "SPLUNK_HEC_TOKEN" => "s3cret",
+        "SPLUNK_HEC_URL" => "https://splunk:8088",
+        "PROXIES" => "10.0.0.0/8, 192.0.2.1",
+        "WORD" => "fifty",
+        "LINE" => "s3cret\n",
+        "EMPTY" => "",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn load(text: &str) -> Config {
+    parse("a.yaml", text, &env).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn id(text: &str) -> ComponentId {
+    text.parse().unwrap()
+}
+
+fn only_hec(config: &Config) -> &exporter::splunk_hec::Config {
+    match &config.exporters[&id("splunk_hec")] {
+        ExporterConfig::SplunkHec(hec) => hec,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn minimal_is_all_defaults() {
+    let config = load(MINIMAL);
+    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp")];
+    let grpc = otlp.grpc.as_ref().unwrap();
+    assert_eq!(grpc.endpoint, "127.0.0.1:4317");
+    assert_eq!(grpc.max_recv_msg_bytes, 64 * 1024 * 1024);
+    let detection = &config.processors[&id("detection")];
+    assert_eq!(detection.rule, Rule::default());
+    assert_eq!(detection.limits, Limits::default());
+    assert!(detection.geo_databases.is_empty() && detection.cluster.is_none());
+    let hec = only_hec(&config);
+    assert_eq!(hec.token.expose_secret(), "s3cret");
+    assert_eq!(hec.endpoint, "https://splunk:8088");
+    assert_eq!(
+        config.telemetry,
+        LogsConfig {
+            level: Level::Info,
+            encoding: Encoding::Console
+        }
+    );
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(20));
+    let pipeline = PipelineConfig {
+        receivers: vec![id("otlp")],
+        processor: id("detection"),
+        exporters: vec![id("splunk_hec")],
+    };
+    assert_eq!(config.pipelines, BTreeMap::from([(id("logs"), pipeline)]));
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn the_reference_file_shows_the_defaults() {
+    let (reference, minimal) = (load(REFERENCE), load(MINIMAL));
+    let shown = |config: &Config| {
+        let hec = only_hec(config);
+        let pipeline = config.pipelines.clone();
+        format!(
+            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?}",
+            config.receivers,
+            config.processors[&id("detection")],
+            config.telemetry,
+            config.shutdown_timeout
+        )
+    };
+    assert_eq!(shown(&reference), shown(&minimal));
+    let escu = &reference.processors[&id("detection/escu")].rule;
+    assert_eq!(
+        *escu,
+        Rule {
+            semantics: Semantics::Escu,
+            ..Rule::default()
+        }
+    );
+    let ExporterConfig::File(file) = &reference.exporters[&id("file")] else {
+        panic!()
+    };
+    assert!(file.append);
+    let ExporterConfig::Debug(debug) = &reference.exporters[&id("debug")] else {
+        panic!()
+    };
+    assert_eq!(debug.verbosity, exporter::debug::Verbosity::Normal);
+}
+
+#[test]
+fn the_reference_file_shows_every_key() {
+    let root = node::parse(REFERENCE, &mut Vec::new()).unwrap();
+    for table in keys::ALL {
+        let mut sections = vec![&root];
+        for step in table.path.split("::").filter(|step| !step.is_empty()) {
+            sections = sections
+                .iter()
+                .flat_map(|section| under(section, step))
+                .collect();
+        }
+        assert!(!sections.is_empty(), "no {}", table.path);
+        for key in table.keys {
+            let there = sections
+                .iter()
+                .any(|section| !under(section, key).is_empty());
+            assert!(
+                there,
+                "otel-config/auditwatch.yaml does not show {}::{key}",
+                table.path
+            );
+        }
+        // A key is either known or hinted at.
+        assert!(
+            table
+                .hints
+                .iter()
+                .all(|(hinted, _)| !table.keys.contains(hinted))
+        );
+    }
+}
+
+/// The values under a key, or under the ids of a type.
+fn under<'a>(node: &'a Node, step: &str) -> Vec<&'a Node> {
+    let Value::Map(entries) = &node.value else {
+        return Vec::new();
+    };
+    let of_step = |name: &str| name.split('/').next() == Some(step);
+    entries
+        .iter()
+        .filter(|(key, _)| of_step(&key.name))
+        .map(|(_, node)| node)
+        .collect()
+}
+
+#[test]
+fn every_key_is_commented_in_the_reference_file() {
+    let mut commented = false;
+    let mut inside = false;
+    for line in REFERENCE.lines().map(str::trim) {
+        let has_value = line
+            .split_once(':')
+            .is_some_and(|(_, value)| !value.is_empty());
+        inside |= line == "receivers:";
+        if inside && has_value && !line.starts_with('#') && !line.starts_with("semantics: escu") {
+            let geo_again = line.starts_with("databases: [/");
+            assert!(commented || geo_again, "no comment before {line}");
+        }
+        commented = line.starts_with('#');
+    }
+}
+
+#[test]
+fn loads_from_a_file_and_says_when_it_cannot() {
+    let error = super::load(Path::new("no/such.yaml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("no/such.yaml: cannot read the configuration: "),
+        "{error}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.yaml");
+    std::fs::write(&path, format!("{OTLP}{DETECTION}{DEBUG}{SERVICE}")).unwrap();
+    assert_eq!(super::load(&path).unwrap().pipelines.len(), 1);
+    // Cargo sets this one for every test.
+    let text = format!("{OTLP}{DETECTION}exporters: {{file: {{path: '${{CARGO_MANIFEST_DIR}}'}}}}")
+        + &SERVICE.replace("debug", "file");
+    std::fs::write(&path, text).unwrap();
+    let config = super::load(&path).unwrap();
+    let ExporterConfig::File(file) = &config.exporters[&id("file")] else {
+        panic!()
+    };
+    assert_eq!(file.path, Path::new(env!("CARGO_MANIFEST_DIR")));
+}
+
+/// Every key with another value than its default.
+const EVERYTHING: &str = r#"
+receivers:
+  otlp/a: {protocols: {grpc: {endpoint: "[::1]:1", max_recv_msg_size_mib: 4}}}
+processors:
+  detection:
+    threshold: 9
+    window: 90
+    time_field: stageTimestamp
+    codes: "403"
+    who: group
+    trusted_proxies: "${env:PROXIES}"
+    ipv6_prefix: 64
+    lateness: 1m30s
+    cluster: prod
+    geo: {databases: [a.mmdb, b.mmdb]}
+    limits: {keys: 10, hits_per_key: 11, values_per_field: 12, value_bytes: 13, source_ips: 14}
+  detection/escu:
+    {semantics: escu, window_offset: 0, missing_city: drop, geo: {databases: a.mmdb}, cluster: "${EMPTY}"}
+exporters:
+  splunk_hec:
+    token: "pa$$word"
+    endpoint: http://${env:H:-a}:8088
+    source: s
+    sourcetype: t
+    index: 0123
+    format: finding
+    timeout: 300ms
+    disable_compression: True
+    max_content_length_logs: 0
+    max_event_size: 7
+    tls: {ca_file: ca.pem, insecure_skip_verify: true}
+    sending_queue: {enabled: true, queue_size: 8}
+    retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
+      multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
+  file: {path: x, append: false}
+  debug: {verbosity: detailed}
+service:
+  pipelines:
+    logs: {receivers: otlp/a, processors: [detection], exporters: "splunk_hec, file"}
+  telemetry: {logs: {level: DEBUG, encoding: json}}
+  shutdown_timeout: 1m
+"#;
+
+#[test]
+fn reads_every_setting_of_a_detection() {
+    let config = load(EVERYTHING);
+    let rule = &config.processors[&id("detection")].rule;
+    assert_eq!(
+        (rule.threshold, rule.window, rule.lateness),
+        (9, 90 * SECOND, 90 * SECOND)
+    );
+    assert_eq!(
+        (rule.codes.as_slice(), rule.who, rule.ipv6_prefix),
+        ([403].as_slice(), Who::Group, 64)
+    );
+    let proxies: Vec<_> = rule
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        (rule.time_field.as_str(), proxies.as_slice()),
+        (
+            "stageTimestamp",
+            ["10.0.0.0/8".to_owned(), "192.0.2.1/32".to_owned()].as_slice()
+        )
+    );
+    let detection = &config.processors[&id("detection")];
+    assert_eq!(detection.cluster.as_deref(), Some("prod"));
+    assert_eq!(
+        detection.geo_databases,
+        [Path::new("a.mmdb"), Path::new("b.mmdb")]
+    );
+    let limits = Limits {
+        keys: 10,
+        hits_per_key: 11,
+        values_per_field: 12,
+        value_bytes: 13,
+        source_ips: 14,
+    };
+    assert_eq!(detection.limits, limits);
+    let escu = &config.processors[&id("detection/escu")];
+    assert_eq!(
+        (escu.rule.window_offset, escu.rule.missing_city),
+        (0, MissingCity::Drop)
+    );
+    assert_eq!(escu.cluster, None);
+}
+
+#[test]
+fn reads_every_setting_of_an_exporter_and_the_service() {
+    let config = load(EVERYTHING);
+    let hec = only_hec(&config);
+    assert_eq!(
+        (hec.token.expose_secret(), hec.endpoint.as_str()),
+        ("pa$word", "http://a:8088")
+    );
+    assert_eq!(
+        (
+            hec.source.as_str(),
+            hec.sourcetype.as_str(),
+            hec.index.as_str()
+        ),
+        ("s", "t", "0123")
+    );
+    assert_eq!(hec.timeout, Duration::from_millis(300));
+    assert!(hec.disable_compression && hec.tls.insecure_skip_verify && !hec.retry.enabled);
+    assert_eq!((hec.max_content_length_logs, hec.max_event_size), (0, 7));
+    assert_eq!(
+        (hec.queue.queue_size, hec.tls.ca_file.as_deref()),
+        (8, Some(Path::new("ca.pem")))
+    );
+    assert_eq!(hec.retry.max_interval, Duration::from_secs(2));
+    assert_eq!(
+        format!(
+            "{:?} {:?}",
+            hec.retry.randomization_factor, hec.retry.multiplier
+        ),
+        "0.0 2.0"
+    );
+    assert!(hec.retry.max_elapsed_time.is_zero());
+    let pipeline = &config.pipelines[&id("logs")];
+    assert_eq!(pipeline.exporters, [id("splunk_hec"), id("file")]);
+    assert_eq!(
+        config.telemetry,
+        LogsConfig {
+            level: Level::Debug,
+            encoding: Encoding::Json
+        }
+    );
+    assert_eq!(config.shutdown_timeout, Duration::from_mins(1));
+}
+
+#[test]
+fn anchors_and_merges_share_settings() {
+    let config = load(
+        "
+receivers: {otlp: {protocols: {grpc: }}, otlp/2: {protocols: {grpc: {endpoint: '[::1]:1'}}}}
+processors: {detection: &d {threshold: 7, window: 2h}, detection/2: {<<: *d, window: 3h}}
+exporters: {debug: }
+service:
+  pipelines:
+    logs/a: {receivers: [otlp], processors: [detection], exporters: &e [debug]}
+    logs/b: {receivers: [otlp/2], processors: [detection/2], exporters: *e}
+",
+    );
+    let rule = &config.processors[&id("detection/2")].rule;
+    assert_eq!((rule.threshold, rule.window), (7, 3 * 3600 * SECOND));
+    assert_eq!(config.pipelines[&id("logs/b")].exporters, [id("debug")]);
+}

@@ -1,0 +1,521 @@
+//! Broken configurations, and word for word what is said of them.
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::{DEBUG, DETECTION, OTLP, SERVICE, env};
+use crate::config::parse;
+
+/// Checks that exactly these problems are told, each without the name of the file.
+#[track_caller]
+fn refused(text: &str, wanted: &[&str]) {
+    let error = parse("a.yaml", text, &env).expect_err(text);
+    let told: Vec<_> = error
+        .problems()
+        .iter()
+        .map(|line| line.strip_prefix("a.yaml:").unwrap())
+        .collect();
+    assert_eq!(told, wanted, "{text}");
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+}
+
+/// The same for a file whose detection has these keys.
+#[track_caller]
+fn refused_detection(keys: &str, wanted: &[&str]) {
+    refused(
+        &format!("processors: {{detection: {{{keys}}}}}\n{OTLP}{DEBUG}{SERVICE}"),
+        wanted,
+    );
+}
+
+/// The same for a file whose `splunk_hec` has these keys beside those that it must have.
+#[track_caller]
+fn refused_hec(keys: &str, wanted: &[&str]) {
+    let hec = "token: t, endpoint: 'http://a'";
+    let service = SERVICE.replace("debug", "splunk_hec");
+    refused(
+        &format!("exporters: {{splunk_hec: {{{hec},\n  {keys}}}}}\n{OTLP}{DETECTION}{service}"),
+        wanted,
+    );
+}
+
+/// The same for a file with this pipeline.
+#[track_caller]
+fn refused_pipelines(pipelines: &str, wanted: &[&str]) {
+    let base = "receivers: {otlp: {protocols: {grpc: }}, otlp/2: {protocols: {grpc: }}}
+processors: {detection: , detection/2: }
+exporters: {debug: , debug/2: }
+";
+    refused(
+        &format!("{base}service: {{pipelines: {{{pipelines}}}}}"),
+        wanted,
+    );
+}
+
+#[test]
+fn tells_all_problems_at_once_in_the_order_of_the_file() {
+    refused(
+        "
+receivers: {otlp: {protocols: {gprc: }}}
+processors:
+  detection:
+    treshold: 5
+    window: tomorrow
+    threshold: ${env:WORD}
+exporters:
+  splunk_hec:
+    tokn: s3cret
+    endpoint: ${NONE}
+service:
+  pipelines:
+    logs: {receivers: [otpl], processors: [detection], exporters: [splunk_hec, file]}
+",
+        &[
+            "2:32: receivers::otlp::protocols: unknown key \"gprc\", did you mean \"grpc\"?",
+            "5:5: processors::detection: unknown key \"treshold\", did you mean \"threshold\"?",
+            "6:13: processors::detection::window: expected a duration such as 300ms, 5s or 1h30m, got \"tomorrow\"",
+            "7:16: processors::detection::threshold: expected a whole number from 0 to 1000000000, got \"fifty\" (from ${env:WORD})",
+            "9:3: exporters::splunk_hec: token is required",
+            "10:5: exporters::splunk_hec: unknown key \"tokn\", did you mean \"token\"?",
+            "11:15: exporters::splunk_hec::endpoint: environment variable NONE is not set, set it or write ${env:NONE:-default}",
+            "14:24: service::pipelines::logs::receivers: unknown receiver type \"otpl\", did you mean \"otlp\"?",
+            "14:80: service::pipelines::logs::exporters: exporter file is not defined, add it under exporters or remove it here",
+        ],
+    );
+}
+
+#[test]
+fn refuses_what_is_no_yaml_or_more_than_a_configuration_needs() {
+    for (text, wanted) in [
+        (
+            "a: [",
+            "2:1: not valid YAML: while parsing a node, did not find expected node content",
+        ),
+        (
+            "a: *x",
+            "1:4: not valid YAML: while parsing node, found unknown anchor",
+        ),
+        ("a: &x [*x]", "1:8: an alias of a value that holds it"),
+        (
+            "a: 1\n---\nb: 2",
+            "2:1: a second YAML document: one file holds one configuration, remove the \"---\"",
+        ),
+        (
+            "? [a]\n: b",
+            "1:3: a map or list cannot be a key, write a text",
+        ),
+        (
+            "a: &x b\n*x : c",
+            "2:1: an alias cannot be a key, write the key",
+        ),
+    ] {
+        refused(text, &[wanted]);
+    }
+    let deep = format!("a: {}", "[".repeat(40));
+    refused(
+        &deep,
+        &["1:35: more than 32 maps and lists within each other"],
+    );
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for round in 1..9 {
+        let alias = format!("*a{}, ", round - 1).repeat(10);
+        writeln!(laughs, "a{round}: &a{round} [{alias}]").unwrap();
+    }
+    refused(
+        &laughs,
+        &["4:45: more than 10000 values, aliases counted as what they hold"],
+    );
+}
+
+#[test]
+fn refuses_tags_and_repeated_keys_and_goes_on() {
+    let debug = "exporters: {debug: {verbosity: !!str basic}}\n";
+    refused(
+        &format!("{OTLP}{DETECTION}{debug}{SERVICE}receivers: 1\n"),
+        &[
+            "3:32: the tag !!str means nothing here, remove it (quotes make a text)",
+            "6:1: the key \"receivers\" stands twice, first in line 1: remove one",
+        ],
+    );
+    refused_detection(
+        "window: 1h,\n  window: 2h, <<: 1",
+        &[
+            "2:3: the key \"window\" stands twice, first in line 1: remove one",
+            "2:19: \"<<\" takes a map or a list of maps",
+        ],
+    );
+}
+
+#[test]
+fn refuses_other_shapes() {
+    refused(
+        "",
+        &["1:1: service is required, it says which components make a pipeline"],
+    );
+    refused(
+        "[]",
+        &[
+            "1:1: expected a map",
+            "1:1: service is required, it says which components make a pipeline",
+        ],
+    );
+    refused(
+        &format!("extensions: {{}}\nprocesors:\n{OTLP}{DETECTION}{DEBUG}{SERVICE}"),
+        &[
+            "1:1: unknown key \"extensions\": not available in this version, remove it",
+            "2:1: unknown key \"procesors\", did you mean \"processors\"?",
+        ],
+    );
+    refused_detection(
+        "window: [1h], codes: {a: b}, geo: 1",
+        &[
+            "1:34: processors::detection::window: expected a single value",
+            "1:47: processors::detection::codes: expected a list, or a text with commas",
+            "1:60: processors::detection::geo: expected a map",
+        ],
+    );
+}
+
+#[test]
+fn refuses_components_it_does_not_have() {
+    refused(
+        &format!(
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}, filelog: , kafka: }}
+processors: {{detection: , memory_limiter: {{limit_mib: 1}}, batch: , _x: }}
+exporters: {{debug: , otlphttp/x: , splunkhec: }}
+{}",
+            SERVICE.replace("[detection]", "[memory_limiter, batch, detection]")
+        ),
+        &[
+            "1:42: receivers::filelog: unknown receiver type \"filelog\": auditwatch reads no files while it runs, let a collector send them over otlp",
+            "1:53: receivers::kafka: unknown receiver type \"kafka\", known: otlp",
+            "2:27: processors::memory_limiter: unknown processor type \"memory_limiter\": auditwatch bounds its memory itself, remove it",
+            "2:59: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
+            "2:68: processors::_x: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks",
+            "3:22: exporters::otlphttp/x: unknown exporter type \"otlphttp\": not available in this version, known: debug, file, splunk_hec",
+            "3:36: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
+        ],
+    );
+}
+
+#[test]
+fn refuses_receivers_that_cannot_listen() {
+    for (otlp, wanted) in [
+        (
+            "",
+            "1:13: receivers::otlp: no protocol to listen on, add protocols: {grpc: }",
+        ),
+        (
+            "{protocols: {}}",
+            "1:20: receivers::otlp::protocols: no protocol to listen on, add protocols: {grpc: }",
+        ),
+        (
+            "{protocols: {http: }}",
+            "1:32: receivers::otlp::protocols: unknown key \"http\": not available in this version, use grpc",
+        ),
+        (
+            "{protocols: {grpc: {endpoint: 'http://a:1'}}}",
+            "1:49: receivers::otlp::protocols::grpc::endpoint: expected host:port without a scheme, such as 127.0.0.1:4317, got \"http://a:1\"",
+        ),
+        (
+            "{protocols: {grpc: {endpoint: ':${WORD}'}}}",
+            "1:49: receivers::otlp::protocols::grpc::endpoint: expected host:port with a port from 0 to 65535, got \":fifty\" (from ${WORD})",
+        ),
+        (
+            "{protocols: {grpc: {max_recv_msg_size_mib: 0}}}",
+            "1:62: receivers::otlp::protocols::grpc::max_recv_msg_size_mib: expected a whole number from 1 to 1024, got \"0\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {}}}}",
+            "1:39: receivers::otlp::protocols::grpc: unknown key \"tls\": not available in this version, remove it",
+        ),
+    ] {
+        refused(
+            &format!("receivers: {{otlp: {otlp}}}\n{DETECTION}{DEBUG}{SERVICE}"),
+            &[wanted],
+        );
+    }
+}
+
+#[test]
+fn refuses_settings_the_semantics_has_no_use_for() {
+    let at = "processors::detection";
+    for (keys, wanted) in [
+        (
+            "semantics: splunk, codes: 403",
+            format!("1:37: {at}::semantics: expected native or escu, got \"splunk\""),
+        ),
+        (
+            "semantics: escu, who: any",
+            format!(
+                "1:43: {at}::who: means nothing under semantics: escu, remove it or set semantics: native"
+            ),
+        ),
+        (
+            "window_offset: 5m",
+            format!(
+                "1:26: {at}::window_offset: means nothing under semantics: native, remove it or set semantics: escu"
+            ),
+        ),
+        (
+            "semantics: escu, missing_city: drop",
+            format!(
+                "1:43: {at}::missing_city: means nothing without a location, remove it or name a database in geo"
+            ),
+        ),
+    ] {
+        refused_detection(keys, &[&wanted]);
+    }
+}
+
+#[test]
+fn refuses_values_a_rule_cannot_have() {
+    let at = "processors::detection";
+    for (keys, wanted) in [
+        (
+            "window: 0",
+            format!("1:34: {at}::window: expected a duration from 1µs to 8760h, got \"0\""),
+        ),
+        (
+            "window: -1h",
+            format!(
+                "1:34: {at}::window: expected a duration such as 300ms, 5s or 1h30m, got \"-1h\""
+            ),
+        ),
+        (
+            "lateness: '${WORD:-x}${NOT:-y}'",
+            format!(
+                "1:36: {at}::lateness: expected a duration such as 300ms, 5s or 1h30m, got \"fiftyy\" (from ${{WORD}}, the default of ${{NOT}})"
+            ),
+        ),
+        (
+            "threshold: -1",
+            format!(
+                "1:37: {at}::threshold: expected a whole number from 0 to 1000000000, got \"-1\""
+            ),
+        ),
+        (
+            "codes: []",
+            format!("1:26: {at}::codes: needs at least one status code, such as 403"),
+        ),
+        (
+            "codes: [401, 401]",
+            format!("1:39: {at}::codes: 401 is listed twice"),
+        ),
+        (
+            "codes: [forbidden]",
+            format!("1:34: {at}::codes: expected a status code from 100 to 599, got \"forbidden\""),
+        ),
+        (
+            "ipv6_prefix: 129",
+            format!("1:39: {at}::ipv6_prefix: expected a whole number from 1 to 128, got \"129\""),
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            format!(
+                "1:44: {at}::trusted_proxies: 10.0.0.1/8 has bits set behind the prefix, did you mean 10.0.0.0/8?"
+            ),
+        ),
+        (
+            "time_field: ''",
+            format!("1:38: {at}::time_field: must not be empty"),
+        ),
+        (
+            "geo: {databases: [a, a]}",
+            format!("1:47: {at}::geo::databases: \"a\" is listed twice"),
+        ),
+        (
+            "threshold: 10, limits: {hits_per_key: 10}",
+            format!(
+                "1:14: {at}: limits::hits_per_key is 10 and threshold 10, so nothing could ever be found: keep more hits than the threshold"
+            ),
+        ),
+        (
+            "cluster: '${NONE}'",
+            format!(
+                "1:35: {at}::cluster: environment variable NONE is not set, set it or write ${{env:NONE:-default}}"
+            ),
+        ),
+    ] {
+        refused_detection(keys, &[&wanted]);
+    }
+}
+
+#[test]
+fn refuses_exporters_that_cannot_send() {
+    let at = "exporters::splunk_hec";
+    for (keys, wanted) in [
+        (
+            "timeout: 0s",
+            format!("2:12: {at}::timeout: expected a duration from 1ms to 1h, got \"0s\""),
+        ),
+        (
+            "timeout: 10",
+            format!(
+                "2:12: {at}::timeout: expected a duration such as 300ms, 5s or 1h30m, got \"10\""
+            ),
+        ),
+        (
+            "disable_compression: 1",
+            format!("2:24: {at}::disable_compression: expected true or false, got \"1\""),
+        ),
+        (
+            "max_event_size: 5MiB",
+            format!(
+                "2:19: {at}::max_event_size: expected a whole number from 1 to 838860800, got \"5MiB\""
+            ),
+        ),
+        (
+            "format: risk",
+            format!("2:11: {at}::format: only finding is available in this version, got \"risk\""),
+        ),
+        (
+            "sending_queue: {enabled: false}",
+            format!(
+                "2:28: {at}::sending_queue::enabled: only true is possible, because a sender is answered when the queue has the findings"
+            ),
+        ),
+        (
+            "sending_queue: {storage: x}",
+            format!(
+                "2:19: {at}::sending_queue: unknown key \"storage\": not available in this version, remove it"
+            ),
+        ),
+        (
+            "retry_on_failure: {randomization_factor: nan}",
+            format!(
+                "2:44: {at}::retry_on_failure::randomization_factor: expected a number from 0 to 1, got \"nan\""
+            ),
+        ),
+        (
+            "retry_on_failure: {initial_interval: 31s}",
+            format!(
+                "2:3: {at}::retry_on_failure: initial_interval (31s) must not be longer than max_interval (30s)"
+            ),
+        ),
+        (
+            "retry_on_failure: {max_elapsed_time: 10s}",
+            format!(
+                "2:3: {at}::retry_on_failure: max_elapsed_time (10s) must not be shorter than max_interval (30s); 0 means no end"
+            ),
+        ),
+        (
+            "tls: {insecure: true}",
+            format!(
+                "2:9: {at}::tls: unknown key \"insecure\": the endpoint's http:// or https:// says it, remove it"
+            ),
+        ),
+    ] {
+        refused_hec(keys, &[&wanted]);
+    }
+    let file =
+        format!("exporters: {{debug: {{verbosity: loud}}, file: }}\n{OTLP}{DETECTION}{SERVICE}");
+    refused(
+        &file,
+        &[
+            "1:32: exporters::debug::verbosity: expected basic, normal or detailed, got \"loud\"",
+            "1:39: exporters::file: path is required",
+        ],
+    );
+}
+
+#[test]
+fn never_shows_a_secret() {
+    for (token, endpoint, wanted) in [
+        (
+            "${LINE}",
+            "http://a",
+            "1:33: exporters::splunk_hec::token: holds a blank, a line end or another character no token has (from ${LINE})",
+        ),
+        (
+            "s3cret s3cret",
+            "http://a",
+            "1:33: exporters::splunk_hec::token: holds a blank, a line end or another character no token has",
+        ),
+        (
+            "${EMPTY}",
+            "http://a",
+            "1:33: exporters::splunk_hec::token: must not be empty (from ${EMPTY})",
+        ),
+        (
+            "t",
+            "u:s3cret@a",
+            "1:48: exporters::splunk_hec::endpoint: expected a URL such as https://splunk:8088",
+        ),
+        (
+            "t",
+            "http://u:s3cret@a:x",
+            "1:48: exporters::splunk_hec::endpoint: no valid URL: invalid port number",
+        ),
+        (
+            "t",
+            "",
+            "1:48: exporters::splunk_hec::endpoint: must not be empty",
+        ),
+    ] {
+        let hec =
+            format!("exporters: {{splunk_hec: {{token: '{token}', endpoint: '{endpoint}'}}}}\n");
+        let service = SERVICE.replace("debug", "splunk_hec");
+        refused(&format!("{hec}{OTLP}{DETECTION}{service}"), &[wanted]);
+    }
+}
+
+#[test]
+fn refuses_pipelines_that_do_not_fit_together() {
+    let whole = "receivers: [otlp], processors: [detection], exporters: [debug]";
+    let at = "service::pipelines";
+    for (pipelines, wanted) in [
+        (String::new(), "4:11: service::pipelines: no pipeline, add logs: {receivers: [otlp], processors: [detection], exporters: [splunk_hec]}".to_owned()),
+        (format!("logs: {{{whole}}},\n  traces: "), format!("5:3: {at}::traces: auditwatch finds scans in audit logs and handles no other signal, use logs and leave the rest to a collector")),
+        (format!("logs: {{{whole}}},\n  log: "), format!("5:3: {at}::log: unknown signal \"log\", known: logs")),
+        (format!("logs: {{{whole}}},\n  logs/: "), format!("5:3: {at}::logs/: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks")),
+        ("\n  logs: {processors: [detection], exporters: [debug]}".to_owned(), format!("5:3: {at}::logs: needs at least one of receivers, such as receivers: [otlp]")),
+        ("\n  logs: {receivers: [otlp], exporters: [debug]}".to_owned(), format!("5:3: {at}::logs: needs one detection processor, such as processors: [detection]")),
+        ("\n  logs: {receivers: [otlp], processors: [detection], exporters: '${EMPTY}'}".to_owned(), format!("5:3: {at}::logs: needs at least one of exporters, such as exporters: [splunk_hec]")),
+        ("\n  logs: {receivers: [otlp], processors: [detection, detection/2], exporters: [debug]}".to_owned(), format!("5:53: {at}::logs::processors: detection/2 is a second processor: a pipeline has exactly one, give each its own pipeline")),
+        ("\n  logs: {receivers: [otlp, otlp/3], processors: [detection], exporters: [debug]}".to_owned(), format!("5:28: {at}::logs::receivers: receiver otlp/3 is not defined, add it under receivers or remove it here")),
+        ("\n  logs: {receivers: [otlp, otlp], processors: [detection], exporters: [debug]}".to_owned(), format!("5:28: {at}::logs::receivers: otlp is listed twice")),
+        ("\n  logs: {receivers: [otlp], processors: [detection], exporters: 'debug, file'}".to_owned(), format!("5:65: {at}::logs::exporters: exporter file is not defined, add it under exporters or remove it here")),
+        (format!("logs: {{{whole}}},\n  logs/2: {{receivers: [otlp], processors: [detection/2], exporters: [debug]}}"), format!("5:24: {at}::logs/2::receivers: receiver otlp is in pipeline logs already: a sender gets one answer, so define another one, such as otlp/2")),
+        (format!("logs: {{{whole}}},\n  logs/2: {{receivers: [otlp/2], processors: [detection], exporters: [debug]}}"), format!("5:46: {at}::logs/2::processors: processor detection is in pipeline logs already: its windows belong to one stream, so define another one, such as detection/2")),
+    ] {
+        refused_pipelines(&pipelines, &[&wanted]);
+    }
+}
+
+#[test]
+fn refuses_settings_of_the_service() {
+    refused(
+        &format!(
+            "{OTLP}{DETECTION}{DEBUG}service:
+  extensions: [health_check]
+  shutdown_timeout: forever
+  telemetry: {{logs: {{level: loud, encoding: xml}}, metrics: {{level: none}}}}
+  pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}
+"
+        ),
+        &[
+            "5:3: service: unknown key \"extensions\": not available in this version, remove it",
+            "6:21: service::shutdown_timeout: expected a duration such as 300ms, 5s or 1h30m, got \"forever\"",
+            "7:29: service::telemetry::logs::level: expected trace, debug, info, warn or error, got \"loud\"",
+            "7:45: service::telemetry::logs::encoding: expected console or json, got \"xml\"",
+            "7:51: service::telemetry: unknown key \"metrics\": not available in this version, remove it",
+        ],
+    );
+}
+
+proptest! {
+    /// Pieces of YAML in any order end in an answer.
+    #[test]
+    fn answers_to_anything(pieces in proptest::collection::vec(
+        prop::sample::select(vec![
+            "receivers", "otlp", "service", "pipelines", "logs", "exporters", ":", ": ", "\n", "\n  ",
+            "- ", "[", "]", "{", "}", ",", "&a ", "*a", "<<", "!!str ", "${", "${EMPTY}", "'", "\"",
+            "|\n", "---\n", "...\n", "%YAML 1.2\n", "? ", "#", "\u{feff}", "\t", "\0", "ü", "~",
+        ]), 0..40))
+    {
+        if let Err(error) = parse("a.yaml", &pieces.concat(), &env) {
+            prop_assert!(!error.problems().is_empty());
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! One cluster: its watermark, and its keys with what is due for them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    escu::Windows,
+    limits::Limits,
+    native::{Fate, Key, Open, State, Terms, TimedHit},
+    ranking::{Rank, Ranking, Slot},
+    rule::Rule,
+    time::{BEGINNING, Micros},
+};
+
+/// State of one cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cluster {
+    /// Greatest event time seen.
+    pub(super) front: Micros,
+    /// Findings and windows that end up to here are over.
+    pub(super) watermark: Micros,
+    /// Whether hits came since the last tick.
+    busy: bool,
+    /// What happened up to here to keys that are gone may have been forgotten.
+    floor: Micros,
+    keys: BTreeMap<Arc<str>, Held>,
+    /// When the watermark may close a finding. A time may be early, never late.
+    closings: BTreeSet<(Micros, Arc<str>)>,
+    /// When a key may be forgotten. A time may be early, never late.
+    expiries: BTreeSet<(Micros, Arc<str>)>,
+    /// Escu semantics.
+    pub(super) windows: Windows,
+}
+
+/// A key and where it is listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Held {
+    key: Key,
+    closing: Option<Micros>,
+    rank: Rank,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            front: BEGINNING,
+            watermark: BEGINNING,
+            busy: false,
+            floor: BEGINNING,
+            keys: BTreeMap::new(),
+            closings: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            windows: Windows::default(),
+        }
+    }
+}
+
+/// Hears of each new state of a finding, with its key.
+pub(super) type Say<'s> = &'s mut dyn FnMut(&str, State, &Open);
+
+impl Cluster {
+    /// What its keys need to know.
+    pub(super) fn terms<'a>(&self, rule: &Rule, limits: &'a Limits) -> Terms<'a> {
+        Terms {
+            threshold: rule.threshold,
+            window: rule.window,
+            limits,
+            horizon: self.front.minus(rule.lateness).minus(rule.window),
+        }
+    }
+
+    /// A hit of this time has come.
+    pub(super) fn advance_by_hit(&mut self, time: Micros, lateness: i64) {
+        self.busy = true;
+        self.front = self.front.max(time);
+        self.watermark = self.watermark.max(self.front.minus(lateness));
+    }
+
+    /// So much time has passed. It counts only if no hits came meanwhile.
+    pub(super) fn advance_by_tick(&mut self, elapsed: i64) {
+        if !self.busy && self.watermark != BEGINNING {
+            self.watermark = self.watermark.plus(elapsed);
+        }
+        self.busy = false;
+    }
+
+    /// Most findings that so many further hits of one key can cause.
+    pub(super) fn bound(&self, key: &str, hits: u64, terms: &Terms<'_>) -> u64 {
+        match self.keys.get(key) {
+            Some(held) => held.key.bound(hits, terms),
+            None => Key::new(self.floor).bound(hits, terms),
+        }
+    }
+
+    /// Takes a hit of a key.
+    pub(super) fn observe(
+        &mut self,
+        (name, ranking): (&Arc<str>, &mut Ranking),
+        hit: TimedHit,
+        late: bool,
+        terms: &Terms<'_>,
+        say: Say<'_>,
+    ) -> Fate {
+        let id: Arc<str> = match self.keys.get_key_value(hit.hit.key.as_str()) {
+            Some((id, _)) => Arc::clone(id),
+            None => Arc::from(hit.hit.key.as_str()),
+        };
+        let known = self.keys.contains_key(&id);
+        let held = self.keys.entry(Arc::clone(&id)).or_insert_with(|| Held {
+            key: Key::new(self.floor),
+            closing: None,
+            rank: (0, BEGINNING),
+        });
+        let fate = held
+            .key
+            .observe(hit, late, terms, &mut |state, open| say(&id, state, open));
+        if fate == Fate::TooLate && !known {
+            self.keys.remove(&id);
+            return fate;
+        }
+        let rank = held.key.rank(terms);
+        if !known || rank != held.rank.0 {
+            ranking.remove(held.rank, name, Slot::Key(Arc::clone(&id)));
+            held.rank = (rank, held.key.last());
+            ranking.insert(held.rank, name, Slot::Key(Arc::clone(&id)));
+        }
+        if !known {
+            self.expiries
+                .insert((held.key.last().plus(terms.window), Arc::clone(&id)));
+        }
+        list_closing(&mut self.closings, &id, held, terms);
+        fate
+    }
+
+    /// Closes what the watermark has passed and forgets what no hit can meet any more.
+    pub(super) fn settle(
+        &mut self,
+        (name, ranking): (&Arc<str>, &mut Ranking),
+        terms: &Terms<'_>,
+        say: Say<'_>,
+    ) {
+        while let Some((at, _)) = self.closings.first()
+            && *at <= self.watermark
+            && let Some((_, id)) = self.closings.pop_first()
+        {
+            let Some(held) = self.keys.get_mut(&id) else {
+                continue;
+            };
+            held.closing = None;
+            held.key.close(self.watermark, terms, &mut |state, open| {
+                say(&id, state, open)
+            });
+            list_closing(&mut self.closings, &id, held, terms);
+        }
+        let gone = terms.horizon.plus(terms.window);
+        while let Some((at, _)) = self.expiries.first()
+            && *at <= gone
+            && let Some((_, id)) = self.expiries.pop_first()
+        {
+            let Some(held) = self.keys.get(&id) else {
+                continue;
+            };
+            let (last, rank) = (held.key.last(), held.rank);
+            if last > terms.horizon {
+                self.expiries.insert((last.plus(terms.window), id));
+            } else {
+                self.floor = self.floor.max(last);
+                self.keys.remove(&id);
+                ranking.remove(rank, name, Slot::Key(id));
+            }
+        }
+    }
+
+    /// Says of every key what has not been said yet.
+    pub(super) fn drain(&mut self, terms: &Terms<'_>, say: Say<'_>) {
+        for (id, held) in &mut self.keys {
+            held.key
+                .drain(terms, &mut |state, open| say(id, state, open));
+            list_closing(&mut self.closings, id, held, terms);
+        }
+    }
+
+    /// Gives up one key.
+    pub(super) fn evict(&mut self, id: &Arc<str>, terms: &Terms<'_>, say: Say<'_>) {
+        if let Some(mut held) = self.keys.remove(id) {
+            held.key.evict(&mut |state, open| say(id, state, open));
+            if let Some(at) = held.closing {
+                self.closings.remove(&(at, Arc::clone(id)));
+            }
+            // Its entry among the expiries is early or exact; it is passed over when due.
+            self.expiries
+                .remove(&(held.key.last().plus(terms.window), Arc::clone(id)));
+            self.floor = self.floor.max(held.key.last());
+        }
+    }
+
+    /// The keys, in order.
+    pub(super) fn key_ids(&self) -> Vec<(Rank, Arc<str>)> {
+        self.keys
+            .iter()
+            .map(|(id, held)| (held.rank, Arc::clone(id)))
+            .collect()
+    }
+}
+
+fn list_closing(
+    closings: &mut BTreeSet<(Micros, Arc<str>)>,
+    id: &Arc<str>,
+    held: &mut Held,
+    terms: &Terms<'_>,
+) {
+    if held.closing.is_none()
+        && let Some(at) = held.key.closes_at(terms)
+    {
+        held.closing = Some(at);
+        closings.insert((at, Arc::clone(id)));
+    }
+}

@@ -1,0 +1,313 @@
+//! What a finding gathers while it grows, within bounds, whatever the order of arrival.
+//!
+//! Of more values than fit, those seen earliest in event time are kept. That choice does not
+//! depend on the order of arrival: a value that was pushed out was later than all that stayed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    finding::{Finding, Sample},
+    hit::{Hit, Identity},
+    limits::Limits,
+    time::Micros,
+};
+
+/// Sample requests of a finding.
+const SAMPLES: usize = 10;
+
+/// When something was first seen: event time, and an identity to break ties.
+type First = (Micros, Identity);
+
+/// Distinct things with the time they were first seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Earliest<T: Ord> {
+    first_seen: BTreeMap<T, First>,
+    by_time: BTreeMap<First, Vec<T>>,
+    full: bool,
+}
+
+impl<T: Ord> Default for Earliest<T> {
+    fn default() -> Self {
+        Self {
+            first_seen: BTreeMap::new(),
+            by_time: BTreeMap::new(),
+            full: false,
+        }
+    }
+}
+
+impl<T: Ord + Clone> Earliest<T> {
+    fn add(&mut self, thing: &T, seen: First, most: usize) {
+        match self.first_seen.get_mut(thing) {
+            Some(first) if *first <= seen => return,
+            Some(first) => {
+                let old = std::mem::replace(first, seen);
+                self.forget(old, thing);
+            }
+            None => {
+                self.first_seen.insert(thing.clone(), seen);
+            }
+        }
+        let same = self.by_time.entry(seen).or_default();
+        let at = same.partition_point(|other| other < thing);
+        same.insert(at, thing.clone());
+        while self.first_seen.len() > most {
+            self.full = true;
+            let Some(mut last) = self.by_time.last_entry() else {
+                return;
+            };
+            if let Some(thing) = last.get_mut().pop() {
+                self.first_seen.remove(&thing);
+            }
+            if last.get().is_empty() {
+                last.remove();
+            }
+        }
+    }
+
+    fn forget(&mut self, seen: First, thing: &T) {
+        if let Some(same) = self.by_time.get_mut(&seen) {
+            same.retain(|other| other != thing);
+            if same.is_empty() {
+                self.by_time.remove(&seen);
+            }
+        }
+    }
+}
+
+/// The distinct values of one field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct ValueSet(Earliest<String>);
+
+impl ValueSet {
+    fn add(&mut self, value: &str, seen: First, limits: &Limits) {
+        let value = cut(value, limits.value_bytes);
+        // The common case, a value that is known already, costs no allocation.
+        if self
+            .0
+            .first_seen
+            .get(value)
+            .is_none_or(|first| *first > seen)
+        {
+            self.0.add(&value.to_owned(), seen, limits.values_per_field);
+        }
+    }
+
+    /// The values into a list of the finding; its name into `truncated` when some are missing.
+    fn write(&self, name: &str, list: &mut Vec<String>, truncated: &mut Vec<String>) {
+        list.extend(self.0.first_seen.keys().cloned());
+        if self.0.full {
+            truncated.push(name.to_owned());
+        }
+    }
+}
+
+/// At most so many bytes of a text, cut between characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
+/// One request of a distinct verb and path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Request {
+    verb: String,
+    path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Detail {
+    audit_id: String,
+    stage: String,
+    code: String,
+    user_agent: String,
+}
+
+/// Everything gathered for one finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    pub(super) count: u64,
+    by_code: BTreeMap<u16, u64>,
+    pub(super) first: Option<Micros>,
+    pub(super) last: Option<Micros>,
+    clamped: bool,
+    pub(super) unverified: u64,
+    verbs: ValueSet,
+    paths: ValueSet,
+    agents: ValueSet,
+    users: ValueSet,
+    groups: ValueSet,
+    codes: ValueSet,
+    messages: ValueSet,
+    reasons: ValueSet,
+    statuses: ValueSet,
+    claimed: ValueSet,
+    requests: Earliest<Request>,
+    details: BTreeMap<First, Detail>,
+}
+
+impl Evidence {
+    /// Takes one request (or, in escu semantics, one event times address).
+    pub(super) fn add(&mut self, hit: &Hit, time: Micros, limits: &Limits) {
+        let seen = (time, hit.identity);
+        self.count += 1;
+        *self.by_code.entry(hit.code).or_default() += 1;
+        self.first = Some(self.first.map_or(time, |first| first.min(time)));
+        self.last = Some(self.last.map_or(time, |last| last.max(time)));
+        self.clamped |= hit.clamped;
+        for (set, value) in [
+            (&mut self.verbs, &hit.verb),
+            (&mut self.paths, &hit.uri),
+            (&mut self.agents, &hit.agent),
+            (&mut self.users, &hit.user),
+            (&mut self.messages, &hit.message),
+            (&mut self.reasons, &hit.reason),
+            (&mut self.statuses, &hit.status),
+        ] {
+            if let Some(value) = value {
+                set.add(value, seen, limits);
+            }
+        }
+        self.codes.add(&hit.code_text, seen, limits);
+        for group in &hit.groups {
+            self.groups.add(group, seen, limits);
+        }
+        // In escu semantics every element is a source of its own, so none is a mere claim.
+        if !hit.key.is_empty() {
+            for source in hit
+                .sources
+                .iter()
+                .filter(|source| !is_key(source, &hit.key))
+            {
+                self.claimed.add(source, seen, limits);
+            }
+        }
+        self.sample(hit, seen, limits);
+    }
+
+    fn sample(&mut self, hit: &Hit, seen: First, limits: &Limits) {
+        let text = |value: &Option<String>| {
+            cut(value.as_deref().unwrap_or_default(), limits.value_bytes).to_owned()
+        };
+        let latest = self
+            .requests
+            .by_time
+            .last_key_value()
+            .map(|(latest, _)| *latest);
+        if self.requests.first_seen.len() >= SAMPLES && latest.is_some_and(|latest| latest <= seen)
+        {
+            return;
+        }
+        let request = Request {
+            verb: text(&hit.verb),
+            path: text(&hit.uri),
+        };
+        self.requests.add(&request, seen, SAMPLES);
+        if self.requests.first_seen.get(&request) == Some(&seen) {
+            let detail = Detail {
+                audit_id: text(&hit.audit_id),
+                stage: text(&hit.stage),
+                code: cut(&hit.code_text, limits.value_bytes).to_owned(),
+                user_agent: text(&hit.agent),
+            };
+            self.details.insert(seen, detail);
+        }
+        let kept = &self.requests.by_time;
+        self.details.retain(|seen, _| kept.contains_key(seen));
+    }
+
+    /// Writes all this into a finding.
+    pub(super) fn write(&self, finding: &mut Finding) {
+        finding.count = self.count;
+        finding.count_by_code = self
+            .by_code
+            .iter()
+            .map(|(code, count)| (code.to_string(), *count))
+            .collect();
+        finding.first_time = self.first.map(Micros::to_proto);
+        finding.last_time = self.last.map(Micros::to_proto);
+        finding.time_clamped = self.clamped;
+        finding.unverified = self.unverified;
+        let mut truncated = Vec::new();
+        for (set, name, list) in [
+            (&self.verbs, "verbs", &mut finding.verbs),
+            (&self.paths, "paths", &mut finding.paths),
+            (&self.agents, "user_agents", &mut finding.user_agents),
+            (&self.users, "users", &mut finding.users),
+            (&self.groups, "groups", &mut finding.groups),
+            (&self.codes, "codes", &mut finding.codes),
+            (&self.messages, "messages", &mut finding.messages),
+            (&self.reasons, "reasons", &mut finding.reasons),
+            (&self.statuses, "statuses", &mut finding.statuses),
+            (&self.claimed, "claimed_ips", &mut finding.claimed_ips),
+        ] {
+            set.write(name, list, &mut truncated);
+        }
+        finding.truncated = truncated;
+        for (seen, requests) in &self.requests.by_time {
+            let Some(detail) = self.details.get(seen) else {
+                continue;
+            };
+            for request in requests {
+                finding.samples.push(Sample {
+                    time: Some(seen.0.to_proto()),
+                    audit_id: detail.audit_id.clone(),
+                    stage: detail.stage.clone(),
+                    verb: request.verb.clone(),
+                    path: request.path.clone(),
+                    code: detail.code.clone(),
+                    user_agent: detail.user_agent.clone(),
+                });
+            }
+        }
+    }
+}
+
+/// Whether a logged source is the address (or in the network) that the request is counted for.
+fn is_key(source: &str, key: &str) -> bool {
+    let Some(address) = super::address::parse(source) else {
+        return false;
+    };
+    match key.parse::<ipnet::IpNet>() {
+        Ok(net) => net.contains(&address),
+        Err(_) => key.parse() == Ok(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the order of arrival, the same things are kept: those seen earliest.
+        #[test]
+        fn keeps_the_earliest(
+            things in prop::collection::vec((0u8..12, 0i64..20), 0..60),
+            most in 1usize..6,
+        ) {
+            let seen = |time| (Micros(time), Identity::default());
+            let mut first: BTreeMap<u8, i64> = BTreeMap::new();
+            for (thing, time) in &things {
+                let entry = first.entry(*thing).or_insert(*time);
+                *entry = (*entry).min(*time);
+            }
+            let mut wanted: Vec<_> = first.iter().map(|(thing, time)| (*time, *thing)).collect();
+            wanted.sort_unstable();
+            let full = wanted.len() > most;
+            wanted.truncate(most);
+
+            let mut kept = Earliest::default();
+            for (thing, time) in &things {
+                kept.add(thing, seen(*time), most);
+            }
+            let mut got: Vec<_> =
+                kept.first_seen.iter().map(|(thing, first)| (first.0.0, *thing)).collect();
+            got.sort_unstable();
+            prop_assert_eq!(got, wanted);
+            prop_assert_eq!(kept.full, full);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A hit: one event that counts, with everything that both semantics and the finding need.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Micros;
+
+/// 128 bits that are equal for two deliveries of one request, and that nobody can make equal for
+/// two requests.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Identity(pub [u8; 16]);
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&super::rule::hex(&self.0, 16))
+    }
+}
+
+/// One event that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Event time; `None` when the event has no readable one and nobody has stood in for it.
+    pub time: Option<Micros>,
+    /// The time lay too far ahead of the time of observation and was set back to that.
+    pub clamped: bool,
+    /// Name of the cluster; empty when unknown.
+    pub cluster: Arc<str>,
+    /// The trusted address or network (native); empty in escu semantics.
+    pub key: String,
+    /// The texts of `sourceIPs`, in order.
+    pub sources: Vec<String>,
+    /// Which of the wanted codes it was.
+    pub code: u16,
+    /// `responseStatus.code` as logged.
+    pub code_text: String,
+    /// `user.username`
+    pub user: Option<String>,
+    /// `user.groups`
+    pub groups: Vec<String>,
+    /// `verb`
+    pub verb: Option<String>,
+    /// `requestURI`
+    pub uri: Option<String>,
+    /// `userAgent`
+    pub agent: Option<String>,
+    /// `responseStatus.message`
+    pub message: Option<String>,
+    /// `responseStatus.reason`
+    pub reason: Option<String>,
+    /// `responseStatus.status`
+    pub status: Option<String>,
+    /// `auditID`
+    pub audit_id: Option<String>,
+    /// `stage`
+    pub stage: Option<String>,
+    /// What makes two deliveries one request.
+    pub identity: Identity,
+}
+
+impl Hit {
+    /// Keeps the last `most` elements of `sourceIPs`: those a client can least write.
+    pub fn keep_sources(&mut self, most: usize) {
+        let excess = self.sources.len().saturating_sub(most);
+        self.sources.drain(..excess);
+    }
+}

@@ -1,0 +1,418 @@
+//! Native semantics as a stream: the life of one key.
+//!
+//! A key holds the hits of the last window that belong to no finding yet (`free`), and at most one
+//! finding. The hit that takes a window of free hits above the threshold opens a finding with just
+//! the hits of that window; later hits join it as long as they are less than a window behind its
+//! last one. A hit further ahead stays free until the finding is closed, because a late hit might
+//! still bridge the gap. The finding closes when the watermark says that nothing can.
+//!
+//! Time is event time. The set of hits decides, not their order, wherever lateness allows; only
+//! *when* a finding opens, and hence its id, follows the order of arrival. That holds as long as
+//! the lateness is shorter than the window, which the engine sees to.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::Evidence,
+    hit::{Hit, Identity},
+    limits::Limits,
+    seen::Seen,
+    time::{BEGINNING, Micros},
+};
+
+/// A hit with its time made certain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TimedHit {
+    pub(super) time: Micros,
+    pub(super) hit: Hit,
+}
+
+impl TimedHit {
+    fn place(&self) -> (Micros, Identity) {
+        (self.time, self.hit.identity)
+    }
+}
+
+/// What a key needs to know of the rule and its bounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) threshold: u64,
+    pub(super) window: i64,
+    pub(super) limits: &'a Limits,
+    /// Nothing at or before this time matters any more.
+    pub(super) horizon: Micros,
+}
+
+/// What happened to a finding that the world should hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Opened,
+    Updated,
+    Closed,
+}
+
+impl State {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Updated => "updated",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Hears of each new state of a finding.
+pub(super) type Say<'s> = &'s mut dyn FnMut(State, &Open);
+
+/// What became of a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It counts.
+    Counted,
+    /// It was seen before.
+    Repeat,
+    /// It came too late to be counted exactly.
+    TooLate,
+}
+
+/// State of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Key {
+    /// Hits that belong to no finding, by time and identity.
+    free: Vec<TimedHit>,
+    /// Requests that are remembered besides the free ones.
+    seen: Seen,
+    open: Option<Box<Open>>,
+    /// What happened up to here may have been forgotten.
+    floor: Micros,
+    /// Time of the latest hit.
+    last: Micros,
+}
+
+/// A finding in the making.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Open {
+    /// Time and identity of the hit that opened it: what its id is made of.
+    pub(super) opening: (Micros, Identity),
+    /// Time of the first hit, in order of event time, that takes a window above the threshold.
+    pub(super) alert_at: Micros,
+    pub(super) evidence: Evidence,
+    /// Hits up to `alert_at`, members or not: a late hit may move it back.
+    before: Vec<TimedHit>,
+    /// Time of its last hit.
+    last: Micros,
+    /// Count when it was last sent.
+    sent: u64,
+    /// Whether anything has changed since.
+    changed: bool,
+    /// Whether it was closed; it stays, for a backlog may show that the quiet was none.
+    closed: bool,
+}
+
+impl Key {
+    /// A key without hits, in a place where what happened up to `floor` may have been forgotten.
+    pub(super) fn new(floor: Micros) -> Self {
+        Self {
+            free: Vec::new(),
+            seen: Seen::default(),
+            open: None,
+            floor,
+            last: BEGINNING,
+        }
+    }
+
+    /// Time of the latest hit.
+    pub(super) fn last(&self) -> Micros {
+        self.last
+    }
+
+    /// How precious the key is: by its hits at hand, with an open finding above all others.
+    pub(super) fn rank(&self, terms: &Terms<'_>) -> u64 {
+        match &self.open {
+            Some(open) if !open.closed => u64::MAX,
+            _ => (self.free.len() as u64).min(terms.threshold + 1),
+        }
+    }
+
+    /// Time at which the watermark closes the finding, if one is open.
+    pub(super) fn closes_at(&self, terms: &Terms<'_>) -> Option<Micros> {
+        let open = self.open.as_ref().filter(|open| !open.closed)?;
+        Some(open.last.plus(terms.window))
+    }
+
+    /// Most findings that so many further hits can cause.
+    pub(super) fn bound(&self, hits: u64, terms: &Terms<'_>) -> u64 {
+        let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
+        let due = match &self.open {
+            Some(open) if !open.closed => doublings(open.sent, open.evidence.count + hits),
+            _ => {
+                let count = self.free.len() as u64 + hits;
+                if count <= terms.threshold {
+                    return 0;
+                }
+                // A closed finding that goes on, and one that opens.
+                2 + doublings(terms.threshold + 1, count)
+            }
+        };
+        due.min(hits)
+    }
+
+    /// Takes a hit; `late` says that the watermark has passed it.
+    pub(super) fn observe(
+        &mut self,
+        hit: TimedHit,
+        late: bool,
+        terms: &Terms<'_>,
+        say: Say<'_>,
+    ) -> Fate {
+        let (time, identity) = hit.place();
+        let is_free = self.free.iter().any(|free| free.hit.identity == identity);
+        if is_free || self.seen.contains(identity) {
+            return Fate::Repeat;
+        }
+        if late && !self.is_exact(time, terms) {
+            return Fate::TooLate;
+        }
+        self.forget(terms.horizon);
+        self.last = self.last.max(time);
+        if let Some(open) = &mut self.open {
+            if time < open.last.plus(terms.window) {
+                remember(&mut self.seen, &mut self.floor, open, &hit, terms);
+                open.join(hit, terms, say);
+                self.absorb(terms, say);
+                return Fate::Counted;
+            }
+            if open.closed {
+                self.retire();
+            }
+        }
+        let at = self
+            .free
+            .partition_point(|free| free.place() < (time, identity));
+        self.free.insert(at, hit);
+        if self.free.len() > terms.limits.hits_per_key {
+            self.floor = self.floor.max(self.free.remove(0).time);
+        }
+        self.open_if_due(Some((time, identity)), terms, say);
+        Fate::Counted
+    }
+
+    /// Closes the finding if the watermark has passed its quiet window; whether there was one to
+    /// close. Free hits behind it may then open the next.
+    pub(super) fn close(&mut self, watermark: Micros, terms: &Terms<'_>, say: Say<'_>) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| !open.closed) else {
+            return false;
+        };
+        if open.last.plus(terms.window) > watermark {
+            return false;
+        }
+        open.closed = true;
+        open.say(State::Closed, say);
+        if !self.free.is_empty() {
+            self.retire();
+            self.open_if_due(None, terms, say);
+        }
+        true
+    }
+
+    /// Says what has not been said yet, because nothing may come any more.
+    pub(super) fn drain(&mut self, terms: &Terms<'_>, say: Say<'_>) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.closed) {
+            if open.changed {
+                open.say(State::Updated, say);
+            }
+            // A scan that waits for the finding before it to close must not be lost.
+            if first_above(&self.free, terms).is_some() {
+                self.retire();
+                self.open_if_due(None, terms, say);
+                if let Some(open) = self.open.as_mut().filter(|open| open.changed) {
+                    open.say(State::Updated, say);
+                }
+            }
+        }
+    }
+
+    /// Says a last word about a finding that has to give way.
+    pub(super) fn evict(&mut self, say: Say<'_>) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.closed) {
+            open.say(State::Closed, say);
+        }
+    }
+
+    /// Whether everything is still known that a hit of this time could have met.
+    fn is_exact(&self, time: Micros, terms: &Terms<'_>) -> bool {
+        time.minus(terms.window) >= self.floor
+            && self
+                .open
+                .as_ref()
+                .is_none_or(|open| time > open.alert_at.minus(terms.window))
+    }
+
+    fn forget(&mut self, horizon: Micros) {
+        let forgotten = self.free.partition_point(|free| free.time <= horizon);
+        if let Some(last) = self.free.drain(..forgotten).next_back() {
+            self.floor = self.floor.max(last.time);
+        }
+        if let Some(open) = &mut self.open {
+            let forgotten = open.before.partition_point(|hit| hit.time <= horizon);
+            if let Some(last) = open.before.drain(..forgotten).next_back() {
+                self.floor = self.floor.max(last.time);
+            }
+        }
+        self.floor = self.floor.max(self.seen.forget(horizon));
+    }
+
+    /// The finding is over for good.
+    fn retire(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.floor = self.floor.max(open.last);
+        }
+    }
+
+    /// Opens a finding if none is open and a window of free hits is above the threshold.
+    /// `opening` is the hit that has just come.
+    fn open_if_due(
+        &mut self,
+        opening: Option<(Micros, Identity)>,
+        terms: &Terms<'_>,
+        say: Say<'_>,
+    ) {
+        if self.open.is_some() {
+            return;
+        }
+        let Some((first, alert)) = first_above(&self.free, terms) else {
+            return;
+        };
+        let later = self.free.split_off(alert + 1);
+        let before = std::mem::replace(&mut self.free, later);
+        let Some(alert) = before.last().map(TimedHit::place) else {
+            return;
+        };
+        let mut open = Box::new(Open {
+            opening: opening.unwrap_or(alert),
+            alert_at: alert.0,
+            evidence: Evidence::default(),
+            before: Vec::new(),
+            last: alert.0,
+            sent: 0,
+            changed: false,
+            closed: false,
+        });
+        for hit in &before {
+            remember(&mut self.seen, &mut self.floor, &mut open, hit, terms);
+        }
+        for member in before.iter().skip(first) {
+            open.evidence.add(&member.hit, member.time, terms.limits);
+        }
+        open.before = before;
+        open.say(State::Opened, say);
+        self.open = Some(open);
+        self.absorb(terms, say);
+    }
+
+    /// Lets free hits join the finding as far as its last hit has come near them.
+    fn absorb(&mut self, terms: &Terms<'_>, say: Say<'_>) {
+        let Some(open) = &mut self.open else { return };
+        let mut near = 0;
+        let mut last = open.last;
+        while let Some(free) = self.free.get(near)
+            && free.time < last.plus(terms.window)
+        {
+            last = last.max(free.time);
+            near += 1;
+        }
+        for hit in self.free.drain(..near).collect::<Vec<_>>() {
+            remember(&mut self.seen, &mut self.floor, open, &hit, terms);
+            open.join(hit, terms, say);
+        }
+    }
+}
+
+impl Open {
+    fn say(&mut self, state: State, say: Say<'_>) {
+        self.sent = self.evidence.count;
+        self.changed = false;
+        say(state, self);
+    }
+
+    /// Takes a hit that is less than a window behind the last one, or before it.
+    fn join(&mut self, hit: TimedHit, terms: &Terms<'_>, say: Say<'_>) {
+        if hit.time > self.alert_at.minus(terms.window) {
+            self.evidence.add(&hit.hit, hit.time, terms.limits);
+            self.last = self.last.max(hit.time);
+            self.changed = true;
+        }
+        if hit.time < self.alert_at && self.before.len() < terms.limits.hits_per_key {
+            let at = self
+                .before
+                .partition_point(|before| before.place() < hit.place());
+            self.before.insert(at, hit);
+            self.correct(terms);
+        }
+        if self.closed && self.changed {
+            self.closed = false;
+            self.say(State::Updated, say);
+        } else if self.evidence.count >= self.sent.saturating_mul(2) {
+            self.say(State::Updated, say);
+        }
+    }
+
+    /// Moves `alert_at` back if a window before it is above the threshold by now.
+    fn correct(&mut self, terms: &Terms<'_>) {
+        let Some((first, alert)) = first_above(&self.before, terms) else {
+            return;
+        };
+        let Some(time) = self.before.get(alert).map(|hit| hit.time) else {
+            return;
+        };
+        if time >= self.alert_at {
+            return;
+        }
+        let outside = self.alert_at.minus(terms.window);
+        for member in self
+            .before
+            .iter()
+            .skip(first)
+            .take_while(|hit| hit.time <= outside)
+        {
+            self.evidence.add(&member.hit, member.time, terms.limits);
+        }
+        self.alert_at = time;
+        self.before.truncate(alert + 1);
+        self.changed = true;
+    }
+}
+
+/// Remembers a request that belongs to a finding, and what had to be forgotten for it.
+fn remember(
+    seen: &mut Seen,
+    floor: &mut Micros,
+    open: &mut Open,
+    hit: &TimedHit,
+    terms: &Terms<'_>,
+) {
+    let forgotten = seen.insert(hit.hit.identity, hit.time, terms.limits.hits_per_key);
+    if forgotten.until > terms.horizon {
+        open.evidence.unverified += forgotten.requests;
+    }
+    *floor = (*floor).max(forgotten.until);
+}
+
+/// The first hit, in order of event time, that takes a window above the threshold: its index, and
+/// that of the first hit in its window.
+fn first_above(hits: &[TimedHit], terms: &Terms<'_>) -> Option<(usize, usize)> {
+    let mut first = 0;
+    for (at, hit) in hits.iter().enumerate() {
+        // Two hits share a window when they differ by less than its length.
+        while hits
+            .get(first)
+            .is_some_and(|old| old.time <= hit.time.minus(terms.window))
+        {
+            first += 1;
+        }
+        if (at + 1 - first) as u64 > terms.threshold {
+            return Some((first, at));
+        }
+    }
+    None
+}

@@ -1,0 +1,237 @@
+//! screen: bytes of a request to hits, almost always none. Stateless across requests.
+//!
+//! ```
+//! use auditwatch::detection::{rule::Rule, screen::Screen};
+//!
+//! let screen = Screen::new(Rule::default(), 64, None);
+//! let mut request = screen.begin(1_764_055_023_000_000_000);
+//! request.feed(b"").unwrap();
+//! let screened = request.finish().unwrap();
+//! assert!(screened.hits.is_empty());
+//! ```
+
+use std::sync::Arc;
+
+use super::{
+    event::Event,
+    filter::Filter,
+    hit::Hit,
+    json::{self, Document},
+    map,
+    rule::{Rule, SECOND},
+    time::Micros,
+};
+use crate::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
+
+/// An event time further ahead of the time of observation than this is set back to that.
+const MAX_AHEAD: i64 = 300 * SECOND;
+
+/// Resource attribute that names the cluster (OpenTelemetry semantic conventions).
+const CLUSTER: &[u8] = b"k8s.cluster.name";
+
+/// The screen of one rule, shared by all connections.
+#[derive(Clone, Debug)]
+pub struct Screen {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    rule: Rule,
+    filter: Filter,
+    source_ips: usize,
+    cluster: Option<Arc<str>>,
+}
+
+/// What a request held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Screened {
+    /// The events that count, in the order of the request.
+    pub hits: Vec<Hit>,
+    /// Log records of any kind.
+    pub records: u64,
+    /// Records that the byte filter could not rule out.
+    pub candidates: u64,
+    /// Candidates that are not one JSON value: only these are rejected.
+    pub unreadable: u64,
+}
+
+impl Screen {
+    /// A screen that keeps at most `source_ips` elements of `sourceIPs` (the rightmost), and
+    /// names the cluster itself if `cluster` is given.
+    pub fn new(rule: Rule, source_ips: usize, cluster: Option<&str>) -> Self {
+        let filter = Filter::new(rule.wanted_codes());
+        let cluster = cluster.map(Arc::from);
+        Self {
+            inner: Arc::new(Inner {
+                rule,
+                filter,
+                source_ips,
+                cluster,
+            }),
+        }
+    }
+
+    /// Starts a request that arrives at `received` (nanoseconds since 1970, 0: unknown).
+    pub fn begin(&self, received: u64) -> Screening {
+        Screening {
+            walk: Walk::new(),
+            seen: Seen {
+                screen: Arc::clone(&self.inner),
+                received,
+                out: Screened::default(),
+                resource: Vec::new(),
+                resource_hits: 0,
+            },
+        }
+    }
+}
+
+/// The screening of one request.
+#[derive(Debug)]
+pub struct Screening {
+    walk: Walk,
+    seen: Seen,
+}
+
+impl Screening {
+    /// Takes the next bytes of the request.
+    ///
+    /// # Errors
+    /// When the request is no OTLP logs request. Nothing of it counts then.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        self.walk.feed(piece, &mut self.seen)
+    }
+
+    /// Ends the request and releases its hits.
+    ///
+    /// # Errors
+    /// When the request ended too early. Nothing of it counts then.
+    pub fn finish(mut self) -> Result<Screened, Malformed> {
+        self.walk.finish(&mut self.seen)?;
+        Ok(self.seen.out)
+    }
+}
+
+#[derive(Debug)]
+struct Seen {
+    screen: Arc<Inner>,
+    received: u64,
+    out: Screened,
+    /// The resource of the records at hand, encoded.
+    resource: Vec<u8>,
+    /// Hits before the first one of this resource.
+    resource_hits: usize,
+}
+
+/// Which parts of a record the byte filter could not rule out.
+#[derive(Clone, Copy)]
+struct MayMatch {
+    body: bool,
+    attributes: bool,
+}
+
+impl Visitor for Seen {
+    fn resource(&mut self, encoded: &[u8]) {
+        self.resource.extend_from_slice(encoded);
+    }
+
+    #[inline]
+    fn record(&mut self, record: &Record<'_>) {
+        self.out.records += 1;
+        let filter = &self.screen.filter;
+        let body = record.body();
+        let may = MayMatch {
+            body: match &body {
+                AnyValue::Text(text) | AnyValue::Bytes(text) => filter.may_match_text(text),
+                AnyValue::Map(map) => filter.may_match_map(map),
+                _ => false,
+            },
+            attributes: record.has_attributes() && filter.may_match_map(&record.attributes()),
+        };
+        if may.body || may.attributes {
+            self.out.candidates += 1;
+            self.candidate(record, &body, may);
+        }
+    }
+
+    fn resource_end(&mut self) {
+        if self.out.hits.len() > self.resource_hits {
+            let cluster = self
+                .screen
+                .cluster
+                .clone()
+                .unwrap_or_else(|| cluster(&self.resource));
+            for hit in self.out.hits.iter_mut().skip(self.resource_hits) {
+                hit.cluster = Arc::clone(&cluster);
+            }
+            self.resource_hits = self.out.hits.len();
+        }
+        self.resource.clear();
+    }
+}
+
+impl Seen {
+    /// Reads a record that may match. One record is one event: the body if it holds one, else the
+    /// attributes, never both.
+    fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) {
+        let screen = Arc::clone(&self.screen);
+        let time_field = &screen.rule.time_field;
+        let text;
+        let mut broken = false;
+        let mut event = match body {
+            AnyValue::Text(bytes) | AnyValue::Bytes(bytes) => {
+                text = String::from_utf8_lossy(bytes);
+                match json::read(&text, time_field) {
+                    Ok(Document::Event(event)) => Some(*event),
+                    Ok(Document::List(..) | Document::Other) => None,
+                    Err(_) => {
+                        broken = may.body;
+                        None
+                    }
+                }
+            }
+            AnyValue::Map(map) => Some(map::event(map, time_field)),
+            _ => None,
+        }
+        .filter(Event::is_audit_event);
+        if event.is_none() && may.attributes {
+            event =
+                Some(map::event(&record.attributes(), time_field)).filter(Event::is_audit_event);
+        }
+        match event {
+            Some(event) => self.judge(record, &event),
+            None => self.out.unreadable += u64::from(broken),
+        }
+    }
+
+    fn judge(&mut self, record: &Record<'_>, event: &Event<'_>) {
+        let Some(mut hit) = event.judge(&self.screen.rule) else {
+            return;
+        };
+        hit.keep_sources(self.screen.source_ips);
+        let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
+        let sent = Micros::from_unix_nanos(record.time_unix_nano);
+        let received = Micros::from_unix_nanos(self.received);
+        let now = observed.or(received);
+        hit.time = hit.time.or(sent).or(now);
+        if let (Some(time), Some(now)) = (hit.time, now)
+            && time > now.plus(MAX_AHEAD)
+        {
+            hit.time = Some(now);
+            hit.clamped = true;
+        }
+        self.out.hits.push(hit);
+    }
+}
+
+/// The name of the cluster in a resource; empty when it names none.
+fn cluster(resource: &[u8]) -> Arc<str> {
+    let mut name = Arc::from("");
+    KeyValues::of_resource(resource).for_each(|key, value| {
+        if let (CLUSTER, AnyValue::Text(text)) = (key, value) {
+            name = Arc::from(String::from_utf8_lossy(&text).as_ref());
+        }
+    });
+    name
+}

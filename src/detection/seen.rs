@@ -1,0 +1,127 @@
+//! Requests that were seen before, within a bound: of very many, the latest are remembered.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    hit::Identity,
+    time::{BEGINNING, Micros},
+};
+
+/// Two generations of identities. When the young one has grown to half the bound it becomes the
+/// old one, and the old one is forgotten: so at least half the bound is always remembered, and
+/// forgetting costs nothing per request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    young: Generation,
+    old: Generation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Generation {
+    identities: BTreeSet<Identity>,
+    /// Latest event time of them.
+    last: Micros,
+}
+
+/// What was forgotten to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    pub(super) requests: u64,
+    /// Latest event time of them.
+    pub(super) until: Micros,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self {
+            identities: BTreeSet::new(),
+            last: BEGINNING,
+        }
+    }
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            young: Generation::default(),
+            old: Generation::default(),
+        }
+    }
+}
+
+impl Seen {
+    pub(super) fn contains(&self, identity: Identity) -> bool {
+        self.young.identities.contains(&identity) || self.old.identities.contains(&identity)
+    }
+
+    /// Remembers a request, of at most `most`.
+    pub(super) fn insert(&mut self, identity: Identity, time: Micros, most: usize) -> Forgotten {
+        let mut forgotten = Forgotten {
+            requests: 0,
+            until: BEGINNING,
+        };
+        if self.young.identities.len() >= most.div_ceil(2) {
+            let young = std::mem::take(&mut self.young);
+            let old = std::mem::replace(&mut self.old, young);
+            forgotten = Forgotten {
+                requests: old.identities.len() as u64,
+                until: old.last,
+            };
+        }
+        self.young.identities.insert(identity);
+        self.young.last = self.young.last.max(time);
+        forgotten
+    }
+
+    /// Forgets generations that lie wholly at or before `horizon`; the latest time forgotten.
+    pub(super) fn forget(&mut self, horizon: Micros) -> Micros {
+        let mut until = BEGINNING;
+        for generation in [&mut self.young, &mut self.old] {
+            if generation.last <= horizon {
+                until = until.max(std::mem::take(generation).last);
+            }
+        }
+        until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(n: u64) -> Identity {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&n.to_le_bytes());
+        Identity(bytes)
+    }
+
+    #[test]
+    fn remembers_the_latest_within_the_bound() {
+        let mut seen = Seen::default();
+        let mut forgotten = 0;
+        for n in 0..1000 {
+            forgotten += seen
+                .insert(identity(n), Micros(n.cast_signed()), 10)
+                .requests;
+            assert!(seen.young.identities.len() + seen.old.identities.len() <= 10);
+            for recent in n.saturating_sub(4)..=n {
+                assert!(seen.contains(identity(recent)));
+            }
+        }
+        assert_eq!(forgotten, 990);
+        assert!(!seen.contains(identity(0)));
+    }
+
+    #[test]
+    fn forgets_what_is_behind_the_horizon() {
+        let mut seen = Seen::default();
+        for n in 0..7 {
+            seen.insert(identity(n), Micros(n.cast_signed()), 10);
+        }
+        assert_eq!(seen.forget(Micros(3)), BEGINNING);
+        assert_eq!(seen.forget(Micros(4)), Micros(4));
+        assert!(!seen.contains(identity(4)) && seen.contains(identity(5)));
+    }
+}
