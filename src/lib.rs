@@ -1,7 +1,30 @@
-//! auditwatch, in the order in which the data flows.
+//! auditwatch finds unauthenticated addresses that scan a Kubernetes API server.
+//!
+//! Audit logs come in over OTLP, findings go out to Splunk HEC. The modules in the order in which
+//! the data flows, with what each may use below it:
+//!
+//! ```text
+//!  main -> cli -> service -> config, pipeline
+//!
+//!  receiver          bytes off the wire, frame by frame
+//!     | detection::screen     pdata walks them; almost nothing comes out: hits
+//!  pipeline          one owner for each detection; who is owed an answer, and which
+//!     | processor -> detection::engine     hits and ticks to findings
+//!  exporter          queue, retry, and the way out
+//! ```
+//!
+//! `detection` is the pure core and knows `pdata` alone. Receivers, processors and exporters never
+//! know each other. ARCHITECTURE.md follows one batch through these modules.
+
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod detection;
 pub mod exporter;
 pub mod geo;
 pub mod pdata;
+pub mod pipeline;
+pub mod processor;
+pub mod receiver;
+pub mod service;
+pub mod telemetry;

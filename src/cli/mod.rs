@@ -1,11 +1,13 @@
 //! The command line: one file for each command, and what they share.
 
 mod input;
+mod run;
 mod scan;
 mod table;
 
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -15,10 +17,19 @@ pub use scan::Scan;
 
 /// Finds unauthenticated addresses that scan a Kubernetes API server.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
+    /// Run the service with this configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,10 +41,34 @@ enum Command {
 impl Cli {
     /// Does what the command line asks for.
     pub fn run(self) -> ExitCode {
-        match self.command {
-            Command::Scan(scan) => run_scan(&scan),
+        match (self.command, self.config) {
+            (Some(Command::Scan(scan)), _) => run_scan(&scan),
+            (None, Some(config)) => run_service(&config),
+            (None, None) => Self::command()
+                .error(
+                    ErrorKind::MissingRequiredArgument,
+                    "give --config FILE to run the service, or a command; --help lists them",
+                )
+                .exit(),
         }
     }
+}
+
+fn run_service(config: &Path) -> ExitCode {
+    match run::run(config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tell(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the chain of an error, once.
+fn tell(error: &anyhow::Error) {
+    // If standard error is gone there is nobody left to tell.
+    let _told = writeln!(io::stderr(), "auditwatch: {error:#}");
 }
 
 fn run_scan(scan: &Scan) -> ExitCode {
@@ -48,8 +83,7 @@ fn run_scan(scan: &Scan) -> ExitCode {
         Ok(ended) => ExitCode::from(scan.exit_code(ended)),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error is gone there is nobody left to tell.
-            let _told = writeln!(io::stderr(), "auditwatch: {error:#}");
+            tell(&error);
             ExitCode::from(2)
         }
     }

@@ -1,39 +1,56 @@
 //! Exporters: findings out of the house.
 //!
-//! An exporter's author writes one thing, [`Exporter::send`]: one attempt to deliver one batch.
-//! The bounded queue, batching, retries and counters are wrapped round it by [`queue`]. Encoding
-//! a request and judging its answer are pure functions, so they are tested without a network.
+//! An exporter's author writes one thing, [`Exporter::send`]: one attempt to deliver the first
+//! findings of a batch. The bounded queue, batching, retries and counters are wrapped round it by
+//! [`queue`]. Encoding a request and judging its answer are pure functions, so they are tested
+//! without a network.
 
+pub mod debug;
+pub mod file;
+pub mod otlp;
 pub mod queue;
 pub mod splunk_hec;
+pub mod text;
+pub mod time;
+
+#[cfg(test)]
+mod samples;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::detection::Finding;
 
-/// One attempt to deliver one batch.
+/// One attempt to deliver the first findings of a batch.
 pub trait Exporter: Send + 'static {
-    /// Tries once to deliver `batch`, which is never empty, and says how it ended. Implementations
-    /// bound their own time and never panic on an answer.
+    /// Tries once to deliver findings from the front of `batch`, which is never empty, in their
+    /// order, and says how it ended. One attempt is one request: what does not fit into it is left
+    /// for the next call, so that nothing accepted is ever sent again because of a later failure.
+    ///
+    /// Implementations bound their own time, never panic on an answer, and keep no state that
+    /// suffers when the future is dropped: shutdown may cut an attempt short.
     fn send(&mut self, batch: &[Arc<Finding>]) -> impl Future<Output = Outcome> + Send;
 }
 
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every finding of the batch was accepted.
-    Accepted,
-    /// Not now: the same batch may be accepted later.
+    /// So many findings from the front of the batch were accepted, at least one. The rest was not
+    /// tried.
+    Accepted(usize),
+    /// Not now: the same findings may be accepted later.
     Retry {
         /// What happened, for the log. Holds no secret.
         reason: String,
         /// How long the receiver asks to wait (`Retry-After`).
         after: Option<Duration>,
-        /// At most this many attempts in all for this kind of answer; `None`: as configured.
+        /// At most this many attempts that end with a limit, as a 404 does, whatever else came in
+        /// between; `None`: as configured.
         limit: Option<u32>,
     },
-    /// The batch is too large as one request: halve it. A single finding is then given up.
+    /// Too much for one request: try half of it. A single finding is then given up.
     TooLarge {
+        /// How many findings from the front of the batch the refused request held.
+        findings: usize,
         /// What happened, for the log.
         reason: String,
     },
@@ -49,4 +66,15 @@ pub enum Outcome {
         /// What happened and what to do about it, for the log.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// A [`Outcome::Retry`] without wishes of its own.
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry {
+            reason: reason.into(),
+            after: None,
+            limit: None,
+        }
+    }
 }

@@ -1,5 +1,24 @@
-//! x
-use std::time::Duration;
+//! The sending queue round every exporter: bounded, batching, retrying.
+//!
+//! The pipeline holds a [`Queue`], one task runs [`run`]. Findings leave in the order in which
+//! they came, one batch at a time, so a receiver never sees a finding close before it opens. A
+//! batch is whatever waited while the one before was under way: a lone finding leaves at once.
+//! Memory is bounded by `queue_size` waiting findings and one batch on its way.
+
+mod delivery;
+mod retry;
+
+pub use delivery::{Totals, run};
+pub use retry::{Failed, RetryConfig, next_wait};
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::mpsc;
+
+use crate::detection::Finding;
 
 /// `sending_queue` of an exporter, with the Collector's key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,32 +33,108 @@ impl Default for QueueConfig {
     }
 }
 
-/// `retry_on_failure` of an exporter, with the Collector's key names and defaults.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RetryConfig {
-    /// `enabled`: whether a failed attempt is repeated at all.
-    pub enabled: bool,
-    /// `initial_interval`: wait before the first repetition.
-    pub initial_interval: Duration,
-    /// `randomization_factor`: share by which a wait may vary either way.
-    pub randomization_factor: f64,
-    /// `multiplier`: growth of the wait.
-    pub multiplier: f64,
-    /// `max_interval`: longest wait.
-    pub max_interval: Duration,
-    /// `max_elapsed_time`: after this a batch is given up; zero: never.
-    pub max_elapsed_time: Duration,
+/// What has become of an exporter's findings so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    sent: AtomicU64,
+    send_failed: AtomicU64,
+    retries: AtomicU64,
 }
 
-impl Default for RetryConfig {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            initial_interval: Duration::from_secs(5),
-            randomization_factor: 0.5,
-            multiplier: 1.5,
-            max_interval: Duration::from_secs(30),
-            max_elapsed_time: Duration::from_secs(300),
-        }
+impl Counters {
+    /// Findings that the receiver accepted.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Findings that were given up.
+    pub fn send_failed(&self) -> u64 {
+        self.send_failed.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that were repeated.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 }
+
+/// The sending side of one exporter's queue. Clones feed the same queue; when the last is dropped
+/// the exporter drains what waits and ends.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    id: Arc<str>,
+    inbox: mpsc::Sender<Arc<Finding>>,
+    counters: Arc<Counters>,
+}
+
+impl Queue {
+    /// Id of the exporter, `type` or `type/name`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Findings that may wait.
+    pub fn capacity(&self) -> usize {
+        self.inbox.max_capacity()
+    }
+
+    /// Findings for which there is room now. With one sender this only grows until it sends.
+    pub fn free(&self) -> usize {
+        self.inbox.capacity()
+    }
+
+    /// What has become of the findings so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Queues a finding, or hands it back when there is no room or the exporter has ended.
+    pub fn try_push(&self, finding: Arc<Finding>) -> Result<(), Arc<Finding>> {
+        self.inbox
+            .try_send(finding)
+            .map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Queues a finding as soon as there is room. Hands it back when the exporter has ended.
+    pub async fn push(&self, finding: Arc<Finding>) -> Result<(), Arc<Finding>> {
+        self.inbox.send(finding).await.map_err(|refused| refused.0)
+    }
+}
+
+/// The receiving side, for [`run`] alone.
+#[derive(Debug)]
+pub struct QueueReceiver {
+    id: Arc<str>,
+    inbox: mpsc::Receiver<Arc<Finding>>,
+    counters: Arc<Counters>,
+}
+
+/// Creates the queue of the exporter `id`. A `queue_size` of 0 is taken as 1.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the settings are used up, as in every other constructor"
+)]
+pub fn queue(id: String, config: QueueConfig) -> (Queue, QueueReceiver) {
+    // The channel panics beyond its own limit, which is more than anybody's memory holds.
+    let size = config
+        .queue_size
+        .clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
+    let (sender, receiver) = mpsc::channel(size);
+    let id: Arc<str> = id.into();
+    let counters = Arc::new(Counters::default());
+    (
+        Queue {
+            id: Arc::clone(&id),
+            inbox: sender,
+            counters: Arc::clone(&counters),
+        },
+        QueueReceiver {
+            id,
+            inbox: receiver,
+            counters,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! `auditwatch --config FILE`: the service, until it is told to stop.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, level_filters::LevelFilter};
+
+use crate::{
+    config::{self, Config, Encoding, Level},
+    service::Service,
+    telemetry,
+};
+
+/// Runs the service until SIGTERM or Ctrl-C. Whether all findings found their way out.
+///
+/// # Errors
+/// When the configuration is wrong, or a part of the service fails.
+pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
+    let config = config::load(path)?;
+    let level = match config.telemetry.level {
+        Level::Trace => LevelFilter::TRACE,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Info => LevelFilter::INFO,
+        Level::Warn => LevelFilter::WARN,
+        Level::Error => LevelFilter::ERROR,
+    };
+    telemetry::start(level, config.telemetry.encoding == Encoding::Json);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let ended = runtime.block_on(serve(config));
+    // Whatever still runs after the deadline is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+async fn serve(config: Config) -> anyhow::Result<bool> {
+    let deadline = config.shutdown_timeout;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut service = Service::start(config).await?;
+    let failure = tokio::select! {
+        error = service.failure() => Some(error),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    if let Some(error) = &failure {
+        error!("{error:#}");
+    }
+    let delivered = tokio::select! {
+        delivered = service.shutdown(deadline) => delivered,
+        _ = interrupt.recv() => {
+            info!("interrupted again, stopping at once");
+            false
+        }
+    };
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(delivered),
+    }
+}

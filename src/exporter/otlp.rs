@@ -1,0 +1,261 @@
+//! Findings as OTLP log records. Pure; sending them is for an exporter to come.
+//!
+//! Attributes carry the names of OpenTelemetry's semantic conventions where there are such, and
+//! `auditwatch.finding.<field of finding.proto>` otherwise. As in the JSON form, what is not set
+//! is left out and times are RFC 3339 in UTC.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
+    logs::v1::{LogRecord, SeverityNumber},
+    resource::v1::Resource,
+};
+use prost_types::Timestamp;
+
+use crate::{
+    detection::{Finding, Sample},
+    exporter::{text, time},
+};
+
+/// Before the name of a field that no convention names.
+const OWN: &str = "auditwatch.finding.";
+/// What a collector with a `splunk_hec` exporter makes the sourcetype.
+const SOURCETYPE: &str = "auditwatch:finding";
+
+/// The log record of one finding.
+///
+/// Its time is that of the finding's state, the same as in a HEC event; 0, unknown, where the
+/// finding has none or OTLP cannot hold it. `observed_unix_nano` is when it was found, 0 if that
+/// is not known. `log.record.uid` is the finding's id and state, so that a repeated delivery can
+/// be recognised.
+pub fn log_record(finding: &Finding, observed_unix_nano: u64) -> LogRecord {
+    let micros = time::of_state(finding).map_or(0, |time| time.0);
+    LogRecord {
+        time_unix_nano: u64::try_from(micros)
+            .ok()
+            .and_then(|t| t.checked_mul(1000))
+            .unwrap_or(0),
+        observed_time_unix_nano: observed_unix_nano,
+        severity_number: SeverityNumber::Warn.into(),
+        severity_text: "WARN".to_owned(),
+        event_name: format!("auditwatch.finding.{}", finding.state),
+        body: Some(any(Value::StringValue(text::summary(finding)))),
+        attributes: attributes(finding),
+        ..LogRecord::default()
+    }
+}
+
+/// The resource of a finding: this service, on behalf of the cluster.
+pub fn resource(finding: &Finding) -> Resource {
+    let mut list = Attributes(Vec::with_capacity(3));
+    list.text("service.name", "auditwatch");
+    list.text("k8s.cluster.name", &finding.cluster);
+    list.text("com.splunk.sourcetype", SOURCETYPE);
+    Resource {
+        attributes: list.0,
+        ..Resource::default()
+    }
+}
+
+/// Every field but the cluster, which the resource carries. Taken apart by name, so that the
+/// compiler asks about each new field.
+fn attributes(finding: &Finding) -> Vec<KeyValue> {
+    let mut list = Attributes(Vec::with_capacity(40));
+    identity(&mut list, finding);
+    place_and_time(&mut list, finding);
+    evidence(&mut list, finding);
+    list.0
+}
+
+fn identity(list: &mut Attributes, finding: &Finding) {
+    let Finding {
+        finding_id,
+        state,
+        rule_id,
+        rule_name,
+        rule_version,
+        semantics,
+        severity,
+        risk_score,
+        mitre_technique_id,
+        mitre_technique,
+        mitre_tactic,
+        config_fingerprint,
+        drilldown_search,
+        // The other fields are in `place_and_time` and `evidence`.
+        ..
+    } = finding;
+    list.text("log.record.uid", &format!("{finding_id}-{state}"));
+    list.own_text("finding_id", finding_id);
+    list.own_text("state", state);
+    list.text("security_rule.uuid", rule_id);
+    list.text("security_rule.name", rule_name);
+    list.text("security_rule.version", rule_version);
+    list.own_text("semantics", semantics);
+    list.own_text("severity", severity);
+    list.own_number("risk_score", u64::from(*risk_score));
+    list.own_text("mitre_technique_id", mitre_technique_id);
+    list.own_text("mitre_technique", mitre_technique);
+    list.own_text("mitre_tactic", mitre_tactic);
+    list.own_text("config_fingerprint", config_fingerprint);
+    list.own_text("drilldown_search", drilldown_search);
+}
+
+fn place_and_time(list: &mut Attributes, finding: &Finding) {
+    list.text("client.address", &finding.src_ip);
+    list.own_text("src", &finding.src);
+    // The conventions know no name of a country, and a region only by its code.
+    list.optional(
+        "auditwatch.finding.country",
+        finding.country.as_deref().map(text_value),
+    );
+    list.optional("geo.locality.name", finding.city.as_deref().map(text_value));
+    list.optional(
+        "auditwatch.finding.region",
+        finding.region.as_deref().map(text_value),
+    );
+    list.optional(
+        "geo.country.iso_code",
+        finding.country_iso_code.as_deref().map(text_value),
+    );
+    list.optional("geo.location.lat", finding.lat.map(Value::DoubleValue));
+    list.optional("geo.location.lon", finding.lon.map(Value::DoubleValue));
+    for (name, time) in [
+        ("first_time", finding.first_time),
+        ("last_time", finding.last_time),
+        ("alert_at", finding.alert_at),
+        ("window_start", finding.window_start),
+        ("window_end", finding.window_end),
+    ] {
+        list.optional(&format!("{OWN}{name}"), time.map(time_value));
+    }
+}
+
+fn evidence(list: &mut Attributes, finding: &Finding) {
+    list.own_number("count", finding.count);
+    list.own_counts("count_by_code", &finding.count_by_code);
+    list.own_number("threshold", finding.threshold);
+    if finding.window_seconds != 0.0 {
+        list.own("window_seconds", Value::DoubleValue(finding.window_seconds));
+    }
+    if let [only] = finding.user_agents.as_slice() {
+        list.text("user_agent.original", only);
+    }
+    for (name, values) in [
+        ("verbs", &finding.verbs),
+        ("paths", &finding.paths),
+        ("user_agents", &finding.user_agents),
+        ("users", &finding.users),
+        ("groups", &finding.groups),
+        ("codes", &finding.codes),
+        ("messages", &finding.messages),
+        ("reasons", &finding.reasons),
+        ("statuses", &finding.statuses),
+        ("claimed_ips", &finding.claimed_ips),
+        ("truncated", &finding.truncated),
+    ] {
+        list.own_list(name, values.iter().map(|text| text_value(text)));
+    }
+    list.own_list("samples", finding.samples.iter().map(sample_value));
+    if finding.time_clamped {
+        list.own("time_clamped", Value::BoolValue(true));
+    }
+    list.own_number("unverified", finding.unverified);
+}
+
+fn sample_value(sample: &Sample) -> Value {
+    let Sample {
+        time,
+        audit_id,
+        stage,
+        verb,
+        path,
+        code,
+        user_agent,
+    } = sample;
+    let mut list = Attributes(Vec::with_capacity(7));
+    list.optional("time", time.map(time_value));
+    list.text("audit_id", audit_id);
+    list.text("stage", stage);
+    list.text("verb", verb);
+    list.text("path", path);
+    list.text("code", code);
+    list.text("user_agent", user_agent);
+    Value::KvlistValue(KeyValueList { values: list.0 })
+}
+
+/// Attributes in the making. What is not set is not added.
+struct Attributes(Vec<KeyValue>);
+
+impl Attributes {
+    fn push(&mut self, key: &str, value: Value) {
+        self.0.push(KeyValue {
+            key: key.to_owned(),
+            value: Some(any(value)),
+            ..KeyValue::default()
+        });
+    }
+
+    fn optional(&mut self, key: &str, value: Option<Value>) {
+        if let Some(value) = value {
+            self.push(key, value);
+        }
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        if !value.is_empty() {
+            self.push(key, Value::StringValue(value.to_owned()));
+        }
+    }
+
+    fn own(&mut self, field: &str, value: Value) {
+        self.push(&format!("{OWN}{field}"), value);
+    }
+
+    fn own_text(&mut self, field: &str, value: &str) {
+        self.text(&format!("{OWN}{field}"), value);
+    }
+
+    fn own_number(&mut self, field: &str, value: u64) {
+        if value != 0 {
+            self.own(field, number_value(value));
+        }
+    }
+
+    fn own_list(&mut self, field: &str, values: impl Iterator<Item = Value>) {
+        let values: Vec<AnyValue> = values.map(any).collect();
+        if !values.is_empty() {
+            self.own(field, Value::ArrayValue(ArrayValue { values }));
+        }
+    }
+
+    fn own_counts(&mut self, field: &str, counts: &BTreeMap<String, u64>) {
+        let mut list = Self(Vec::with_capacity(counts.len()));
+        for (name, count) in counts {
+            list.push(name, number_value(*count));
+        }
+        if !list.0.is_empty() {
+            self.own(field, Value::KvlistValue(KeyValueList { values: list.0 }));
+        }
+    }
+}
+
+fn any(value: Value) -> AnyValue {
+    AnyValue { value: Some(value) }
+}
+
+fn text_value(text: &str) -> Value {
+    Value::StringValue(text.to_owned())
+}
+
+fn number_value(number: u64) -> Value {
+    Value::IntValue(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn time_value(time: Timestamp) -> Value {
+    Value::StringValue(time::from_proto(time).to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! The loop of one exporter: takes what waits, delivers it, says what became of it.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    QueueReceiver,
+    retry::{Failed, RetryConfig, next_wait},
+};
+use crate::{
+    clock,
+    detection::Finding,
+    exporter::{Exporter, Outcome, text},
+};
+
+/// Most finding ids that one line of the log names.
+const IDS_IN_LOG: usize = 5;
+/// At most one line about trouble in this time.
+const LOG_EVERY: Duration = Duration::from_mins(1);
+
+/// What became of the findings of one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Findings that the receiver accepted.
+    pub sent: u64,
+    /// Findings that were given up.
+    pub failed: u64,
+}
+
+/// Delivers what `receiver` gets, at most `batch_max` findings at a time, until every [`Queue`] is
+/// gone and the last finding has been delivered or given up.
+///
+/// When `abandon` fires, waiting and retrying stop at once; what has not been accepted by then
+/// counts as failed.
+///
+/// [`Queue`]: super::Queue
+pub async fn run(
+    receiver: QueueReceiver,
+    exporter: impl Exporter,
+    retry: RetryConfig,
+    batch_max: usize,
+    abandon: CancellationToken,
+) -> Totals {
+    let mut worker = Worker {
+        queue: receiver,
+        exporter,
+        retry,
+        abandon,
+        totals: Totals::default(),
+        trouble: Trouble::default(),
+    };
+    let mut batch = Vec::new();
+    loop {
+        let abandon = worker.abandon.clone();
+        let taken = tokio::select! {
+            biased;
+            () = abandon.cancelled() => {
+                worker.give_up_waiting();
+                break;
+            }
+            taken = worker.queue.inbox.recv_many(&mut batch, batch_max.max(1)) => taken,
+        };
+        if taken == 0 {
+            break;
+        }
+        let lost = worker.deliver(&mut batch).await;
+        worker.report(&lost);
+    }
+    worker.totals
+}
+
+struct Worker<E> {
+    queue: QueueReceiver,
+    exporter: E,
+    retry: RetryConfig,
+    abandon: CancellationToken,
+    totals: Totals,
+    trouble: Trouble,
+}
+
+impl<E: Exporter> Worker<E> {
+    /// Delivers one batch, or as much of it as can be, and empties it.
+    async fn deliver(&mut self, batch: &mut Vec<Arc<Finding>>) -> Lost {
+        let mut lost = Lost::default();
+        // Grows smaller while requests are too large, and stays so until the batch is through.
+        let mut most = usize::MAX;
+        let mut stretch = Stretch::begin();
+        while let Some(part) = batch
+            .get(..most.min(batch.len()))
+            .filter(|part| !part.is_empty())
+        {
+            let outcome = tokio::select! {
+                biased;
+                () = self.abandon.cancelled() => abandoned(),
+                outcome = self.exporter.send(part) => outcome,
+            };
+            let (tried, before) = (part.len(), batch.len());
+            match sound(outcome, tried) {
+                Outcome::Accepted(count) => {
+                    batch.drain(..count);
+                    self.accepted(count);
+                }
+                Outcome::TooLarge {
+                    findings: 0 | 1,
+                    reason,
+                } => lost.add(batch.drain(..1), reason),
+                Outcome::Invalid { index, reason } => {
+                    lost.add(batch.drain(index..=index), reason);
+                }
+                Outcome::TooLarge { findings, .. } => {
+                    most = findings / 2;
+                    stretch = Stretch::begin();
+                }
+                Outcome::Permanent { reason } => lost.add(batch.drain(..tried), reason),
+                Outcome::Retry {
+                    reason,
+                    after,
+                    limit,
+                } => {
+                    let failed = stretch.failed(after, limit);
+                    if !self.wait(&failed, &reason).await {
+                        lost.add(batch.drain(..), reason);
+                    }
+                }
+            }
+            if batch.len() < before {
+                stretch = Stretch::begin();
+            }
+        }
+        lost
+    }
+
+    fn accepted(&mut self, count: usize) {
+        let count = wide(count);
+        self.totals.sent += count;
+        self.queue.counters.sent.fetch_add(count, Ordering::Relaxed);
+        if self.trouble.over() {
+            tracing::info!(exporter = &*self.queue.id, "findings are delivered again");
+        }
+    }
+
+    /// Waits before the next attempt. False when there is to be none.
+    async fn wait(&mut self, failed: &Failed, reason: &str) -> bool {
+        if self.abandon.is_cancelled() {
+            return false;
+        }
+        let Some(wait) = next_wait(&self.retry, failed, rand::random()) else {
+            return false;
+        };
+        if let Some(unsaid) = self.trouble.worth_a_line(clock::monotonic()) {
+            tracing::warn!(
+                exporter = &*self.queue.id,
+                reason,
+                attempt = failed.attempts,
+                retry_in = ?wait,
+                waiting = self.queue.inbox.len(),
+                failures_not_logged = unsaid,
+                "findings could not be delivered, will try again"
+            );
+        }
+        let slept = tokio::select! {
+            biased;
+            () = self.abandon.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+        };
+        if slept {
+            self.queue.counters.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        slept
+    }
+
+    /// Counts what waits in the queue as failed, for nobody will deliver it.
+    fn give_up_waiting(&mut self) {
+        self.queue.inbox.close();
+        let mut lost = Lost::default();
+        while let Ok(finding) = self.queue.inbox.try_recv() {
+            lost.add(std::iter::once(finding), abandoned_reason());
+        }
+        self.report(&lost);
+    }
+
+    /// Every loss is told: it is an attack somebody will not hear of from us.
+    fn report(&mut self, lost: &Lost) {
+        if lost.count == 0 {
+            return;
+        }
+        self.totals.failed += lost.count;
+        self.queue
+            .counters
+            .send_failed
+            .fetch_add(lost.count, Ordering::Relaxed);
+        tracing::error!(
+            exporter = &*self.queue.id,
+            reason = lost.reason,
+            findings = lost.count,
+            finding_ids = lost.ids.join(" "),
+            "findings were given up"
+        );
+    }
+}
+
+/// Attempts without progress. A batch that moves is not given up, however long it takes.
+struct Stretch {
+    attempts: u32,
+    limited: u32,
+    since: clock::Instant,
+}
+
+impl Stretch {
+    fn begin() -> Self {
+        Self {
+            attempts: 0,
+            limited: 0,
+            since: clock::monotonic(),
+        }
+    }
+
+    fn failed(&mut self, after: Option<Duration>, limit: Option<u32>) -> Failed {
+        self.attempts = self.attempts.saturating_add(1);
+        self.limited = self.limited.saturating_add(u32::from(limit.is_some()));
+        Failed {
+            attempts: self.attempts,
+            limited: self.limited,
+            elapsed: clock::monotonic().saturating_duration_since(self.since),
+            after,
+            limit,
+        }
+    }
+}
+
+/// Findings of one batch that were given up.
+#[derive(Debug, Default)]
+struct Lost {
+    count: u64,
+    ids: Vec<String>,
+    /// Of the first of them; a batch fails as one, or for the same reason over and over.
+    reason: String,
+}
+
+impl Lost {
+    fn add(&mut self, findings: impl Iterator<Item = Arc<Finding>>, reason: String) {
+        if self.count == 0 {
+            self.reason = reason;
+        }
+        for finding in findings {
+            self.count += 1;
+            if self.ids.len() < IDS_IN_LOG {
+                self.ids.push(text::plain(&finding.finding_id, 64));
+            }
+        }
+    }
+}
+
+/// Keeps one stretch of trouble from flooding the log.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Failures since something was delivered, and since the last line.
+    unsaid: u64,
+    last_line: Option<clock::Instant>,
+    /// Whether the log has been told, so that it is told of the end as well.
+    told: bool,
+}
+
+impl Trouble {
+    /// Counts a failure. `Some` when it is to be logged, with the number that were not.
+    fn worth_a_line(&mut self, now: clock::Instant) -> Option<u64> {
+        let quiet = self
+            .last_line
+            .is_some_and(|last| now.duration_since(last) < LOG_EVERY);
+        if quiet {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last_line = Some(now);
+        self.told = true;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
+    /// Whether trouble that was logged has just ended.
+    fn over(&mut self) -> bool {
+        std::mem::take(&mut self.told)
+    }
+}
+
+/// An outcome that can be true of `findings` findings: whatever an exporter says, the loop ends
+/// and nothing is counted as accepted that was not there.
+fn sound(outcome: Outcome, findings: usize) -> Outcome {
+    match outcome {
+        Outcome::Accepted(0) => Outcome::retry("the exporter accepted nothing"),
+        Outcome::Accepted(count) => Outcome::Accepted(count.min(findings)),
+        Outcome::TooLarge {
+            findings: held,
+            reason,
+        } => Outcome::TooLarge {
+            findings: held.min(findings),
+            reason,
+        },
+        Outcome::Invalid { index, reason } if index >= findings => {
+            Outcome::TooLarge { findings, reason }
+        }
+        sound => sound,
+    }
+}
+
+fn abandoned() -> Outcome {
+    Outcome::retry(abandoned_reason())
+}
+
+fn abandoned_reason() -> String {
+    "there was no time left to deliver them before shutdown".to_owned()
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_once_a_minute_and_its_end_once() {
+        let start = clock::monotonic();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut trouble = Trouble::default();
+        assert!(!trouble.over());
+        assert_eq!(trouble.worth_a_line(at(0)), Some(0));
+        assert_eq!(trouble.worth_a_line(at(5)), None);
+        assert_eq!(trouble.worth_a_line(at(59)), None);
+        assert_eq!(trouble.worth_a_line(at(60)), Some(2));
+        assert!(trouble.over());
+        assert!(!trouble.over());
+        assert_eq!(
+            trouble.worth_a_line(at(61)),
+            None,
+            "flapping does not flood the log either"
+        );
+        assert!(!trouble.over());
+    }
+
+    #[test]
+    fn impossible_outcomes_are_made_possible() {
+        let reason = || "x".to_owned();
+        assert!(matches!(
+            sound(Outcome::Accepted(0), 3),
+            Outcome::Retry { .. }
+        ));
+        assert_eq!(sound(Outcome::Accepted(9), 3), Outcome::Accepted(3));
+        assert_eq!(
+            sound(
+                Outcome::Invalid {
+                    index: 3,
+                    reason: reason()
+                },
+                3
+            ),
+            Outcome::TooLarge {
+                findings: 3,
+                reason: reason()
+            }
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Batches as HEC requests. Pure.
+//!
+//! A request is the longest beginning of a batch that fits into `max_content_length_logs`; its
+//! body is the events one after the other, which is how HEC takes several.
+
+use std::{io::Write as _, sync::Arc};
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::event::{self, Metadata};
+use crate::{detection::Finding, exporter::Outcome};
+
+/// What the configuration says about every request.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// About every event.
+    pub metadata: Metadata,
+    /// Most bytes of a body before compression; 0: no limit.
+    pub max_content_length: usize,
+    /// Most bytes of one event; 0: no limit.
+    pub max_event_size: usize,
+    /// Whether bodies are compressed.
+    pub gzip: bool,
+}
+
+/// One request to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its body, compressed if the shape says so.
+    pub body: Vec<u8>,
+    /// How many findings from the front of the batch it holds, at least one.
+    pub findings: usize,
+}
+
+/// Builds the first request for `batch`.
+///
+/// # Errors
+/// [`Outcome::Invalid`] names a finding that no request can hold; everything before it was
+/// looked at in vain, for the caller is to give that one up and ask again.
+pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> {
+    let limit = |most: usize| if most == 0 { usize::MAX } else { most };
+    let (most, most_of_one) = (limit(shape.max_content_length), limit(shape.max_event_size));
+    let mut body = Vec::new();
+    let mut findings = 0;
+    for (index, finding) in batch.iter().enumerate() {
+        let invalid = |reason: String| Outcome::Invalid { index, reason };
+        let event = event::encode(finding, &shape.metadata)
+            .map_err(|error| invalid(format!("the finding has no JSON form: {error}")))?;
+        if event.len() > most_of_one.min(most) {
+            let setting = if event.len() > most_of_one {
+                "max_event_size"
+            } else {
+                "max_content_length_logs"
+            };
+            return Err(invalid(format!(
+                "the event of {} bytes is larger than {setting} allows ({}): raise it, and \
+                 Splunk's own limit with it",
+                event.len(),
+                most_of_one.min(most)
+            )));
+        }
+        if body.len().saturating_add(event.len()) > most {
+            break;
+        }
+        body.extend_from_slice(&event);
+        findings += 1;
+    }
+    if shape.gzip {
+        body = compressed(&body).map_err(|error| Outcome::Permanent {
+            reason: format!("the request could not be compressed: {error}"),
+        })?;
+    }
+    Ok(Request { body, findings })
+}
+
+fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    // Findings are repetitive: the fastest level already makes them small.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::exporter::samples;
+
+    fn ids(body: &[u8]) -> Vec<u64> {
+        serde_json::Deserializer::from_slice(body)
+            .into_iter::<Value>()
+            .map(|event| {
+                let event = event.unwrap();
+                u64::from_str_radix(event["event"]["finding_id"].as_str().unwrap(), 16).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_request_holds_what_fits() {
+        let batch = samples::findings(5);
+        let size = event::encode(&batch[0], &Metadata::default())
+            .unwrap()
+            .len();
+        for (limit, held) in [(0, 5), (5 * size, 5), (5 * size - 1, 4), (size, 1)] {
+            let shape = Shape {
+                max_content_length: limit,
+                ..Shape::default()
+            };
+            let request = first(&batch, &shape).unwrap();
+            assert_eq!(request.findings, held, "{limit}");
+            assert_eq!(ids(&request.body), (0..held as u64).collect::<Vec<_>>());
+            assert!(limit == 0 || request.body.len() <= limit);
+        }
+    }
+
+    #[test]
+    fn what_no_request_can_hold_is_invalid() {
+        let mut batch = samples::findings(3);
+        let size = event::encode(&batch[0], &Metadata::default())
+            .unwrap()
+            .len();
+        let mut large = Finding::clone(&batch[1]);
+        large.drilldown_search = "x".repeat(size);
+        batch[1] = Arc::new(large);
+        for (max_content_length, max_event_size, named) in [
+            (0, size, "max_event_size"),
+            (size, 0, "max_content_length_logs"),
+            (2 * size, size, "max_event_size"),
+        ] {
+            let shape = Shape {
+                max_content_length,
+                max_event_size,
+                ..Shape::default()
+            };
+            let Err(Outcome::Invalid { index, reason }) = first(&batch, &shape) else {
+                // The large one is not looked at while the request is full before it.
+                assert_eq!(max_content_length, size);
+                continue;
+            };
+            assert_eq!(index, 1);
+            assert!(reason.contains(named), "{reason}");
+        }
+        let shape = Shape {
+            max_content_length: size,
+            ..Shape::default()
+        };
+        assert!(matches!(
+            first(&batch[1..], &shape),
+            Err(Outcome::Invalid { index: 0, .. })
+        ));
+    }
+
+    #[test]
+    fn gzip_holds_the_same_bytes() {
+        let batch = samples::findings(20);
+        let plain = first(&batch, &Shape::default()).unwrap();
+        let packed = first(
+            &batch,
+            &Shape {
+                gzip: true,
+                ..Shape::default()
+            },
+        )
+        .unwrap();
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(packed.body.as_slice())
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, plain.body);
+        assert!(packed.body.len() * 4 < plain.body.len());
+        assert_eq!(packed.findings, plain.findings);
+    }
+}

@@ -1,0 +1,191 @@
+//! What an answer of HEC means. Pure.
+//!
+//! Splunk's replies carry a code in JSON, but what stands between may answer in HTML or not at
+//! all. Only a reply that says so itself is taken for acceptance: a proxy's friendly 200 is not.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::exporter::{Outcome, text};
+
+/// Most bytes of an answer's body that are worth reading.
+pub const BODY_MAX: usize = 64 * 1024;
+/// Attempts before a 404 is believed; a rolling restart answers it for a while.
+const NOT_FOUND_LIMIT: u32 = 5;
+/// Longest wait that a receiver may ask for, so that one odd header does not silence us.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+/// What stands in the place of the token wherever it might be printed.
+const REDACTED: &str = "[token]";
+/// Most characters of a foreign body in our log.
+const EXCERPT: usize = 160;
+
+/// An answer, as far as it matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After`: seconds or an HTTP date.
+    pub retry_after: Option<&'a str>,
+    /// The first [`BODY_MAX`] bytes of the body: JSON, HTML, nothing.
+    pub body: &'a str,
+    /// Events in the request that is answered.
+    pub events: usize,
+    /// The wall clock, in seconds since 1970.
+    pub now: i64,
+    /// The token: some proxies repeat the request in their error pages.
+    pub secret: &'a str,
+}
+
+/// HEC's own reply.
+#[derive(Debug, Default, Deserialize)]
+struct Reply {
+    code: Option<i64>,
+    text: Option<String>,
+    #[serde(rename = "invalid-event-number")]
+    invalid_event_number: Option<serde_json::Value>,
+}
+
+/// Judges an answer to a request with events.
+pub fn judge(answer: &Answer<'_>) -> Outcome {
+    let reply: Reply = serde_json::from_str(answer.body).unwrap_or_default();
+    let said = said(answer, &reply);
+    if matches!(reply.code, Some(8 | 9 | 18..=20 | 23 | 26 | 27)) {
+        // Busy or shutting down, whatever the status; 18 to 20 are what health checks call it.
+        return retry(answer, said);
+    }
+    match (answer.status, reply.code) {
+        // 24 and 25: accepted, but a queue is nearly full. The next answer will tell.
+        (200..=299, Some(0 | 24 | 25)) => Outcome::Accepted(answer.events),
+        (200..=299, _) => retry(
+            answer,
+            format!("{said}: that is no answer of Splunk's, does something else answer there?"),
+        ),
+        (300..=399, _) => permanent(
+            &said,
+            "redirects are not followed because the token would travel with them, set endpoint \
+             to where it leads",
+        ),
+        (400, Some(6 | 12 | 13 | 15)) => invalid(answer, &reply, said),
+        (400, Some(7)) => permanent(
+            &said,
+            "add the index to those the token may write to, or set another index",
+        ),
+        (400, Some(10 | 11)) => permanent(
+            &said,
+            "the token asks for indexer acknowledgement, use one without (useACK = 0)",
+        ),
+        (401 | 403, code) => permanent(&said, token_hint(code)),
+        (404, _) => Outcome::Retry {
+            reason: format!("{said}: is HEC enabled, and is the path of endpoint right?"),
+            after: retry_after(answer),
+            limit: Some(NOT_FOUND_LIMIT),
+        },
+        (413, _) => Outcome::TooLarge {
+            findings: answer.events,
+            reason: format!("{said}: lower max_content_length_logs to what the receiver takes"),
+        },
+        (415, _) => permanent(
+            &said,
+            "set disable_compression if something in between wants it",
+        ),
+        (..=199 | 408 | 429 | 500.., _) => retry(answer, said),
+        (400..=499, _) => permanent(&said, "the request is not understood there, check endpoint"),
+    }
+}
+
+fn token_hint(code: Option<i64>) -> &'static str {
+    match code {
+        Some(1) => "the token is disabled, enable it in Splunk or set another token",
+        Some(2 | 3) => "the token did not arrive as one, is something removing the header?",
+        Some(4) => "Splunk does not know the token, set token to one that is enabled",
+        _ => "access was refused, check token and what stands between",
+    }
+}
+
+/// One event is at fault. Splunk mostly says which; when it does not, halving the request finds it
+/// in few requests and saves the others.
+fn invalid(answer: &Answer<'_>, reply: &Reply, said: String) -> Outcome {
+    // A number that is none does not spoil the rest of the reply.
+    let number = reply
+        .invalid_event_number
+        .as_ref()
+        .and_then(serde_json::Value::as_u64);
+    match number.and_then(|number| usize::try_from(number).ok()) {
+        Some(index) if index < answer.events => Outcome::Invalid {
+            index,
+            reason: said,
+        },
+        _ if answer.events == 1 => Outcome::Invalid {
+            index: 0,
+            reason: said,
+        },
+        _ => Outcome::TooLarge {
+            findings: answer.events,
+            reason: said,
+        },
+    }
+}
+
+fn retry(answer: &Answer<'_>, reason: String) -> Outcome {
+    Outcome::Retry {
+        reason,
+        after: retry_after(answer),
+        limit: None,
+    }
+}
+
+fn permanent(said: &str, hint: &str) -> Outcome {
+    Outcome::Permanent {
+        reason: format!("{said}: {hint}"),
+    }
+}
+
+/// Status and words of the answer, made safe for a log.
+fn said(answer: &Answer<'_>, reply: &Reply) -> String {
+    let status = answer.status;
+    match (reply.code, &reply.text) {
+        (Some(code), Some(words)) => {
+            format!("HTTP {status}, code {code} {}", quoted(words, answer))
+        }
+        (Some(code), None) => format!("HTTP {status}, code {code}"),
+        (None, _) if answer.body.trim().is_empty() => format!("HTTP {status} without a body"),
+        (None, _) => {
+            format!(
+                "HTTP {status} with a body that starts {}",
+                quoted(answer.body, answer)
+            )
+        }
+    }
+}
+
+/// The beginning of what was said, without the token and on one line.
+fn quoted(words: &str, answer: &Answer<'_>) -> String {
+    let words = hidden(words, answer.secret);
+    let words: Vec<&str> = words.split_whitespace().take(EXCERPT).collect();
+    format!("\"{}\"", text::plain(&words.join(" "), EXCERPT))
+}
+
+/// `text` with every occurrence of the token taken out.
+pub fn hidden(text: &str, secret: &str) -> String {
+    if secret.is_empty() {
+        text.to_owned()
+    } else {
+        text.replace(secret, REDACTED)
+    }
+}
+
+fn retry_after(answer: &Answer<'_>) -> Option<Duration> {
+    let text = answer.retry_after?.trim();
+    let seconds = if let Ok(seconds) = text.parse::<u64>() {
+        seconds
+    } else {
+        // HTTP dates are those of mail, always in GMT.
+        let date = jiff::fmt::rfc2822::parse(text).ok()?;
+        u64::try_from(date.timestamp().as_second().saturating_sub(answer.now)).unwrap_or(0)
+    };
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Answers of HEC, and of what stands in front of it, by table.
+
+use super::*;
+
+fn answer(status: u16, body: &str) -> Answer<'_> {
+    Answer {
+        status,
+        body,
+        events: 3,
+        ..Answer::default()
+    }
+}
+
+fn coded(status: u16, code: i64) -> Outcome {
+    judge(&answer(
+        status,
+        &format!(r#"{{"text":"words","code":{code}}}"#),
+    ))
+}
+
+/// The kind of an outcome, short enough for a table.
+fn kind(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted(count) => format!("accepted {count}"),
+        Outcome::Retry { limit: None, .. } => "retry".to_owned(),
+        Outcome::Retry {
+            limit: Some(limit), ..
+        } => format!("retry up to {limit}"),
+        Outcome::TooLarge { findings, .. } => format!("too large {findings}"),
+        Outcome::Invalid { index, .. } => format!("invalid {index}"),
+        Outcome::Permanent { .. } => "permanent".to_owned(),
+    }
+}
+
+#[test]
+fn every_documented_code_has_its_meaning() {
+    for (status, code, wanted) in [
+        (200, 0, "accepted 3"),
+        (403, 1, "permanent"),
+        (401, 2, "permanent"),
+        (401, 3, "permanent"),
+        (403, 4, "permanent"),
+        (400, 5, "permanent"),
+        (400, 6, "too large 3"),
+        (400, 7, "permanent"),
+        (500, 8, "retry"),
+        (503, 9, "retry"),
+        (400, 10, "permanent"),
+        (400, 11, "permanent"),
+        (400, 12, "too large 3"),
+        (400, 13, "too large 3"),
+        (400, 14, "permanent"),
+        (400, 15, "too large 3"),
+        (400, 16, "permanent"),
+        (200, 17, "retry"),
+        (503, 18, "retry"),
+        (503, 19, "retry"),
+        (503, 20, "retry"),
+        (400, 21, "permanent"),
+        (400, 22, "permanent"),
+        (503, 23, "retry"),
+        (200, 24, "accepted 3"),
+        (200, 25, "accepted 3"),
+        (429, 26, "retry"),
+        (429, 27, "retry"),
+    ] {
+        assert_eq!(
+            kind(&coded(status, code)),
+            wanted,
+            "HTTP {status}, code {code}"
+        );
+    }
+}
+
+#[test]
+fn a_status_alone_is_enough() {
+    for body in [
+        "",
+        "<html><title>x</title></html>",
+        "null",
+        "[]",
+        "{\"code\":\"0\"}",
+        "{\"code\":",
+    ] {
+        for (status, wanted) in [
+            (200, "retry"),
+            (204, "retry"),
+            (301, "permanent"),
+            (307, "permanent"),
+            (400, "permanent"),
+            (401, "permanent"),
+            (403, "permanent"),
+            (404, "retry up to 5"),
+            (405, "permanent"),
+            (407, "permanent"),
+            (408, "retry"),
+            (413, "too large 3"),
+            (415, "permanent"),
+            (429, "retry"),
+            (500, "retry"),
+            (501, "retry"),
+            (502, "retry"),
+            (503, "retry"),
+            (504, "retry"),
+            (599, "retry"),
+            (999, "retry"),
+            (100, "retry"),
+        ] {
+            assert_eq!(
+                kind(&judge(&answer(status, body))),
+                wanted,
+                "HTTP {status} {body:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_event_at_fault_is_named_or_searched_for() {
+    let body = |number: &str| {
+        format!(
+            r#"{{"text":"Error in handling indexed fields","code":15,"invalid-event-number":{number}}}"#
+        )
+    };
+    for (number, events, wanted) in [
+        ("0", 3, "invalid 0"),
+        ("2", 3, "invalid 2"),
+        ("3", 3, "too large 3"),
+        ("null", 3, "too large 3"),
+        ("-1", 3, "too large 3"),
+        ("\"1\"", 3, "too large 3"),
+        ("0", 1, "invalid 0"),
+        ("7", 1, "invalid 0"),
+        ("null", 1, "invalid 0"),
+    ] {
+        let body = body(number);
+        let outcome = judge(&Answer {
+            status: 400,
+            body: &body,
+            events,
+            ..Answer::default()
+        });
+        assert_eq!(kind(&outcome), wanted, "number {number} of {events}");
+    }
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date() {
+    for (header, wanted) in [
+        ("17", Some(17)),
+        (" 0 ", Some(0)),
+        ("99999999", Some(3600)),
+        ("Tue, 25 Nov 2025 07:17:33 GMT", Some(30)),
+        ("Tue, 25 Nov 2025 07:16:33 GMT", Some(0)),
+        ("-1", None),
+        ("soon", None),
+        ("", None),
+        ("99999999999999999999999", None),
+    ] {
+        let answer = Answer {
+            status: 503,
+            retry_after: Some(header),
+            now: 1_764_055_023,
+            ..answer(503, "")
+        };
+        let Outcome::Retry { after, .. } = judge(&answer) else {
+            panic!("{header}")
+        };
+        assert_eq!(after.map(|after| after.as_secs()), wanted, "{header}");
+    }
+}
+
+#[test]
+fn reasons_say_what_was_said_and_what_to_do() {
+    let reason = |outcome| match outcome {
+        Outcome::Permanent { reason } | Outcome::Retry { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    let wrong = judge(&answer(403, r#"{"text":"Invalid token","code":4}"#));
+    let wrong = reason(wrong);
+    assert!(
+        wrong.starts_with("HTTP 403, code 4 \"Invalid token\": "),
+        "{wrong}"
+    );
+    assert!(wrong.contains("set token"), "{wrong}");
+    let page = reason(judge(&answer(
+        502,
+        "<html>\n  <h1>Bad \x1b[31mGateway</h1>",
+    )));
+    assert_eq!(
+        page,
+        "HTTP 502 with a body that starts \"<html> <h1>Bad \\u{1b}[31mGateway</h1>\""
+    );
+    let huge = reason(judge(&answer(502, &"x".repeat(BODY_MAX))));
+    assert!(huge.len() < 300, "{huge}");
+}
+
+#[test]
+fn a_token_that_comes_back_is_not_repeated() {
+    let token = "5ecre7";
+    let page = format!("{} Authorization: Splunk {token}", "x".repeat(EXCERPT - 27));
+    for body in [
+        page,
+        format!(r#"{{"code":4,"text":"unknown token {token}"}}"#),
+    ] {
+        let outcome = judge(&Answer {
+            secret: token,
+            ..answer(403, &body)
+        });
+        let Outcome::Permanent { reason } = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(
+            !reason.contains("5ec") && reason.contains("[tok"),
+            "{reason}"
+        );
+    }
+    // Even a token that is part of every reply does not change what the reply means.
+    assert_eq!(
+        judge(&Answer {
+            secret: "code",
+            ..answer(200, r#"{"code":0}"#)
+        }),
+        Outcome::Accepted(3)
+    );
+}

@@ -1,0 +1,83 @@
+//! Text for people out of values that strangers wrote: escaped, and never longer than needed.
+
+use std::fmt::Write as _;
+
+use crate::detection::Finding;
+
+/// `text` with everything escaped that a terminal or a log reader could act on (control
+/// characters, line ends, terminal sequences, marks that turn the direction of writing), cut to
+/// `most` characters of the original.
+pub fn plain(text: &str, most: usize) -> String {
+    let (kept, cut) = match text.char_indices().nth(most) {
+        Some((end, _)) => (text.get(..end).unwrap_or_default(), "..."),
+        None => (text, ""),
+    };
+    format!("{}{cut}", kept.escape_debug())
+}
+
+/// One line that tells what a finding says.
+pub fn summary(finding: &Finding) -> String {
+    let mut line = format!("Kubernetes scanning from ip {}", plain(&finding.src_ip, 64));
+    let place: Vec<String> = [&finding.city, &finding.country]
+        .into_iter()
+        .flatten()
+        .filter(|name| !name.is_empty())
+        .map(|name| plain(name, 64))
+        .collect();
+    // Writing into a string cannot fail.
+    if !place.is_empty() {
+        let _ok = write!(line, " ({})", place.join(", "));
+    }
+    if !finding.cluster.is_empty() {
+        let _ok = write!(line, " on cluster {}", plain(&finding.cluster, 64));
+    }
+    let requests = if finding.count == 1 {
+        "request"
+    } else {
+        "requests"
+    };
+    let _ok = write!(line, ": {} {requests} refused", finding.count);
+    let codes: Vec<String> = finding
+        .count_by_code
+        .iter()
+        .take(4)
+        .map(|(code, count)| format!("{count} with {}", plain(code, 16)))
+        .collect();
+    if !codes.is_empty() {
+        let _ok = write!(line, " ({})", codes.join(", "));
+    }
+    let _ok = write!(line, ", {}", plain(&finding.state, 16));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_a_terminal_acts_on_gets_through() {
+        let line = plain("a\x1b[2Jb\r\nc\u{9b}d\u{202e}e\u{2028}f\0é", 100);
+        assert_eq!(line, "a\\u{1b}[2Jb\\r\\nc\\u{9b}d\\u{202e}e\\u{2028}f\\0é");
+        assert_eq!(plain("ééé", 2), "éé...");
+        assert_eq!(plain("éé", 2), "éé");
+    }
+
+    #[test]
+    fn a_summary_is_one_line() {
+        let finding = Finding {
+            src_ip: "203.0.113.7\n\x1b[31m".to_owned(),
+            state: "opened".to_owned(),
+            cluster: "prod".to_owned(),
+            country: Some("Germany".to_owned()),
+            city: Some(String::new()),
+            count: 6,
+            count_by_code: [("403".to_owned(), 6)].into(),
+            ..Finding::default()
+        };
+        assert_eq!(
+            summary(&finding),
+            "Kubernetes scanning from ip 203.0.113.7\\n\\u{1b}[31m (Germany) on cluster prod: \
+             6 requests refused (6 with 403), opened"
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! A compressed message in pieces, straight into the screening, up to a limit.
+
+use std::io::{self, Write};
+
+use crate::{detection::screen::Screening, pdata::Malformed};
+
+/// How a message is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// Encodings offered to senders.
+    pub(super) const OFFERED: &'static str = "identity,gzip,zstd";
+
+    /// By its name in `grpc-encoding`.
+    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"" | b"identity" => Some(Self::Identity),
+            b"gzip" => Some(Self::Gzip),
+            b"zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Why a message cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// It is no OTLP logs request.
+    #[error("the message is no OTLP logs request: {0}")]
+    Malformed(#[from] Malformed),
+    /// It is larger than the limit, after decompression.
+    #[error("the message is larger than {0} bytes after decompression")]
+    TooLarge(usize),
+    /// It does not decompress.
+    #[error("the message does not decompress: {0}")]
+    Compression(io::Error),
+}
+
+/// Takes a message in pieces and feeds the screening.
+pub(super) enum Inflow {
+    Plain(Limited),
+    Gzip(Box<flate2::write::GzDecoder<Limited>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Limited>>),
+}
+
+impl Inflow {
+    pub(super) fn new(
+        compression: Compression,
+        screening: Screening,
+        limit: usize,
+    ) -> Result<Self, Unreadable> {
+        let limited = Limited {
+            screening,
+            limit,
+            left: limit,
+            failed: None,
+        };
+        Ok(match compression {
+            Compression::Identity => Self::Plain(limited),
+            Compression::Gzip => Self::Gzip(Box::new(flate2::write::GzDecoder::new(limited))),
+            Compression::Zstd => Self::Zstd(Box::new(
+                zstd::stream::write::Decoder::new(limited).map_err(Unreadable::Compression)?,
+            )),
+        })
+    }
+
+    /// Takes the next bytes of the message.
+    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
+        let done = match self {
+            Self::Plain(limited) => limited.write_all(piece),
+            Self::Gzip(decoder) => decoder.write_all(piece),
+            Self::Zstd(decoder) => decoder.write_all(piece),
+        };
+        done.map_err(|error| self.explain(error))
+    }
+
+    /// The message has ended: the screening, fed with all of it.
+    pub(super) fn finish(mut self) -> Result<Screening, Unreadable> {
+        let done = match &mut self {
+            Self::Plain(_) => Ok(()),
+            Self::Gzip(decoder) => decoder.try_finish(),
+            Self::Zstd(decoder) => decoder.flush(),
+        };
+        done.map_err(|error| self.explain(error))?;
+        match self {
+            Self::Plain(limited) => Ok(limited.screening),
+            Self::Gzip(decoder) => decoder
+                .finish()
+                .map(|limited| limited.screening)
+                .map_err(Unreadable::Compression),
+            Self::Zstd(decoder) => Ok(decoder.into_inner().screening),
+        }
+    }
+
+    /// What really failed behind an error of the decoder.
+    fn explain(&mut self, error: io::Error) -> Unreadable {
+        let limited = match self {
+            Self::Plain(limited) => limited,
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.get_mut(),
+        };
+        limited
+            .failed
+            .take()
+            .unwrap_or(Unreadable::Compression(error))
+    }
+}
+
+/// The screening, which takes only so many bytes.
+pub(super) struct Limited {
+    screening: Screening,
+    limit: usize,
+    left: usize,
+    failed: Option<Unreadable>,
+}
+
+impl Write for Limited {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let fed = match self.left.checked_sub(piece.len()) {
+            Some(left) => {
+                self.left = left;
+                self.screening.feed(piece).map_err(Unreadable::Malformed)
+            }
+            None => Err(Unreadable::TooLarge(self.limit)),
+        };
+        match fed {
+            Ok(()) => Ok(piece.len()),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(io::Error::other("stopped"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The service: builds everything from the configuration, starts what data flows to first, and
+//! stops what it comes from first.
+//!
+//! Every task of the service is spawned here, through one tracker, so that shutdown can wait for
+//! all of them. The end of the data is the signal to stop: receivers end, so the intakes are gone,
+//! so the pipelines drain and end, so the queues are closed, so the exporters drain and end.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+use crate::{
+    config::{ComponentId, Config, DetectionConfig, ExporterConfig, ReceiverConfig},
+    exporter::{
+        Exporter,
+        debug::Debug,
+        file::File,
+        queue::{self, Queue, QueueConfig, RetryConfig},
+        splunk_hec::SplunkHec,
+    },
+    pipeline,
+    processor::detection::Detection,
+    receiver::otlp_grpc::OtlpGrpc,
+};
+
+/// Findings that one request of an exporter carries at most.
+const BATCH: usize = 512;
+
+/// A service at work.
+pub struct Service {
+    addresses: Vec<(ComponentId, SocketAddr)>,
+    tracker: TaskTracker,
+    /// Receivers finish what has begun and end.
+    stop: CancellationToken,
+    /// Pipelines take nothing more in, whoever still holds on.
+    cut: CancellationToken,
+    /// Exporters give up what they still have.
+    abandon: CancellationToken,
+    failures: mpsc::Receiver<anyhow::Error>,
+}
+
+impl Service {
+    /// Builds and starts everything that stands in a pipeline.
+    ///
+    /// # Errors
+    /// When a component cannot be built, or an address not listened on. Nothing runs then.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let (failed, failures) = mpsc::channel(1);
+        let mut service = Self {
+            addresses: Vec::new(),
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            failures,
+        };
+        match service.build(config, &failed).await {
+            Ok(()) => {
+                service.tracker.close();
+                Ok(service)
+            }
+            Err(error) => {
+                service.stop.cancel();
+                service.cut.cancel();
+                service.abandon.cancel();
+                Err(error)
+            }
+        }
+    }
+
+    async fn build(
+        &mut self,
+        config: Config,
+        failed: &mpsc::Sender<anyhow::Error>,
+    ) -> anyhow::Result<()> {
+        let Config {
+            receivers,
+            processors,
+            exporters,
+            pipelines,
+            ..
+        } = config;
+        let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
+        let mut waiting = Vec::new();
+        for (id, parts) in pipelines {
+            for exporter in &parts.exporters {
+                if !queues.contains_key(exporter)
+                    && let Some(config) = exporters.get(exporter)
+                {
+                    queues.insert(exporter.clone(), self.start_exporter(exporter, config)?);
+                }
+            }
+            let own = parts
+                .exporters
+                .iter()
+                .filter_map(|id| queues.get(id).cloned())
+                .collect();
+            let detection = processors
+                .get(&parts.processor)
+                .with_context(|| format!("there is no processor {}", parts.processor))
+                .and_then(|config| detection(&parts.processor, config))?;
+            let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
+            self.tracker.spawn(pipeline.run(self.cut.clone()));
+            for receiver in parts.receivers {
+                if let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver)
+                    && let Some(grpc) = &config.grpc
+                {
+                    waiting.push((
+                        receiver.clone(),
+                        OtlpGrpc::bind(grpc).await?,
+                        intake.clone(),
+                    ));
+                }
+            }
+        }
+        // Nobody is let in before everybody is in place.
+        for (id, receiver, intake) in waiting {
+            info!(receiver = %id, endpoint = %receiver.address(), "listening");
+            self.addresses.push((id, receiver.address()));
+            let (stop, failed) = (self.stop.clone(), failed.clone());
+            self.tracker.spawn(async move {
+                if let Err(error) = receiver.serve(intake, stop).await {
+                    // Only the first failure is told; it stops the service.
+                    let _told = failed.try_send(error.into());
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn start_exporter(
+        &mut self,
+        id: &ComponentId,
+        config: &ExporterConfig,
+    ) -> anyhow::Result<Queue> {
+        let context = || format!("cannot start exporter {id}");
+        match config {
+            ExporterConfig::SplunkHec(config) => {
+                let exporter = SplunkHec::new(config).with_context(context)?;
+                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+            }
+            ExporterConfig::File(config) => {
+                let exporter = File::new(config).with_context(context)?;
+                Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
+            }
+            ExporterConfig::Debug(config) => {
+                let exporter = Debug::new(config);
+                Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
+            }
+        }
+    }
+
+    fn run_exporter(
+        &mut self,
+        id: &ComponentId,
+        exporter: impl Exporter,
+        config: QueueConfig,
+        retry: RetryConfig,
+    ) -> Queue {
+        let (queue, receiver) = queue::queue(id.to_string(), config);
+        let abandon = self.abandon.clone();
+        let id = id.to_string();
+        self.tracker.spawn(async move {
+            let totals = queue::run(receiver, exporter, retry, BATCH, abandon).await;
+            info!(
+                exporter = id,
+                sent = totals.sent,
+                failed = totals.failed,
+                "exporter stopped"
+            );
+        });
+        queue
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> &[(ComponentId, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Waits until a part of the service has failed for good.
+    pub async fn failure(&mut self) -> anyhow::Error {
+        match self.failures.recv().await {
+            Some(error) => error,
+            // No task is left that could fail.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`. Whether
+    /// there was time enough for that.
+    pub async fn shutdown(self, deadline: Duration) -> bool {
+        info!("shutting down");
+        self.stop.cancel();
+        // A sender that never ends its request must not cost the findings their time.
+        let intake = deadline / 4;
+        if tokio::time::timeout(intake, self.tracker.wait())
+            .await
+            .is_ok()
+        {
+            return true;
+        }
+        self.cut.cancel();
+        if tokio::time::timeout(deadline - intake, self.tracker.wait())
+            .await
+            .is_ok()
+        {
+            return true;
+        }
+        error!(?deadline, "shutdown took too long, giving up what is left");
+        self.abandon.cancel();
+        // Exporters count and log what they give up, which takes no time.
+        let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
+        false
+    }
+}
+
+fn detection(id: &ComponentId, config: &DetectionConfig) -> anyhow::Result<Detection> {
+    let DetectionConfig {
+        rule,
+        limits,
+        geo_databases,
+        cluster,
+    } = config;
+    Detection::new(
+        rule.clone(),
+        limits.clone(),
+        geo_databases,
+        cluster.as_deref(),
+    )
+    .with_context(|| format!("cannot start processor {id}"))
+}

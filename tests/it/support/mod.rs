@@ -1,0 +1,3 @@
+//! Peers and helpers for the integration tests.
+
+pub(crate) mod hec;
