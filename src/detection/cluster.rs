@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     escu::Windows,
     limits::Limits,
-    native::{Fate, Key, Open, State, Terms, TimedHit},
+    native::{Arrival, Fate, Key, Open, State, Terms, TimedHit},
     ranking::{Rank, Ranking, Slot},
     rule::Rule,
     time::{BEGINNING, Micros},
@@ -25,8 +25,9 @@ pub(super) struct Cluster {
     pub(super) watermark: Micros,
     /// Whether hits came since the last tick.
     busy: bool,
-    /// What happened up to here to keys that are gone may have been forgotten.
-    floor: Micros,
+    /// What happened up to here to keys that are gone may have been forgotten: by a hash of the
+    /// key, so that the end of one key does not make late hits of all others inexact.
+    floors: BTreeMap<u16, Micros>,
     keys: BTreeMap<Arc<str>, Held>,
     /// When the watermark may close a finding. A time may be early, never late.
     closings: BTreeSet<(Micros, Arc<str>)>,
@@ -50,7 +51,7 @@ impl Default for Cluster {
             front: BEGINNING,
             watermark: BEGINNING,
             busy: false,
-            floor: BEGINNING,
+            floors: BTreeMap::new(),
             keys: BTreeMap::new(),
             closings: BTreeSet::new(),
             expiries: BTreeSet::new(),
@@ -64,12 +65,13 @@ pub(super) type Say<'s> = &'s mut dyn FnMut(&str, State, &Open);
 
 impl Cluster {
     /// What its keys need to know.
-    pub(super) fn terms<'a>(&self, rule: &Rule, limits: &'a Limits) -> Terms<'a> {
+    pub(super) fn terms<'a>(rule: &Rule, limits: &'a Limits) -> Terms<'a> {
         Terms {
             threshold: rule.threshold,
             window: rule.window,
             limits,
-            horizon: self.front.minus(rule.lateness).minus(rule.window),
+            keep: rule.window.saturating_add(rule.lateness),
+            lateness: rule.lateness,
         }
     }
 
@@ -92,7 +94,7 @@ impl Cluster {
     pub(super) fn bound(&self, key: &str, hits: u64, terms: &Terms<'_>) -> u64 {
         match self.keys.get(key) {
             Some(held) => held.key.bound(hits, terms),
-            None => Key::new(self.floor).bound(hits, terms),
+            None => Key::new(BEGINNING).bound(hits, terms),
         }
     }
 
@@ -101,7 +103,6 @@ impl Cluster {
         &mut self,
         (name, ranking): (&Arc<str>, &mut Ranking),
         hit: TimedHit,
-        late: bool,
         terms: &Terms<'_>,
         say: Say<'_>,
     ) -> Fate {
@@ -109,15 +110,20 @@ impl Cluster {
             Some((id, _)) => Arc::clone(id),
             None => Arc::from(hit.hit.key.as_str()),
         };
+        let arrival = Arrival {
+            front: self.front,
+            watermark: self.watermark,
+        };
         let known = self.keys.contains_key(&id);
+        let floor = self.floors.get(&bucket(&id)).copied().unwrap_or(BEGINNING);
         let held = self.keys.entry(Arc::clone(&id)).or_insert_with(|| Held {
-            key: Key::new(self.floor),
+            key: Key::new(floor),
             closing: None,
             rank: (0, BEGINNING),
         });
-        let fate = held
-            .key
-            .observe(hit, late, terms, &mut |state, open| say(&id, state, open));
+        let fate = held.key.observe(hit, arrival, terms, &mut |state, open| {
+            say(&id, state, open)
+        });
         if fate == Fate::TooLate && !known {
             self.keys.remove(&id);
             return fate;
@@ -130,7 +136,7 @@ impl Cluster {
         }
         if !known {
             self.expiries
-                .insert((held.key.last().plus(terms.window), Arc::clone(&id)));
+                .insert((held.key.expires_at(terms), Arc::clone(&id)));
         }
         list_closing(&mut self.closings, &id, held, terms);
         fate
@@ -156,23 +162,28 @@ impl Cluster {
             });
             list_closing(&mut self.closings, &id, held, terms);
         }
-        let gone = terms.horizon.plus(terms.window);
         while let Some((at, _)) = self.expiries.first()
-            && *at <= gone
+            && *at <= self.front
             && let Some((_, id)) = self.expiries.pop_first()
         {
             let Some(held) = self.keys.get(&id) else {
                 continue;
             };
-            let (last, rank) = (held.key.last(), held.rank);
-            if last > terms.horizon {
-                self.expiries.insert((last.plus(terms.window), id));
+            let at = held.key.expires_at(terms);
+            if at > self.front {
+                self.expiries.insert((at, id));
             } else {
-                self.floor = self.floor.max(last);
+                let (last, rank) = (held.key.last(), held.rank);
                 self.keys.remove(&id);
+                self.raise_floor(&id, last);
                 ranking.remove(rank, name, Slot::Key(id));
             }
         }
+    }
+
+    fn raise_floor(&mut self, id: &str, last: Micros) {
+        let floor = self.floors.entry(bucket(id)).or_insert(BEGINNING);
+        *floor = (*floor).max(last);
     }
 
     /// Says of every key what has not been said yet.
@@ -191,10 +202,10 @@ impl Cluster {
             if let Some(at) = held.closing {
                 self.closings.remove(&(at, Arc::clone(id)));
             }
-            // Its entry among the expiries is early or exact; it is passed over when due.
+            // Its entry among the expiries may be early; it is then passed over when due.
             self.expiries
-                .remove(&(held.key.last().plus(terms.window), Arc::clone(id)));
-            self.floor = self.floor.max(held.key.last());
+                .remove(&(held.key.expires_at(terms), Arc::clone(id)));
+            self.raise_floor(id, held.key.last());
         }
     }
 
@@ -219,4 +230,12 @@ fn list_closing(
         held.closing = Some(at);
         closings.insert((at, Arc::clone(id)));
     }
+}
+
+/// One of 4096 parts of all keys (FNV-1a, folded).
+fn bucket(id: &str) -> u16 {
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    u16::try_from((hash ^ (hash >> 32)) & 0xfff).unwrap_or(0)
 }

@@ -112,9 +112,10 @@ impl Engine {
             *by_key.entry((&hit.cluster, &hit.key)).or_default() += 1;
         }
         let new = Cluster::default();
+        let terms = Cluster::terms(&self.rule, &self.limits);
         let bound = by_key.into_iter().map(|((cluster, key), hits)| {
             let cluster = self.state.clusters.get(cluster).unwrap_or(&new);
-            cluster.bound(key, hits, &cluster.terms(&self.rule, &self.limits))
+            cluster.bound(key, hits, &terms)
         });
         usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX)
     }
@@ -129,12 +130,11 @@ impl Engine {
         let name = Arc::clone(&hit.cluster);
         self.make_room_for(&name, out);
         let cluster = self.state.clusters.entry(Arc::clone(&name)).or_default();
-        let late = time < cluster.watermark;
+        self.state.stats.late += u64::from(time < cluster.watermark);
         cluster.advance_by_hit(time, self.rule.lateness);
-        self.state.stats.late += u64::from(late);
         self.settle(&name, out);
         match self.rule.semantics {
-            Semantics::Native => self.observe_native(&name, TimedHit { time, hit }, late, out),
+            Semantics::Native => self.observe_native(&name, TimedHit { time, hit }, out),
             Semantics::Escu => self.observe_escu(&name, &hit, time),
         }
         while let Some(((rank, _), name, slot)) = self.state.ranking.pop_excess(self.limits.keys) {
@@ -170,7 +170,7 @@ impl Engine {
             state,
         } = self;
         for (name, cluster) in &mut state.clusters {
-            let terms = cluster.terms(rule, limits);
+            let terms = Cluster::terms(rule, limits);
             cluster.drain(&terms, &mut |key, state, open| {
                 out.push(report.native(rule, (name, key), state, open));
             });
@@ -183,13 +183,7 @@ impl Engine {
         }
     }
 
-    fn observe_native(
-        &mut self,
-        name: &Arc<str>,
-        hit: TimedHit,
-        late: bool,
-        out: &mut Vec<Finding>,
-    ) {
+    fn observe_native(&mut self, name: &Arc<str>, hit: TimedHit, out: &mut Vec<Finding>) {
         let Self {
             rule,
             limits,
@@ -199,11 +193,11 @@ impl Engine {
         let Some(cluster) = state.clusters.get_mut(name) else {
             return;
         };
-        let terms = cluster.terms(rule, limits);
+        let terms = Cluster::terms(rule, limits);
         let mut say = |key: &str, state, open: &_| {
             out.push(report.native(rule, (name, key), state, open));
         };
-        match cluster.observe((name, &mut state.ranking), hit, late, &terms, &mut say) {
+        match cluster.observe((name, &mut state.ranking), hit, &terms, &mut say) {
             Fate::Counted => {}
             Fate::Repeat => state.stats.repeats += 1,
             Fate::TooLate => state.stats.late_dropped += 1,
@@ -247,7 +241,7 @@ impl Engine {
         let Some(cluster) = state.clusters.get_mut(name) else {
             return;
         };
-        let terms = cluster.terms(rule, limits);
+        let terms = Cluster::terms(rule, limits);
         cluster.settle(
             (name, &mut state.ranking),
             &terms,
@@ -279,7 +273,7 @@ impl Engine {
         let Some(cluster) = state.clusters.get_mut(name) else {
             return;
         };
-        let terms = cluster.terms(rule, limits);
+        let terms = Cluster::terms(rule, limits);
         match slot {
             Slot::Key(key) => cluster.evict(key, &terms, &mut |key, state, open| {
                 out.push(report.native(rule, (name, key), state, open));

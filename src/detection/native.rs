@@ -39,8 +39,17 @@ pub(super) struct Terms<'a> {
     pub(super) threshold: u64,
     pub(super) window: i64,
     pub(super) limits: &'a Limits,
-    /// Nothing at or before this time matters any more.
-    pub(super) horizon: Micros,
+    /// How far back hits on time can reach: a window and the lateness.
+    pub(super) keep: i64,
+    pub(super) lateness: i64,
+}
+
+/// Where the cluster is when a hit arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Arrival {
+    /// Greatest event time seen.
+    pub(super) front: Micros,
+    pub(super) watermark: Micros,
 }
 
 /// What happened to a finding that the world should hear of.
@@ -87,6 +96,8 @@ pub(super) struct Key {
     floor: Micros,
     /// Time of the latest hit.
     last: Micros,
+    /// Where the cluster was when the last hit arrived.
+    arrival: Arrival,
 }
 
 /// A finding in the making.
@@ -118,6 +129,10 @@ impl Key {
             open: None,
             floor,
             last: BEGINNING,
+            arrival: Arrival {
+                front: BEGINNING,
+                watermark: BEGINNING,
+            },
         }
     }
 
@@ -134,10 +149,21 @@ impl Key {
         }
     }
 
-    /// Time at which the watermark closes the finding, if one is open.
+    /// Time at which the watermark closes the finding, if one is open: after a window of quiet.
+    /// A finding that grows by late hits is always behind; it gets the lateness from the last.
     pub(super) fn closes_at(&self, terms: &Terms<'_>) -> Option<Micros> {
         let open = self.open.as_ref().filter(|open| !open.closed)?;
-        Some(open.last.plus(terms.window))
+        Some(
+            open.last
+                .plus(terms.window)
+                .max(self.arrival.watermark.plus(terms.lateness)),
+        )
+    }
+
+    /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
+    /// meet its hits then, and late ones have had their time.
+    pub(super) fn expires_at(&self, terms: &Terms<'_>) -> Micros {
+        self.arrival.front.plus(terms.keep)
     }
 
     /// Most findings that so many further hits can cause.
@@ -157,11 +183,11 @@ impl Key {
         due.min(hits)
     }
 
-    /// Takes a hit; `late` says that the watermark has passed it.
+    /// Takes a hit. It is late when the watermark had passed it before it arrived.
     pub(super) fn observe(
         &mut self,
         hit: TimedHit,
-        late: bool,
+        arrival: Arrival,
         terms: &Terms<'_>,
         say: Say<'_>,
     ) -> Fate {
@@ -170,11 +196,12 @@ impl Key {
         if is_free || self.seen.contains(identity) {
             return Fate::Repeat;
         }
-        if late && !self.is_exact(time, terms) {
+        if time < arrival.watermark && !self.is_exact(time, terms) {
             return Fate::TooLate;
         }
-        self.forget(terms.horizon);
         self.last = self.last.max(time);
+        self.arrival = arrival;
+        self.forget(self.last.minus(terms.keep));
         if let Some(open) = &mut self.open {
             if time < open.last.plus(terms.window) {
                 remember(&mut self.seen, &mut self.floor, open, &hit, terms);
@@ -197,22 +224,19 @@ impl Key {
         Fate::Counted
     }
 
-    /// Closes the finding if the watermark has passed its quiet window; whether there was one to
-    /// close. Free hits behind it may then open the next.
-    pub(super) fn close(&mut self, watermark: Micros, terms: &Terms<'_>, say: Say<'_>) -> bool {
-        let Some(open) = self.open.as_mut().filter(|open| !open.closed) else {
-            return false;
-        };
-        if open.last.plus(terms.window) > watermark {
-            return false;
+    /// Closes the finding if the watermark has passed its quiet window. Free hits behind it may
+    /// then open the next.
+    pub(super) fn close(&mut self, watermark: Micros, terms: &Terms<'_>, say: Say<'_>) {
+        if self.closes_at(terms).is_none_or(|at| at > watermark) {
+            return;
         }
+        let Some(open) = &mut self.open else { return };
         open.closed = true;
         open.say(State::Closed, say);
         if !self.free.is_empty() {
             self.retire();
             self.open_if_due(None, terms, say);
         }
-        true
     }
 
     /// Says what has not been said yet, because nothing may come any more.
@@ -392,7 +416,7 @@ fn remember(
     terms: &Terms<'_>,
 ) {
     let forgotten = seen.insert(hit.hit.identity, hit.time, terms.limits.hits_per_key);
-    if forgotten.until > terms.horizon {
+    if forgotten.until > open.last.minus(terms.keep) {
         open.evidence.unverified += forgotten.requests;
     }
     *floor = (*floor).max(forgotten.until);

@@ -41,11 +41,23 @@ pub(super) enum Unreadable {
     Compression(io::Error),
 }
 
+type ZstdDecoder = zstd::stream::zio::Writer<Limited, zstd::stream::raw::Decoder<'static>>;
+
+/// The longest window a zstd frame may ask for: memory of each request. Collectors use 8 MiB, and
+/// at most 32 MiB.
+const ZSTD_WINDOW_LOG: u32 = 25;
+
+fn zstd_decoder(limited: Limited) -> io::Result<ZstdDecoder> {
+    let mut decoder = zstd::stream::raw::Decoder::new()?;
+    decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
+    Ok(zstd::stream::zio::Writer::new(limited, decoder))
+}
+
 /// Takes a message in pieces and feeds the screening.
 pub(super) enum Inflow {
     Plain(Limited),
     Gzip(Box<flate2::write::GzDecoder<Limited>>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Limited>>),
+    Zstd(Box<ZstdDecoder>),
 }
 
 impl Inflow {
@@ -64,7 +76,7 @@ impl Inflow {
             Compression::Identity => Self::Plain(limited),
             Compression::Gzip => Self::Gzip(Box::new(flate2::write::GzDecoder::new(limited))),
             Compression::Zstd => Self::Zstd(Box::new(
-                zstd::stream::write::Decoder::new(limited).map_err(Unreadable::Compression)?,
+                zstd_decoder(limited).map_err(Unreadable::Compression)?,
             )),
         })
     }
@@ -84,7 +96,8 @@ impl Inflow {
         let done = match &mut self {
             Self::Plain(_) => Ok(()),
             Self::Gzip(decoder) => decoder.try_finish(),
-            Self::Zstd(decoder) => decoder.flush(),
+            // Unlike the decoder of `write`, this one tells a frame that is cut.
+            Self::Zstd(decoder) => decoder.finish(),
         };
         done.map_err(|error| self.explain(error))?;
         match self {
@@ -93,7 +106,7 @@ impl Inflow {
                 .finish()
                 .map(|limited| limited.screening)
                 .map_err(Unreadable::Compression),
-            Self::Zstd(decoder) => Ok(decoder.into_inner().screening),
+            Self::Zstd(decoder) => Ok(decoder.into_inner().0.screening),
         }
     }
 
@@ -102,7 +115,7 @@ impl Inflow {
         let limited = match self {
             Self::Plain(limited) => limited,
             Self::Gzip(decoder) => decoder.get_mut(),
-            Self::Zstd(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.writer_mut(),
         };
         limited
             .failed

@@ -1,0 +1,114 @@
+//! The real binary as a child process, and whatever else a test starts.
+
+use std::{
+    fmt::Write as _,
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// An address of this machine that nobody listens on now.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// A child process whose standard error is collected. It is killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts `program` with these variables and nothing but them and PATH.
+    pub(crate) fn start(program: &Path, arguments: &[&str], variables: &[(&str, String)]) -> Self {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.envs(variables.iter().map(|(name, value)| (*name, value)));
+        let mut child = command.spawn().unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let collected = Arc::clone(&stderr);
+        #[expect(clippy::disallowed_methods, reason = "the tests have no task tracker")]
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _written = writeln!(collected.lock().unwrap(), "{line}");
+            }
+        });
+        Self { child, stderr }
+    }
+
+    /// Starts auditwatch with a configuration.
+    pub(crate) fn auditwatch(config: &Path, variables: &[(&str, String)]) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_auditwatch"));
+        Self::start(program, &["--config", config.to_str().unwrap()], variables)
+    }
+
+    /// What it has written to standard error.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until its standard error holds a text.
+    pub(crate) fn wait_for(&self, text: &str, timeout: Duration) {
+        let begin = now();
+        while !self.stderr().contains(text) {
+            assert!(
+                begin.elapsed() < timeout,
+                "no {text:?} in:\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> ExitStatus {
+        let begin = now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                begin.elapsed() < timeout,
+                "still running:\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The clock of the tests.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests measure how long their peers take"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

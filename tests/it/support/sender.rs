@@ -1,0 +1,139 @@
+//! Senders: the generated client of OpenTelemetry's own crate, and requests made by hand.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a client of the tests has no task tracker"
+)]
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::{
+        ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    resource::v1::Resource,
+};
+use prost::Message as _;
+use tonic::{Status, codec::CompressionEncoding, transport::Channel};
+
+/// A client of the service.
+pub(crate) async fn client(address: SocketAddr) -> LogsServiceClient<Channel> {
+    LogsServiceClient::connect(format!("http://{address}"))
+        .await
+        .unwrap()
+}
+
+/// Sends these lines as string bodies.
+pub(crate) async fn send(
+    address: SocketAddr,
+    lines: &[String],
+    compression: Option<CompressionEncoding>,
+) -> Result<ExportLogsServiceResponse, Status> {
+    let mut client = client(address).await;
+    if let Some(compression) = compression {
+        client = client.send_compressed(compression);
+    }
+    client
+        .export(request(lines))
+        .await
+        .map(tonic::Response::into_inner)
+}
+
+/// Lines as the records of a cluster named `test`.
+pub(crate) fn request(lines: &[String]) -> ExportLogsServiceRequest {
+    let text = |text: &str| {
+        Some(AnyValue {
+            value: Some(Value::StringValue(text.to_owned())),
+        })
+    };
+    let log_records = lines
+        .iter()
+        .map(|line| LogRecord {
+            body: text(line),
+            ..Default::default()
+        })
+        .collect();
+    let attribute = KeyValue {
+        key: "k8s.cluster.name".to_owned(),
+        value: text("test"),
+        ..Default::default()
+    };
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: Some(Resource {
+                attributes: vec![attribute],
+                ..Default::default()
+            }),
+            scope_logs: vec![ScopeLogs {
+                log_records,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+    }
+}
+
+/// A gRPC message: flag, length, bytes.
+pub(crate) fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap();
+    [&[flag][..], &length.to_be_bytes(), message].concat()
+}
+
+/// The encoded request of [`request`], framed.
+pub(crate) fn framed_request(lines: &[String]) -> Vec<u8> {
+    framed(0, &request(lines).encode_to_vec())
+}
+
+/// How a request made by hand ends.
+pub(crate) enum End {
+    /// As it should.
+    Well,
+    /// The connection is cut inside the body.
+    Cut,
+}
+
+/// Sends frames of bytes to a path with these headers; status code, headers and trailers of the
+/// answer. `None` when there was none.
+pub(crate) async fn raw(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    frames: Vec<Vec<u8>>,
+    end: End,
+) -> Option<(http::StatusCode, HeaderMap)> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let frames = frames
+        .into_iter()
+        .map(|frame| Ok(Frame::data(Bytes::from(frame))));
+    let cut = match end {
+        End::Well => None,
+        End::Cut => Some(Err(std::io::Error::other("cut"))),
+    };
+    let body = StreamBody::new(tokio_stream::iter(frames.chain(cut)));
+    let mut request = Request::post(format!("http://{address}{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = sender
+        .send_request(request.body(body).unwrap())
+        .await
+        .ok()?;
+    let status = response.status();
+    let mut all = response.headers().clone();
+    let body = response.into_body().collect().await.ok()?;
+    all.extend(body.trailers().cloned().unwrap_or_default());
+    Some((status, all))
+}
