@@ -120,9 +120,14 @@ impl Service {
         for (id, receiver, intake) in waiting {
             info!(receiver = %id, endpoint = %receiver.address(), "listening");
             self.addresses.push((id, receiver.address()));
-            let (stop, failed) = (self.stop.clone(), failed.clone());
+            let (stop, cut) = (self.stop.clone(), self.cut.clone());
+            let failed = failed.clone();
             self.tracker.spawn(async move {
-                if let Err(error) = receiver.serve(intake, stop).await {
+                let served = tokio::select! {
+                    served = receiver.serve(intake, stop) => served,
+                    () = cut.cancelled() => Ok(()),
+                };
+                if let Err(error) = served {
                     // Only the first failure is told; it stops the service.
                     let _told = failed.try_send(error.into());
                 }

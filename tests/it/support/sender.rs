@@ -137,3 +137,42 @@ pub(crate) async fn raw(
     all.extend(body.trailers().cloned().unwrap_or_default());
     Some((status, all))
 }
+
+/// A request that has begun and never ends, until this is dropped.
+pub(crate) struct Hanging {
+    _body: tokio::sync::mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>,
+    _answer: tokio::task::JoinHandle<()>,
+}
+
+impl Hanging {
+    /// Sends the first bytes of a request.
+    pub(crate) async fn start(address: SocketAddr, first: Vec<u8>) -> Self {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let (body, frames) = tokio::sync::mpsc::channel(1);
+        body.send(Ok(Frame::data(Bytes::from(first))))
+            .await
+            .unwrap();
+        let request = Request::post(format!(
+            "http://{address}/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+        ))
+        .header("content-type", "application/grpc")
+        .body(StreamBody::new(
+            tokio_stream::wrappers::ReceiverStream::new(frames),
+        ))
+        .unwrap();
+        let answer = tokio::spawn(async move {
+            let _answer = sender.send_request(request).await;
+        });
+        // The bytes are on their way when the channel has room again.
+        drop(body.reserve().await.unwrap());
+        Self {
+            _body: body,
+            _answer: answer,
+        }
+    }
+}

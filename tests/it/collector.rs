@@ -1,0 +1,240 @@
+//! The real Collector in front: a recording is appended to a file, `file_log` reads it, `otlp_grpc`
+//! sends it with gzip, auditwatch finds, a strict HEC server takes.
+//!
+//! Both configurations are the ones in otel-config/, with ports and paths from the environment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::OpenOptions,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    corpus,
+    hec::{HecEvent, HecServer, Options},
+    process::{Process, free_address, now},
+};
+
+/// Longer than anything takes here.
+const LONG: Duration = Duration::from_secs(60);
+/// Lines appended at a time, and the pause between.
+const LINES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(100);
+/// The Collector reads every 200 ms and sends after at most 200 ms; the rest is slack for a
+/// machine of two busy cores.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// The Collector of tests/collector, built once and kept outside the tree. `None`, loudly, when
+/// there is no Go to build it with and this is not CI.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether this is CI is told by the environment"
+)]
+fn collector() -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/collector/build.sh");
+    let output = Command::new("bash").arg(script).output().unwrap();
+    if output.status.success() {
+        return Some(PathBuf::from(
+            String::from_utf8(output.stdout).unwrap().trim(),
+        ));
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(
+        output.status.code() == Some(3) && !ci,
+        "the Collector cannot be built:\n{told}"
+    );
+    // Not a print macro: the harness hides those of tests that pass.
+    let _told = writeln!(
+        std::io::stderr(),
+        "\n*** SKIPPED: the tests with the real Collector need Go: {told}\n"
+    );
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_becomes_the_golden_findings() {
+    let Some(collector) = collector() else { return };
+    for name in ["scenario-1", "cloud-style"] {
+        chain(&collector, name).await;
+    }
+}
+
+async fn chain(collector: &Path, name: &str) {
+    let lines = corpus::lines(name);
+    let alerts = corpus::alerts(name);
+    let hec = HecServer::start(Options::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit.log");
+    let (address, health) = (free_address(), free_address());
+    let mut auditwatch = start_auditwatch(&hec, address);
+    let mut sender = start_collector(collector, folder.path(), (address, health));
+
+    let appended = append_live(&log, &lines);
+    let opened = |events: &[HecEvent]| events.iter().filter(|event| is(event, "opened")).count();
+    hec.wait_until(|events| opened(events) >= alerts.len(), LONG)
+        .await;
+    let done = now();
+    sender.signal("TERM");
+    sender.wait(LONG);
+    auditwatch.signal("TERM");
+    assert_eq!(
+        auditwatch.wait(LONG).code(),
+        Some(0),
+        "{}",
+        auditwatch.stderr()
+    );
+
+    let events = hec.events();
+    let openings: Vec<_> = events.iter().filter(|event| is(event, "opened")).collect();
+    let sources: BTreeSet<_> = openings.iter().map(|event| source(event)).collect();
+    assert_eq!(
+        openings.len(),
+        alerts.len(),
+        "{name}: one opened for each golden alert"
+    );
+    assert_eq!(
+        sources,
+        alerts.keys().map(String::as_str).collect(),
+        "{name}"
+    );
+    let due = sixth_lines(&lines);
+    for event in openings {
+        let line = due[source(event)];
+        let waited = event
+            .arrived
+            .saturating_duration_since(appended[line / LINES]);
+        assert!(
+            waited < AT_ONCE,
+            "{name}: {} took {waited:?}",
+            source(event)
+        );
+        assert!(event.arrived < done);
+    }
+    let early = appended[appended.len() - 1];
+    let before_the_end = events.iter().filter(|event| event.arrived < early).count();
+    assert!(before_the_end > 0, "{name}: findings came only at the end");
+
+    let mut last: BTreeMap<&str, &Value> = BTreeMap::new();
+    for event in &events {
+        last.insert(source(event), &event.event);
+    }
+    for (source, row) in &alerts {
+        let finding = last[source.as_str()];
+        for key in [
+            "alert_at",
+            "count",
+            "count_by_code",
+            "first_time",
+            "last_time",
+        ] {
+            assert_eq!(finding[key], row[key], "{name}: {key} of {source}");
+        }
+        assert_eq!(finding["cluster"], "suite");
+    }
+}
+
+fn start_auditwatch(hec: &HecServer, address: std::net::SocketAddr) -> Process {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/minimal.yaml");
+    let process = Process::auditwatch(
+        &config,
+        &[
+            ("AUDITWATCH_OTLP_ENDPOINT", address.to_string()),
+            ("SPLUNK_HEC_TOKEN", "test-token".to_owned()),
+            ("SPLUNK_HEC_URL", hec.url()),
+        ],
+    );
+    process.wait_for("listening", LONG);
+    process
+}
+
+fn start_collector(
+    collector: &Path,
+    folder: &Path,
+    (auditwatch, health): (std::net::SocketAddr, std::net::SocketAddr),
+) -> Process {
+    let config =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/splunk-otel-collector.yaml");
+    Process::start(
+        collector,
+        &[
+            "--config",
+            config.to_str().unwrap(),
+            "--feature-gates=stanza.synchronousLogEmitter",
+        ],
+        &[
+            ("AUDIT_LOG", folder.join("audit.log").display().to_string()),
+            (
+                "OTELCOL_STORAGE",
+                folder.join("storage").display().to_string(),
+            ),
+            ("AUDITWATCH_ENDPOINT", auditwatch.to_string()),
+            ("OTELCOL_HEALTH", health.to_string()),
+            ("OTELCOL_METRICS_LEVEL", "none".to_owned()),
+            ("OTELCOL_FSYNC", "false".to_owned()),
+            ("K8S_CLUSTER_NAME", "suite".to_owned()),
+            ("K8S_NODE_NAME", "node-1".to_owned()),
+        ],
+    )
+}
+
+/// Appends the lines as an API server would, a few at a time; when each part was there.
+fn append_live(log: &Path, lines: &[String]) -> Vec<Instant> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .unwrap();
+    lines
+        .chunks(LINES)
+        .map(|part| {
+            file.write_all((part.join("\n") + "\n").as_bytes()).unwrap();
+            let there = now();
+            std::thread::sleep(PAUSE);
+            there
+        })
+        .collect()
+}
+
+/// By address, the line with its sixth distinct refused request, in the order of the log.
+fn sixth_lines(lines: &[String]) -> BTreeMap<String, usize> {
+    let mut requests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut due = BTreeMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let code = &event["responseStatus"]["code"];
+        let nobody = event["user"]
+            .as_object()
+            .is_none_or(serde_json::Map::is_empty);
+        if (code != 401 && code != 403)
+            || !(nobody || event["user"]["username"] == "system:anonymous")
+        {
+            continue;
+        }
+        let Some(source) = event["sourceIPs"].as_array().and_then(|all| all.last()) else {
+            continue;
+        };
+        let source = source.as_str().unwrap().to_owned();
+        let request = ["auditID", "requestReceivedTimestamp", "verb", "requestURI"]
+            .map(|key| event[key].to_string())
+            .concat();
+        let seen = requests.entry(source.clone()).or_default();
+        if seen.insert(request) && seen.len() == 6 {
+            due.insert(source, at);
+        }
+    }
+    due
+}
+
+fn is(event: &HecEvent, state: &str) -> bool {
+    event.event["state"] == state
+}
+
+fn source(event: &HecEvent) -> &str {
+    event.event["src_ip"].as_str().unwrap()
+}

@@ -1,0 +1,266 @@
+//! The whole service with the configuration of the README, from a client to a HEC server.
+
+use std::{path::PathBuf, time::Duration};
+
+use auditwatch::{config, service::Service};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    corpus::denied,
+    hec::{Answer, HecServer, Options},
+    process::{Process, free_address, now},
+    sender::{Hanging, framed_request, send},
+};
+
+/// Longer than anything takes here, shorter than anybody waits.
+const LONG: Duration = Duration::from_secs(20);
+
+fn minimal() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("otel-config/minimal.yaml")
+}
+
+/// The minimal configuration, with what `more` puts in the place of the exporter's endpoint.
+async fn start(hec: &HecServer, more: &str) -> Service {
+    let text = std::fs::read_to_string(minimal()).unwrap();
+    let key = "endpoint: ${env:SPLUNK_HEC_URL}";
+    assert!(text.contains(key));
+    let text = text.replace(key, &format!("{key}\n{more}"));
+    let env = |name: &str| match name {
+        "AUDITWATCH_OTLP_ENDPOINT" => Some("127.0.0.1:0".to_owned()),
+        "SPLUNK_HEC_TOKEN" => Some("test-token".to_owned()),
+        "SPLUNK_HEC_URL" => Some(hec.url()),
+        _ => None,
+    };
+    Service::start(config::parse("minimal.yaml", &text, &env).unwrap())
+        .await
+        .unwrap()
+}
+
+fn variables(hec: &HecServer, address: std::net::SocketAddr) -> Vec<(&'static str, String)> {
+    vec![
+        ("AUDITWATCH_OTLP_ENDPOINT", address.to_string()),
+        ("SPLUNK_HEC_TOKEN", "test-token".to_owned()),
+        ("SPLUNK_HEC_URL", hec.url()),
+    ]
+}
+
+fn scan(source: &str, requests: u32) -> Vec<String> {
+    (0..requests)
+        .map(|at| denied(source, at, &format!("/{at}")))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_sixth_request_is_a_finding_at_once() {
+    let hec = HecServer::start(Options::default()).await;
+    let service = start(&hec, "").await;
+    let address = service.addresses()[0].1;
+    let lines = scan("203.0.113.7", 6);
+    send(address, &lines[..5], None).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(hec.events().is_empty(), "five requests are no finding");
+    let sent = now();
+    send(address, &lines[5..], None).await.unwrap();
+    let events = hec.wait_for(1, LONG).await;
+    assert!(
+        events[0].arrived - sent < Duration::from_secs(1),
+        "{:?}",
+        events[0].arrived - sent
+    );
+
+    let event = &events[0];
+    assert_eq!(event.sourcetype.as_deref(), Some("auditwatch:finding"));
+    assert_eq!(event.time.as_deref(), Some("1795590005.000000"));
+    let finding = &event.event;
+    assert_eq!(finding["state"], "opened");
+    assert_eq!(finding["src_ip"], "203.0.113.7");
+    assert_eq!(finding["cluster"], "test");
+    assert_eq!(finding["count"], 6);
+    assert_eq!(finding["count_by_code"]["403"], 6);
+    assert_eq!(finding["alert_at"], "2026-11-25T07:00:05.000000Z");
+    assert_eq!(finding["first_time"], "2026-11-25T07:00:00.000000Z");
+    assert_eq!(finding["paths"].as_array().unwrap().len(), 6);
+    assert_eq!(event.fields["requestURI"][5], "/5");
+    assert_eq!(event.fields["user.groups{}"][0], "system:unauthenticated");
+    assert!(service.shutdown(LONG).await);
+}
+
+#[tokio::test]
+async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
+    let hec = HecServer::start(Options::default()).await;
+    let service = start(&hec, "").await;
+    let address = service.addresses()[0].1;
+    send(address, &scan("203.0.113.7", 27), None).await.unwrap();
+    // A repeated delivery changes nothing.
+    send(address, &scan("203.0.113.7", 27), None).await.unwrap();
+    assert!(service.shutdown(LONG).await);
+    let events = hec.events();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            (
+                event.event["state"].as_str().unwrap(),
+                event.event["count"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("opened", 6),
+            ("updated", 12),
+            ("updated", 24),
+            ("updated", 27)
+        ]
+    );
+    let ids: std::collections::BTreeSet<_> = events
+        .iter()
+        .map(|event| event.event["finding_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 1);
+}
+
+/// Without room for what a request may cause, it is refused whole, in the form that makes every
+/// collector send it again; then nothing is missing and nothing doubled.
+#[tokio::test]
+async fn without_room_senders_are_asked_to_come_again() {
+    let hec = HecServer::start(Options::default()).await;
+    hec.answer_next(vec![Answer::code(9); 40]);
+    let retry = "    sending_queue: {queue_size: 2}\n    \
+                 retry_on_failure: {initial_interval: 50ms, max_interval: 50ms}";
+    let service = start(&hec, retry).await;
+    let address = service.addresses()[0].1;
+    let mut refused = 0;
+    for n in 0..20 {
+        let lines = scan(&format!("203.0.113.{n}"), 6);
+        while let Err(status) = send(address, &lines, None).await {
+            assert_eq!(status.code(), Code::Unavailable);
+            let wait = status
+                .get_error_details()
+                .retry_info()
+                .unwrap()
+                .retry_delay
+                .unwrap();
+            assert!(wait > Duration::ZERO && wait < Duration::from_mins(1));
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // A request that causes no finding is never refused.
+        send(address, &scan(&format!("198.51.100.{n}"), 1), None)
+            .await
+            .unwrap();
+    }
+    assert!(refused > 0, "the queue of two was never full");
+    assert!(service.shutdown(LONG).await);
+    let mut sources: Vec<_> = hec
+        .events()
+        .iter()
+        .map(|event| event.event["src_ip"].as_str().unwrap().to_owned())
+        .collect();
+    sources.sort();
+    let mut wanted: Vec<_> = (0..20).map(|n| format!("203.0.113.{n}")).collect();
+    wanted.sort();
+    assert_eq!(sources, wanted);
+}
+
+/// A request with more findings than a queue can hold is taken all the same.
+#[tokio::test]
+async fn a_request_larger_than_the_queue_finds_its_way() {
+    let hec = HecServer::start(Options::default()).await;
+    let service = start(&hec, "    sending_queue: {queue_size: 3}").await;
+    let address = service.addresses()[0].1;
+    let lines: Vec<_> = (0..50)
+        .flat_map(|n| scan(&format!("203.0.113.{n}"), 6))
+        .collect();
+    send(address, &lines, None).await.unwrap();
+    hec.wait_for(50, LONG).await;
+    assert!(service.shutdown(LONG).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_exits_with_0() {
+    let hec = HecServer::start(Options::default()).await;
+    let address = free_address();
+    let mut process = Process::auditwatch(&minimal(), &variables(&hec, address));
+    process.wait_for("listening", LONG);
+    send(address, &scan("203.0.113.7", 8), None).await.unwrap();
+    // Not even a sender that never ends its request holds this up.
+    let half = framed_request(&scan("203.0.113.9", 6))[..100].to_vec();
+    let _hanging = Hanging::start(address, half).await;
+    process.signal("TERM");
+    let status = process.wait(LONG);
+    assert_eq!(status.code(), Some(0), "{}", process.stderr());
+    let counts: Vec<_> = hec
+        .events()
+        .iter()
+        .map(|event| event.event["count"].as_u64())
+        .collect();
+    assert_eq!(counts, [Some(6), Some(8)]);
+}
+
+/// When Splunk is gone, the deadline holds, and the exit code says that something was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_is_told_by_the_exit_code() {
+    let hec = HecServer::start(Options::default()).await;
+    hec.answer_next(vec![Answer::code(9); 1000]);
+    let address = free_address();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("short.yaml");
+    let text = std::fs::read_to_string(minimal()).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("\nservice:\n", "\nservice:\n  shutdown_timeout: 1s\n"),
+    )
+    .unwrap();
+    let mut process = Process::auditwatch(&config, &variables(&hec, address));
+    process.wait_for("listening", LONG);
+    send(address, &scan("203.0.113.7", 6), None).await.unwrap();
+    process.signal("INT");
+    let begin = now();
+    assert_eq!(process.wait(LONG).code(), Some(1), "{}", process.stderr());
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(
+        process.stderr().contains("findings were given up"),
+        "{}",
+        process.stderr()
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_is_told_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("broken.yaml");
+    std::fs::write(
+        &config,
+        "receivers:\n  otlp:\n    protocols: {grpc: {endpont: x}}\nprocessors: {detection: }\n\
+         exporters: {debug: }\nservice:\n  pipelines:\n    \
+         logs: {receivers: [otlp], processors: [detection], exporters: [debgu]}\n",
+    )
+    .unwrap();
+    let mut process = Process::auditwatch(&config, &[]);
+    assert_eq!(process.wait(LONG).code(), Some(1));
+    process.wait_for("debgu", LONG);
+    let told = process.stderr();
+    assert!(told.contains("broken.yaml:3:24: "), "{told}");
+    assert!(
+        told.contains("unknown key \"endpont\", did you mean \"endpoint\"?"),
+        "{told}"
+    );
+    assert!(told.contains("broken.yaml:8:"), "{told}");
+}
+
+#[test]
+fn an_address_in_use_is_told() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let variables = [
+        ("AUDITWATCH_OTLP_ENDPOINT", address.to_string()),
+        ("SPLUNK_HEC_TOKEN", "secret-token".to_owned()),
+        ("SPLUNK_HEC_URL", "http://127.0.0.1:1".to_owned()),
+    ];
+    let mut process = Process::auditwatch(&minimal(), &variables);
+    assert_eq!(process.wait(LONG).code(), Some(1));
+    process.wait_for(&format!("cannot listen on {address}"), LONG);
+    assert!(!process.stderr().contains("secret-token"));
+}
