@@ -208,7 +208,7 @@ impl Service {
             return true;
         }
         self.cut.cancel();
-        if tokio::time::timeout(deadline - intake, self.tracker.wait())
+        if tokio::time::timeout(deadline.saturating_sub(intake), self.tracker.wait())
             .await
             .is_ok()
         {

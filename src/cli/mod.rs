@@ -79,7 +79,7 @@ fn run_scan(scan: &Scan) -> ExitCode {
             .exit(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match scan.run(rule, &mut out, &mut io::stderr().lock()) {
+    match scan.run(&rule, &mut out, &mut io::stderr().lock()) {
         Ok(ended) => ExitCode::from(scan.exit_code(ended)),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

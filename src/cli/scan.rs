@@ -183,7 +183,7 @@ impl Scan {
     /// When nothing could be read or written at all.
     pub fn run(
         &self,
-        rule: Rule,
+        rule: &Rule,
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> anyhow::Result<Ended> {
@@ -195,16 +195,16 @@ impl Scan {
         let mut tally = Tally::default();
         let findings = if self.output == Output::Findings {
             let engine = Engine::new(rule.clone(), Limits::default(), databases);
-            self.findings(&rule, engine, &mut tally, (out, err))?
+            self.findings(rule, engine, &mut tally, (out, err))?
         } else {
             let mut rows = Rows::default();
-            self.read(&rule, &mut tally, err, &mut |event, rule| {
+            self.read(rule, &mut tally, err, &mut |event, rule| {
                 if let Some(hit) = event.judge(rule) {
                     rows.add(&hit, rule, locate);
                 }
             })?;
             tally.untimed = rows.untimed;
-            let rows = rows.finish(&rule, self.all);
+            let rows = rows.finish(rule, self.all);
             self.print(&rows, locate, &tally, out)?;
             rows.iter()
                 .filter(|row| !matches!(row, Row::Native(row) if row.alert_at.is_none()))
@@ -264,8 +264,8 @@ impl Scan {
         for path in &self.files {
             let read = input::open(path).and_then(|from| {
                 input::for_each_line(from, |number, line| match line {
-                    Line::TooLong => tally.too_long.add(path, number),
-                    Line::Text(line) => tally.line(path, number, line, rule, show),
+                    Line::TooLong => tally.too_long.add(&Place { path, number }),
+                    Line::Text(line) => tally.line(&Place { path, number }, line, rule, show),
                 })
             });
             if let Err(error) = read {
@@ -359,8 +359,7 @@ struct Tally {
 impl Tally {
     fn line(
         &mut self,
-        path: &Path,
-        number: u64,
+        place: &Place<'_>,
         line: &[u8],
         rule: &Rule,
         show: &mut dyn FnMut(&Event<'_>, &Rule),
@@ -376,13 +375,15 @@ impl Tally {
             }
             Ok(Document::List(events, others)) => {
                 self.events += events.len() as u64;
-                events.iter().for_each(|event| show(event, rule));
+                for event in &events {
+                    show(event, rule);
+                }
                 if others > 0 {
-                    self.no_event.add(path, number);
+                    self.no_event.add(place);
                 }
             }
-            Ok(Document::Other) => self.no_event.add(path, number),
-            Err(_) => self.no_json.add(path, number),
+            Ok(Document::Other) => self.no_event.add(place),
+            Err(_) => self.no_json.add(place),
         }
     }
 
@@ -412,6 +413,12 @@ impl Tally {
     }
 }
 
+/// A line of a file.
+struct Place<'a> {
+    path: &'a Path,
+    number: u64,
+}
+
 /// Lines to complain about: all counted, the first ones named.
 #[derive(Default)]
 struct Places {
@@ -420,10 +427,11 @@ struct Places {
 }
 
 impl Places {
-    fn add(&mut self, path: &Path, line: u64) {
+    fn add(&mut self, place: &Place<'_>) {
         self.count += 1;
         if self.first.len() < NAMED_LINES {
-            self.first.push(format!("{}:{line}", path.display()));
+            self.first
+                .push(format!("{}:{}", place.path.display(), place.number));
         }
     }
 

@@ -199,9 +199,9 @@ fn escaped(text: &str) -> impl fmt::Display + '_ {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             for c in self.0.chars() {
                 if is_harmless(c) {
-                    f.write_char(c)?
+                    f.write_char(c)?;
                 } else {
-                    write!(f, "{}", c.escape_default())?
+                    write!(f, "{}", c.escape_default())?;
                 }
             }
             Ok(())

@@ -122,7 +122,7 @@ impl Cluster {
             rank: (0, BEGINNING),
         });
         let fate = held.key.observe(hit, arrival, terms, &mut |state, open| {
-            say(&id, state, open)
+            say(&id, state, open);
         });
         if fate == Fate::TooLate && !known {
             self.keys.remove(&id);
@@ -158,7 +158,7 @@ impl Cluster {
             };
             held.closing = None;
             held.key.close(self.watermark, terms, &mut |state, open| {
-                say(&id, state, open)
+                say(&id, state, open);
             });
             list_closing(&mut self.closings, &id, held, terms);
         }

@@ -1,6 +1,6 @@
 //! One audit event: the fields the rule needs, whoever sent them and however they were spelled.
 //!
-//! An event is read from JSON text ([`super::json`]) or from a parsed map ([`super::map`]); both
+//! An event is read from JSON text ([`super::json`]) or from a parsed map (`map.rs`); both
 //! give the same [`Event`]. A field of the wrong type is absent, never an error.
 
 use std::borrow::Cow;
@@ -208,7 +208,7 @@ pub fn is_code(text: &str, wanted: u16) -> bool {
     digits.starts_with(|c: char| c.is_ascii_digit())
         && text
             .parse::<f64>()
-            .is_ok_and(|number| number == f64::from(wanted))
+            .is_ok_and(|number| number.total_cmp(&f64::from(wanted)).is_eq())
 }
 
 #[cfg(test)]

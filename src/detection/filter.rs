@@ -50,7 +50,10 @@ impl Filter {
     fn may_be_value(&self, value: &AnyValue<'_>) -> bool {
         match value {
             AnyValue::Int(number) => self.codes.iter().any(|code| i64::from(*code) == *number),
-            AnyValue::Double(number) => self.codes.iter().any(|code| f64::from(*code) == *number),
+            AnyValue::Double(number) => self
+                .codes
+                .iter()
+                .any(|code| f64::from(*code).total_cmp(number).is_eq()),
             AnyValue::Text(_) => true,
             _ => false,
         }

@@ -19,7 +19,7 @@ pub(super) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> St
     ])
 }
 
-/// Id of an escu row: rule, cluster, src_ip, Country, City and start of the window.
+/// Id of an escu row: rule, cluster, `src_ip`, Country, City and start of the window.
 pub(super) fn escu(
     cluster: &str,
     src_ip: &str,

@@ -19,7 +19,7 @@ use super::{
 #[serde(untagged)]
 pub enum Row {
     /// A row of native semantics.
-    Native(NativeRow),
+    Native(Box<NativeRow>),
     /// A row of escu semantics.
     Escu(Box<EscuRow>),
 }
@@ -68,7 +68,7 @@ pub struct EscuRow {
     pub city: Option<String>,
     /// Events times occurrences of the address.
     pub count: u64,
-    /// The values() columns.
+    /// The `values()` columns.
     #[serde(flatten)]
     pub columns: Columns,
     /// Time of the first event; no part of the row.
@@ -79,7 +79,7 @@ pub struct EscuRow {
     pub last_time: Micros,
 }
 
-/// The values() columns of the search: distinct, sorted by bytes, null when empty.
+/// The `values()` columns of the search: distinct, sorted by bytes, null when empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Columns {
     /// `userAgent`
@@ -216,7 +216,7 @@ impl Rows {
                 .into_iter()
                 .filter_map(|(src_ip, key)| native_row(src_ip, key, rule))
                 .filter(|row| all || row.alert_at.is_some())
-                .map(Row::Native)
+                .map(|row| Row::Native(Box::new(row)))
                 .collect(),
             Semantics::Escu => self
                 .escu
@@ -283,6 +283,10 @@ fn native_row(src_ip: String, mut key: Key, rule: &Rule) -> Option<NativeRow> {
     })
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 fn stamp<S: serde::Serializer>(time: &Micros, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(time)
 }

@@ -2,7 +2,7 @@
 //!
 //! It is one rule in two semantics, [`Semantics`]. Its settings are data; what a setting means is
 //! told where it is used: [`super::event`] (who and outcome), [`super::address`] (key),
-//! [`super::native`] and [`super::escu`] (windows and counting).
+//! `native.rs` and `escu.rs` (windows and counting).
 
 use std::{fmt, str::FromStr};
 

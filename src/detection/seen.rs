@@ -12,7 +12,7 @@ use super::{
 /// Two generations of identities. When the young one has grown to half the bound it becomes the
 /// old one, and the old one is forgotten: so at least half the bound is always remembered, and
 /// forgetting costs nothing per request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
     young: Generation,
     old: Generation,
@@ -38,15 +38,6 @@ impl Default for Generation {
         Self {
             identities: BTreeSet::new(),
             last: BEGINNING,
-        }
-    }
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            young: Generation::default(),
-            old: Generation::default(),
         }
     }
 }

@@ -265,7 +265,7 @@ impl Walk {
         self.check_end(total, level)?;
         match (level.kind, known) {
             (LevelKind::Message(place), Some(Kind::Message(schema))) => self.message(
-                Item {
+                &Item {
                     place,
                     tag,
                     schema,
@@ -283,7 +283,7 @@ impl Walk {
     /// Enters a message that holds others, or reads one whole.
     fn message(
         &mut self,
-        item: Item,
+        item: &Item,
         bytes: &[u8],
         level: Level,
         visitor: &mut impl Visitor,

@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 /// Longer than anything takes here.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 /// Lines appended at a time, and the pause between.
 const LINES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);

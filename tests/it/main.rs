@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod collector;
+mod floors;
 mod otlp_grpc;
 mod service;
 mod splunk_hec;
