@@ -146,33 +146,41 @@ fn list(values: &BTreeSet<String>, width: usize) -> String {
     if values.is_empty() {
         return "-".to_owned();
     }
+    let shown: Vec<_> = values
+        .iter()
+        .take(MAX_VALUES)
+        .map(|value| quoted(value))
+        .collect();
+    let all = shown.join(", ");
+    if shown.len() == values.len() && all.width() <= width {
+        return all;
+    }
     let mut text = String::new();
-    let mut shown = 0;
-    for value in values.iter().take(MAX_VALUES) {
-        let value = if value.is_empty() {
-            "\"\"".to_owned()
-        } else {
-            escaped(value).to_string()
-        };
-        let more = values.len() - shown - 1;
-        let reserve = if more == 0 {
-            0
-        } else {
-            format!(" and {more} more").len()
-        };
-        let comma = if shown == 0 { "" } else { ", " };
+    let mut left = values.len();
+    for value in &shown {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let reserve = format!(" and {} more", left - 1).len();
         let room = width.saturating_sub(text.width() + comma.len() + reserve);
-        if value.width() > room && shown > 0 {
+        if value.width() > room && !text.is_empty() {
             break;
         }
         text.push_str(comma);
-        text.push_str(&fit(&value, room));
-        shown += 1;
+        text.push_str(&fit(value, room));
+        left -= 1;
     }
-    if shown < values.len() {
-        let _ok = write!(text, " and {} more", values.len() - shown);
+    if left > 0 {
+        let _ok = write!(text, " and {left} more");
     }
     text
+}
+
+/// A value as it is shown in a list: an empty one can be seen.
+fn quoted(value: &str) -> String {
+    if value.is_empty() {
+        "\"\"".to_owned()
+    } else {
+        escaped(value).to_string()
+    }
 }
 
 /// A text cut to so many columns.
@@ -235,8 +243,9 @@ mod tests {
     #[test]
     fn lists_are_cut_to_the_line_and_say_how_many_more() {
         let values: BTreeSet<_> = ["/a", "/b", "/c"].map(String::from).into();
-        assert_eq!(list(&values, 80), "/a, /b, /c");
-        assert_eq!(list(&values, 14), "/a and 2 more");
+        assert_eq!(list(&values, 10), "/a, /b, /c");
+        let values: BTreeSet<_> = ["/aaaa", "/bbbb", "/cccc"].map(String::from).into();
+        assert_eq!(list(&values, 18), "/aaaa and 2 more");
         let long: BTreeSet<_> = ["x".repeat(50), "y".to_owned()].into();
         assert_eq!(list(&long, 21), "xxxxxxxxx… and 1 more");
         assert!(list(&long, 21).width() <= 21);
