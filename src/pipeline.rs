@@ -39,6 +39,9 @@ const INBOX: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the detection hears that time passes.
 const TICK: Duration = Duration::from_secs(1);
+/// Findings that may wait for room with the owner, for each exporter. With so many waiting no hits
+/// are taken and time stands still, so the bound holds and nothing is lost.
+const OUTBOX: usize = 65_536;
 /// How often the owner looks for room while findings wait.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -78,8 +81,9 @@ pub struct Pipeline {
     detection: Detection,
     inbox: mpsc::Receiver<Submission>,
     outlets: Vec<Outlet>,
-    /// Answers that wait until all findings have found room.
-    owed: Vec<oneshot::Sender<Result<(), Refusal>>>,
+    /// The answer that waits until all findings have found room: a request that causes more than
+    /// a queue can hold was taken while it was empty, and none like it is until all have moved on.
+    owed: Option<oneshot::Sender<Result<(), Refusal>>>,
     counters: Arc<Counters>,
 }
 
@@ -125,7 +129,7 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
             detection,
             inbox,
             outlets,
-            owed: Vec::new(),
+            owed: None,
             counters,
         },
     )
@@ -195,7 +199,7 @@ impl Pipeline {
                     Some(submission) => self.take(submission),
                     None => break,
                 },
-                _ = ticks.tick() => {
+                _ = ticks.tick(), if !self.is_full() => {
                     let now = clock::monotonic();
                     let findings = self.detection.tick(now - ticked);
                     ticked = now;
@@ -222,7 +226,8 @@ impl Pipeline {
 
     /// Takes a request whole or refuses it whole.
     fn take(&mut self, Submission { hits, answer }: Submission) {
-        if !self.has_room(self.detection.bound(&hits)) {
+        let bound = self.detection.bound(&hits);
+        if !self.has_room(bound) {
             // A sender that is gone will send again all the same.
             let _sent = answer.send(Err(Refusal::Full {
                 retry_after: RETRY_AFTER,
@@ -231,18 +236,32 @@ impl Pipeline {
         }
         let findings = self.detection.observe(hits);
         self.send(findings);
-        self.owed.push(answer);
-        self.push_on();
+        if bound > 0 && !self.push_on() {
+            self.owed = Some(answer);
+        } else {
+            // What the request itself caused is queued. What time has made due meanwhile may
+            // wait, but that holds nobody up.
+            let _sent = answer.send(Ok(()));
+        }
     }
 
     /// Whether every queue has room for so many findings. More than a queue can ever hold find
     /// room when it is empty; the rest then waits here, with the answer.
     fn has_room(&self, findings: usize) -> bool {
-        findings == 0
-            || self.outlets.iter().all(|outlet| {
-                outlet.waiting.is_empty()
-                    && outlet.queue.free() >= findings.min(outlet.queue.capacity())
-            })
+        if findings == 0 {
+            return !self.is_full();
+        }
+        self.outlets.iter().all(|outlet| {
+            outlet.waiting.is_empty()
+                && outlet.queue.free() >= findings.min(outlet.queue.capacity())
+        })
+    }
+
+    /// Whether so many findings wait that nothing may be added.
+    fn is_full(&self) -> bool {
+        self.outlets
+            .iter()
+            .any(|outlet| outlet.waiting.len() >= OUTBOX)
     }
 
     /// Hands findings to every exporter.
@@ -263,16 +282,14 @@ impl Pipeline {
         }
     }
 
-    /// Moves on what waits and answers who is owed an answer; whether nothing waits any more.
+    /// Moves on what waits and answers who is owed an answer for it; whether nothing waits any more.
     fn push_on(&mut self) -> bool {
         let mut all = true;
         for outlet in &mut self.outlets {
             all &= outlet.push_on();
         }
-        if all {
-            for answer in self.owed.drain(..) {
-                let _sent = answer.send(Ok(()));
-            }
+        if all && let Some(answer) = self.owed.take() {
+            let _sent = answer.send(Ok(()));
         }
         all
     }

@@ -70,7 +70,7 @@ pub struct DetectionConfig {
     pub limits: Limits,
     /// `geo::databases`: files to locate addresses with. Whether they can be read is not known.
     pub geo_databases: Vec<PathBuf>,
-    /// `cluster`: name of the cluster of records that name none.
+    /// `cluster`: name of the cluster of all records, whatever they say themselves.
     pub cluster: Option<String>,
 }
 

@@ -18,7 +18,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            keys: 1_000_000,
+            keys: 100_000,
             hits_per_key: 10_000,
             values_per_field: 100,
             value_bytes: 2048,

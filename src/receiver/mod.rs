@@ -39,3 +39,14 @@ pub enum Refusal {
     #[error("the service is shutting down, try again later")]
     ShuttingDown,
 }
+
+impl Refusal {
+    /// How long the sender should wait.
+    pub fn retry_after(self) -> Duration {
+        match self {
+            Self::Full { retry_after } => retry_after,
+            // Long enough for a restart.
+            Self::ShuttingDown => Duration::from_secs(5),
+        }
+    }
+}

@@ -312,14 +312,11 @@ fn too_large(length: usize, limit: usize) -> Status {
 
 /// Try again later, in the one form that every Collector understands.
 fn refused(refusal: Refusal) -> Status {
-    match refusal {
-        Refusal::Full { retry_after } => Status::with_error_details(
-            Code::Unavailable,
-            refusal.to_string(),
-            ErrorDetails::with_retry_info(Some(retry_after)),
-        ),
-        Refusal::ShuttingDown => Status::unavailable(refusal.to_string()),
-    }
+    Status::with_error_details(
+        Code::Unavailable,
+        refusal.to_string(),
+        ErrorDetails::with_retry_info(Some(refusal.retry_after())),
+    )
 }
 
 fn success(unreadable: u64) -> Response<Body> {

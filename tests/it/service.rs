@@ -264,3 +264,24 @@ fn an_address_in_use_is_told() {
     process.wait_for(&format!("cannot listen on {address}"), LONG);
     assert!(!process.stderr().contains("secret-token"));
 }
+
+/// Findings that time causes wait for room and refuse nobody.
+#[tokio::test]
+async fn findings_of_time_hold_nobody_up() {
+    let hec = HecServer::start(Options::default()).await;
+    let service = start(&hec, "    sending_queue: {queue_size: 1}").await;
+    let address = service.addresses()[0].1;
+    for n in 0..8 {
+        send(address, &scan(&format!("203.0.113.{n}"), 6), None)
+            .await
+            .unwrap();
+    }
+    hec.wait_for(8, LONG).await;
+    // From here on nothing goes out. An hour later all eight scans close, far more than fit.
+    hec.answer_next((0..100).map(|_| Answer::code(9)).collect());
+    for second in 0..3 {
+        let lines = [denied("198.51.100.1", second, "/").replace("T07:", "T09:")];
+        let sent = tokio::time::timeout(LONG, send(address, &lines, None));
+        sent.await.expect("an answer").unwrap();
+    }
+}
