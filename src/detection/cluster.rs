@@ -21,8 +21,12 @@ use super::{
 pub(super) struct Cluster {
     /// Greatest event time seen.
     pub(super) front: Micros,
-    /// Findings and windows that end up to here are over.
+    /// Windows that end up to here are over, and hits from before it are late.
     pub(super) watermark: Micros,
+    /// Findings that are quiet for a window up to here are over. Like the watermark, but it steps
+    /// back when hits come in behind what ticks had made of it, so that a backlog is closed by its
+    /// own times and not after each of its hits.
+    quiet: Micros,
     /// Whether hits came since the last tick.
     busy: bool,
     /// What happened up to here to keys that are gone may have been forgotten: by a hash of the
@@ -50,6 +54,7 @@ impl Default for Cluster {
         Self {
             front: BEGINNING,
             watermark: BEGINNING,
+            quiet: BEGINNING,
             busy: false,
             floors: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -79,13 +84,15 @@ impl Cluster {
     pub(super) fn advance_by_hit(&mut self, time: Micros, lateness: i64) {
         self.busy = true;
         self.front = self.front.max(time);
-        self.watermark = self.watermark.max(self.front.minus(lateness));
+        self.quiet = self.front.minus(lateness);
+        self.watermark = self.watermark.max(self.quiet);
     }
 
     /// So much time has passed. It counts only if no hits came meanwhile.
     pub(super) fn advance_by_tick(&mut self, elapsed: i64) {
         if !self.busy && self.watermark != BEGINNING {
             self.watermark = self.watermark.plus(elapsed);
+            self.quiet = self.quiet.plus(elapsed);
         }
         self.busy = false;
     }
@@ -113,6 +120,7 @@ impl Cluster {
         let arrival = Arrival {
             front: self.front,
             watermark: self.watermark,
+            quiet: self.quiet,
         };
         let known = self.keys.contains_key(&id);
         let floor = self.floors.get(&bucket(&id)).copied().unwrap_or(BEGINNING);
@@ -142,7 +150,7 @@ impl Cluster {
         fate
     }
 
-    /// Closes what the watermark has passed and forgets what no hit can meet any more.
+    /// Closes what has been quiet for a window and forgets what no hit can meet any more.
     pub(super) fn settle(
         &mut self,
         (name, ranking): (&Arc<str>, &mut Ranking),
@@ -150,14 +158,14 @@ impl Cluster {
         say: Say<'_>,
     ) {
         while let Some((at, _)) = self.closings.first()
-            && *at <= self.watermark
+            && *at <= self.quiet
             && let Some((_, id)) = self.closings.pop_first()
         {
             let Some(held) = self.keys.get_mut(&id) else {
                 continue;
             };
             held.closing = None;
-            held.key.close(self.watermark, terms, &mut |state, open| {
+            held.key.close(self.quiet, terms, &mut |state, open| {
                 say(&id, state, open);
             });
             list_closing(&mut self.closings, &id, held, terms);

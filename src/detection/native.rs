@@ -50,6 +50,8 @@ pub(super) struct Arrival {
     /// Greatest event time seen.
     pub(super) front: Micros,
     pub(super) watermark: Micros,
+    /// Findings that are quiet for a window up to here are over.
+    pub(super) quiet: Micros,
 }
 
 /// What happened to a finding that the world should hear of.
@@ -112,6 +114,8 @@ pub(super) struct Open {
     before: Vec<TimedHit>,
     /// Time of its last hit.
     last: Micros,
+    /// How far the cluster was quiet when a hit last joined.
+    joined: Micros,
     /// Count when it was last sent.
     sent: u64,
     /// Whether anything has changed since.
@@ -132,6 +136,7 @@ impl Key {
             arrival: Arrival {
                 front: BEGINNING,
                 watermark: BEGINNING,
+                quiet: BEGINNING,
             },
         }
     }
@@ -149,14 +154,14 @@ impl Key {
         }
     }
 
-    /// Time at which the watermark closes the finding, if one is open: after a window of quiet.
-    /// A finding that grows by late hits is always behind; it gets the lateness from the last.
+    /// Time at which the finding closes, if one is open: after a window of quiet. A finding that
+    /// grows by late hits is always behind; it gets the lateness from the last of them.
     pub(super) fn closes_at(&self, terms: &Terms<'_>) -> Option<Micros> {
         let open = self.open.as_ref().filter(|open| !open.closed)?;
         Some(
             open.last
                 .plus(terms.window)
-                .max(self.arrival.watermark.plus(terms.lateness)),
+                .max(open.joined.plus(terms.lateness)),
         )
     }
 
@@ -169,17 +174,16 @@ impl Key {
     /// Most findings that so many further hits can cause.
     pub(super) fn bound(&self, hits: u64, terms: &Terms<'_>) -> u64 {
         let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
-        let due = match &self.open {
-            Some(open) if !open.closed => doublings(open.sent, open.evidence.count + hits),
-            _ => {
-                let count = self.free.len() as u64 + hits;
-                if count <= terms.threshold {
-                    return 0;
-                }
-                // A closed finding that goes on, and one that opens.
-                2 + doublings(terms.threshold + 1, count)
-            }
+        let goes_on = self.open.as_ref().map_or(0, |open| {
+            u64::from(open.closed) + doublings(open.sent, open.evidence.count + hits)
+        });
+        let count = self.free.len() as u64 + hits;
+        let opens = if count > terms.threshold {
+            1 + doublings(terms.threshold + 1, count)
+        } else {
+            0
         };
+        let due = goes_on + opens;
         due.min(hits)
     }
 
@@ -205,6 +209,7 @@ impl Key {
         if let Some(open) = &mut self.open {
             if time < open.last.plus(terms.window) {
                 remember(&mut self.seen, &mut self.floor, open, &hit, terms);
+                open.joined = arrival.quiet;
                 open.join(hit, terms, say);
                 self.absorb(terms, say);
                 return Fate::Counted;
@@ -224,10 +229,10 @@ impl Key {
         Fate::Counted
     }
 
-    /// Closes the finding if the watermark has passed its quiet window. Free hits behind it may
-    /// then open the next.
-    pub(super) fn close(&mut self, watermark: Micros, terms: &Terms<'_>, say: Say<'_>) {
-        if self.closes_at(terms).is_none_or(|at| at > watermark) {
+    /// Closes the finding if it has been quiet for a window. Free hits behind it may then open the
+    /// next.
+    pub(super) fn close(&mut self, quiet: Micros, terms: &Terms<'_>, say: Say<'_>) {
+        if self.closes_at(terms).is_none_or(|at| at > quiet) {
             return;
         }
         let Some(open) = &mut self.open else { return };
@@ -318,6 +323,7 @@ impl Key {
             evidence: Evidence::default(),
             before: Vec::new(),
             last: alert.0,
+            joined: self.arrival.quiet,
             sent: 0,
             changed: false,
             closed: false,

@@ -167,30 +167,23 @@ struct Group {
 impl Rows {
     /// Takes one event that counts.
     pub fn add(&mut self, hit: &Hit, rule: &Rule, locate: Option<&dyn Locate>) {
+        let Some(time) = hit.time else {
+            self.untimed += 1;
+            return;
+        };
         match rule.semantics {
             Semantics::Native => {
                 if !self.native.contains_key(&hit.key) {
                     self.native.insert(hit.key.clone(), Key::default());
                 }
-                let Some(key) = self.native.get_mut(&hit.key) else {
-                    return;
-                };
-                // A repeat is one whether or not its time can be read.
-                if !key.seen.insert(hit.identity) {
-                    return;
+                if let Some(key) = self.native.get_mut(&hit.key)
+                    && key.seen.insert(hit.identity)
+                {
+                    key.times.push((time, hit.code));
+                    key.columns.add(hit);
                 }
-                let Some(time) = hit.time else {
-                    self.untimed += 1;
-                    return;
-                };
-                key.times.push((time, hit.code));
-                key.columns.add(hit);
             }
             Semantics::Escu => {
-                let Some(time) = hit.time else {
-                    self.untimed += 1;
-                    return;
-                };
                 let start = window_start(time, rule);
                 let drop_missing_city = rule.missing_city == MissingCity::Drop;
                 for source in &hit.sources {

@@ -2,8 +2,14 @@
 #![cfg(test)]
 
 mod collector;
+mod engine;
+mod engine_escu;
+mod engine_limits;
 mod floors;
+mod goldens;
 mod otlp_grpc;
+mod rows;
+mod scan_cli;
 mod service;
 mod splunk_hec;
 mod support;

@@ -1,6 +1,11 @@
 //! Peers and helpers for the integration tests.
 
+pub(crate) mod auditwatch;
 pub(crate) mod corpus;
+pub(crate) mod events;
 pub(crate) mod hec;
+pub(crate) mod hits;
+pub(crate) mod json;
 pub(crate) mod process;
+pub(crate) mod props;
 pub(crate) mod sender;

@@ -1,0 +1,467 @@
+//! The engine in native semantics: batching, repeats, order, restarts, and the life of a finding.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use auditwatch::detection::{
+    Finding, Sample,
+    engine::EngineState,
+    hit::Hit,
+    rows::{Row, Rows},
+    rule::Rule,
+};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use crate::support::{
+    hits::{Log, START, after, all, drain, engine, hit, lateness, log, observe, reordered, rule},
+    props::cases,
+};
+
+/// One key of the model: hits in order of event time, one after the other.
+#[derive(Clone, Default)]
+struct Key {
+    /// Hits that belong to no finding (yet).
+    free: Vec<Hit>,
+    open: Option<Scan>,
+    /// Findings that are over.
+    over: Vec<Scan>,
+}
+
+#[derive(Clone)]
+struct Scan {
+    alert_at: i64,
+    members: Vec<Hit>,
+    sent: usize,
+}
+
+/// A state of a finding: name, cluster, key, count, first, last, alert.
+type Said = (String, String, String, u64, i64, i64, i64);
+
+fn time(hit: &Hit) -> i64 {
+    hit.time.unwrap().0 - START
+}
+
+impl Scan {
+    fn last(&self) -> i64 {
+        time(self.members.last().unwrap())
+    }
+
+    fn say(&mut self, state: &str) -> Said {
+        self.sent = self.members.len();
+        let hit = &self.members[0];
+        (
+            state.to_owned(),
+            hit.cluster.to_string(),
+            hit.key.clone(),
+            self.members.len() as u64,
+            time(hit),
+            self.last(),
+            self.alert_at,
+        )
+    }
+}
+
+impl Key {
+    fn take(&mut self, hit: Hit, rule: &Rule, said: &mut Vec<Said>) {
+        let now = time(&hit);
+        match &mut self.open {
+            Some(scan) if now - scan.last() < rule.window => {
+                scan.members.push(hit);
+                if scan.members.len() >= 2 * scan.sent {
+                    said.push(scan.say("updated"));
+                }
+            }
+            Some(_) => self.free.push(hit),
+            None => {
+                self.free.push(hit);
+                self.free.retain(|free| now - time(free) < rule.window);
+                if self.free.len() as u64 > rule.threshold {
+                    let mut scan = Scan {
+                        alert_at: now,
+                        members: std::mem::take(&mut self.free),
+                        sent: 0,
+                    };
+                    said.push(scan.say("opened"));
+                    self.open = Some(scan);
+                }
+            }
+        }
+    }
+
+    /// The open finding is over; what waits for that comes next.
+    fn next(&mut self, rule: &Rule, said: &mut Vec<Said>) {
+        self.over.extend(self.open.take());
+        for hit in std::mem::take(&mut self.free) {
+            self.take(hit, rule, said);
+        }
+    }
+}
+
+/// The model: what is said on each hit, and at last.
+struct Model {
+    rule: Rule,
+    keys: BTreeMap<(String, String), Key>,
+    fronts: BTreeMap<String, i64>,
+}
+
+impl Model {
+    fn new(rule: &Rule) -> Self {
+        Self {
+            rule: rule.clone(),
+            keys: BTreeMap::new(),
+            fronts: BTreeMap::new(),
+        }
+    }
+
+    fn observe(&mut self, hit: &Hit) -> Vec<Said> {
+        let mut said = Vec::new();
+        let cluster = hit.cluster.to_string();
+        self.fronts.insert(cluster.clone(), time(hit));
+        let watermark = time(hit) - lateness(&self.rule);
+        for ((of, _), key) in &mut self.keys {
+            if *of != cluster {
+                continue;
+            }
+            while let Some(scan) = &mut key.open
+                && scan.last() + self.rule.window <= watermark
+            {
+                said.push(scan.say("closed"));
+                key.next(&self.rule, &mut said);
+            }
+        }
+        let key = self.keys.entry((cluster, hit.key.clone())).or_default();
+        key.take(hit.clone(), &self.rule, &mut said);
+        said
+    }
+
+    /// All findings in the end: whether each is closed, and what belongs to it.
+    fn finish(mut self) -> Vec<(bool, Scan)> {
+        let mut all = Vec::new();
+        for ((cluster, _), key) in &mut self.keys {
+            let watermark = self.fronts[cluster] - lateness(&self.rule);
+            while key.open.is_some() {
+                key.next(&self.rule, &mut Vec::new());
+            }
+            for scan in &key.over {
+                all.push((scan.last() + self.rule.window <= watermark, scan.clone()));
+            }
+        }
+        all.sort_by_key(|(_, scan)| (place(&scan.members[0]), scan.last()));
+        all
+    }
+}
+
+fn place(hit: &Hit) -> (String, String, i64) {
+    (hit.cluster.to_string(), hit.key.clone(), time(hit))
+}
+
+/// The finding the model expects, as far as hits decide it.
+fn finding(scan: &Scan, rule: &Rule) -> Finding {
+    let members = &scan.members;
+    let set = |value: fn(&Hit) -> Option<&String>| -> Vec<String> {
+        let set: BTreeSet<_> = members.iter().filter_map(value).cloned().collect();
+        set.into_iter().collect()
+    };
+    let stamp = |after: i64| Some(auditwatch::detection::time::Micros(START + after).to_proto());
+    let mut count_by_code = std::collections::HashMap::new();
+    for hit in members {
+        *count_by_code.entry(hit.code.to_string()).or_default() += 1;
+    }
+    let mut samples: Vec<&Hit> = Vec::new();
+    for hit in members {
+        if samples.len() < 10
+            && !samples
+                .iter()
+                .any(|old| (&old.verb, &old.uri) == (&hit.verb, &hit.uri))
+        {
+            samples.push(hit);
+        }
+    }
+    let sample = |hit: &&Hit| Sample {
+        time: stamp(time(hit)),
+        audit_id: hit.audit_id.clone().unwrap(),
+        stage: hit.stage.clone().unwrap(),
+        verb: hit.verb.clone().unwrap(),
+        path: hit.uri.clone().unwrap(),
+        code: hit.code_text.clone(),
+        user_agent: hit.agent.clone().unwrap(),
+    };
+    let claimed: BTreeSet<_> = members.iter().map(|hit| hit.sources[0].clone()).collect();
+    Finding {
+        cluster: members[0].cluster.to_string(),
+        src_ip: members[0].key.clone(),
+        src: members[0].key.clone(),
+        count: members.len() as u64,
+        count_by_code: count_by_code.into_iter().collect(),
+        first_time: stamp(time(&members[0])),
+        last_time: stamp(scan.last()),
+        alert_at: stamp(scan.alert_at),
+        threshold: rule.threshold,
+        verbs: set(|hit| hit.verb.as_ref()),
+        paths: set(|hit| hit.uri.as_ref()),
+        user_agents: set(|hit| hit.agent.as_ref()),
+        users: set(|hit| hit.user.as_ref()),
+        groups: vec!["system:unauthenticated".to_owned()],
+        codes: set(|hit| Some(&hit.code_text)),
+        messages: set(|hit| hit.message.as_ref()),
+        statuses: set(|hit| hit.status.as_ref()),
+        claimed_ips: claimed
+            .into_iter()
+            .chain((members[0].key == "unknown").then(|| "unknown".to_owned()))
+            .collect(),
+        samples: samples.iter().map(sample).collect(),
+        time_clamped: members.iter().any(|hit| hit.clamped),
+        ..Finding::default()
+    }
+}
+
+/// What the hits decide about a finding: without what the rule says, and without its id.
+fn content(said: &Finding) -> Finding {
+    let nothing = Finding::default();
+    Finding {
+        finding_id: String::new(),
+        state: String::new(),
+        rule_id: String::new(),
+        rule_name: String::new(),
+        rule_version: String::new(),
+        semantics: String::new(),
+        severity: String::new(),
+        risk_score: 0,
+        window_seconds: 0.0,
+        mitre_technique_id: String::new(),
+        mitre_technique: String::new(),
+        mitre_tactic: String::new(),
+        config_fingerprint: String::new(),
+        drilldown_search: nothing.drilldown_search,
+        ..said.clone()
+    }
+}
+
+/// The last state of each finding: closed or not, and its content; in order.
+fn last_states(said: &[Finding]) -> Vec<(bool, Finding)> {
+    let by_id: BTreeMap<_, _> = said
+        .iter()
+        .map(|one| (one.finding_id.clone(), one))
+        .collect();
+    let mut all: Vec<_> = by_id
+        .into_values()
+        .map(|one| (one.state == "closed", content(one)))
+        .collect();
+    all.sort_by_key(|(_, one)| {
+        (
+            one.cluster.clone(),
+            one.src_ip.clone(),
+            after(one.first_time),
+            after(one.last_time),
+        )
+    });
+    all
+}
+
+fn model_states(hits: &[Hit], rule: &Rule) -> Vec<(bool, Finding)> {
+    let mut model = Model::new(rule);
+    for hit in hits {
+        model.observe(hit);
+    }
+    let all = model.finish();
+    all.iter()
+        .map(|(closed, scan)| (*closed, finding(scan, rule)))
+        .collect()
+}
+
+fn rule_and_log() -> impl Strategy<Value = (Rule, Log)> {
+    rule().prop_flat_map(|rule| {
+        let log = log(&rule);
+        (Just(rule), log)
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    /// `opened` comes on the hit that takes the window over the threshold, `updated` when the
+    /// count has doubled, `closed` after a window of quiet; a new scan is a new finding.
+    #[test]
+    fn each_hit_in_order_says_what_the_model_says((rule, Log(hits)) in rule_and_log()) {
+        let mut engine = engine(&rule);
+        let mut model = Model::new(&rule);
+        let mut ids: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
+        for hit in &hits {
+            let said = observe(&mut engine, hit);
+            for one in &said {
+                let new = (one.state == "opened").then_some(hit.time);
+                prop_assert_eq!(new.is_some(), !ids.contains_key(&one.finding_id));
+                if new.is_some() {
+                    prop_assert_eq!(one.count, rule.threshold + 1);
+                }
+                let entry = ids.entry(one.finding_id.clone()).or_default();
+                prop_assert!(entry.1.is_none(), "spoke after it was closed");
+                entry.0.clone_from(&one.state);
+                entry.1 = (one.state == "closed").then(|| one.state.clone());
+            }
+            let mut got: Vec<Said> = said
+                .iter()
+                .map(|one| {
+                    let times = (after(one.first_time), after(one.last_time), after(one.alert_at));
+                    let names = (one.state.clone(), one.cluster.clone(), one.src_ip.clone());
+                    (names.0, names.1, names.2, one.count, times.0, times.1, times.2)
+                })
+                .collect();
+            let mut wanted = model.observe(hit);
+            got.sort();
+            wanted.sort();
+            prop_assert_eq!(got, wanted);
+        }
+        prop_assert_eq!(engine.stats().late, 0);
+    }
+
+    /// Reordering within lateness changes when things are said, but not what is true in the end.
+    #[test]
+    fn reordering_within_lateness_gives_the_same_content(
+        (rule, Log(hits)) in rule_and_log(),
+        delays in vec(any::<u32>(), 40),
+    ) {
+        let wanted = model_states(&hits, &rule);
+        prop_assert_eq!(last_states(&all(engine(&rule), &hits)), wanted.clone());
+        let hits = reordered(&hits, &delays, lateness(&rule));
+        let mut engine = engine(&rule);
+        let mut said = Vec::new();
+        for hit in &hits {
+            for one in observe(&mut engine, hit) {
+                if one.state == "opened" {
+                    prop_assert_eq!(one.count, rule.threshold + 1);
+                }
+                said.push(one);
+            }
+        }
+        prop_assert_eq!(engine.stats().late, 0);
+        said.extend(drain(&mut engine));
+        prop_assert_eq!(last_states(&said), wanted);
+    }
+
+    /// Repeated deliveries, however late, and ticks without time change nothing at all.
+    #[test]
+    fn repeats_change_nothing(
+        (rule, Log(hits)) in rule_and_log(),
+        delays in vec(any::<u32>(), 40),
+        repeats in vec((any::<Index>(), any::<Index>(), any::<bool>()), 0..60),
+    ) {
+        if hits.is_empty() {
+            return Ok(());
+        }
+        let hits = reordered(&hits, &delays, lateness(&rule));
+        let mut after: Vec<Vec<Option<Hit>>> = vec![Vec::new(); hits.len()];
+        let mut repeated = 0;
+        for (at, of, tick) in repeats {
+            let at = at.index(hits.len());
+            let of = of.index(at + 1);
+            repeated += u64::from(!tick);
+            after[at].push((!tick).then(|| hits[of].clone()));
+        }
+        let mut engine_with_repeats = engine(&rule);
+        let mut out = Vec::new();
+        for (hit, after) in hits.iter().zip(after) {
+            engine_with_repeats.observe(hit.clone(), &mut out);
+            for more in after {
+                match more {
+                    Some(hit) => engine_with_repeats.observe(hit, &mut out),
+                    None => engine_with_repeats.tick(std::time::Duration::ZERO, &mut out),
+                }
+            }
+        }
+        engine_with_repeats.drain(&mut out);
+        prop_assert_eq!(out, all(engine(&rule), &hits));
+        let stats = engine_with_repeats.stats();
+        prop_assert_eq!(stats.repeats + stats.late_dropped, repeated);
+    }
+
+    /// A finding and the row of `scan` agree where they speak of the same requests.
+    #[test]
+    fn findings_agree_with_the_rows_of_scan((rule, Log(hits)) in rule_and_log()) {
+        let hits: Vec<_> = hits.into_iter().filter(|hit| hit.cluster.is_empty()).collect();
+        let mut rows = Rows::default();
+        for hit in &hits {
+            rows.add(hit, &rule, None);
+        }
+        let states = last_states(&all(engine(&rule), &hits));
+        let mut by_key: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+        for (_, finding) in states {
+            by_key.entry(finding.src_ip.clone()).or_default().push(finding);
+        }
+        for row in rows.finish(&rule, true) {
+            let Row::Native(row) = row else { unreachable!() };
+            let findings = by_key.remove(&row.src_ip).unwrap_or_default();
+            let first = findings.first().map(|finding| after(finding.alert_at));
+            prop_assert_eq!(first, row.alert_at.map(|time| time.0 - START));
+            // With one finding that holds all requests, everything is equal.
+            if let [finding] = findings.as_slice() && finding.count == row.count {
+                let times = (after(finding.first_time), after(finding.last_time));
+                prop_assert_eq!(times, (row.first_time.0 - START, row.last_time.0 - START));
+                let codes: BTreeMap<_, _> = row
+                    .count_by_code
+                    .iter()
+                    .map(|(code, count)| (code.to_string(), *count))
+                    .collect();
+                prop_assert_eq!(finding.count_by_code.clone().into_iter().collect::<BTreeMap<_, _>>(), codes);
+                prop_assert!(finding.verbs.iter().eq(&row.seen.verbs));
+                prop_assert!(finding.paths.iter().eq(&row.seen.uris));
+            }
+            let total: u64 = findings.iter().map(|finding| finding.count).sum();
+            prop_assert!(total <= row.count);
+        }
+        prop_assert!(by_key.is_empty());
+    }
+
+    /// A state that was written down and read again goes on as if nothing had happened.
+    #[test]
+    fn an_exported_state_goes_on_identically(
+        (rule, Log(hits)) in rule_and_log(),
+        delays in vec(any::<u32>(), 40),
+        cuts in vec(any::<Index>(), 1..4),
+        ticks in vec((any::<Index>(), 0u64..8000), 0..4),
+    ) {
+        let hits = reordered(&hits, &delays, lateness(&rule));
+        let cuts: BTreeSet<_> = cuts.iter().map(|cut| cut.index(hits.len() + 1)).collect();
+        let ticks: BTreeMap<_, _> =
+            ticks.iter().map(|(at, seconds)| (at.index(hits.len() + 1), *seconds)).collect();
+        let (mut one, mut other) = (engine(&rule), engine(&rule));
+        for (at, hit) in hits.iter().enumerate() {
+            if cuts.contains(&at) {
+                let bytes = postcard::to_stdvec(&other.export()).unwrap();
+                let state: EngineState = postcard::from_bytes(&bytes).unwrap();
+                prop_assert_eq!(&state, &one.export());
+                other = engine(&rule);
+                other.import(state);
+            }
+            if let Some(seconds) = ticks.get(&at) {
+                let (mut a, mut b) = (Vec::new(), Vec::new());
+                one.tick(std::time::Duration::from_secs(*seconds), &mut a);
+                other.tick(std::time::Duration::from_secs(*seconds), &mut b);
+                prop_assert_eq!(a, b);
+            }
+            prop_assert_eq!(observe(&mut one, hit), observe(&mut other, hit));
+        }
+        prop_assert_eq!(drain(&mut one), drain(&mut other));
+        prop_assert_eq!(one.stats(), other.stats());
+        prop_assert_eq!(one.tracked(), other.tracked());
+        prop_assert_eq!(one.export(), other.export());
+    }
+}
+
+/// Ids come from the opening hit alone, so nothing that comes later can change them, and two
+/// clusters never share one.
+#[test]
+fn ids_are_fixed_at_opening_and_differ_between_clusters() {
+    let rule = Rule::default();
+    let log = |cluster: &str, count: u32| -> Vec<_> {
+        (0..count)
+            .map(|id| hit(id, cluster, "192.0.2.1", i64::from(id)))
+            .collect()
+    };
+    let short = all(engine(&rule), &log("a", 6));
+    let long = all(engine(&rule), &log("a", 40));
+    let other = all(engine(&rule), &log("b", 6));
+    assert_eq!(short.len(), 1);
+    assert!(long.len() > 3);
+    assert!(long.iter().all(|one| one.finding_id == short[0].finding_id));
+    assert_ne!(other[0].finding_id, short[0].finding_id);
+}

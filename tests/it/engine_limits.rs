@@ -1,0 +1,368 @@
+//! The engine under pressure: the passing of time, floods of addresses, and bounds of what is kept.
+
+use std::time::Duration;
+
+use auditwatch::detection::{Finding, engine::Engine, hit::Hit, limits::Limits, rule::Rule};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use crate::support::{
+    hits::{Log, SECOND, all, drain, engine, hit, lateness, log, observe, rule},
+    props::cases,
+};
+
+const SCANNER: &str = "192.0.2.1";
+const HOUR: Duration = Duration::from_hours(1);
+
+fn tick(engine: &mut Engine, elapsed: Duration) -> Vec<Finding> {
+    let mut out = Vec::new();
+    engine.tick(elapsed, &mut out);
+    out
+}
+
+fn states(said: &[Finding]) -> Vec<(&str, u64)> {
+    said.iter()
+        .map(|one| (one.state.as_str(), one.count))
+        .collect()
+}
+
+/// One request a second.
+fn scan(seconds: std::ops::Range<u32>) -> Vec<Hit> {
+    seconds
+        .map(|second| hit(second, "", SCANNER, i64::from(second) * SECOND))
+        .collect()
+}
+
+#[test]
+fn ticks_close_a_finding_of_an_idle_cluster_only() {
+    let mut engine = engine(&Rule::default());
+    let said: Vec<_> = scan(0..7)
+        .iter()
+        .flat_map(|hit| observe(&mut engine, hit))
+        .collect();
+    assert_eq!(states(&said), [("opened", 6)]);
+    // Hits came before the first tick: it says nothing about quiet.
+    assert_eq!(tick(&mut engine, 10 * HOUR), []);
+    // Now the watermark, ten minutes behind the hits, moves by just the time that passes.
+    let to_close = Duration::from_mins(70);
+    assert_eq!(
+        tick(&mut engine, to_close.saturating_sub(Duration::from_secs(1))),
+        []
+    );
+    assert_eq!(tick(&mut engine, Duration::ZERO), []);
+    let said = tick(&mut engine, Duration::from_secs(1));
+    assert_eq!(states(&said), [("closed", 7)]);
+    assert_eq!(tick(&mut engine, 10 * HOUR), []);
+    assert_eq!(drain(&mut engine), []);
+}
+
+#[test]
+fn ticks_between_hits_do_not_move_the_watermark() {
+    let mut engine = engine(&Rule::default());
+    let mut said = Vec::new();
+    for second in 0..10 {
+        said.extend(observe(
+            &mut engine,
+            &hit(second, "", SCANNER, i64::from(second) * SECOND),
+        ));
+        said.extend(tick(&mut engine, 2 * HOUR));
+    }
+    assert_eq!(states(&said), [("opened", 6)]);
+    assert_eq!(engine.stats().late, 0);
+    // Another cluster that is busy does not keep this one from becoming idle.
+    said.clear();
+    for second in 0..3 {
+        said.extend(observe(
+            &mut engine,
+            &hit(second, "other", SCANNER, i64::from(second)),
+        ));
+        said.extend(tick(&mut engine, HOUR));
+    }
+    assert_eq!(states(&said), [("closed", 10)]);
+}
+
+#[test]
+fn a_backlog_after_hours_of_silence_is_still_found() {
+    for key in [SCANNER, "198.51.100.9"] {
+        let mut engine = engine(&Rule::default());
+        let mut said: Vec<_> = scan(0..3)
+            .iter()
+            .flat_map(|hit| observe(&mut engine, hit))
+            .collect();
+        for _ in 0..5 {
+            said.extend(tick(&mut engine, 2 * HOUR));
+        }
+        for second in 3..9 {
+            let mut late = hit(second, "", SCANNER, i64::from(second) * SECOND);
+            key.clone_into(&mut late.key);
+            said.extend(observe(&mut engine, &late));
+        }
+        let seen = if key == SCANNER { 9 } else { 6 };
+        said.extend(drain(&mut engine));
+        assert_eq!(states(&said)[0], ("opened", 6), "{key}");
+        assert_eq!(said.last().unwrap().count, seen, "{key}");
+        let stats = engine.stats();
+        assert_eq!((stats.late, stats.late_dropped), (6, 0));
+    }
+}
+
+#[test]
+fn a_backlog_goes_on_with_the_finding_that_silence_had_closed() {
+    let mut engine = engine(&Rule::default());
+    let mut said: Vec<_> = scan(0..6)
+        .iter()
+        .flat_map(|hit| observe(&mut engine, hit))
+        .collect();
+    tick(&mut engine, HOUR);
+    said.extend(tick(&mut engine, 3 * HOUR));
+    assert_eq!(states(&said), [("opened", 6), ("closed", 6)]);
+    let again: Vec<_> = scan(6..8)
+        .iter()
+        .flat_map(|hit| observe(&mut engine, hit))
+        .collect();
+    assert_eq!(states(&again), [("updated", 7)]);
+    assert_eq!(again[0].finding_id, said[0].finding_id);
+    // A redelivery of what the closed finding held is recognised, and does not reopen it.
+    tick(&mut engine, HOUR);
+    assert_eq!(states(&tick(&mut engine, 3 * HOUR)), [("closed", 8)]);
+    assert!(
+        scan(0..8)
+            .iter()
+            .all(|hit| observe(&mut engine, hit).is_empty())
+    );
+    assert_eq!(engine.stats().repeats, 8);
+}
+
+#[test]
+fn hits_that_no_state_can_judge_are_counted_and_left_out() {
+    let mut engine = engine(&Rule::default());
+    let far = hit(0, "", "198.51.100.9", 5 * 3600 * SECOND);
+    assert!(observe(&mut engine, &hit(1, "", SCANNER, 0)).is_empty());
+    assert!(observe(&mut engine, &far).is_empty());
+    for late in scan(2..12) {
+        assert!(observe(&mut engine, &late).is_empty());
+    }
+    let mut untimed = hit(99, "", SCANNER, 0);
+    untimed.time = None;
+    assert!(observe(&mut engine, &untimed).is_empty());
+    let stats = engine.stats();
+    assert_eq!(
+        (stats.hits, stats.late, stats.late_dropped, stats.untimed),
+        (13, 10, 10, 1)
+    );
+}
+
+fn limited(keys: usize) -> Engine {
+    let limits = Limits {
+        keys,
+        ..Limits::default()
+    };
+    Engine::new(Rule::default(), limits, None)
+}
+
+#[test]
+fn a_flood_of_one_shot_addresses_cannot_push_out_a_scanner() {
+    let mut engine = limited(50);
+    let mut said = Vec::new();
+    let mut id = 1000;
+    let mut after = 0;
+    // Even the second request is more than any address of the flood has.
+    for second in [0, 1] {
+        said.extend(observe(
+            &mut engine,
+            &hit(second, "", SCANNER, i64::from(second)),
+        ));
+    }
+    for second in 2..20 {
+        for _ in 0..100 {
+            id += 1;
+            after += SECOND / 10;
+            let one = hit(
+                id,
+                "",
+                &format!("10.0.{}.{}", id / 250 % 250, id % 250),
+                after,
+            );
+            said.extend(observe(&mut engine, &one));
+            assert!(engine.tracked() <= 50);
+        }
+        said.extend(observe(&mut engine, &hit(second, "", SCANNER, after)));
+    }
+    said.extend(drain(&mut engine));
+    let last = said.last().unwrap();
+    assert_eq!((states(&said)[0], last.count), (("opened", 6), 20));
+    assert!(said.iter().all(|one| one.finding_id == last.finding_id));
+    let stats = engine.stats();
+    assert_eq!((stats.evicted, stats.evicted_hits), (1800 - 49, 1));
+    assert!(engine.tracked() <= 50);
+}
+
+#[test]
+fn the_error_bound_is_the_most_hits_a_lost_key_had() {
+    let mut engine = limited(10);
+    let mut id = 0;
+    for address in 0..40 {
+        for _ in 0..3 {
+            id += 1;
+            let key = format!("10.0.0.{address}");
+            assert!(observe(&mut engine, &hit(id, "", &key, i64::from(id) * SECOND)).is_empty());
+        }
+    }
+    let stats = engine.stats();
+    assert!(stats.evicted >= 30, "{stats:?}");
+    assert!((1..=3).contains(&stats.evicted_hits), "{stats:?}");
+}
+
+#[test]
+fn an_open_finding_that_has_to_give_way_is_closed_aloud() {
+    let mut engine = limited(2);
+    let mut said = Vec::new();
+    let mut id = 0;
+    for address in 0..4 {
+        for _ in 0..7 {
+            id += 1;
+            let key = format!("10.0.0.{address}");
+            said.extend(observe(
+                &mut engine,
+                &hit(id, "", &key, i64::from(id) * SECOND),
+            ));
+        }
+    }
+    // While two findings are open, a third address can gather nothing.
+    let opened: Vec<_> = said.iter().filter(|one| one.state == "opened").collect();
+    assert_eq!(opened.len(), 2);
+    assert_eq!(engine.tracked(), 2);
+    assert_eq!(engine.stats().evicted_hits, 1);
+}
+
+/// With so few remembered, repeats can no longer be told from requests; that is admitted.
+#[test]
+fn hits_of_one_key_have_a_bound() {
+    let size = |hits: u32| {
+        let limits = Limits {
+            hits_per_key: 40,
+            ..Limits::default()
+        };
+        let mut engine = Engine::new(Rule::default(), limits, None);
+        let mut last = None;
+        for id in 0..hits {
+            last = observe(&mut engine, &hit(id, "", SCANNER, i64::from(id) * 1000))
+                .pop()
+                .or(last);
+        }
+        last = drain(&mut engine).pop().or(last);
+        let last = last.unwrap();
+        assert_eq!(last.count, u64::from(hits));
+        assert!(
+            last.unverified >= u64::from(hits) - 40,
+            "{}",
+            last.unverified
+        );
+        assert!(last.unverified < u64::from(hits));
+        let repeat = hit(hits - 1, "", SCANNER, i64::from(hits - 1) * 1000);
+        assert!(observe(&mut engine, &repeat).is_empty());
+        assert_eq!(engine.stats().repeats, 1, "the latest are remembered");
+        postcard::to_stdvec(&engine.export()).unwrap().len()
+    };
+    let (few, many) = (size(1000), size(3000));
+    assert!(many < few + few / 10, "{few} {many}");
+}
+
+#[test]
+fn values_of_one_field_have_a_bound_and_the_earliest_stay() {
+    let limits = Limits {
+        values_per_field: 3,
+        value_bytes: 10,
+        ..Limits::default()
+    };
+    let mut engine = Engine::new(Rule::default(), limits, None);
+    let mut said = Vec::new();
+    for second in 0..50 {
+        let mut hit = hit(second, "", SCANNER, i64::from(second) * SECOND);
+        hit.uri = Some(format!("/{:02}{}", 99 - second, "é".repeat(5000)));
+        hit.verb = Some("get".to_owned());
+        hit.sources.insert(0, "x".repeat(1 << 20));
+        said.extend(observe(&mut engine, &hit));
+    }
+    said.extend(drain(&mut engine));
+    let last = said.last().unwrap();
+    assert_eq!(last.count, 50);
+    let short = |number: u32| format!("/{number}{}", "é".repeat(3));
+    assert_eq!(last.paths, [short(97), short(98), short(99)]);
+    assert_eq!(last.verbs, ["get"]);
+    assert_eq!(last.truncated, ["paths", "user_agents", "messages"]);
+    assert!(last.samples.len() <= 10);
+    assert!(last.to_json().len() < 5000, "{}", last.to_json());
+    assert!(last.claimed_ips.iter().all(|claimed| claimed.len() <= 11));
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    /// Room for so many findings is enough for a batch whose times share a window.
+    #[test]
+    fn no_batch_causes_more_than_its_bound(
+        threshold in 0u64..7,
+        requests in vec((0u32..150, 0usize..3, 0i64..3600), 0..300),
+        cuts in vec(1usize..120, 1..10),
+    ) {
+        let rule = Rule { threshold, ..Rule::default() };
+        let mut engine = engine(&rule);
+        let keys = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let hits: Vec<_> = requests
+            .into_iter()
+            .map(|(id, key, second)| hit(id * 3 + u32::try_from(key).unwrap(), "", keys[key], second * SECOND))
+            .collect();
+        let mut rest = hits.as_slice();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (batch, later) = rest.split_at((*cut).min(rest.len()));
+            rest = later;
+            let bound = engine.bound(batch);
+            prop_assert!(bound <= batch.len());
+            let said: Vec<_> = batch.iter().flat_map(|hit| observe(&mut engine, hit)).collect();
+            prop_assert!(said.len() <= bound, "{} > {bound}: {:?}", said.len(), states(&said));
+        }
+    }
+
+    /// Ticks may close a finding early, but what belongs to it in the end is the same.
+    #[test]
+    fn ticks_do_not_change_what_belongs_together(
+        (rule, Log(hits)) in rule().prop_flat_map(|rule| { let log = log(&rule); (Just(rule), log) }),
+        ticks in vec((any::<Index>(), 0u64..8000), 0..6),
+    ) {
+        let counts = |said: Vec<Finding>| {
+            let mut last: std::collections::BTreeMap<_, _> = std::collections::BTreeMap::new();
+            for one in said {
+                last.insert(one.finding_id.clone(), one);
+            }
+            let mut counts: Vec<_> = last
+                .into_values()
+                .map(|one| {
+                    let samples: Vec<_> = one.samples.into_iter().map(|sample| sample.audit_id).collect();
+                    (one.cluster, one.src_ip, one.alert_at.map(|at| (at.seconds, at.nanos)), one.count, one.paths, samples)
+                })
+                .collect();
+            counts.sort();
+            counts
+        };
+        let wanted = counts(all(engine(&rule), &hits));
+        let mut engine = engine(&rule);
+        let mut said = Vec::new();
+        for (at, hit) in hits.iter().enumerate() {
+            for (place, seconds) in &ticks {
+                if place.index(hits.len()) == at {
+                    // Twice, for the first only ends the busy time.
+                    said.extend(tick(&mut engine, Duration::from_secs(*seconds)));
+                    said.extend(tick(&mut engine, Duration::from_secs(*seconds)));
+                }
+            }
+            said.extend(observe(&mut engine, hit));
+        }
+        said.extend(drain(&mut engine));
+        prop_assert!(lateness(&rule) < rule.window);
+        prop_assert_eq!(counts(said), wanted);
+        prop_assert_eq!(engine.stats().late_dropped, 0);
+    }
+}
