@@ -49,11 +49,17 @@ impl Field<'_> {
     }
 
     fn hash_into(&self, hash: &mut Sha256) {
+        let plain;
         let (kind, text) = match self {
             Self::Absent => (0u8, ""),
             Self::Text(text) => (1, text.as_ref()),
             Self::Bool(value) => (2, if *value { "true" } else { "false" }),
-            Self::Composite(text) => (3, text.as_ref()),
+            Self::Composite(text) => {
+                // However it was spelled; a text that is too odd for that stands for itself.
+                plain = serde_json::from_str::<serde_json::Value>(text)
+                    .map_or_else(|_| text.to_string(), |value| value.to_string());
+                (3, plain.as_str())
+            }
         };
         hash.update([kind]);
         hash.update((text.len() as u64).to_le_bytes());
