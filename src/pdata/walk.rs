@@ -192,11 +192,13 @@ impl Walk {
                 self.carry = carry;
                 return Ok(());
             }
-            // A step was retried with just the bytes it asked for, so nothing is left over.
+            // The step was tried again with each byte it asked for, so nothing is left over ...
             Step::Done(length) => self.position += length as u64,
+            // ... but of what is to be passed over some may be here already.
             Step::Skip(length, skip) => {
-                self.position += length as u64;
-                self.skip = skip;
+                let here = (carry.len() - length.min(carry.len())) as u64;
+                self.position += length as u64 + here;
+                self.skip = skip.saturating_sub(here);
             }
         }
         carry.clear();

@@ -13,3 +13,4 @@ mod scan_cli;
 mod service;
 mod splunk_hec;
 mod support;
+mod walk;

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod hec;
 pub(crate) mod hits;
 pub(crate) mod json;
+pub(crate) mod otlp;
 pub(crate) mod process;
 pub(crate) mod props;
 pub(crate) mod sender;
