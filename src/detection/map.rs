@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
 use super::event::{Event, Field, Status, User};
 use crate::pdata::{AnyValue, KeyValues};
 
@@ -75,7 +77,35 @@ fn field(value: &AnyValue<'_>) -> Field<'static> {
         AnyValue::Int(number) => Field::Text(Cow::Owned(number.to_string())),
         // Rust spells a whole double without a fraction and never with an exponent.
         AnyValue::Double(number) => Field::Text(Cow::Owned(number.to_string())),
-        AnyValue::Array(_) | AnyValue::Map(_) => Field::Composite(Cow::Owned(format!("{value:?}"))),
+        AnyValue::Array(_) | AnyValue::Map(_) => {
+            Field::Composite(Cow::Owned(json(value).to_string()))
+        }
         AnyValue::Bytes(_) | AnyValue::Empty => Field::Absent,
+    }
+}
+
+/// The JSON that a collector has parsed to this value: one request is one, however it is sent.
+fn json(value: &AnyValue<'_>) -> Value {
+    match value {
+        AnyValue::Text(text) => String::from_utf8_lossy(text).into(),
+        AnyValue::Bool(value) => (*value).into(),
+        AnyValue::Int(number) => (*number).into(),
+        // A whole double was a whole number, and is spelled as one.
+        AnyValue::Double(number) => {
+            serde_json::from_str(&number.to_string()).unwrap_or(Value::Null)
+        }
+        AnyValue::Array(list) => {
+            let mut all = Vec::new();
+            list.for_each(|element| all.push(json(&element)));
+            all.into()
+        }
+        AnyValue::Map(map) => {
+            let mut members = serde_json::Map::new();
+            map.for_each(|key, value| {
+                members.insert(String::from_utf8_lossy(key).into_owned(), json(&value));
+            });
+            members.into()
+        }
+        AnyValue::Bytes(_) | AnyValue::Empty => Value::Null,
     }
 }

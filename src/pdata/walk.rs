@@ -61,6 +61,9 @@ enum Step {
     Skip(usize, u64),
 }
 
+/// What is set aside for a record that straddles two pieces, before its bytes are there.
+const CARRY: usize = 16 * 1024;
+
 /// A walk over one request: [`Walk::feed`] its bytes, then [`Walk::finish`].
 ///
 /// Memory is bounded by the longest record (or resource) of the request, not by the request.
@@ -128,6 +131,8 @@ impl Walk {
                 match self.step(piece, visitor)? {
                     Step::Need(want) => {
                         self.want = want;
+                        // At once, but never on the word of a length alone.
+                        self.carry.reserve(want.min(CARRY).max(piece.len()));
                         self.carry.extend_from_slice(piece);
                         return Ok(());
                     }

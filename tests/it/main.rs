@@ -10,6 +10,7 @@ mod goldens;
 mod otlp_grpc;
 mod rows;
 mod scan_cli;
+mod screen;
 mod service;
 mod splunk_hec;
 mod support;

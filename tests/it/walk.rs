@@ -206,7 +206,7 @@ fn record() -> impl Strategy<Value = LogRecord> {
             time_unix_nano: time,
             observed_time_unix_nano: observed,
             severity_text: b"INFO".to_vec(),
-            body: body.and_then(otlp::any),
+            body: body.and_then(otlp::holding),
             attributes,
             flags,
             trace_id: vec![7; 16],
@@ -506,7 +506,7 @@ proptest! {
 #[test]
 fn a_request_that_ends_early_is_malformed_where_prost_says_so() {
     let record = LogRecord {
-        body: otlp::any(otlp::Value::Text(b"body".to_vec())),
+        body: otlp::holding(otlp::Value::Text(b"body".to_vec())),
         attributes: vec![otlp::pair("key", otlp::Value::Int(5))],
         ..Default::default()
     };

@@ -138,7 +138,11 @@ pub(crate) struct KeyValueList {
 }
 
 /// An `AnyValue` of this value.
-pub(crate) fn any(value: Value) -> Option<AnyValue> {
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every field of this type is optional"
+)]
+pub(crate) fn holding(value: Value) -> Option<AnyValue> {
     Some(AnyValue { value: Some(value) })
 }
 
@@ -146,7 +150,7 @@ pub(crate) fn any(value: Value) -> Option<AnyValue> {
 pub(crate) fn pair(key: &str, value: Value) -> KeyValue {
     KeyValue {
         key: key.as_bytes().to_vec(),
-        value: any(value),
+        value: holding(value),
         key_strindex: 0,
     }
 }

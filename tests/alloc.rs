@@ -1,0 +1,148 @@
+//! The screen allocates nothing for a record that does not match: a binary of its own, because it
+//! counts allocations.
+#![cfg(test)]
+
+use auditwatch::detection::{
+    rule::{Rule, Semantics},
+    screen::Screen,
+};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    resource::v1::Resource,
+};
+use prost::Message as _;
+
+/// An audit event that counts in neither semantics: it was allowed.
+const ALLOWED: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"c9230016-52bb-42af-90eb-89f77eb994e8","stage":"ResponseComplete","requestURI":"/api/v1/pods?watch=1\u0026limit=500","verb":"watch","user":{"username":"admin","groups":["system:authenticated"]},"sourceIPs":["10.1.2.3"],"userAgent":"kubectl/v1.32.4","responseStatus":{"metadata":{},"code":200},"requestReceivedTimestamp":"2026-11-25T07:17:03.035818Z","annotations":{"mention":"system:unauthenticated 403"}}"#;
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every field of this type is optional"
+)]
+fn any(value: Value) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(value) })
+}
+
+fn parsed(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::String(text) => Value::StringValue(text.clone()),
+        serde_json::Value::Number(number) => Value::DoubleValue(number.as_f64().unwrap()),
+        serde_json::Value::Array(list) => Value::ArrayValue(ArrayValue {
+            values: list.iter().filter_map(|value| any(parsed(value))).collect(),
+        }),
+        serde_json::Value::Object(map) => Value::KvlistValue(KeyValueList {
+            values: map
+                .iter()
+                .map(|(key, value)| pair(key, parsed(value)))
+                .collect(),
+        }),
+        _ => Value::BoolValue(true),
+    }
+}
+
+fn pair(key: &str, value: Value) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: any(value),
+        ..Default::default()
+    }
+}
+
+/// A request of so many records with this body.
+fn request(body: &Value, records: usize) -> Vec<u8> {
+    let record = LogRecord {
+        observed_time_unix_nano: 1_764_055_023_000_000_000,
+        body: any(body.clone()),
+        attributes: vec![
+            pair(
+                "log.file.path",
+                Value::StringValue("/var/log/audit.log".to_owned()),
+            ),
+            pair("parsed", parsed(&serde_json::json!({"a": [1, {"b": "c"}]}))),
+        ],
+        ..Default::default()
+    };
+    let resource = Resource {
+        attributes: vec![pair(
+            "k8s.cluster.name",
+            Value::StringValue("prod".to_owned()),
+        )],
+        ..Default::default()
+    };
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: Some(resource),
+            scope_logs: vec![ScopeLogs {
+                log_records: vec![record; records],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+    }
+    .encode_to_vec()
+}
+
+/// Allocations while a request is screened in pieces of this length.
+fn allocations(screen: &Screen, bytes: &[u8], piece: usize) -> u64 {
+    let mut records = 0;
+    let counted = allocation_counter::measure(|| {
+        let mut screening = screen.begin(1_764_055_023_000_000_000);
+        for piece in bytes.chunks(piece) {
+            screening.feed(piece).unwrap();
+        }
+        let screened = screening.finish().unwrap();
+        assert_eq!((screened.hits.len(), screened.candidates), (0, 0));
+        records = screened.records;
+    });
+    assert!(records > 0);
+    counted.count_total
+}
+
+#[test]
+fn a_record_that_does_not_match_costs_no_allocation() {
+    let event: serde_json::Value = serde_json::from_str(ALLOWED).unwrap();
+    for semantics in [Semantics::Native, Semantics::Escu] {
+        let screen = Screen::new(
+            Rule {
+                semantics,
+                ..Rule::default()
+            },
+            64,
+            None,
+        );
+        for (name, body) in [
+            ("text", Value::StringValue(ALLOWED.to_owned())),
+            ("bytes", Value::BytesValue(ALLOWED.as_bytes().to_vec())),
+            ("map", parsed(&event)),
+            (
+                "foreign",
+                Value::StringValue("a line of some other log, code 403".to_owned()),
+            ),
+        ] {
+            // Whole, and in frames as gRPC has them, where some records straddle two.
+            for piece in [usize::MAX, 16 * 1024] {
+                let few = allocations(&screen, &request(&body, 1000), piece);
+                let many = allocations(&screen, &request(&body, 2000), piece);
+                assert_eq!(many, few, "{name} in {semantics}, pieces of {piece}");
+            }
+        }
+    }
+}
+
+/// The counter counts: a record that matches does cost something.
+#[test]
+fn a_record_that_matches_is_seen_to_allocate() {
+    let denied = ALLOWED
+        .replace("\"code\":200", "\"code\":403")
+        .replace("admin", "system:anonymous");
+    let bytes = request(&Value::StringValue(denied), 10);
+    let screen = Screen::new(Rule::default(), 64, None);
+    let counted = allocation_counter::measure(|| {
+        let mut screening = screen.begin(0);
+        screening.feed(&bytes).unwrap();
+        assert_eq!(screening.finish().unwrap().hits.len(), 10);
+    });
+    assert!(counted.count_total > 10);
+}
