@@ -20,60 +20,75 @@ const SAMPLES: usize = 10;
 /// When something was first seen: event time, and an identity to break ties.
 type First = (Micros, Identity);
 
-/// Distinct things with the time they were first seen.
+/// Distinct things with the time they were first seen, by their own order. A list, not a tree: of
+/// most fields there is one value, and there may be a hundred thousand findings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Earliest<T: Ord> {
-    first_seen: BTreeMap<T, First>,
-    by_time: BTreeMap<First, Vec<T>>,
+struct Earliest<T> {
+    things: Vec<(T, First)>,
+    /// Whether there were more than fit.
     full: bool,
 }
 
-impl<T: Ord> Default for Earliest<T> {
+impl<T> Default for Earliest<T> {
     fn default() -> Self {
         Self {
-            first_seen: BTreeMap::new(),
-            by_time: BTreeMap::new(),
+            things: Vec::new(),
             full: false,
         }
     }
 }
 
-impl<T: Ord + Clone> Earliest<T> {
-    fn add(&mut self, thing: &T, seen: First, most: usize) {
-        match self.first_seen.get_mut(thing) {
-            Some(first) if *first <= seen => return,
-            Some(first) => {
-                let old = std::mem::replace(first, seen);
-                self.forget(old, thing);
+impl<T: Ord> Earliest<T> {
+    /// Takes a thing, made of a part of it only if it is to be kept. Whether it is kept as seen
+    /// just now.
+    fn add<Q: Ord + ?Sized>(
+        &mut self,
+        thing: &Q,
+        seen: First,
+        most: usize,
+        own: impl FnOnce(&Q) -> T,
+    ) -> bool
+    where
+        T: std::borrow::Borrow<Q>,
+    {
+        let at = self
+            .things
+            .binary_search_by(|(known, _)| known.borrow().cmp(thing));
+        match at {
+            Ok(at) => match self.things.get_mut(at) {
+                Some((_, first)) if *first > seen => *first = seen,
+                _ => return false,
+            },
+            Err(_) if self.things.len() >= most => {
+                self.full = true;
+                let latest = self.latest();
+                let Some((known, first)) = latest.and_then(|at| self.things.get(at)) else {
+                    return false;
+                };
+                if (*first, known.borrow()) <= (seen, thing) {
+                    return false;
+                }
+                if let Some(at) = latest {
+                    self.things.remove(at);
+                }
+                return self.add(thing, seen, most, own);
             }
-            None => {
-                self.first_seen.insert(thing.clone(), seen);
+            Err(at) => {
+                if self.things.is_empty() {
+                    self.things.reserve_exact(1);
+                }
+                self.things.insert(at, (own(thing), seen));
             }
         }
-        let same = self.by_time.entry(seen).or_default();
-        let at = same.partition_point(|other| other < thing);
-        same.insert(at, thing.clone());
-        while self.first_seen.len() > most {
-            self.full = true;
-            let Some(mut last) = self.by_time.last_entry() else {
-                return;
-            };
-            if let Some(thing) = last.get_mut().pop() {
-                self.first_seen.remove(&thing);
-            }
-            if last.get().is_empty() {
-                last.remove();
-            }
-        }
+        true
     }
 
-    fn forget(&mut self, seen: First, thing: &T) {
-        if let Some(same) = self.by_time.get_mut(&seen) {
-            same.retain(|other| other != thing);
-            if same.is_empty() {
-                self.by_time.remove(&seen);
-            }
-        }
+    /// Where the thing is that was first seen last.
+    fn latest(&self) -> Option<usize> {
+        (0..self.things.len()).max_by(|a, b| {
+            let place = |at: &usize| self.things.get(*at).map(|(thing, first)| (first, thing));
+            place(a).cmp(&place(b))
+        })
     }
 }
 
@@ -84,20 +99,13 @@ struct ValueSet(Earliest<String>);
 impl ValueSet {
     fn add(&mut self, value: &str, seen: First, limits: &Limits) {
         let value = cut(value, limits.value_bytes);
-        // The common case, a value that is known already, costs no allocation.
-        if self
-            .0
-            .first_seen
-            .get(value)
-            .is_none_or(|first| *first > seen)
-        {
-            self.0.add(&value.to_owned(), seen, limits.values_per_field);
-        }
+        self.0
+            .add(value, seen, limits.values_per_field, str::to_owned);
     }
 
     /// The values into a list of the finding; its name into `truncated` when some are missing.
     fn write(&self, name: &str, list: &mut Vec<String>, truncated: &mut Vec<String>) {
-        list.extend(self.0.first_seen.keys().cloned());
+        list.extend(self.0.things.iter().map(|(value, _)| value.clone()));
         if self.0.full {
             truncated.push(name.to_owned());
         }
@@ -144,7 +152,7 @@ pub(super) struct Evidence {
     statuses: ValueSet,
     claimed: ValueSet,
     requests: Earliest<Request>,
-    details: BTreeMap<First, Detail>,
+    details: Vec<(First, Detail)>,
 }
 
 impl Evidence {
@@ -190,31 +198,25 @@ impl Evidence {
         let text = |value: &Option<String>| {
             cut(value.as_deref().unwrap_or_default(), limits.value_bytes).to_owned()
         };
-        let latest = self
-            .requests
-            .by_time
-            .last_key_value()
-            .map(|(latest, _)| *latest);
-        if self.requests.first_seen.len() >= SAMPLES && latest.is_some_and(|latest| latest <= seen)
-        {
-            return;
-        }
         let request = Request {
             verb: text(&hit.verb),
             path: text(&hit.uri),
         };
-        self.requests.add(&request, seen, SAMPLES);
-        if self.requests.first_seen.get(&request) == Some(&seen) {
+        if self.requests.add(&request, seen, SAMPLES, Request::clone) {
             let detail = Detail {
                 audit_id: text(&hit.audit_id),
                 stage: text(&hit.stage),
                 code: cut(&hit.code_text, limits.value_bytes).to_owned(),
                 user_agent: text(&hit.agent),
             };
-            self.details.insert(seen, detail);
+            if self.details.is_empty() {
+                self.details.reserve_exact(1);
+            }
+            self.details.push((seen, detail));
+            let kept = &self.requests.things;
+            self.details
+                .retain(|(seen, _)| kept.iter().any(|(_, first)| first == seen));
         }
-        let kept = &self.requests.by_time;
-        self.details.retain(|seen, _| kept.contains_key(seen));
     }
 
     /// Writes all this into a finding.
@@ -245,21 +247,21 @@ impl Evidence {
             set.write(name, list, &mut truncated);
         }
         finding.truncated = truncated;
-        for (seen, requests) in &self.requests.by_time {
-            let Some(detail) = self.details.get(seen) else {
+        let mut requests: Vec<_> = self.requests.things.iter().collect();
+        requests.sort_by_key(|(request, first)| (first, request));
+        for (request, seen) in requests {
+            let Some((_, detail)) = self.details.iter().find(|(first, _)| first == seen) else {
                 continue;
             };
-            for request in requests {
-                finding.samples.push(Sample {
-                    time: Some(seen.0.to_proto()),
-                    audit_id: detail.audit_id.clone(),
-                    stage: detail.stage.clone(),
-                    verb: request.verb.clone(),
-                    path: request.path.clone(),
-                    code: detail.code.clone(),
-                    user_agent: detail.user_agent.clone(),
-                });
-            }
+            finding.samples.push(Sample {
+                time: Some(seen.0.to_proto()),
+                audit_id: detail.audit_id.clone(),
+                stage: detail.stage.clone(),
+                verb: request.verb.clone(),
+                path: request.path.clone(),
+                code: detail.code.clone(),
+                user_agent: detail.user_agent.clone(),
+            });
         }
     }
 }
@@ -301,10 +303,10 @@ mod tests {
 
             let mut kept = Earliest::default();
             for (thing, time) in &things {
-                kept.add(thing, seen(*time), most);
+                kept.add(thing, seen(*time), most, u8::clone);
             }
             let mut got: Vec<_> =
-                kept.first_seen.iter().map(|(thing, first)| (first.0.0, *thing)).collect();
+                kept.things.iter().map(|(thing, first)| (first.0.0, *thing)).collect();
             got.sort_unstable();
             prop_assert_eq!(got, wanted);
             prop_assert_eq!(kept.full, full);

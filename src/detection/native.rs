@@ -221,6 +221,10 @@ impl Key {
         let at = self
             .free
             .partition_point(|free| free.place() < (time, identity));
+        if self.free.is_empty() {
+            // Most keys never have a second hit.
+            self.free.reserve_exact(1);
+        }
         self.free.insert(at, hit);
         if self.free.len() > terms.limits.hits_per_key {
             self.floor = self.floor.max(self.free.remove(0).time);
