@@ -23,7 +23,7 @@ use crate::{
     },
     pipeline,
     processor::detection::Detection,
-    receiver::otlp_grpc::OtlpGrpc,
+    receiver::{self, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
 };
 
 /// Findings that one request of an exporter carries at most.
@@ -105,26 +105,28 @@ impl Service {
             let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
             self.tracker.spawn(pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
-                if let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver)
-                    && let Some(grpc) = &config.grpc
-                {
-                    waiting.push((
-                        receiver.clone(),
-                        OtlpGrpc::bind(grpc).await?,
-                        intake.clone(),
-                    ));
+                let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
+                    continue;
+                };
+                if let Some(grpc) = &config.grpc {
+                    let server = Server::Grpc(OtlpGrpc::bind(grpc).await?);
+                    waiting.push((receiver.clone(), server, intake.clone()));
+                }
+                if let Some(http) = &config.http {
+                    let server = Server::Http(OtlpHttp::bind(http).await?);
+                    waiting.push((receiver.clone(), server, intake.clone()));
                 }
             }
         }
         // Nobody is let in before everybody is in place.
-        for (id, receiver, intake) in waiting {
-            info!(receiver = %id, endpoint = %receiver.address(), "listening");
-            self.addresses.push((id, receiver.address()));
+        for (id, server, intake) in waiting {
+            info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
+            self.addresses.push((id, server.address()));
             let (stop, cut) = (self.stop.clone(), self.cut.clone());
             let failed = failed.clone();
             self.tracker.spawn(async move {
                 let served = tokio::select! {
-                    served = receiver.serve(intake, stop) => served,
+                    served = server.serve(intake, stop) => served,
                     () = cut.cancelled() => Ok(()),
                 };
                 if let Err(error) = served {
@@ -219,6 +221,42 @@ impl Service {
         // Exporters count and log what they give up, which takes no time.
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
+    }
+}
+
+/// A server of a receiver.
+enum Server {
+    Grpc(OtlpGrpc),
+    Http(OtlpHttp),
+}
+
+impl Server {
+    fn protocol(&self) -> &'static str {
+        match self {
+            Self::Grpc(_) => "grpc",
+            Self::Http(_) => "http",
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Grpc(server) => server.address(),
+            Self::Http(server) => server.address(),
+        }
+    }
+
+    async fn serve(
+        self,
+        intake: pipeline::Intake,
+        stop: CancellationToken,
+    ) -> Result<(), receiver::Error> {
+        match self {
+            Self::Grpc(server) => server.serve(intake, stop).await,
+            Self::Http(server) => {
+                server.serve(intake, stop).await;
+                Ok(())
+            }
+        }
     }
 }
 

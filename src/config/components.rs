@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     exporter::{debug, file, queue, splunk_hec},
-    receiver::otlp_grpc,
+    receiver::{otlp_grpc, otlp_http},
 };
 
 /// Most bytes of one request or event, as in the Collector.
@@ -123,7 +123,32 @@ pub(crate) fn receiver(place: Place<'_>) -> ReceiverConfig {
     let grpc = protocols
         .place("grpc")
         .map(|place| grpc(&place.section(&keys::GRPC)));
-    ReceiverConfig::Otlp(OtlpReceiver { grpc })
+    let http = protocols
+        .place("http")
+        .map(|place| http(&place.section(&keys::HTTP)));
+    ReceiverConfig::Otlp(OtlpReceiver { grpc, http })
+}
+
+fn http(section: &Section<'_>) -> otlp_http::Config {
+    let default = otlp_http::Config::default();
+    otlp_http::Config {
+        endpoint: listen(section).unwrap_or(default.endpoint),
+        max_request_body_size: section.number(
+            "max_request_body_size",
+            1..=1024 * MIB,
+            default.max_request_body_size,
+        ),
+    }
+}
+
+/// The address to listen on, if it is written and has the form of one.
+fn listen(section: &Section<'_>) -> Option<String> {
+    let value = section.value("endpoint")?;
+    if let Err(why) = check_listen(&value.text) {
+        value.expected(why);
+        return None;
+    }
+    Some(value.text)
 }
 
 fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
@@ -133,15 +158,8 @@ fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
         1..=1024,
         default.max_recv_msg_bytes / MIB,
     );
-    let endpoint = section.value("endpoint").and_then(|value| {
-        if let Err(why) = check_listen(&value.text) {
-            value.expected(why);
-            return None;
-        }
-        Some(value.text)
-    });
     otlp_grpc::Config {
-        endpoint: endpoint.unwrap_or(default.endpoint),
+        endpoint: listen(section).unwrap_or(default.endpoint),
         max_recv_msg_bytes: mib * MIB,
     }
 }

@@ -37,8 +37,12 @@ tables! {
         ["extensions": ABSENT, "connectors": ABSENT];
 
     OTLP at "receivers::otlp": ["protocols"], [];
-    PROTOCOLS at "receivers::otlp::protocols": ["grpc"],
-        ["http": "not available in this version, use grpc"];
+    PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
+    HTTP at "receivers::otlp::protocols::http": ["endpoint", "max_request_body_size"],
+        ["tls": ABSENT, "auth": ABSENT, "cors": ABSENT, "include_metadata": ABSENT,
+         "logs_url_path": ABSENT, "compression_algorithms": "identity, gzip and zstd, remove it",
+         "traces_url_path": "only logs are taken, remove it",
+         "metrics_url_path": "only logs are taken, remove it"];
     GRPC at "receivers::otlp::protocols::grpc": ["endpoint", "max_recv_msg_size_mib"],
         ["transport": "always tcp, remove it", "tls": ABSENT, "auth": ABSENT, "keepalive": ABSENT,
          "max_concurrent_streams": ABSENT, "read_buffer_size": ABSENT,

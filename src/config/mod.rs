@@ -59,6 +59,8 @@ pub enum ReceiverConfig {
 pub struct OtlpReceiver {
     /// `protocols::grpc`.
     pub grpc: Option<receiver::otlp_grpc::Config>,
+    /// `protocols::http`.
+    pub http: Option<receiver::otlp_http::Config>,
 }
 
 /// Settings of one `detection` processor.

@@ -82,6 +82,11 @@ fn minimal_is_all_defaults() {
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
+fn only_otlp(config: &Config) -> &OtlpReceiver {
+    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp")];
+    otlp
+}
+
 #[test]
 fn the_reference_file_shows_the_defaults() {
     let (reference, minimal) = (load(REFERENCE), load(MINIMAL));
@@ -90,13 +95,15 @@ fn the_reference_file_shows_the_defaults() {
         let pipeline = config.pipelines.clone();
         format!(
             "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?}",
-            config.receivers,
+            only_otlp(config).grpc,
             config.processors[&id("detection")],
             config.telemetry,
             config.shutdown_timeout
         )
     };
     assert_eq!(shown(&reference), shown(&minimal));
+    let http = only_otlp(&reference).http.clone();
+    assert_eq!(http, Some(receiver::otlp_http::Config::default()));
     let escu = &reference.processors[&id("detection/escu")].rule;
     assert_eq!(
         *escu,
@@ -205,7 +212,10 @@ fn loads_from_a_file_and_says_when_it_cannot() {
 /// Every key with another value than its default.
 const EVERYTHING: &str = r#"
 receivers:
-  otlp/a: {protocols: {grpc: {endpoint: "[::1]:1", max_recv_msg_size_mib: 4}}}
+  otlp/a:
+    protocols:
+      grpc: {endpoint: "[::1]:1", max_recv_msg_size_mib: 4}
+      http: {endpoint: "localhost:2", max_request_body_size: 5}
 processors:
   detection:
     threshold: 9
@@ -245,6 +255,22 @@ service:
   telemetry: {logs: {level: DEBUG, encoding: json}}
   shutdown_timeout: 1m
 "#;
+
+#[test]
+fn reads_every_setting_of_a_receiver() {
+    let config = load(EVERYTHING);
+    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp/a")];
+    let grpc = otlp.grpc.as_ref().unwrap();
+    assert_eq!(
+        (grpc.endpoint.as_str(), grpc.max_recv_msg_bytes),
+        ("[::1]:1", 4 << 20)
+    );
+    let http = otlp.http.as_ref().unwrap();
+    assert_eq!(
+        (http.endpoint.as_str(), http.max_request_body_size),
+        ("localhost:2", 5)
+    );
+}
 
 #[test]
 fn reads_every_setting_of_a_detection() {

@@ -1,4 +1,4 @@
-//! A compressed message in pieces, straight into the screening, up to a limit.
+//! A compressed message in pieces, straight to where it is read, up to a limit.
 
 use std::io::{self, Write};
 
@@ -16,7 +16,7 @@ impl Compression {
     /// Encodings offered to senders.
     pub(super) const OFFERED: &'static str = "identity,gzip,zstd";
 
-    /// By its name in `grpc-encoding`.
+    /// By its name in `grpc-encoding` or `Content-Encoding`.
     pub(super) fn from_name(name: &[u8]) -> Option<Self> {
         match name {
             b"" | b"identity" => Some(Self::Identity),
@@ -39,35 +39,53 @@ pub(super) enum Unreadable {
     /// It does not decompress.
     #[error("the message does not decompress: {0}")]
     Compression(io::Error),
+    /// It is no OTLP logs request in JSON.
+    #[error("the message is no OTLP logs request in JSON: {0}")]
+    Json(serde_json::Error),
 }
 
-type ZstdDecoder = zstd::stream::zio::Writer<Limited, zstd::stream::raw::Decoder<'static>>;
+/// Where the bytes of a message go.
+pub(super) trait Sink {
+    /// Takes the next bytes.
+    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed>;
+}
+
+impl Sink for Screening {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        self.feed(piece)
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        self.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+type ZstdDecoder<S> = zstd::stream::zio::Writer<Limited<S>, zstd::stream::raw::Decoder<'static>>;
 
 /// The longest window a zstd frame may ask for: memory of each request. Collectors use 8 MiB, and
 /// at most 32 MiB.
 const ZSTD_WINDOW_LOG: u32 = 25;
 
-fn zstd_decoder(limited: Limited) -> io::Result<ZstdDecoder> {
+fn zstd_decoder<S: Sink>(limited: Limited<S>) -> io::Result<ZstdDecoder<S>> {
     let mut decoder = zstd::stream::raw::Decoder::new()?;
     decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
     Ok(zstd::stream::zio::Writer::new(limited, decoder))
 }
 
-/// Takes a message in pieces and feeds the screening.
-pub(super) enum Inflow {
-    Plain(Limited),
-    Gzip(Box<flate2::write::GzDecoder<Limited>>),
-    Zstd(Box<ZstdDecoder>),
+/// Takes a message in pieces and hands on what is in them.
+pub(super) enum Inflow<S: Sink> {
+    Plain(Limited<S>),
+    Gzip(Box<flate2::write::GzDecoder<Limited<S>>>),
+    Zstd(Box<ZstdDecoder<S>>),
 }
 
-impl Inflow {
-    pub(super) fn new(
-        compression: Compression,
-        screening: Screening,
-        limit: usize,
-    ) -> Result<Self, Unreadable> {
+impl<S: Sink> Inflow<S> {
+    pub(super) fn new(compression: Compression, sink: S, limit: usize) -> Result<Self, Unreadable> {
         let limited = Limited {
-            screening,
+            sink,
             limit,
             left: limit,
             failed: None,
@@ -91,8 +109,8 @@ impl Inflow {
         done.map_err(|error| self.explain(error))
     }
 
-    /// The message has ended: the screening, fed with all of it.
-    pub(super) fn finish(mut self) -> Result<Screening, Unreadable> {
+    /// The message has ended: the sink, which has all of it.
+    pub(super) fn finish(mut self) -> Result<S, Unreadable> {
         let done = match &mut self {
             Self::Plain(_) => Ok(()),
             Self::Gzip(decoder) => decoder.try_finish(),
@@ -101,12 +119,12 @@ impl Inflow {
         };
         done.map_err(|error| self.explain(error))?;
         match self {
-            Self::Plain(limited) => Ok(limited.screening),
+            Self::Plain(limited) => Ok(limited.sink),
             Self::Gzip(decoder) => decoder
                 .finish()
-                .map(|limited| limited.screening)
+                .map(|limited| limited.sink)
                 .map_err(Unreadable::Compression),
-            Self::Zstd(decoder) => Ok(decoder.into_inner().0.screening),
+            Self::Zstd(decoder) => Ok(decoder.into_inner().0.sink),
         }
     }
 
@@ -124,20 +142,20 @@ impl Inflow {
     }
 }
 
-/// The screening, which takes only so many bytes.
-pub(super) struct Limited {
-    screening: Screening,
+/// A sink that takes only so many bytes.
+pub(super) struct Limited<S> {
+    sink: S,
     limit: usize,
     left: usize,
     failed: Option<Unreadable>,
 }
 
-impl Write for Limited {
+impl<S: Sink> Write for Limited<S> {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let fed = match self.left.checked_sub(piece.len()) {
             Some(left) => {
                 self.left = left;
-                self.screening.feed(piece).map_err(Unreadable::Malformed)
+                self.sink.take(piece).map_err(Unreadable::Malformed)
             }
             None => Err(Unreadable::TooLarge(self.limit)),
         };

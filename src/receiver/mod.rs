@@ -5,8 +5,12 @@
 
 mod decompress;
 pub mod otlp_grpc;
+pub mod otlp_http;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
+use tokio::net::TcpListener;
 
 use crate::detection::screen::{Screened, Screening};
 
@@ -49,4 +53,41 @@ impl Refusal {
             Self::ShuttingDown => Duration::from_secs(5),
         }
     }
+}
+
+/// A receiver that cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {endpoint}: {source}")]
+    Listen {
+        /// The address.
+        endpoint: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server has failed.
+    #[error("the gRPC server has failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Listens on an address; port 0 is one that is free.
+async fn listen(endpoint: &str) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen {
+        endpoint: endpoint.to_owned(),
+        source,
+    };
+    let listener = TcpListener::bind(endpoint).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// What a sender is told of records that could not be read.
+fn partial_success(unreadable: u64) -> Option<ExportLogsPartialSuccess> {
+    (unreadable > 0).then(|| ExportLogsPartialSuccess {
+        rejected_log_records: i64::try_from(unreadable).unwrap_or(i64::MAX),
+        error_message: "these bodies hold a denied request but are not one JSON value; \
+                        check that lines are not cut or merged on their way"
+            .to_owned(),
+    })
 }

@@ -15,9 +15,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full};
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsPartialSuccess, ExportLogsServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,10 +28,11 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
-    Consumer, Refusal,
+    Consumer, Error, Refusal,
     decompress::{Compression, Inflow, Unreadable},
+    listen, partial_success,
 };
-use crate::detection::screen::Screened;
+use crate::detection::screen::{Screened, Screening};
 
 /// Name of the service and its one method.
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -60,22 +59,6 @@ impl Default for Config {
     }
 }
 
-/// A receiver that cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {endpoint}: {source}")]
-    Listen {
-        /// The address.
-        endpoint: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The server has failed.
-    #[error("the gRPC server has failed: {0}")]
-    Serve(#[from] tonic::transport::Error),
-}
-
 /// A receiver that listens, and does not serve yet.
 #[derive(Debug)]
 pub struct OtlpGrpc {
@@ -90,12 +73,7 @@ impl OtlpGrpc {
     /// # Errors
     /// When the address is in use or not ours.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
-        let failed = |source| Error::Listen {
-            endpoint: config.endpoint.clone(),
-            source,
-        };
-        let listener = TcpListener::bind(&config.endpoint).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = listen(&config.endpoint).await?;
         Ok(Self {
             listener,
             address,
@@ -224,7 +202,7 @@ struct MessageReader {
     limit: usize,
     prefix: BytesMut,
     /// The message and how many of its bytes are still to come.
-    message: Option<(Inflow, usize)>,
+    message: Option<(Inflow<Screening>, usize)>,
 }
 
 /// Compression flag and length.
@@ -240,11 +218,7 @@ impl MessageReader {
         }
     }
 
-    fn feed(
-        &mut self,
-        mut data: Bytes,
-        begin: impl FnOnce() -> crate::detection::screen::Screening,
-    ) -> Result<(), Status> {
+    fn feed(&mut self, mut data: Bytes, begin: impl FnOnce() -> Screening) -> Result<(), Status> {
         if self.message.is_none() {
             let missing = PREFIX - self.prefix.len();
             self.prefix.put(data.split_to(missing.min(data.len())));
@@ -298,7 +272,9 @@ fn unreadable(error: &Unreadable) -> Status {
     let code = match error {
         // Without RetryInfo: the Collector then gives the request up instead of sending it again.
         Unreadable::TooLarge(_) => Code::ResourceExhausted,
-        Unreadable::Malformed(_) | Unreadable::Compression(_) => Code::InvalidArgument,
+        Unreadable::Malformed(_) | Unreadable::Compression(_) | Unreadable::Json(_) => {
+            Code::InvalidArgument
+        }
     };
     Status::new(code, error.to_string())
 }
@@ -320,13 +296,9 @@ fn refused(refusal: Refusal) -> Status {
 }
 
 fn success(unreadable: u64) -> Response<Body> {
-    let partial_success = (unreadable > 0).then(|| ExportLogsPartialSuccess {
-        rejected_log_records: i64::try_from(unreadable).unwrap_or(i64::MAX),
-        error_message: "these bodies hold a denied request but are not one JSON value; \
-                        check that lines are not cut or merged on their way"
-            .to_owned(),
-    });
-    let message = ExportLogsServiceResponse { partial_success };
+    let message = ExportLogsServiceResponse {
+        partial_success: partial_success(unreadable),
+    };
     let length = message.encoded_len();
     let mut body = BytesMut::with_capacity(PREFIX + length);
     body.put_u8(0);

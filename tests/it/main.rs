@@ -8,6 +8,7 @@ mod engine_limits;
 mod floors;
 mod goldens;
 mod otlp_grpc;
+mod otlp_http;
 mod rows;
 mod scan_cli;
 mod screen;

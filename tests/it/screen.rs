@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 /// When the request arrives: half an hour after the events begin, so that some are ahead of it.
-const RECEIVED: i64 = START + 1800 * SECOND;
+pub(crate) const RECEIVED: i64 = START + 1800 * SECOND;
 
 /// Where a record holds what.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ struct Entry {
 }
 
 #[derive(Clone, Debug)]
-struct Batch {
+pub(crate) struct Batch {
     cluster: Option<&'static str>,
     resource_last: bool,
     entries: Vec<Entry>,
@@ -73,7 +73,7 @@ fn form() -> impl Strategy<Value = Form> {
     ]
 }
 
-fn batch() -> impl Strategy<Value = Batch> {
+pub(crate) fn batch() -> impl Strategy<Value = Batch> {
     let around = || prop::option::of((-4000i64..4000).prop_map(|s| RECEIVED + s * SECOND));
     let entry = (form(), around(), around()).prop_map(|(form, time, observed)| Entry {
         form,
@@ -244,7 +244,7 @@ fn wanted(entry: &Entry, held: (Option<&str>, Option<&str>), rule: &Rule) -> Opt
 }
 
 /// The bytes of a request, and the hits a full parse of it gives.
-fn request(batches: &[Batch], rule: &Rule, noise: &mut Noise) -> (Vec<u8>, Vec<Hit>) {
+pub(crate) fn request(batches: &[Batch], rule: &Rule, noise: &mut Noise) -> (Vec<u8>, Vec<Hit>) {
     let mut bytes = Vec::new();
     let mut hits = Vec::new();
     for batch in batches {

@@ -210,8 +210,8 @@ fn refuses_receivers_that_cannot_listen() {
             "1:20: receivers::otlp::protocols: no protocol to listen on, add protocols: {grpc: }",
         ),
         (
-            "{protocols: {http: }}",
-            "1:32: receivers::otlp::protocols: unknown key \"http\": not available in this version, use grpc",
+            "{protocols: {htp: }}",
+            "1:32: receivers::otlp::protocols: unknown key \"htp\", did you mean \"http\"?",
         ),
         (
             "{protocols: {grpc: {endpoint: 'http://a:1'}}}",
@@ -220,6 +220,14 @@ fn refuses_receivers_that_cannot_listen() {
         (
             "{protocols: {grpc: {endpoint: ':${WORD}'}}}",
             "1:49: receivers::otlp::protocols::grpc::endpoint: expected host:port with a port from 0 to 65535, got \":fifty\" (from ${WORD})",
+        ),
+        (
+            "{protocols: {http: {endpoint: '4318'}}}",
+            "1:49: receivers::otlp::protocols::http::endpoint: expected host:port, such as 127.0.0.1:4317, got \"4318\"",
+        ),
+        (
+            "{protocols: {http: {max_request_body_size: -1}}}",
+            "1:62: receivers::otlp::protocols::http::max_request_body_size: expected a whole number from 1 to 1073741824, got \"-1\"",
         ),
         (
             "{protocols: {grpc: {max_recv_msg_size_mib: 0}}}",

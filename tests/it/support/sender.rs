@@ -176,3 +176,39 @@ impl Hanging {
         }
     }
 }
+
+/// Status, headers and body of an HTTP answer.
+pub(crate) type Answer = (http::StatusCode, HeaderMap, Bytes);
+
+/// Sends an HTTP/1.1 request.
+pub(crate) async fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Option<Answer> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "test");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = http_body_util::Full::new(Bytes::from(body));
+    let response = sender
+        .send_request(request.body(body).unwrap())
+        .await
+        .ok()?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    Some((
+        status,
+        headers,
+        response.into_body().collect().await.ok()?.to_bytes(),
+    ))
+}
