@@ -1,9 +1,11 @@
 //! The command line: one file for each command, and what they share.
 
+mod components;
 mod input;
 mod run;
 mod scan;
 mod table;
+mod validate;
 
 use std::{
     io::{self, Write},
@@ -14,6 +16,7 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub use scan::Scan;
+use validate::Validate;
 
 /// Finds unauthenticated addresses that scan a Kubernetes API server.
 #[derive(Debug, Parser)]
@@ -36,6 +39,10 @@ pub struct Cli {
 enum Command {
     /// Read audit logs and report who scanned
     Scan(Scan),
+    /// Check a configuration and exit; nothing is started
+    Validate(Validate),
+    /// List the component types a configuration may name
+    Components,
 }
 
 impl Cli {
@@ -43,6 +50,10 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match (self.command, self.config) {
             (Some(Command::Scan(scan)), _) => run_scan(&scan),
+            (Some(Command::Validate(validate)), _) => ended(validate.run(&mut io::stderr().lock())),
+            (Some(Command::Components), _) => {
+                ended(components::print(&mut io::stdout().lock()).map(|()| true))
+            }
             (None, Some(config)) => run_service(&config),
             (None, None) => Self::command()
                 .error(
@@ -51,6 +62,15 @@ impl Cli {
                 )
                 .exit(),
         }
+    }
+}
+
+/// The exit code of a command that prints: 0 when all is well.
+fn ended(well: io::Result<bool>) -> ExitCode {
+    match well {
+        Ok(true) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }
 

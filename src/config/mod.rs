@@ -159,6 +159,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// The types of components that a configuration may name, by section.
+pub fn component_types() -> [(&'static str, &'static [&'static str]); 3] {
+    [
+        ("receivers", components::RECEIVERS.known),
+        ("processors", components::PROCESSORS.known),
+        ("exporters", components::EXPORTERS.known),
+    ]
+}
+
 /// Reads a configuration file, with the variables of the process's environment.
 ///
 /// # Errors

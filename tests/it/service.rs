@@ -251,6 +251,58 @@ fn what_is_wrong_with_a_configuration_is_told_with_file_and_line() {
 }
 
 #[test]
+fn validate_tells_all_that_is_wrong_and_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("broken.yaml");
+    std::fs::write(
+        &config,
+        "receivers: {otlp: {protocols: {grpc: , htp: }}}\nexporter: {}\n",
+    )
+    .unwrap();
+    let validate = |config: &std::path::Path| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_auditwatch"))
+            .args(["validate", "--config", config.to_str().unwrap()])
+            .envs([
+                ("SPLUNK_HEC_TOKEN", "t"),
+                ("SPLUNK_HEC_URL", "http://127.0.0.1:1"),
+            ])
+            .output()
+            .unwrap()
+    };
+    let output = validate(&config);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("broken.yaml:1:40: ") && told.contains("did you mean \"http\"?"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean \"exporters\"?"), "{told}");
+    let output = validate(&minimal());
+    assert_eq!(
+        (output.status.code(), output.stdout, output.stderr),
+        (Some(0), vec![], vec![])
+    );
+}
+
+#[test]
+fn components_lists_what_a_configuration_may_name() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_auditwatch"))
+        .arg("components")
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    for (section, types) in config::component_types() {
+        assert!(listed.contains(&format!("\n{section}:\n")), "{listed}");
+        for name in types {
+            assert!(
+                listed.contains(&format!("\n    - name: {name}\n")),
+                "{listed}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_address_in_use_is_told() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
