@@ -210,20 +210,16 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
         }
         Some(value.text)
     });
-    if let Some(format) = section
-        .value("format")
-        .filter(|format| format.text != "finding")
-    {
-        format.expected("only finding is available in this version");
-    }
+    let (format, source, sourcetype) = hec_format(section, &default);
     splunk_hec::Config {
+        format,
         token: section
             .required("token")
             .and_then(|value| value.secret())
             .unwrap_or_default(),
         endpoint: endpoint.unwrap_or_default(),
-        source: section.text("source", default.source),
-        sourcetype: section.text("sourcetype", default.sourcetype),
+        source: section.text("source", source),
+        sourcetype: section.text("sourcetype", sourcetype),
         index: section.text("index", default.index),
         timeout: section.duration("timeout", Duration::from_millis(1)..=HOUR, default.timeout),
         disable_compression: section.boolean("disable_compression", default.disable_compression),
@@ -237,6 +233,46 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
     }
+}
+
+/// The format, and the source and sourcetype that go with it by default.
+fn hec_format(
+    section: &Section<'_>,
+    default: &splunk_hec::Config,
+) -> (splunk_hec::Format, String, String) {
+    let is_risk = section.value("format").is_some_and(|format| {
+        if format.text != "finding" && format.text != "risk" {
+            format.expected("expected finding or risk");
+        }
+        format.text == "risk"
+    });
+    if !is_risk {
+        for key in ["search_name", "entity"] {
+            if let Some(value) = section.value(key) {
+                value.fail("means nothing without format: risk");
+            }
+        }
+        let (source, sourcetype) = (default.source.clone(), default.sourcetype.clone());
+        return (splunk_hec::Format::Finding, source, sourcetype);
+    }
+    let search_name = section.text("search_name", splunk_hec::Risk::default().search_name);
+    let entity = section
+        .value("entity")
+        .and_then(|value| match value.text.as_str() {
+            "src_ip" => Some(splunk_hec::Entity::SrcIp),
+            "user" => Some(splunk_hec::Entity::User),
+            "cluster" => Some(splunk_hec::Entity::Cluster),
+            _ => {
+                value.expected("expected src_ip, user or cluster");
+                None
+            }
+        });
+    let source = search_name.clone();
+    let risk = splunk_hec::Risk {
+        search_name,
+        entity,
+    };
+    (splunk_hec::Format::Risk(risk), source, "stash".to_owned())
 }
 
 /// Whether a text is a URL the exporter can post to.

@@ -57,7 +57,8 @@ tables! {
         ["keys", "hits_per_key", "values_per_field", "value_bytes", "source_ips"], [];
 
     SPLUNK_HEC at "exporters::splunk_hec": [
-        "token", "endpoint", "source", "sourcetype", "index", "format", "timeout",
+        "token", "endpoint", "source", "sourcetype", "index", "format", "search_name",
+        "entity", "timeout",
         "disable_compression", "max_content_length_logs", "max_event_size", "tls",
         "sending_queue", "retry_on_failure"
     ], ["health_check_enabled": ABSENT, "health_path": ABSENT, "heartbeat": ABSENT,

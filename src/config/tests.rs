@@ -238,7 +238,9 @@ exporters:
     source: s
     sourcetype: t
     index: 0123
-    format: finding
+    format: risk
+    search_name: found
+    entity: user
     timeout: 300ms
     disable_compression: True
     max_content_length_logs: 0

@@ -121,6 +121,36 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
     assert_eq!(ids.len(), 1);
 }
 
+/// As a risk event a finding is told once, and its scores add up once.
+#[tokio::test]
+async fn a_finding_is_one_risk_event() {
+    let hec = HecServer::start(Options::default()).await;
+    let service = start(&hec, "    format: risk\n    index: risk").await;
+    let address = service.addresses()[0].1;
+    let mut lines = scan("203.0.113.7", 27);
+    let hostile = r#"\", risk_score=\"100"#;
+    lines[2] = lines[2].replace("curl/8.5.0", hostile);
+    send(address, &lines, None).await.unwrap();
+    assert!(service.shutdown(LONG).await);
+    let events = hec.events();
+    assert_eq!(events.len(), 1);
+    let text = events[0].event.as_str().unwrap();
+    assert_eq!(events[0].sourcetype.as_deref(), Some("stash"));
+    assert_eq!(events[0].index.as_deref(), Some("risk"));
+    let name = "auditwatch - Kubernetes Scanning by Unauthenticated IP Address";
+    assert_eq!(events[0].source.as_deref(), Some(name));
+    assert!(
+        text.starts_with(&format!("1795590005.000000, search_name=\"{name}\", ")),
+        "{text}"
+    );
+    assert_eq!(text.matches("risk_score=\"").count(), 1, "{text}");
+    assert!(
+        text.contains("risk_object=\"203.0.113.7\", risk_object_type=\"system\""),
+        "{text}"
+    );
+    assert!(text.contains("userAgent=\"', risk_score='100\""), "{text}");
+}
+
 /// Without room for what a request may cause, it is refused whole, in the form that makes every
 /// collector send it again; then nothing is missing and nothing doubled.
 #[tokio::test]

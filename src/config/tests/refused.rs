@@ -374,8 +374,8 @@ fn refuses_exporters_that_cannot_send() {
             ),
         ),
         (
-            "format: risk",
-            format!("2:11: {at}::format: only finding is available in this version, got \"risk\""),
+            "format: stash",
+            format!("2:11: {at}::format: expected finding or risk, got \"stash\""),
         ),
         (
             "sending_queue: {enabled: false}",

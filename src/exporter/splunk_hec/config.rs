@@ -19,6 +19,8 @@ pub struct Config {
     pub sourcetype: String,
     /// `index` of the events; empty: the token's default.
     pub index: String,
+    /// `format`, with `search_name` and `entity` when it is risk.
+    pub format: Format,
     /// `timeout` of one request.
     pub timeout: Duration,
     /// `disable_compression`: send plain JSON instead of gzip.
@@ -43,6 +45,7 @@ impl Default for Config {
             source: "auditwatch".to_owned(),
             sourcetype: "auditwatch:finding".to_owned(),
             index: String::new(),
+            format: Format::Finding,
             timeout: Duration::from_secs(10),
             disable_compression: false,
             max_content_length_logs: 2 * 1024 * 1024,
@@ -52,6 +55,47 @@ impl Default for Config {
             retry: RetryConfig::default(),
         }
     }
+}
+
+/// What the events are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `finding`: every state of every finding, as a JSON object.
+    #[default]
+    Finding,
+    /// `risk`: one risk event for each finding, for Splunk's index=risk.
+    Risk(Risk),
+}
+
+/// Settings of risk events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risk {
+    /// `search_name`: what the events say found them. Splunk counts distinct ones, so it is one
+    /// constant.
+    pub search_name: String,
+    /// `entity`: whom the risk is put on; `None`: the address, or the user in escu semantics.
+    pub entity: Option<Entity>,
+}
+
+impl Default for Risk {
+    fn default() -> Self {
+        Self {
+            search_name: "auditwatch - Kubernetes Scanning by Unauthenticated IP Address"
+                .to_owned(),
+            entity: None,
+        }
+    }
+}
+
+/// Whom a risk is put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// The address that scans.
+    SrcIp,
+    /// The user name, as ESCU does: all scanners then share one.
+    User,
+    /// The cluster that is scanned.
+    Cluster,
 }
 
 /// `tls` of an exporter.

@@ -37,18 +37,22 @@ pub struct Metadata {
 /// None that is known: plain data always has a JSON form.
 pub fn encode(finding: &Finding, metadata: &Metadata) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Envelope {
-        time: time::of_state(finding).and_then(decimal_seconds),
-        host: &finding.cluster,
-        source: &metadata.source,
-        sourcetype: &metadata.sourcetype,
-        index: &metadata.index,
-        event: finding,
-        fields: Fields(finding),
+        fields: Some(Fields(finding)),
+        ..Envelope::of(finding, metadata, finding)
     })
 }
 
+/// The HEC event of a text about a finding. A text has its fields in itself.
+pub(super) fn encode_risk(
+    finding: &Finding,
+    text: &str,
+    metadata: &Metadata,
+) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Envelope::of(finding, metadata, text))
+}
+
 #[derive(Serialize)]
-struct Envelope<'a> {
+struct Envelope<'a, E: ?Sized> {
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -59,8 +63,23 @@ struct Envelope<'a> {
     sourcetype: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     index: &'a str,
-    event: &'a Finding,
-    fields: Fields<'a>,
+    event: &'a E,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<Fields<'a>>,
+}
+
+impl<'a, E: ?Sized> Envelope<'a, E> {
+    fn of(finding: &'a Finding, metadata: &'a Metadata, event: &'a E) -> Self {
+        Self {
+            time: time::of_state(finding).and_then(decimal_seconds),
+            host: &finding.cluster,
+            source: &metadata.source,
+            sourcetype: &metadata.sourcetype,
+            index: &metadata.index,
+            event,
+            fields: None,
+        }
+    }
 }
 
 /// Seconds since 1970 with six digits after the point. Written digit by digit: a floating-point

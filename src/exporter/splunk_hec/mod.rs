@@ -8,8 +8,9 @@ mod config;
 pub mod event;
 pub mod request;
 pub mod response;
+mod risk;
 
-pub use config::{Config, TlsConfig};
+pub use config::{Config, Entity, Format, Risk, TlsConfig};
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -96,6 +97,7 @@ impl SplunkHec {
                     sourcetype: config.sourcetype.clone(),
                     index: config.index.clone(),
                 },
+                format: config.format.clone(),
                 max_content_length: config.max_content_length_logs,
                 max_event_size: config.max_event_size,
                 gzip: !config.disable_compression,
@@ -103,12 +105,12 @@ impl SplunkHec {
         })
     }
 
-    async fn attempt(&self, request: request::Request) -> Outcome {
+    async fn attempt(&self, mut request: request::Request) -> Outcome {
         let sent = self
             .client
             .post(self.url.clone())
             .headers(self.headers.clone())
-            .body(request.body)
+            .body(std::mem::take(&mut request.body))
             .send()
             .await;
         let mut answer = match sent {
@@ -123,20 +125,23 @@ impl SplunkHec {
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).cloned();
         let body = String::from_utf8_lossy(&beginning(&mut answer).await).into_owned();
-        response::judge(&response::Answer {
+        let outcome = response::judge(&response::Answer {
             status,
             retry_after: retry_after.as_ref().and_then(|value| value.to_str().ok()),
             body: &body,
-            events: request.findings,
+            events: request.events.len(),
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
             secret: self.token.expose_secret(),
-        })
+        });
+        request.of_findings(outcome)
     }
 }
 
 impl Exporter for SplunkHec {
     async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
         match request::first(batch, &self.shape) {
+            // Findings whose state makes no event are done with as they are.
+            Ok(request) if request.events.is_empty() => Outcome::Accepted(request.findings),
             Ok(request) => self.attempt(request).await,
             Err(outcome) => outcome,
         }

@@ -7,7 +7,11 @@ use std::{io::Write as _, sync::Arc};
 
 use flate2::{Compression, write::GzEncoder};
 
-use super::event::{self, Metadata};
+use super::{
+    config::Format,
+    event::{self, Metadata},
+    risk,
+};
 use crate::{detection::Finding, exporter::Outcome};
 
 /// What the configuration says about every request.
@@ -15,6 +19,8 @@ use crate::{detection::Finding, exporter::Outcome};
 pub struct Shape {
     /// About every event.
     pub metadata: Metadata,
+    /// What the events are.
+    pub format: Format,
     /// Most bytes of a body before compression; 0: no limit.
     pub max_content_length: usize,
     /// Most bytes of one event; 0: no limit.
@@ -30,6 +36,38 @@ pub struct Request {
     pub body: Vec<u8>,
     /// How many findings from the front of the batch it holds, at least one.
     pub findings: usize,
+    /// Which of them each event is of: not every state makes one.
+    pub events: Vec<usize>,
+}
+
+impl Request {
+    /// What an outcome, which is about events, says of the findings.
+    pub fn of_findings(&self, outcome: Outcome) -> Outcome {
+        let of = |event: usize| self.events.get(event).copied();
+        match outcome {
+            Outcome::Accepted(events) if events >= self.events.len() => {
+                Outcome::Accepted(self.findings)
+            }
+            // What comes before the first event that was not accepted is done with.
+            Outcome::Accepted(events) => Outcome::Accepted(of(events).unwrap_or(0)),
+            Outcome::Invalid { index, reason } => Outcome::Invalid {
+                index: of(index).unwrap_or(usize::MAX),
+                reason,
+            },
+            Outcome::TooLarge {
+                findings: 0 | 1,
+                reason,
+            } => match of(0) {
+                Some(index) => Outcome::Invalid { index, reason },
+                None => Outcome::Accepted(self.findings),
+            },
+            Outcome::TooLarge { reason, .. } => Outcome::TooLarge {
+                findings: self.findings,
+                reason,
+            },
+            other => other,
+        }
+    }
 }
 
 /// Builds the first request for `batch`.
@@ -42,10 +80,20 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
     let (most, most_of_one) = (limit(shape.max_content_length), limit(shape.max_event_size));
     let mut body = Vec::new();
     let mut findings = 0;
+    let mut events = Vec::new();
     for (index, finding) in batch.iter().enumerate() {
         let invalid = |reason: String| Outcome::Invalid { index, reason };
-        let event = event::encode(finding, &shape.metadata)
-            .map_err(|error| invalid(format!("the finding has no JSON form: {error}")))?;
+        let event = match &shape.format {
+            Format::Finding => event::encode(finding, &shape.metadata),
+            Format::Risk(settings) => {
+                let Some(text) = risk::event(finding, settings) else {
+                    findings += 1;
+                    continue;
+                };
+                event::encode_risk(finding, &text, &shape.metadata)
+            }
+        }
+        .map_err(|error| invalid(format!("the finding has no JSON form: {error}")))?;
         if event.len() > most_of_one.min(most) {
             let setting = if event.len() > most_of_one {
                 "max_event_size"
@@ -63,6 +111,7 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
             break;
         }
         body.extend_from_slice(&event);
+        events.push(index);
         findings += 1;
     }
     if shape.gzip {
@@ -70,7 +119,11 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
             reason: format!("the request could not be compressed: {error}"),
         })?;
     }
-    Ok(Request { body, findings })
+    Ok(Request {
+        body,
+        findings,
+        events,
+    })
 }
 
 fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -1,0 +1,283 @@
+//! Findings as risk events for Splunk's index=risk, `format: risk`. Pure.
+//!
+//! What Enterprise Security writes there itself is text of `key="value"` pairs under sourcetype
+//! `stash`, with a key repeated for each of several values. Everything in it that came from a log
+//! was written by whoever made the requests, so no value may end its quotes or its line.
+
+use std::fmt::Write as _;
+
+use super::config::{Entity, Risk};
+use crate::{
+    detection::{Finding, time::Micros},
+    exporter::time,
+};
+
+/// Most values of one key: a risk event is read by people.
+const MOST_VALUES: usize = 100;
+
+/// The event of one finding; `None` for states that make none. There is one risk event for each
+/// finding, when it opens (an escu row is always "opened"), and never again: scores add up.
+pub(super) fn event(finding: &Finding, risk: &Risk) -> Option<String> {
+    if finding.state != "opened" {
+        return None;
+    }
+    let mut pairs = Pairs::default();
+    let seconds = |time: Option<prost_types::Timestamp>| {
+        time.map(|time| plain_seconds(time::from_proto(time)))
+            .unwrap_or_default()
+    };
+    let at = time::of_state(finding)
+        .map(plain_seconds)
+        .unwrap_or_default();
+    let (object, object_type) = risk_object(finding, risk.entity);
+    let score = finding.risk_score.to_string();
+    let message = format!("Kubernetes scanning from ip {}", finding.src_ip);
+    let count = finding.count.to_string();
+    for (key, value) in [
+        ("search_name", risk.search_name.as_str()),
+        (
+            "info_min_time",
+            &seconds(finding.window_start.or(finding.first_time)),
+        ),
+        (
+            "info_max_time",
+            &seconds(finding.window_end.or(finding.last_time)),
+        ),
+        ("info_search_time", &at),
+        ("orig_sid", &finding.finding_id),
+        ("risk_object", object),
+        ("risk_object_type", object_type),
+        ("risk_score", &score),
+        ("risk_message", &message),
+        ("threat_object", &finding.src_ip),
+        ("threat_object_type", "ip_address"),
+        ("severity", &finding.severity),
+        ("annotations.mitre_attack", &finding.mitre_technique_id),
+        (
+            "annotations.mitre_attack.mitre_technique_id",
+            &finding.mitre_technique_id,
+        ),
+        (
+            "annotations.mitre_attack.mitre_technique",
+            &finding.mitre_technique,
+        ),
+        (
+            "annotations.mitre_attack.mitre_tactic",
+            &finding.mitre_tactic,
+        ),
+        ("annotations.analytic_story", "Kubernetes Security"),
+        ("annotations._all", &finding.mitre_technique_id),
+        ("annotations._frameworks", "mitre_attack"),
+        ("contributing_events_search", &finding.drilldown_search),
+        ("cluster", &finding.cluster),
+        ("src_ip", &finding.src_ip),
+        ("Country", finding.country.as_deref().unwrap_or_default()),
+        ("City", finding.city.as_deref().unwrap_or_default()),
+        ("count", &count),
+    ] {
+        pairs.add(key, value);
+    }
+    for (key, values) in [
+        ("userAgent", &finding.user_agents),
+        ("user", &finding.users),
+        ("user.groups{}", &finding.groups),
+        ("verb", &finding.verbs),
+        ("requestURI", &finding.paths),
+        ("responseStatus.code", &finding.codes),
+        ("responseStatus.message", &finding.messages),
+        ("responseStatus.reason", &finding.reasons),
+        ("responseStatus.status", &finding.statuses),
+    ] {
+        for value in values.iter().take(MOST_VALUES) {
+            pairs.add(key, value);
+        }
+    }
+    Some(format!("{at}{}", pairs.text))
+}
+
+/// Whom the risk is put on.
+fn risk_object(finding: &Finding, entity: Option<Entity>) -> (&str, &'static str) {
+    let escu = finding.semantics == "escu";
+    match entity.unwrap_or(if escu { Entity::User } else { Entity::SrcIp }) {
+        Entity::User => match finding.users.first() {
+            Some(user) if !user.is_empty() => (user, "user"),
+            // Failed authentication has no user.
+            _ => (&finding.src_ip, "system"),
+        },
+        Entity::Cluster if !finding.cluster.is_empty() => (&finding.cluster, "other"),
+        Entity::SrcIp | Entity::Cluster => (&finding.src_ip, "system"),
+    }
+}
+
+/// Seconds since 1970 with six digits after the point; nothing before that.
+fn plain_seconds(time: Micros) -> String {
+    let micros = time.0.max(0);
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+#[derive(Default)]
+struct Pairs {
+    text: String,
+}
+
+impl Pairs {
+    /// Adds `, key="value"`; nothing for an empty value.
+    fn add(&mut self, key: &str, value: &str) {
+        if value.is_empty() {
+            return;
+        }
+        // Writing into a string cannot fail.
+        let _ok = write!(self.text, ", {key}=\"{}\"", quotable(value));
+    }
+}
+
+/// A value that stays inside its quotes and on its line.
+fn quotable(value: &str) -> String {
+    let mut text: String = value
+        .chars()
+        .map(|c| match c {
+            '"' => '\'',
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => ' ',
+            c => c,
+        })
+        .collect();
+    if text.ends_with('\\') {
+        // It would escape the quote behind it.
+        text.push(' ');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::exporter::samples;
+
+    /// Reads the pairs as Splunk's extraction for `stash` does: by commas and equals signs, with
+    /// quotes, and a backslash in front of a quote taking its meaning.
+    fn read(text: &str) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        let (_, mut rest) = text.split_once(", ").unwrap();
+        while !rest.is_empty() {
+            let (key, after) = rest.split_once("=\"").unwrap();
+            let mut escaped = false;
+            let end = after
+                .char_indices()
+                .find(|(_, c)| {
+                    let ends = *c == '"' && !escaped;
+                    escaped = *c == '\\' && !escaped;
+                    ends
+                })
+                .unwrap()
+                .0;
+            let (value, after) = after.split_at(end);
+            pairs.push((key.to_owned(), value.to_owned()));
+            let after = after.strip_prefix('"').unwrap();
+            rest = after.strip_prefix(", ").unwrap_or_default();
+            assert!(after.is_empty() || !rest.is_empty(), "{after}");
+        }
+        pairs
+    }
+
+    fn risk() -> Risk {
+        Risk::default()
+    }
+
+    fn value<'a>(pairs: &'a [(String, String)], key: &str) -> Vec<&'a str> {
+        pairs
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn an_opened_finding_is_one_risk_event_and_no_other_state_is() {
+        let finding = Finding {
+            mitre_technique_id: "T1046".to_owned(),
+            ..(*samples::opened(1)).clone()
+        };
+        let text = event(&finding, &risk()).unwrap();
+        assert!(text.starts_with("1764055023.035818, search_name=\"auditwatch - Kubernetes Scanning by Unauthenticated IP Address\", "), "{text}");
+        let pairs = read(&text);
+        for (key, wanted) in [
+            ("risk_object", finding.src_ip.as_str()),
+            ("risk_object_type", "system"),
+            ("risk_score", finding.risk_score.to_string().as_str()),
+            ("threat_object", &finding.src_ip),
+            ("threat_object_type", "ip_address"),
+            ("orig_sid", &finding.finding_id),
+            ("annotations.mitre_attack", "T1046"),
+        ] {
+            assert_eq!(value(&pairs, key), [wanted], "{key}");
+        }
+        assert_eq!(
+            value(&pairs, "risk_message"),
+            [format!("Kubernetes scanning from ip {}", finding.src_ip)]
+        );
+        assert_eq!(value(&pairs, "verb"), finding.verbs);
+        for state in ["updated", "closed"] {
+            let finding = Finding {
+                state: state.to_owned(),
+                ..finding.clone()
+            };
+            assert_eq!(event(&finding, &risk()), None);
+        }
+    }
+
+    #[test]
+    fn the_risk_is_put_on_whom_the_search_or_the_setting_says() {
+        let native = Finding {
+            state: "opened".to_owned(),
+            semantics: "native".to_owned(),
+            src_ip: "192.0.2.1".to_owned(),
+            cluster: "prod".to_owned(),
+            users: vec!["system:anonymous".to_owned()],
+            ..Finding::default()
+        };
+        let escu = Finding {
+            semantics: "escu".to_owned(),
+            ..native.clone()
+        };
+        let nobody = Finding {
+            users: vec![],
+            cluster: String::new(),
+            ..native.clone()
+        };
+        for (finding, entity, wanted) in [
+            (&native, None, ("192.0.2.1", "system")),
+            (&escu, None, ("system:anonymous", "user")),
+            (&native, Some(Entity::User), ("system:anonymous", "user")),
+            (&escu, Some(Entity::SrcIp), ("192.0.2.1", "system")),
+            (&native, Some(Entity::Cluster), ("prod", "other")),
+            (&nobody, Some(Entity::User), ("192.0.2.1", "system")),
+            (&nobody, Some(Entity::Cluster), ("192.0.2.1", "system")),
+        ] {
+            let pairs = read(&event(finding, &Risk { entity, ..risk() }).unwrap());
+            assert_eq!(value(&pairs, "risk_object"), [wanted.0]);
+            assert_eq!(value(&pairs, "risk_object_type"), [wanted.1]);
+        }
+    }
+
+    proptest! {
+        /// No value of a log writes a field: what is read back is what was meant, pair by pair.
+        #[test]
+        fn no_value_writes_a_field(
+            agents in prop::collection::vec("(\\PC|[\"\\\\,= \r\n\t\u{85}\u{2028}]){1,20}", 1..4),
+        ) {
+            let finding = Finding { user_agents: agents.clone(), ..(*samples::opened(1)).clone() };
+            let clean = Finding { user_agents: vec!["x".to_owned(); agents.len()], ..(*samples::opened(1)).clone() };
+            let text = event(&finding, &risk()).unwrap();
+            prop_assert_eq!(text.lines().count(), 1);
+            let (got, wanted) = (read(&text), read(&event(&clean, &risk()).unwrap()));
+            let keys = |pairs: &[(String, String)]| -> Vec<String> {
+                pairs.iter().map(|(key, _)| key.clone()).collect()
+            };
+            prop_assert_eq!(keys(&got), keys(&wanted));
+            let agents: Vec<_> = agents.iter().map(|agent| quotable(agent)).collect();
+            prop_assert_eq!(value(&got, "userAgent"), agents);
+        }
+    }
+}
