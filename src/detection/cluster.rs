@@ -16,6 +16,11 @@ use super::{
     time::{BEGINNING, Micros},
 };
 
+/// A window and the lateness is what hits on time can reach back. What is further back is kept for
+/// so many windows more, for the sake of late hits: a backlog that a collector sends over several
+/// connections at once comes in any order.
+const RECALL: i64 = 4;
+
 /// State of one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cluster {
@@ -75,7 +80,10 @@ impl Cluster {
             threshold: rule.threshold,
             window: rule.window,
             limits,
-            keep: rule.window.saturating_add(rule.lateness),
+            keep: rule
+                .window
+                .saturating_mul(1 + RECALL)
+                .saturating_add(rule.lateness),
             lateness: rule.lateness,
         }
     }

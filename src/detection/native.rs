@@ -39,7 +39,7 @@ pub(super) struct Terms<'a> {
     pub(super) threshold: u64,
     pub(super) window: i64,
     pub(super) limits: &'a Limits,
-    /// How far back hits on time can reach: a window and the lateness.
+    /// How far back hits are remembered: at least as far as hits on time can reach.
     pub(super) keep: i64,
     pub(super) lateness: i64,
 }
@@ -278,7 +278,7 @@ impl Key {
             && self
                 .open
                 .as_ref()
-                .is_none_or(|open| time > open.alert_at.minus(terms.window))
+                .is_none_or(|open| open.reaches_back_to(time, terms))
     }
 
     fn forget(&mut self, horizon: Micros) {
@@ -363,6 +363,19 @@ impl Key {
 }
 
 impl Open {
+    /// Whether a hit of this time belongs to this finding or to none: not to a scan of its own
+    /// that would have come before.
+    fn reaches_back_to(&self, time: Micros, terms: &Terms<'_>) -> bool {
+        let start = self.alert_at.minus(terms.window);
+        let mut latest = time;
+        for before in &self.before {
+            if before.time > latest && before.time < latest.plus(terms.window) {
+                latest = before.time;
+            }
+        }
+        time > start || latest > start
+    }
+
     fn say(&mut self, state: State, say: Say<'_>) {
         self.sent = self.evidence.count;
         self.changed = false;

@@ -6,6 +6,7 @@
 mod decompress;
 pub mod otlp_grpc;
 pub mod otlp_http;
+mod otlp_json;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

@@ -16,9 +16,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +26,7 @@ use tracing::{debug, warn};
 use super::{
     Consumer, Error,
     decompress::{Compression, Inflow, Sink, Unreadable},
-    listen, partial_success,
+    listen, otlp_json, partial_success,
 };
 use crate::detection::screen::Screened;
 
@@ -269,8 +267,7 @@ impl<C: Consumer> Logs<C> {
             }
             Format::Json => {
                 let text = self.read(body, compression, Vec::new()).await?;
-                let request: ExportLogsServiceRequest =
-                    serde_json::from_slice(&text).map_err(Unreadable::Json)?;
+                let request = otlp_json::read(&text).map_err(Unreadable::Json)?;
                 let mut screening = self.consumer.begin();
                 screening
                     .feed(&request.encode_to_vec())

@@ -135,7 +135,7 @@ fn a_backlog_goes_on_with_the_finding_that_silence_had_closed() {
 #[test]
 fn hits_that_no_state_can_judge_are_counted_and_left_out() {
     let mut engine = engine(&Rule::default());
-    let far = hit(0, "", "198.51.100.9", 5 * 3600 * SECOND);
+    let far = hit(0, "", "198.51.100.9", 6 * 3600 * SECOND);
     assert!(observe(&mut engine, &hit(1, "", SCANNER, 0)).is_empty());
     assert!(observe(&mut engine, &far).is_empty());
     for late in scan(2..12) {
