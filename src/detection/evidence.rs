@@ -25,7 +25,7 @@ type First = (Micros, Identity);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Earliest<T> {
     things: Vec<(T, First)>,
-    /// Whether there were more than fit.
+    /// Whether there was more than fits.
     full: bool,
 }
 
@@ -98,7 +98,9 @@ struct ValueSet(Earliest<String>);
 
 impl ValueSet {
     fn add(&mut self, value: &str, seen: First, limits: &Limits) {
+        let whole = value.len();
         let value = cut(value, limits.value_bytes);
+        self.0.full |= value.len() < whole;
         self.0
             .add(value, seen, limits.values_per_field, str::to_owned);
     }

@@ -289,7 +289,10 @@ fn values_of_one_field_have_a_bound_and_the_earliest_stay() {
     let short = |number: u32| format!("/{number}{}", "é".repeat(3));
     assert_eq!(last.paths, [short(97), short(98), short(99)]);
     assert_eq!(last.verbs, ["get"]);
-    assert_eq!(last.truncated, ["paths", "user_agents", "messages"]);
+    assert_eq!(
+        last.truncated,
+        ["paths", "user_agents", "groups", "messages", "claimed_ips"]
+    );
     assert!(last.samples.len() <= 10);
     assert!(last.to_json().len() < 5000, "{}", last.to_json());
     assert!(last.claimed_ips.iter().all(|claimed| claimed.len() <= 11));

@@ -25,14 +25,18 @@ async fn start(hec: &HecServer, more: &str) -> Service {
     let text = std::fs::read_to_string(minimal()).unwrap();
     let key = "endpoint: ${env:SPLUNK_HEC_URL}";
     assert!(text.contains(key));
-    let text = text.replace(key, &format!("{key}\n{more}"));
+    start_text(hec, &text.replace(key, &format!("{key}\n{more}"))).await
+}
+
+/// A configuration with the HEC server in its variables.
+async fn start_text(hec: &HecServer, text: &str) -> Service {
     let env = |name: &str| match name {
         "AUDITWATCH_OTLP_ENDPOINT" => Some("127.0.0.1:0".to_owned()),
         "SPLUNK_HEC_TOKEN" => Some("test-token".to_owned()),
         "SPLUNK_HEC_URL" => Some(hec.url()),
         _ => None,
     };
-    Service::start(config::parse("minimal.yaml", &text, &env).unwrap())
+    Service::start(config::parse("minimal.yaml", text, &env).unwrap())
         .await
         .unwrap()
 }
@@ -365,5 +369,74 @@ async fn findings_of_time_hold_nobody_up() {
         let lines = [denied("198.51.100.1", second, "/").replace("T07:", "T09:")];
         let sent = tokio::time::timeout(LONG, send(address, &lines, None));
         sent.await.expect("an answer").unwrap();
+    }
+}
+
+/// Live, the rows of the Splunk search: each once, when its window is over, the rest at the end.
+#[tokio::test]
+async fn escu_semantics_send_each_row_once() {
+    let hec = HecServer::start(Options::default()).await;
+    let text = std::fs::read_to_string(minimal()).unwrap();
+    let text = text.replace("\n  detection:\n", "\n  detection: {semantics: escu}\n");
+    assert!(text.contains("semantics: escu"));
+    let service = start_text(&hec, &text).await;
+    let address = service.addresses()[0].1;
+    for lines in crate::support::corpus::lines("scenario-1-stretched").chunks(100) {
+        send(address, lines, None).await.unwrap();
+    }
+    // All windows but the last are over already.
+    let golden = crate::support::corpus::path("scenario-1-stretched.escu.json");
+    let golden: Vec<serde_json::Value> = std::fs::read_to_string(golden)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = golden
+        .iter()
+        .map(|row| row["window_start"].as_str().unwrap())
+        .max()
+        .unwrap();
+    let over = golden
+        .iter()
+        .filter(|row| row["window_start"] != last)
+        .count();
+    assert!(over > 0);
+    hec.wait_for(over, LONG).await;
+    assert!(service.shutdown(LONG).await);
+    let row = |row: &serde_json::Value, columns: [&str; 3]| {
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        // The service bounds what it keeps of one value.
+        let cut = |value: &serde_json::Value| value.as_str().unwrap().chars().take(2048).collect();
+        let values: [Vec<String>; 3] =
+            columns.map(|column| row[column].as_array().unwrap().iter().map(cut).collect());
+        (
+            text("window_start"),
+            text("window_end"),
+            text("src_ip"),
+            row["count"].as_u64(),
+            values,
+        )
+    };
+    let mut rows: Vec<_> = hec
+        .events()
+        .iter()
+        .map(|event| {
+            assert_eq!(event.event["state"], "opened");
+            let odd = event.event["src_ip"] == "198.51.100.82";
+            assert_eq!(
+                event.event["truncated"] == serde_json::json!(["paths"]),
+                odd
+            );
+            row(&event.event, ["paths", "verbs", "codes"])
+        })
+        .collect();
+    rows.sort();
+    let wanted: Vec<_> = golden
+        .iter()
+        .map(|r| row(r, ["requestURI", "verb", "responseStatus.code"]))
+        .collect();
+    assert_eq!(rows.len(), wanted.len());
+    for (row, wanted) in rows.iter().zip(&wanted) {
+        assert_eq!(row, wanted);
     }
 }
