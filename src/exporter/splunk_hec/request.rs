@@ -86,7 +86,7 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
         let event = match &shape.format {
             Format::Finding => event::encode(finding, &shape.metadata),
             Format::Risk(settings) => {
-                let Some(text) = risk::event(finding, settings) else {
+                let Some(text) = risk::text(finding, settings) else {
                     findings += 1;
                     continue;
                 };

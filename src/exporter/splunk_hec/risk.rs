@@ -6,7 +6,10 @@
 
 use std::fmt::Write as _;
 
-use super::config::{Entity, Risk};
+use super::{
+    config::{Entity, Risk},
+    event,
+};
 use crate::{
     detection::{Finding, time::Micros},
     exporter::time,
@@ -15,9 +18,9 @@ use crate::{
 /// Most values of one key: a risk event is read by people.
 const MOST_VALUES: usize = 100;
 
-/// The event of one finding; `None` for states that make none. There is one risk event for each
+/// The text of one finding; `None` for states that make none. There is one risk event for each
 /// finding, when it opens (an escu row is always "opened"), and never again: scores add up.
-pub(super) fn event(finding: &Finding, risk: &Risk) -> Option<String> {
+pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
     if finding.state != "opened" {
         return None;
     }
@@ -77,17 +80,7 @@ pub(super) fn event(finding: &Finding, risk: &Risk) -> Option<String> {
     ] {
         pairs.add(key, value);
     }
-    for (key, values) in [
-        ("userAgent", &finding.user_agents),
-        ("user", &finding.users),
-        ("user.groups{}", &finding.groups),
-        ("verb", &finding.verbs),
-        ("requestURI", &finding.paths),
-        ("responseStatus.code", &finding.codes),
-        ("responseStatus.message", &finding.messages),
-        ("responseStatus.reason", &finding.reasons),
-        ("responseStatus.status", &finding.statuses),
-    ] {
+    for (key, values) in event::columns(finding) {
         for value in values.iter().take(MOST_VALUES) {
             pairs.add(key, value);
         }
@@ -199,9 +192,9 @@ mod tests {
             mitre_technique_id: "T1046".to_owned(),
             ..(*samples::opened(1)).clone()
         };
-        let text = event(&finding, &risk()).unwrap();
-        assert!(text.starts_with("1764055023.035818, search_name=\"auditwatch - Kubernetes Scanning by Unauthenticated IP Address\", "), "{text}");
-        let pairs = read(&text);
+        let event = text(&finding, &risk()).unwrap();
+        assert!(event.starts_with("1764055023.035818, search_name=\"auditwatch - Kubernetes Scanning by Unauthenticated IP Address\", "), "{event}");
+        let pairs = read(&event);
         for (key, wanted) in [
             ("risk_object", finding.src_ip.as_str()),
             ("risk_object_type", "system"),
@@ -223,7 +216,7 @@ mod tests {
                 state: state.to_owned(),
                 ..finding.clone()
             };
-            assert_eq!(event(&finding, &risk()), None);
+            assert_eq!(text(&finding, &risk()), None);
         }
     }
 
@@ -255,7 +248,7 @@ mod tests {
             (&nobody, Some(Entity::User), ("192.0.2.1", "system")),
             (&nobody, Some(Entity::Cluster), ("192.0.2.1", "system")),
         ] {
-            let pairs = read(&event(finding, &Risk { entity, ..risk() }).unwrap());
+            let pairs = read(&text(finding, &Risk { entity, ..risk() }).unwrap());
             assert_eq!(value(&pairs, "risk_object"), [wanted.0]);
             assert_eq!(value(&pairs, "risk_object_type"), [wanted.1]);
         }
@@ -269,9 +262,9 @@ mod tests {
         ) {
             let finding = Finding { user_agents: agents.clone(), ..(*samples::opened(1)).clone() };
             let clean = Finding { user_agents: vec!["x".to_owned(); agents.len()], ..(*samples::opened(1)).clone() };
-            let text = event(&finding, &risk()).unwrap();
-            prop_assert_eq!(text.lines().count(), 1);
-            let (got, wanted) = (read(&text), read(&event(&clean, &risk()).unwrap()));
+            let event = text(&finding, &risk()).unwrap();
+            prop_assert_eq!(event.lines().count(), 1);
+            let (got, wanted) = (read(&event), read(&text(&clean, &risk()).unwrap()));
             let keys = |pairs: &[(String, String)]| -> Vec<String> {
                 pairs.iter().map(|(key, _)| key.clone()).collect()
             };
