@@ -29,6 +29,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// machine of two busy cores.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
+/// Scans at the very end of a log: when it is found, all before it has been read and sent.
+const LAST: &str = "192.0.2.250";
+
+/// A recording, and the scan that ends it.
+fn recording(name: &str) -> Vec<String> {
+    let last = (0..6).map(|at| corpus::denied(LAST, at, "/last"));
+    corpus::lines(name).into_iter().chain(last).collect()
+}
+
 /// The Collector of tests/collector, built once and kept outside the tree. `None`, loudly, when
 /// there is no Go to build it with and this is not CI.
 #[expect(
@@ -66,7 +75,7 @@ async fn a_recording_becomes_the_golden_findings() {
 }
 
 async fn chain(collector: &Path, name: &str) {
-    let lines = corpus::lines(name);
+    let lines = recording(name);
     let alerts = corpus::alerts(name);
     let hec = HecServer::start(Options::default()).await;
     let folder = tempfile::tempdir().unwrap();
@@ -76,9 +85,11 @@ async fn chain(collector: &Path, name: &str) {
     let mut sender = start_collector(collector, folder.path(), (address, health));
 
     let appended = append_live(&log, &lines);
-    let opened = |events: &[HecEvent]| events.iter().filter(|event| is(event, "opened")).count();
-    hec.wait_until(|events| opened(events) >= alerts.len(), LONG)
-        .await;
+    hec.wait_until(
+        |events| events.iter().any(|event| source(event) == LAST),
+        LONG,
+    )
+    .await;
     let done = now();
     sender.signal("TERM");
     sender.wait(LONG);
@@ -90,7 +101,8 @@ async fn chain(collector: &Path, name: &str) {
         auditwatch.stderr()
     );
 
-    let events = hec.events();
+    let mut events = hec.events();
+    events.retain(|event| source(event) != LAST);
     let openings: Vec<_> = events.iter().filter(|event| is(event, "opened")).collect();
     let sources: BTreeSet<_> = openings.iter().map(|event| source(event)).collect();
     assert_eq!(
@@ -237,4 +249,82 @@ fn is(event: &HecEvent, state: &str) -> bool {
 
 fn source(event: &HecEvent) -> &str {
     event.event["src_ip"].as_str().unwrap()
+}
+
+/// Another collector than ours would set up: it parses the events, and sends them as JSON over
+/// HTTP or with zstd over gRPC.
+#[tokio::test(flavor = "multi_thread")]
+async fn parsed_bodies_and_other_protocols_become_the_same_findings() {
+    let Some(collector) = collector() else { return };
+    for (parse_to, exporter) in [
+        (
+            "body",
+            "otlp_http: {endpoint: 'http://HTTP', encoding: json, compression: zstd, SERIAL}",
+        ),
+        (
+            "attributes",
+            "otlp_grpc: {endpoint: GRPC, compression: zstd, tls: {insecure: true}, SERIAL}",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let ours = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, \
+             http: {{endpoint: '127.0.0.1:0'}}}}}}}}\n\
+             processors: {{detection: }}\nexporters: {{file: {{path: '{at}/findings'}}}}\n\
+             service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], \
+             exporters: [file]}}}}}}\n"
+        );
+        let config = auditwatch::config::parse("ours.yaml", &ours, &|_| None).unwrap();
+        let service = auditwatch::service::Service::start(config).await.unwrap();
+        let [grpc, http] = [0, 1].map(|at: usize| service.addresses()[at].1.to_string());
+        // One consumer, so that the order of the log is that of the wire.
+        let exporter = exporter
+            .replace("SERIAL", "sending_queue: {num_consumers: 1}")
+            .replace("HTTP", &http)
+            .replace("GRPC", &grpc);
+        let theirs = format!(
+            "receivers:\n  file_log:\n    include: ['{at}/audit.log']\n    start_at: beginning\n    \
+             max_log_size: 16MiB\n    operators: [{{type: json_parser, parse_to: {parse_to}}}]\n\
+             exporters: {{{exporter}}}\nservice:\n  telemetry: {{metrics: {{level: none}}}}\n  \
+             pipelines: {{logs: {{receivers: [file_log], exporters: [{}]}}}}\n",
+            exporter.split(':').next().unwrap()
+        );
+        std::fs::write(folder.path().join("theirs.yaml"), theirs).unwrap();
+        let lines = recording("cloud-style");
+        std::fs::write(folder.path().join("audit.log"), lines.join("\n") + "\n").unwrap();
+        let config = folder.path().join("theirs.yaml");
+        let mut sender = Process::start(&collector, &["--config", config.to_str().unwrap()], &[]);
+
+        let alerts = corpus::alerts("cloud-style");
+        let begin = now();
+        let findings =
+            || std::fs::read_to_string(folder.path().join("findings")).unwrap_or_default();
+        while !findings().contains(LAST) {
+            assert!(begin.elapsed() < LONG, "{parse_to}\n{}", sender.stderr());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        sender.signal("TERM");
+        sender.wait(LONG);
+        assert!(service.shutdown(LONG).await);
+        let findings = findings();
+        let mut last: BTreeMap<String, Value> = BTreeMap::new();
+        for line in findings.lines() {
+            let finding: Value = serde_json::from_str(line).unwrap();
+            last.insert(finding["src_ip"].as_str().unwrap().to_owned(), finding);
+        }
+        last.remove(LAST);
+        assert_eq!(last.len(), alerts.len(), "{parse_to}");
+        for (source, row) in &alerts {
+            for key in [
+                "alert_at",
+                "count",
+                "count_by_code",
+                "first_time",
+                "last_time",
+            ] {
+                assert_eq!(last[source][key], row[key], "{parse_to}: {key} of {source}");
+            }
+        }
+    }
 }
