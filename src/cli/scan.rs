@@ -388,18 +388,20 @@ impl Tally {
     }
 
     fn complain(&self, err: &mut dyn Write) -> io::Result<()> {
-        for (places, what) in [
-            (&self.no_json, "not JSON"),
-            (&self.no_event, "JSON but hold something else than events"),
-            (&self.too_long, "longer than 64 MiB"),
+        for (places, one, many) in [
+            (&self.no_json, "that is not JSON", "that are not JSON"),
+            (
+                &self.no_event,
+                "that holds something else than events",
+                "that hold something else than events",
+            ),
+            (&self.too_long, "longer than 64 MiB", "longer than 64 MiB"),
         ] {
-            if places.count > 0 {
-                writeln!(
-                    err,
-                    "auditwatch: skipped {} lines that are {what}: {}",
-                    places.count,
-                    places.named()
-                )?;
+            let named = places.named();
+            match places.count {
+                0 => {}
+                1 => writeln!(err, "auditwatch: skipped 1 line {one}: {named}")?,
+                count => writeln!(err, "auditwatch: skipped {count} lines {many}: {named}")?,
             }
         }
         if self.untimed > 0 {
