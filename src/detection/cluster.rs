@@ -84,7 +84,6 @@ impl Cluster {
                 .window
                 .saturating_mul(1 + RECALL)
                 .saturating_add(rule.lateness),
-            lateness: rule.lateness,
         }
     }
 

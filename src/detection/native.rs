@@ -41,7 +41,6 @@ pub(super) struct Terms<'a> {
     pub(super) limits: &'a Limits,
     /// How far back hits are remembered: at least as far as hits on time can reach.
     pub(super) keep: i64,
-    pub(super) lateness: i64,
 }
 
 /// Where the cluster is when a hit arrives.
@@ -155,13 +154,14 @@ impl Key {
     }
 
     /// Time at which the finding closes, if one is open: after a window of quiet. A finding that
-    /// grows by late hits is always behind; it gets the lateness from the last of them.
+    /// grows by late hits is always behind; it gets a window from the last of them, so that it
+    /// does not close and go on with each.
     pub(super) fn closes_at(&self, terms: &Terms<'_>) -> Option<Micros> {
         let open = self.open.as_ref().filter(|open| !open.closed)?;
         Some(
             open.last
                 .plus(terms.window)
-                .max(open.joined.plus(terms.lateness)),
+                .max(open.joined.plus(terms.window)),
         )
     }
 
@@ -174,10 +174,14 @@ impl Key {
     /// Most findings that so many further hits can cause.
     pub(super) fn bound(&self, hits: u64, terms: &Terms<'_>) -> u64 {
         let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
-        let goes_on = self.open.as_ref().map_or(0, |open| {
-            u64::from(open.closed) + doublings(open.sent, open.evidence.count + hits)
-        });
         let count = self.free.len() as u64 + hits;
+        let goes_on = self.open.as_ref().map_or(0, |open| {
+            // A late hit may bring in free ones, or earlier ones that were no members so far.
+            let outside = open.alert_at.minus(terms.window);
+            let earlier = open.before.partition_point(|hit| hit.time <= outside) as u64;
+            let most = open.evidence.count + earlier + count;
+            u64::from(open.closed) + doublings(open.sent, most)
+        });
         let opens = if count > terms.threshold {
             1 + doublings(terms.threshold + 1, count)
         } else {
@@ -210,8 +214,11 @@ impl Key {
             if time < open.last.plus(terms.window) {
                 remember(&mut self.seen, &mut self.floor, open, &hit, terms);
                 open.joined = arrival.quiet;
-                open.join(hit, terms, say);
-                self.absorb(terms, say);
+                open.join(hit, terms);
+                self.absorb(terms);
+                if let Some(open) = &mut self.open {
+                    open.go_on(say);
+                }
                 return Fate::Counted;
             }
             if open.closed {
@@ -341,11 +348,15 @@ impl Key {
         open.before = before;
         open.say(State::Opened, say);
         self.open = Some(open);
-        self.absorb(terms, say);
+        self.absorb(terms);
+        // One hit says one thing at most: what came with it is told with the next.
+        if let (Some(open), None) = (&mut self.open, opening) {
+            open.go_on(say);
+        }
     }
 
     /// Lets free hits join the finding as far as its last hit has come near them.
-    fn absorb(&mut self, terms: &Terms<'_>, say: Say<'_>) {
+    fn absorb(&mut self, terms: &Terms<'_>) {
         let Some(open) = &mut self.open else { return };
         let mut near = 0;
         let mut last = open.last;
@@ -357,7 +368,7 @@ impl Key {
         }
         for hit in self.free.drain(..near).collect::<Vec<_>>() {
             remember(&mut self.seen, &mut self.floor, open, &hit, terms);
-            open.join(hit, terms, say);
+            open.join(hit, terms);
         }
     }
 }
@@ -383,7 +394,7 @@ impl Open {
     }
 
     /// Takes a hit that is less than a window behind the last one, or before it.
-    fn join(&mut self, hit: TimedHit, terms: &Terms<'_>, say: Say<'_>) {
+    fn join(&mut self, hit: TimedHit, terms: &Terms<'_>) {
         if hit.time > self.alert_at.minus(terms.window) {
             self.evidence.add(&hit.hit, hit.time, terms.limits);
             self.last = self.last.max(hit.time);
@@ -396,6 +407,10 @@ impl Open {
             self.before.insert(at, hit);
             self.correct(terms);
         }
+    }
+
+    /// Says what has come of the hits that joined, if it is due.
+    fn go_on(&mut self, say: Say<'_>) {
         if self.closed && self.changed {
             self.closed = false;
             self.say(State::Updated, say);

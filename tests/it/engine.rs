@@ -66,9 +66,6 @@ impl Key {
         match &mut self.open {
             Some(scan) if now - scan.last() < rule.window => {
                 scan.members.push(hit);
-                if scan.members.len() >= 2 * scan.sent {
-                    said.push(scan.say("updated"));
-                }
             }
             Some(_) => self.free.push(hit),
             None => {
@@ -87,12 +84,22 @@ impl Key {
         }
     }
 
+    /// Says what has come of the hits that were taken.
+    fn go_on(&mut self, said: &mut Vec<Said>) {
+        if let Some(scan) = &mut self.open
+            && scan.members.len() >= 2 * scan.sent
+        {
+            said.push(scan.say("updated"));
+        }
+    }
+
     /// The open finding is over; what waits for that comes next.
     fn next(&mut self, rule: &Rule, said: &mut Vec<Said>) {
         self.over.extend(self.open.take());
         for hit in std::mem::take(&mut self.free) {
             self.take(hit, rule, said);
         }
+        self.go_on(said);
     }
 }
 
@@ -130,6 +137,7 @@ impl Model {
         }
         let key = self.keys.entry((cluster, hit.key.clone())).or_default();
         key.take(hit.clone(), &self.rule, &mut said);
+        key.go_on(&mut said);
         said
     }
 

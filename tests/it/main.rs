@@ -3,6 +3,7 @@
 
 mod collector;
 mod engine;
+mod engine_backlog;
 mod engine_escu;
 mod engine_limits;
 mod floors;
