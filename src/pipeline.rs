@@ -212,6 +212,8 @@ impl Pipeline {
         }
         let findings = self.detection.drain();
         self.send(findings);
+        // Nobody waits for the queue of another that hangs.
+        self.push_on();
         for outlet in &mut self.outlets {
             while let Some(finding) = outlet.waiting.pop_front() {
                 if outlet.queue.push(finding).await.is_err() {

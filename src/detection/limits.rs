@@ -21,7 +21,7 @@ impl Default for Limits {
             keys: 100_000,
             hits_per_key: 10_000,
             values_per_field: 100,
-            value_bytes: 2048,
+            value_bytes: 1024,
             source_ips: 64,
         }
     }

@@ -406,7 +406,7 @@ async fn escu_semantics_send_each_row_once() {
     let row = |row: &serde_json::Value, columns: [&str; 3]| {
         let text = |key: &str| row[key].as_str().unwrap().to_owned();
         // The service bounds what it keeps of one value.
-        let cut = |value: &serde_json::Value| value.as_str().unwrap().chars().take(2048).collect();
+        let cut = |value: &serde_json::Value| value.as_str().unwrap().chars().take(1024).collect();
         let values: [Vec<String>; 3] =
             columns.map(|column| row[column].as_array().unwrap().iter().map(cut).collect());
         (
