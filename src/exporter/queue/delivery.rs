@@ -19,8 +19,10 @@ use crate::{
 
 /// Most finding ids that one line of the log names.
 const IDS_IN_LOG: usize = 5;
-/// At most one line about trouble in this time.
+/// At most one line about trouble in this time, and one about losses for one reason.
 const LOG_EVERY: Duration = Duration::from_mins(1);
+/// Most lines about losses in this time, whatever their reasons.
+const LINES: u32 = 5;
 
 /// What became of the findings of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub async fn run(
         abandon,
         totals: Totals::default(),
         trouble: Trouble::default(),
+        losses: Losses::default(),
     };
     let mut batch = Vec::new();
     loop {
@@ -62,14 +65,19 @@ pub async fn run(
                 worker.give_up_waiting();
                 break;
             }
+            () = until(worker.losses.due()) => {
+                worker.tell_rest();
+                continue;
+            }
             taken = worker.queue.inbox.recv_many(&mut batch, batch_max.max(1)) => taken,
         };
         if taken == 0 {
             break;
         }
         let lost = worker.deliver(&mut batch).await;
-        worker.report(&lost);
+        worker.report(lost);
     }
+    worker.tell_rest();
     worker.totals
 }
 
@@ -80,6 +88,7 @@ struct Worker<E> {
     abandon: CancellationToken,
     totals: Totals,
     trouble: Trouble,
+    losses: Losses,
 }
 
 impl<E: Exporter> Worker<E> {
@@ -180,11 +189,12 @@ impl<E: Exporter> Worker<E> {
         while let Ok(finding) = self.queue.inbox.try_recv() {
             lost.add(std::iter::once(finding), abandoned_reason());
         }
-        self.report(&lost);
+        self.report(lost);
     }
 
-    /// Every loss is told: it is an attack somebody will not hear of from us.
-    fn report(&mut self, lost: &Lost) {
+    /// Every loss is told: it is an attack somebody will not hear of from us. What is lost for one
+    /// and the same reason, such as a wrong token, is told of in one line a minute.
+    fn report(&mut self, lost: Lost) {
         if lost.count == 0 {
             return;
         }
@@ -193,6 +203,19 @@ impl<E: Exporter> Worker<E> {
             .counters
             .send_failed
             .fetch_add(lost.count, Ordering::Relaxed);
+        if let Some(lost) = self.losses.worth_a_line(lost, clock::monotonic()) {
+            self.tell(&lost);
+        }
+    }
+
+    /// Tells of what has not been told yet.
+    fn tell_rest(&mut self) {
+        if let Some(lost) = self.losses.rest(clock::monotonic()) {
+            self.tell(&lost);
+        }
+    }
+
+    fn tell(&self, lost: &Lost) {
         tracing::error!(
             exporter = &*self.queue.id,
             reason = lost.reason,
@@ -252,6 +275,76 @@ impl Lost {
                 self.ids.push(text::plain(&finding.finding_id, 64));
             }
         }
+    }
+}
+
+impl Lost {
+    /// Adds later ones, with their reason.
+    fn join(&mut self, later: Lost) {
+        self.count += later.count;
+        self.reason = later.reason;
+        let room = IDS_IN_LOG.saturating_sub(self.ids.len());
+        self.ids.extend(later.ids.into_iter().take(room));
+    }
+}
+
+/// Keeps losses for one reason from flooding the log. None is left out: what is not told at once
+/// is told when the minute is over.
+#[derive(Debug, Default)]
+struct Losses {
+    /// What has not been told. Its reason is that of the last of them.
+    unsaid: Lost,
+    /// The reason of the last line.
+    told: String,
+    /// When the minute began, and the lines in it.
+    since: Option<clock::Instant>,
+    lines: u32,
+}
+
+impl Losses {
+    /// Takes a loss in; gives what is to be told now.
+    fn worth_a_line(&mut self, lost: Lost, now: clock::Instant) -> Option<Lost> {
+        let quiet = self
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) < LOG_EVERY);
+        let known = lost.reason == self.told || self.lines >= LINES;
+        self.unsaid.join(lost);
+        if quiet && known {
+            return None;
+        }
+        if !quiet {
+            self.since = Some(now);
+            self.lines = 0;
+        }
+        self.lines += 1;
+        self.told.clone_from(&self.unsaid.reason);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
+    /// When what has not been told is to be told.
+    fn due(&self) -> Option<clock::Instant> {
+        self.since
+            .filter(|_| self.unsaid.count > 0)
+            .map(|since| since + LOG_EVERY)
+    }
+
+    /// What has not been told.
+    fn rest(&mut self, now: clock::Instant) -> Option<Lost> {
+        if self.unsaid.count == 0 {
+            return None;
+        }
+        self.since = Some(now);
+        self.lines = 1;
+        self.told.clone_from(&self.unsaid.reason);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(then: Option<clock::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -340,6 +433,45 @@ mod tests {
             "flapping does not flood the log either"
         );
         assert!(!trouble.over());
+    }
+
+    #[test]
+    fn losses_for_one_reason_are_told_once_a_minute_and_all_of_them() {
+        let start = clock::monotonic();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let lost = |count, reason: &str| Lost {
+            count,
+            ids: vec!["id".to_owned(); 3],
+            reason: reason.to_owned(),
+        };
+        let mut losses = Losses::default();
+        let mut told = |count, reason: &str, seconds| {
+            losses
+                .worth_a_line(lost(count, reason), at(seconds))
+                .map(|lost| (lost.count, lost.reason))
+        };
+        let line = |count, reason: &str| Some((count, reason.to_owned()));
+        assert_eq!(told(1, "token", 0), line(1, "token"));
+        assert_eq!(told(2, "token", 1), None);
+        assert_eq!(
+            told(3, "index", 2),
+            line(5, "index"),
+            "a new reason is news"
+        );
+        assert_eq!(told(1, "index", 61), line(1, "index"));
+        for (at, reason) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            assert_eq!(told(1, reason, 62 + at as u64), line(1, reason));
+        }
+        assert_eq!(
+            told(1, "e", 70),
+            None,
+            "reasons without end are a flood too"
+        );
+        assert_eq!(told(1, "f", 71), None);
+        assert_eq!(losses.due(), Some(at(121)));
+        let rest = losses.rest(at(121)).unwrap();
+        assert_eq!((rest.count, rest.ids.len()), (2, IDS_IN_LOG));
+        assert!(losses.due().is_none() && losses.rest(at(122)).is_none());
     }
 
     #[test]
