@@ -11,12 +11,15 @@ use super::{
     event,
 };
 use crate::{
-    detection::{Finding, time::Micros},
+    detection::{Finding, address::UNKNOWN, time::Micros},
     exporter::time,
 };
 
 /// Most values of one key: a risk event is read by people.
 const MOST_VALUES: usize = 100;
+/// The analytic story of the ESCU search, and its annotation after NIST.
+const STORY: &str = "Kubernetes Security";
+const NIST: &str = "DE.AE";
 
 /// The text of one finding; `None` for states that make none. There is one risk event for each
 /// finding, when it opens (an escu row is always "opened"), and never again: scores add up.
@@ -56,6 +59,7 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
         ("threat_object_type", "ip_address"),
         ("severity", &finding.severity),
         ("annotations.mitre_attack", &finding.mitre_technique_id),
+        ("annotations.mitre_attack.mitre_tactic_id", "TA0007"),
         (
             "annotations.mitre_attack.mitre_technique_id",
             &finding.mitre_technique_id,
@@ -68,10 +72,16 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
             "annotations.mitre_attack.mitre_tactic",
             &finding.mitre_tactic,
         ),
-        ("annotations.analytic_story", "Kubernetes Security"),
+        ("annotations.analytic_story", STORY),
+        ("annotations.nist", NIST),
         ("annotations._all", &finding.mitre_technique_id),
+        ("annotations._all", NIST),
+        ("annotations._all", STORY),
         ("annotations._frameworks", "mitre_attack"),
-        ("contributing_events_search", &finding.drilldown_search),
+        ("annotations._frameworks", "nist"),
+        ("annotations._frameworks", "analytic_story"),
+        ("analyticstories", STORY),
+        ("contributing_events_search", &unquoted_search(finding)),
         ("cluster", &finding.cluster),
         ("src_ip", &finding.src_ip),
         ("Country", finding.country.as_deref().unwrap_or_default()),
@@ -86,6 +96,18 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
         }
     }
     Some(format!("{at}{}", pairs.text))
+}
+
+/// The drill-down without quotes, which no value may hold and this search can do without. Nothing
+/// where the address is none, as the log may write one in an escu row: unquoted, its words would
+/// be those of the search.
+fn unquoted_search(finding: &Finding) -> String {
+    let bare = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '/');
+    if finding.src_ip == UNKNOWN || finding.src_ip.chars().all(bare) {
+        finding.drilldown_search.replace('"', "")
+    } else {
+        String::new()
+    }
 }
 
 /// Whom the risk is put on.
@@ -151,6 +173,12 @@ mod tests {
     /// Reads the pairs as Splunk's extraction for `stash` does: by commas and equals signs, with
     /// quotes, and a backslash in front of a quote taking its meaning.
     fn read(text: &str) -> Vec<(String, String)> {
+        read_with(text, true)
+    }
+
+    /// The same, with backslashes that take the meaning of quotes or do not: what is not written
+    /// down about Splunk's reader must not matter.
+    fn read_with(text: &str, escapes: bool) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         let (_, mut rest) = text.split_once(", ").unwrap();
         while !rest.is_empty() {
@@ -160,7 +188,7 @@ mod tests {
                 .char_indices()
                 .find(|(_, c)| {
                     let ends = *c == '"' && !escaped;
-                    escaped = *c == '\\' && !escaped;
+                    escaped = escapes && *c == '\\' && !escaped;
                     ends
                 })
                 .unwrap()
@@ -255,22 +283,87 @@ mod tests {
     }
 
     proptest! {
-        /// No value of a log writes a field: what is read back is what was meant, pair by pair.
+        /// No value of a log writes a field: what is read back is what was meant, pair by pair,
+        /// by either reader.
         #[test]
         fn no_value_writes_a_field(
-            agents in prop::collection::vec("(\\PC|[\"\\\\,= \r\n\t\u{85}\u{2028}]){1,20}", 1..4),
+            agents in prop::collection::vec(hostile(), 1..4),
+            paths in prop::collection::vec(hostile(), 1..4),
+            (src_ip, cluster, user) in (hostile(), hostile(), hostile()),
         ) {
-            let finding = Finding { user_agents: agents.clone(), ..(*samples::opened(1)).clone() };
-            let clean = Finding { user_agents: vec!["x".to_owned(); agents.len()], ..(*samples::opened(1)).clone() };
-            let event = text(&finding, &risk()).unwrap();
-            prop_assert_eq!(event.lines().count(), 1);
-            let (got, wanted) = (read(&event), read(&text(&clean, &risk()).unwrap()));
+            let finding = |agents, paths, src_ip, cluster, user| Finding {
+                user_agents: agents, paths, src_ip, cluster, users: vec![user],
+                ..(*samples::opened(1)).clone()
+            };
+            let words = |values: &Vec<String>| vec!["x".to_owned(); values.len()];
+            let x = || "x".to_owned();
+            let clean = finding(words(&agents), words(&paths), x(), x(), x());
+            let event = text(
+                &finding(agents.clone(), paths.clone(), src_ip.clone(), cluster.clone(), user.clone()),
+                &risk(),
+            ).unwrap();
+            let got = read(&event);
+            prop_assert_eq!(&read_with(&event, false), &got);
             let keys = |pairs: &[(String, String)]| -> Vec<String> {
                 pairs.iter().map(|(key, _)| key.clone()).collect()
             };
-            prop_assert_eq!(keys(&got), keys(&wanted));
-            let agents: Vec<_> = agents.iter().map(|agent| quotable(agent)).collect();
-            prop_assert_eq!(value(&got, "userAgent"), agents);
+            prop_assert_eq!(keys(&got), keys(&read(&text(&clean, &risk()).unwrap())));
+            for (key, meant) in [
+                ("userAgent", &agents),
+                ("requestURI", &paths),
+                ("src_ip", &vec![src_ip.clone()]),
+                ("risk_object", &vec![src_ip.clone()]),
+                ("threat_object", &vec![src_ip.clone()]),
+                ("risk_message", &vec![format!("Kubernetes scanning from ip {src_ip}")]),
+                ("cluster", &vec![cluster]),
+                ("user", &vec![user]),
+            ] {
+                let meant: Vec<String> = meant.iter().map(|value| harmless(value)).collect();
+                // A blank may stand behind a backslash that would be the last of a value.
+                let got: Vec<String> = value(&got, key)
+                    .into_iter()
+                    .map(|value| value.strip_suffix("\\ ").map_or_else(|| value.to_owned(), |rest| format!("{rest}\\")))
+                    .collect();
+                let meant: Vec<String> = meant
+                    .into_iter()
+                    .map(|value| value.strip_suffix("\\ ").map_or(value.clone(), |rest| format!("{rest}\\")))
+                    .collect();
+                prop_assert_eq!(got, meant, "{}", key);
+            }
+        }
+    }
+
+    fn hostile() -> impl Strategy<Value = String> {
+        "(\\PC|[\"\\\\,= \r\n\t\u{0}\u{7f}\u{85}\u{2028}\u{2029}]){1,20}"
+    }
+
+    /// What a value may become, from the words of the contract and not from the code.
+    fn harmless(value: &str) -> String {
+        let blank = |c| matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}');
+        value.replace('"', "'").replace(blank, " ")
+    }
+
+    #[test]
+    fn the_search_behind_it_works_without_quotes_or_is_left_out() {
+        let finding = |src_ip: &str| Finding {
+            src_ip: src_ip.to_owned(),
+            drilldown_search: format!(
+                r#"`kube_audit` "user.groups{{}}"="a:b" "sourceIPs{{}}"="{src_ip}""#
+            ),
+            ..(*samples::opened(1)).clone()
+        };
+        let search = |src_ip: &str| -> Vec<String> {
+            let pairs = read(&text(&finding(src_ip), &risk()).unwrap());
+            let found = value(&pairs, "contributing_events_search");
+            found.into_iter().map(str::to_owned).collect()
+        };
+        assert_eq!(
+            search("2001:db8::/64"),
+            ["`kube_audit` user.groups{}=a:b sourceIPs{}=2001:db8::/64"]
+        );
+        assert_eq!(search("unknown").len(), 1);
+        for hostile in ["1.2.3.4 OR index=*", "*", "1.2.3.4|delete", "a b"] {
+            assert!(search(hostile).is_empty(), "{hostile}");
         }
     }
 }
