@@ -90,7 +90,10 @@ impl Service {
                 if !queues.contains_key(exporter)
                     && let Some(config) = exporters.get(exporter)
                 {
-                    queues.insert(exporter.clone(), self.start_exporter(exporter, config)?);
+                    queues.insert(
+                        exporter.clone(),
+                        self.start_exporter(exporter, config).await?,
+                    );
                 }
             }
             let own = parts
@@ -138,7 +141,7 @@ impl Service {
         Ok(())
     }
 
-    fn start_exporter(
+    async fn start_exporter(
         &mut self,
         id: &ComponentId,
         config: &ExporterConfig,
@@ -147,6 +150,9 @@ impl Service {
         match config {
             ExporterConfig::SplunkHec(config) => {
                 let exporter = SplunkHec::new(config).with_context(context)?;
+                if config.health_check_enabled {
+                    exporter.check_health().await.with_context(context)?;
+                }
                 Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
             }
             ExporterConfig::File(config) => {

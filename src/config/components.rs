@@ -211,7 +211,11 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
         Some(value.text)
     });
     let (format, source, sourcetype) = hec_format(section, &default);
-    splunk_hec::Config {
+    let idle = |key| match section.number(key, 0..=1_000_000, default.max_idle_conns) {
+        0 => usize::MAX,
+        most => most,
+    };
+    let config = splunk_hec::Config {
         format,
         token: section
             .required("token")
@@ -221,6 +225,7 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
         source: section.text("source", source),
         sourcetype: section.text("sourcetype", sourcetype),
         index: section.text("index", default.index),
+        host: section.text("host", default.host),
         timeout: section.duration("timeout", Duration::from_millis(1)..=HOUR, default.timeout),
         disable_compression: section.boolean("disable_compression", default.disable_compression),
         max_content_length_logs: section.number(
@@ -229,10 +234,71 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
             default.max_content_length_logs,
         ),
         max_event_size: section.number("max_event_size", 1..=MOST_BYTES, default.max_event_size),
+        health_check_enabled: section.boolean("health_check_enabled", false),
+        health_path: health_path(section, default.health_path),
+        splunk_app_name: header_text(section, "splunk_app_name", default.splunk_app_name),
+        splunk_app_version: header_text(section, "splunk_app_version", default.splunk_app_version),
+        max_idle_conns: idle("max_idle_conns").min(idle("max_idle_conns_per_host")),
+        idle_conn_timeout: section.duration(
+            "idle_conn_timeout",
+            Duration::ZERO..=DAY,
+            default.idle_conn_timeout,
+        ),
+        ack: ack(&section.section("ack", &keys::ACK)),
         tls: tls(&section.section("tls", &keys::TLS)),
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
+    };
+    let (ack, most) = (&config.ack, config.retry.max_elapsed_time);
+    if ack.enabled && config.retry.enabled && !most.is_zero() && ack.timeout >= most {
+        section.fail(format_args!(
+            "ack::timeout ({}) must be shorter than retry_on_failure::max_elapsed_time ({}), or \
+             nothing would be sent again",
+            go_text(ack.timeout),
+            go_text(most)
+        ));
     }
+    config
+}
+
+fn health_path(section: &Section<'_>, default: String) -> String {
+    let path = section.text("health_path", default);
+    if !path.starts_with('/')
+        && let Some(value) = section.value("health_path")
+    {
+        value.expected("expected a path such as /services/collector/health");
+    }
+    path
+}
+
+/// A text that travels in a header.
+fn header_text(section: &Section<'_>, key: &str, default: String) -> String {
+    let text = section.text(key, default);
+    let fit = |letter: char| letter.is_ascii_graphic() || letter == ' ';
+    if !text.chars().all(fit)
+        && let Some(value) = section.value(key)
+    {
+        value.expected("expected plain ASCII letters, digits and signs");
+    }
+    text
+}
+
+fn ack(section: &Section<'_>) -> splunk_hec::AckConfig {
+    let default = splunk_hec::AckConfig::default();
+    let span = Duration::from_millis(1)..=HOUR;
+    let ack = splunk_hec::AckConfig {
+        enabled: section.boolean("enabled", default.enabled),
+        poll_interval: section.duration("poll_interval", span.clone(), default.poll_interval),
+        timeout: section.duration("timeout", span, default.timeout),
+    };
+    if ack.poll_interval >= ack.timeout {
+        section.fail(format_args!(
+            "poll_interval ({}) must be shorter than timeout ({})",
+            go_text(ack.poll_interval),
+            go_text(ack.timeout)
+        ));
+    }
+    ack
 }
 
 /// The format, and the source and sourcetype that go with it by default.

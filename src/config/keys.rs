@@ -57,23 +57,41 @@ tables! {
         ["keys", "hits_per_key", "values_per_field", "value_bytes", "source_ips"], [];
 
     SPLUNK_HEC at "exporters::splunk_hec": [
-        "token", "endpoint", "source", "sourcetype", "index", "format", "search_name",
+        "token", "endpoint", "source", "sourcetype", "index", "host", "format", "search_name",
         "entity", "timeout",
-        "disable_compression", "max_content_length_logs", "max_event_size", "tls",
+        "disable_compression", "max_content_length_logs", "max_event_size",
+        "health_check_enabled", "health_path", "splunk_app_name", "splunk_app_version",
+        "max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout", "ack", "tls",
         "sending_queue", "retry_on_failure"
-    ], ["health_check_enabled": ABSENT, "health_path": ABSENT, "heartbeat": ABSENT,
-        "telemetry": ABSENT, "export_raw": ABSENT, "log_data_enabled": ABSENT,
-        "profiling_data_enabled": ABSENT, "otel_attrs_to_hec_metadata": ABSENT,
-        "otel_to_hec_fields": ABSENT, "splunk_app_name": ABSENT, "splunk_app_version": ABSENT,
-        "max_idle_conns": ABSENT, "max_idle_conns_per_host": ABSENT, "idle_conn_timeout": ABSENT];
+    ], ["heartbeat": "only findings are sent, remove it",
+        "telemetry": "only findings are sent, remove it",
+        "use_multi_metric_format": "only findings are sent, remove it",
+        "max_content_length_metrics": "only findings are sent, remove it",
+        "max_content_length_traces": "only findings are sent, remove it",
+        "log_data_enabled": "findings are always sent, remove it",
+        "profiling_data_enabled": "only findings are sent, remove it",
+        "export_raw": "a finding needs its time and source beside it, remove it",
+        "otel_attrs_to_hec_metadata":
+            "findings have no such attributes, set source, sourcetype, index or host",
+        "hec_metadata_to_otel_attrs":
+            "findings have no such attributes, set source, sourcetype, index or host",
+        "otel_to_hec_fields": "a finding says its severity itself, remove it",
+        "batcher": "what waits leaves together, remove it",
+        "compression": "gzip, unless disable_compression says otherwise",
+        "auth": "token is what HEC asks for, remove it", "headers": ABSENT,
+        "proxy_url": "set the environment variable HTTPS_PROXY",
+        "max_conns_per_host": "one request is under way at a time, remove it"];
+    ACK at "exporters::splunk_hec::ack": ["enabled", "poll_interval", "timeout"],
+        ["extension": "that is for receivers, set ack: {enabled: true}"];
     TLS at "exporters::splunk_hec::tls": ["ca_file", "insecure_skip_verify"],
         ["insecure": "the endpoint's http:// or https:// says it, remove it",
          "ca_pem": "not available in this version, use ca_file",
          "cert_file": ABSENT, "key_file": ABSENT, "min_version": ABSENT, "max_version": ABSENT,
          "server_name_override": ABSENT];
     QUEUE at "exporters::splunk_hec::sending_queue": ["enabled", "queue_size"],
-        ["num_consumers": ABSENT, "storage": ABSENT, "wait_for_result": ABSENT,
-         "block_on_overflow": ABSENT, "sizer": "the queue counts findings, remove it",
+        ["num_consumers": "one request at a time keeps findings in order, remove it",
+         "storage": ABSENT, "wait_for_result": ABSENT,
+         "block_on_overflow": "without room senders are told to come again, remove it", "sizer": "the queue counts findings, remove it",
          "batch": "what waits leaves together, remove it"];
     RETRY at "exporters::splunk_hec::retry_on_failure": [
         "enabled", "initial_interval", "randomization_factor", "multiplier", "max_interval",

@@ -238,6 +238,15 @@ exporters:
     source: s
     sourcetype: t
     index: 0123
+    host: h
+    health_check_enabled: true
+    health_path: /healthy
+    splunk_app_name: app
+    splunk_app_version: v
+    max_idle_conns: 0
+    max_idle_conns_per_host: 3
+    idle_conn_timeout: 0
+    ack: {enabled: true, poll_interval: 10ms, timeout: 5m}
     format: risk
     search_name: found
     entity: user
@@ -336,6 +345,26 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
         ),
         ("s", "t", "0123")
     );
+    assert_eq!(hec.host, "h");
+    assert!(hec.health_check_enabled);
+    assert_eq!(
+        [
+            &hec.health_path,
+            &hec.splunk_app_name,
+            &hec.splunk_app_version
+        ],
+        ["/healthy", "app", "v"]
+    );
+    assert_eq!(
+        (hec.max_idle_conns, hec.idle_conn_timeout),
+        (3, Duration::ZERO)
+    );
+    let ack = exporter::splunk_hec::AckConfig {
+        enabled: true,
+        poll_interval: Duration::from_millis(10),
+        timeout: Duration::from_mins(5),
+    };
+    assert_eq!(hec.ack, ack);
     assert_eq!(hec.timeout, Duration::from_millis(300));
     assert!(hec.disable_compression && hec.tls.insecure_skip_verify && !hec.retry.enabled);
     assert_eq!((hec.max_content_length_logs, hec.max_event_size), (0, 7));

@@ -1,12 +1,14 @@
 //! The `splunk_hec` exporter and its queue against a strict HEC server.
 
+mod ack;
+
 use std::{sync::Arc, time::Duration};
 
 use auditwatch::{
     detection::Finding,
     exporter::{
         queue::{QueueConfig, RetryConfig, Totals, queue, run},
-        splunk_hec::{Config, SplunkHec},
+        splunk_hec::{AckConfig, Config, SplunkHec},
     },
 };
 use secrecy::SecretString;
@@ -120,6 +122,12 @@ async fn findings_arrive_as_hec_events() {
     assert_eq!(seen.uri, "/services/collector");
     assert_eq!(seen.encoding.as_deref(), Some("gzip"));
     assert_eq!(seen.headers["content-type"], "application/json");
+    assert_eq!(seen.headers["__splunk_app_name"], "auditwatch");
+    assert_eq!(
+        seen.headers["__splunk_app_version"],
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(!seen.headers.contains_key("x-splunk-request-channel"));
     assert!(
         seen.headers["user-agent"]
             .to_str()

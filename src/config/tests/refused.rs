@@ -350,6 +350,61 @@ fn refuses_values_a_rule_cannot_have() {
 }
 
 #[test]
+fn refuses_what_hec_cannot_do() {
+    let at = "exporters::splunk_hec";
+    for (keys, wanted) in [
+        (
+            "health_path: health",
+            format!(
+                "2:16: {at}::health_path: expected a path such as /services/collector/health, got \"health\""
+            ),
+        ),
+        (
+            "splunk_app_name: Überwachung",
+            format!(
+                "2:20: {at}::splunk_app_name: expected plain ASCII letters, digits and signs, got \"Überwachung\""
+            ),
+        ),
+        (
+            "max_idle_conns: -1",
+            format!(
+                "2:19: {at}::max_idle_conns: expected a whole number from 0 to 1000000, got \"-1\""
+            ),
+        ),
+        (
+            "ack: {poll_interval: 2m}",
+            format!("2:3: {at}::ack: poll_interval (2m) must be shorter than timeout (2m)"),
+        ),
+        (
+            "ack: {enabled: true, timeout: 5m}",
+            format!(
+                "1:13: {at}: ack::timeout (5m) must be shorter than retry_on_failure::max_elapsed_time (5m), or nothing would be sent again"
+            ),
+        ),
+        (
+            "export_raw: true",
+            format!(
+                "2:3: {at}: unknown key \"export_raw\": a finding needs its time and source beside it, remove it"
+            ),
+        ),
+        (
+            "otel_attrs_to_hec_metadata: {index: x}",
+            format!(
+                "2:3: {at}: unknown key \"otel_attrs_to_hec_metadata\": findings have no such attributes, set source, sourcetype, index or host"
+            ),
+        ),
+        (
+            "sending_queue: {num_consumers: 10}",
+            format!(
+                "2:19: {at}::sending_queue: unknown key \"num_consumers\": one request at a time keeps findings in order, remove it"
+            ),
+        ),
+    ] {
+        refused_hec(keys, &[&wanted]);
+    }
+}
+
+#[test]
 fn refuses_exporters_that_cannot_send() {
     let at = "exporters::splunk_hec";
     for (keys, wanted) in [

@@ -19,6 +19,8 @@ pub struct Config {
     pub sourcetype: String,
     /// `index` of the events; empty: the token's default.
     pub index: String,
+    /// `host` of the events; empty: the name of the cluster.
+    pub host: String,
     /// `format`, with `search_name` and `entity` when it is risk.
     pub format: Format,
     /// `timeout` of one request.
@@ -29,6 +31,21 @@ pub struct Config {
     pub max_content_length_logs: usize,
     /// `max_event_size`: a larger event is given up.
     pub max_event_size: usize,
+    /// `health_check_enabled`: the start fails while HEC is not healthy.
+    pub health_check_enabled: bool,
+    /// `health_path`: where HEC says so, on the host of the endpoint.
+    pub health_path: String,
+    /// `splunk_app_name`: who sends, for Splunk's own logs.
+    pub splunk_app_name: String,
+    /// `splunk_app_version`: the same, in which version.
+    pub splunk_app_version: String,
+    /// `max_idle_conns` and `max_idle_conns_per_host`: connections that are kept for later. There
+    /// is one host, so the smaller counts.
+    pub max_idle_conns: usize,
+    /// `idle_conn_timeout`: how long they are kept; zero: for ever.
+    pub idle_conn_timeout: Duration,
+    /// `ack`.
+    pub ack: AckConfig,
     /// `tls`.
     pub tls: TlsConfig,
     /// `sending_queue`.
@@ -45,11 +62,19 @@ impl Default for Config {
             source: "auditwatch".to_owned(),
             sourcetype: "auditwatch:finding".to_owned(),
             index: String::new(),
+            host: String::new(),
             format: Format::Finding,
             timeout: Duration::from_secs(10),
             disable_compression: false,
             max_content_length_logs: 2 * 1024 * 1024,
             max_event_size: 5 * 1024 * 1024,
+            health_check_enabled: false,
+            health_path: "/services/collector/health".to_owned(),
+            splunk_app_name: env!("CARGO_PKG_NAME").to_owned(),
+            splunk_app_version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_idle_conns: 100,
+            idle_conn_timeout: Duration::from_secs(10),
+            ack: AckConfig::default(),
             tls: TlsConfig::default(),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
@@ -96,6 +121,27 @@ pub enum Entity {
     User,
     /// The cluster that is scanned.
     Cluster,
+}
+
+/// `ack`: indexer acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AckConfig {
+    /// `enabled`: findings count as delivered when they are indexed, not when they are accepted.
+    pub enabled: bool,
+    /// `poll_interval`: wait before each question whether they are.
+    pub poll_interval: Duration,
+    /// `timeout`: findings that are not indexed after so long are sent again.
+    pub timeout: Duration,
+}
+
+impl Default for AckConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            poll_interval: Duration::from_secs(1),
+            timeout: Duration::from_mins(2),
+        }
+    }
 }
 
 /// `tls` of an exporter.

@@ -25,13 +25,15 @@ pub struct Metadata {
     pub sourcetype: String,
     /// `index`.
     pub index: String,
+    /// `host`. Empty: the name of the cluster.
+    pub host: String,
 }
 
 /// The HEC event of one finding, as JSON without line ends.
 ///
 /// `time` is the time of the finding's state; it is left out when the finding has none or one
 /// before 1970, which HEC does not define, and Splunk then takes the time of arrival. `host` is
-/// the name of the cluster; it is left out when the sender names none.
+/// the name of the cluster unless it is set; it is left out when the sender names none.
 ///
 /// # Errors
 /// None that is known: plain data always has a JSON form.
@@ -72,7 +74,11 @@ impl<'a, E: ?Sized> Envelope<'a, E> {
     fn of(finding: &'a Finding, metadata: &'a Metadata, event: &'a E) -> Self {
         Self {
             time: time::of_state(finding).and_then(decimal_seconds),
-            host: &finding.cluster,
+            host: if metadata.host.is_empty() {
+                &finding.cluster
+            } else {
+                &metadata.host
+            },
             source: &metadata.source,
             sourcetype: &metadata.sourcetype,
             index: &metadata.index,
@@ -151,7 +157,7 @@ mod tests {
         let metadata = Metadata {
             source: "auditwatch".to_owned(),
             sourcetype: "auditwatch:finding".to_owned(),
-            index: String::new(),
+            ..Metadata::default()
         };
         String::from_utf8(encode(finding, &metadata).unwrap()).unwrap()
     }
@@ -176,6 +182,18 @@ mod tests {
             })
         );
         assert_eq!(event.get("index"), None);
+    }
+
+    #[test]
+    fn a_host_that_is_set_is_that_of_every_event() {
+        let metadata = Metadata {
+            host: "detector".to_owned(),
+            ..Metadata::default()
+        };
+        let event = encode(&samples::opened(1), &metadata).unwrap();
+        let event: Value = serde_json::from_slice(&event).unwrap();
+        assert_eq!(event["host"], "detector");
+        assert_eq!(event["event"]["cluster"], "prod");
     }
 
     #[test]

@@ -4,19 +4,23 @@
 //! ([`response`]) are pure functions beside it. Delivery is at least once: an answer that is lost
 //! leaves open whether the events are in, so they are sent again, under the same finding ids.
 
+mod ack;
 mod config;
 pub mod event;
 pub mod request;
 pub mod response;
 mod risk;
 
-pub use config::{Config, Entity, Format, Risk, TlsConfig};
+pub use config::{AckConfig, Config, Entity, Format, Risk, TlsConfig};
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Url,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{
+        AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+        USER_AGENT,
+    },
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -38,6 +42,12 @@ pub enum Error {
     /// Requests would never end.
     #[error("timeout: must be more than zero")]
     Timeout,
+    /// The name or version of the application cannot be sent.
+    #[error("{0}: holds characters that no HTTP header can carry")]
+    App(&'static str),
+    /// HEC is not fit to take events.
+    #[error("health_check_enabled: {0}")]
+    Unhealthy(String),
     /// The file of authorities cannot be read.
     #[error("tls::ca_file: cannot read {path}: {source}")]
     CaFile {
@@ -64,6 +74,17 @@ pub struct SplunkHec {
     headers: HeaderMap,
     token: SecretString,
     shape: request::Shape,
+    health: Url,
+    ack: Option<Ack>,
+}
+
+/// Indexer acknowledgement at work.
+struct Ack {
+    url: Url,
+    poll_interval: Duration,
+    timeout: Duration,
+    /// Whether the log has been told that the token gives no acknowledgement.
+    told: bool,
 }
 
 impl fmt::Debug for SplunkHec {
@@ -82,13 +103,23 @@ impl SplunkHec {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let url = endpoint(&config.endpoint)?;
         let token = SecretString::from(config.token.expose_secret().trim());
-        let headers = headers(&token, !config.disable_compression)?;
+        let headers = headers(&token, config)?;
         if config.timeout.is_zero() {
             return Err(Error::Timeout);
         }
+        let mut health = url.clone();
+        health.set_path(&config.health_path);
+        let ack = config.ack.enabled.then(|| Ack {
+            url: ack::url(&url),
+            poll_interval: config.ack.poll_interval,
+            timeout: config.ack.timeout,
+            told: false,
+        });
         Ok(Self {
             client: client(&url, config)?,
             url,
+            health,
+            ack,
             headers,
             token,
             shape: request::Shape {
@@ -96,6 +127,7 @@ impl SplunkHec {
                     source: config.source.clone(),
                     sourcetype: config.sourcetype.clone(),
                     index: config.index.clone(),
+                    host: config.host.clone(),
                 },
                 format: config.format.clone(),
                 max_content_length: config.max_content_length_logs,
@@ -105,35 +137,131 @@ impl SplunkHec {
         })
     }
 
-    async fn attempt(&self, mut request: request::Request) -> Outcome {
-        let sent = self
+    /// Asks HEC whether it is fit to take events, for `health_check_enabled`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub async fn check_health(&self) -> Result<(), Error> {
+        let mut headers = self.headers.clone();
+        headers.remove(CONTENT_TYPE);
+        headers.remove(CONTENT_ENCODING);
+        let request = self.client.get(self.health.clone()).headers(headers);
+        let path = self.health.path();
+        let said = match self.exchange(request).await {
+            Ok(heard) => response::health(&heard.answer(0, self.token.expose_secret()))
+                .map_err(|reason| format!("{path} says {reason}")),
+            Err(reason) => Err(format!(
+                "{path} does not answer ({reason}): is endpoint right, and is Splunk up?"
+            )),
+        };
+        said.map_err(Error::Unhealthy)
+    }
+
+    async fn attempt(&mut self, mut request: request::Request) -> Outcome {
+        let post = self
             .client
             .post(self.url.clone())
             .headers(self.headers.clone())
-            .body(std::mem::take(&mut request.body))
-            .send()
-            .await;
-        let mut answer = match sent {
-            Ok(answer) => answer,
-            Err(error) => {
-                return Outcome::retry(response::hidden(
-                    &unreached(&error.without_url()),
-                    self.token.expose_secret(),
-                ));
+            .body(std::mem::take(&mut request.body));
+        let heard = match self.exchange(post).await {
+            Ok(heard) => heard,
+            Err(reason) => return Outcome::retry(reason),
+        };
+        let secret = self.token.expose_secret();
+        let outcome = response::judge(&heard.answer(request.events.len(), secret));
+        if matches!(outcome, Outcome::Accepted(_))
+            && let Err(reason) = self.indexed(&heard.body).await
+        {
+            return Outcome::retry(reason);
+        }
+        request.of_findings(outcome)
+    }
+
+    /// Waits until what an answer accepts is indexed, if acknowledgement is asked for. The error
+    /// tells what was heard last.
+    async fn indexed(&mut self, accepted: &str) -> Result<(), String> {
+        let Some(ack) = &mut self.ack else {
+            return Ok(());
+        };
+        let Some(number) = ack::number(accepted) else {
+            if !std::mem::replace(&mut ack.told, true) {
+                tracing::warn!(
+                    "HEC accepts events without an acknowledgement to come, so they count as \
+                     delivered: enable indexer acknowledgement for the token, or remove ack"
+                );
+            }
+            return Ok(());
+        };
+        let (poll_interval, timeout) = (ack.poll_interval, ack.timeout);
+        let mut last = "not asked yet".to_owned();
+        let asking = async {
+            loop {
+                tokio::time::sleep(poll_interval).await;
+                match self.ask(number).await {
+                    Ok(true) => break,
+                    Ok(false) => "not yet".clone_into(&mut last),
+                    // The question is asked again: the events themselves were accepted.
+                    Err(reason) => last = reason,
+                }
             }
         };
-        let status = answer.status().as_u16();
+        let asked = tokio::time::timeout(timeout, asking).await;
+        asked.map_err(|_| {
+            format!(
+                "accepted, but after ack::timeout ({timeout:?}) not acknowledged as indexed, \
+                 last answer: {last}"
+            )
+        })
+    }
+
+    /// Asks once whether the events under a number are indexed.
+    async fn ask(&self, number: u64) -> Result<bool, String> {
+        let Some(ack) = &self.ack else {
+            return Ok(true);
+        };
+        let mut headers = self.headers.clone();
+        headers.remove(CONTENT_ENCODING);
+        let question = self.client.post(ack.url.clone()).headers(headers);
+        let heard = self.exchange(question.body(ack::question(number))).await?;
+        ack::is_indexed(heard.status, &heard.body, number)
+            .ok_or_else(|| response::describe(&heard.answer(1, self.token.expose_secret())))
+    }
+
+    /// Sends a request and hears the answer. The error tells why there was none.
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Heard, String> {
+        let mut answer = request.send().await.map_err(|error| {
+            let reason = unreached(&error.without_url());
+            response::hidden(&reason, self.token.expose_secret())
+        })?;
         let retry_after = answer.headers().get(RETRY_AFTER).cloned();
-        let body = String::from_utf8_lossy(&beginning(&mut answer).await).into_owned();
-        let outcome = response::judge(&response::Answer {
-            status,
-            retry_after: retry_after.as_ref().and_then(|value| value.to_str().ok()),
-            body: &body,
-            events: request.events.len(),
+        Ok(Heard {
+            status: answer.status().as_u16(),
+            retry_after,
+            body: String::from_utf8_lossy(&beginning(&mut answer).await).into_owned(),
+        })
+    }
+}
+
+/// An answer, as it came.
+struct Heard {
+    status: u16,
+    retry_after: Option<HeaderValue>,
+    body: String,
+}
+
+impl Heard {
+    fn answer<'a>(&'a self, events: usize, secret: &'a str) -> response::Answer<'a> {
+        response::Answer {
+            status: self.status,
+            retry_after: self
+                .retry_after
+                .as_ref()
+                .and_then(|value| value.to_str().ok()),
+            body: &self.body,
+            events,
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
-            secret: self.token.expose_secret(),
-        });
-        request.of_findings(outcome)
+            secret,
+        }
     }
 }
 
@@ -183,7 +311,7 @@ fn endpoint(text: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-fn headers(token: &SecretString, gzip: bool) -> Result<HeaderMap, Error> {
+fn headers(token: &SecretString, config: &Config) -> Result<HeaderMap, Error> {
     if token.expose_secret().is_empty() {
         return Err(Error::Token(
             "is empty, set it to the token of an HEC input",
@@ -195,7 +323,20 @@ fn headers(token: &SecretString, gzip: bool) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, authorization);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if gzip {
+    let (app, version) = (&config.splunk_app_name, &config.splunk_app_version);
+    let value = |text: &str, key| HeaderValue::from_str(text).map_err(|_| Error::App(key));
+    let app_value = value(app, "splunk_app_name")?;
+    let version_value = value(version, "splunk_app_version")?;
+    // As the Collector names itself, for Splunk's metrics about who sends.
+    let agent = value(&format!("{app}/{version}"), "splunk_app_name")?;
+    headers.insert(USER_AGENT, agent);
+    headers.insert("__splunk_app_name", app_value);
+    headers.insert("__splunk_app_version", version_value);
+    if config.ack.enabled {
+        let channel = HeaderValue::from_str(&ack::channel(rand::random()));
+        headers.insert(ack::CHANNEL, channel.map_err(|_| Error::App("ack"))?);
+    }
+    if !config.disable_compression {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(headers)
@@ -206,11 +347,11 @@ fn client(url: &Url, config: &Config) -> Result<Client, Error> {
     // have installed it already; it is the same one then.
     let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut builder = Client::builder()
-        .user_agent(concat!("auditwatch/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .http1_only()
         .timeout(config.timeout)
-        .pool_idle_timeout(Duration::from_secs(10));
+        .pool_max_idle_per_host(config.max_idle_conns)
+        .pool_idle_timeout(Some(config.idle_conn_timeout).filter(|idle| !idle.is_zero()));
     if is_loopback(url) {
         // As in Go, and so in the Collector: proxies of the environment are not for this machine.
         builder = builder.no_proxy();

@@ -73,7 +73,8 @@ pub fn judge(answer: &Answer<'_>) -> Outcome {
         ),
         (400, Some(10 | 11)) => permanent(
             &said,
-            "the token asks for indexer acknowledgement, use one without (useACK = 0)",
+            "the token asks for indexer acknowledgement, set ack: {enabled: true} or use a token \
+             without (useACK = 0)",
         ),
         (401 | 403, code) => permanent(&said, token_hint(code)),
         (404, _) => Outcome::Retry {
@@ -92,6 +93,32 @@ pub fn judge(answer: &Answer<'_>) -> Outcome {
         (..=199 | 408 | 429 | 500.., _) => retry(answer, said),
         (400..=499, _) => permanent(&said, "the request is not understood there, check endpoint"),
     }
+}
+
+/// Judges what a health check was answered: well, or what is wrong and what to do about it.
+pub fn health(answer: &Answer<'_>) -> Result<(), String> {
+    let reply: Reply = serde_json::from_str(answer.body).unwrap_or_default();
+    let hint = match (answer.status, reply.code) {
+        (200..=299, Some(0 | 17 | 24 | 25)) => return Ok(()),
+        (_, Some(18..=20)) => "HEC is there but busy, try again later",
+        (_, Some(21)) => token_hint(Some(4)),
+        (_, Some(22)) => token_hint(Some(1)),
+        (401 | 403, code) => token_hint(code),
+        (404, _) => "is HEC enabled, and is health_path right?",
+        (200..=299, _) => "that is no answer of Splunk's, does something else answer there?",
+        (300..=399, _) => "redirects are not followed, set endpoint to where it leads",
+        (500.., _) => "Splunk or what stands before it is not ready, try again later",
+        _ => "check endpoint and health_path",
+    };
+    Err(format!("{}: {hint}", said(answer, &reply)))
+}
+
+/// Status and words of an answer that means nothing to us, made safe for a log.
+pub(super) fn describe(answer: &Answer<'_>) -> String {
+    said(
+        answer,
+        &serde_json::from_str(answer.body).unwrap_or_default(),
+    )
 }
 
 fn token_hint(code: Option<i64>) -> &'static str {

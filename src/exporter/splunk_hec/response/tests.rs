@@ -145,6 +145,58 @@ fn the_event_at_fault_is_named_or_searched_for() {
 }
 
 #[test]
+fn health_is_what_hec_itself_says() {
+    for (status, body, wanted) in [
+        (200, r#"{"text":"HEC is healthy","code":17}"#, None),
+        (200, r#"{"text":"near capacity","code":24}"#, None),
+        (200, "<html>Welcome</html>", Some("something else")),
+        (200, "", Some("something else")),
+        (302, "", Some("redirects")),
+        (
+            400,
+            r#"{"text":"Invalid token","code":21}"#,
+            Some("set token"),
+        ),
+        (
+            400,
+            r#"{"text":"Token disabled","code":22}"#,
+            Some("enable it"),
+        ),
+        (
+            401,
+            r#"{"text":"Token is required","code":2}"#,
+            Some("header"),
+        ),
+        (
+            403,
+            r#"{"text":"Invalid token","code":4}"#,
+            Some("set token"),
+        ),
+        (404, "", Some("health_path")),
+        (503, r#"{"text":"queues are full","code":18}"#, Some("busy")),
+        (503, r#"{"text":"both","code":20}"#, Some("busy")),
+        (
+            503,
+            r#"{"text":"shutting down","code":23}"#,
+            Some("not ready"),
+        ),
+        (502, "<html>", Some("not ready")),
+        (405, "", Some("health_path")),
+    ] {
+        let told = health(&answer(status, body)).err();
+        assert_eq!(
+            told.is_some(),
+            wanted.is_some(),
+            "{status} {body}: {told:?}"
+        );
+        if let (Some(told), Some(wanted)) = (told, wanted) {
+            assert!(told.starts_with(&format!("HTTP {status}")), "{told}");
+            assert!(told.contains(wanted), "{told}");
+        }
+    }
+}
+
+#[test]
 fn retry_after_is_seconds_or_a_date() {
     for (header, wanted) in [
         ("17", Some(17)),
