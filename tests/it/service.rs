@@ -351,6 +351,71 @@ fn an_address_in_use_is_told() {
     assert!(!process.stderr().contains("secret-token"));
 }
 
+/// A wrong token loses every finding; the log says so once and what to do, not finding by finding.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_one_clear_line() {
+    let hec = HecServer::start(Options {
+        tokens: vec!["another".to_owned()],
+        ..Options::default()
+    })
+    .await;
+    let address = free_address();
+    let mut process = Process::auditwatch(&minimal(), &variables(&hec, address));
+    process.wait_for("listening", LONG);
+    for n in 0..20 {
+        send(address, &scan(&format!("203.0.113.{n}"), 6), None)
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    process.signal("TERM");
+    process.wait(LONG);
+    let told = process.stderr();
+    let lines: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains("given up"))
+        .collect();
+    // One at once, and one at the end for the rest.
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(
+        lines[0].contains("Splunk does not know the token, set token"),
+        "{told}"
+    );
+    assert!(!told.contains("test-token"), "{told}");
+    let count = |line: &str| -> u32 {
+        let (_, rest) = line.split_once("findings=").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(lines.iter().map(|line| count(line)).sum::<u32>(), 20);
+}
+
+#[tokio::test]
+async fn a_start_fails_while_hec_is_not_healthy() {
+    let hec = HecServer::start(Options::default()).await;
+    let text = std::fs::read_to_string(minimal()).unwrap();
+    let key = "endpoint: ${env:SPLUNK_HEC_URL}";
+    let text = text.replace(key, &format!("{key}\n    health_check_enabled: true"));
+    let env = |name: &str| match name {
+        "AUDITWATCH_OTLP_ENDPOINT" => Some("127.0.0.1:0".to_owned()),
+        "SPLUNK_HEC_TOKEN" => Some("test-token".to_owned()),
+        "SPLUNK_HEC_URL" => Some(hec.url()),
+        _ => None,
+    };
+    let start = || async {
+        let config = config::parse("minimal.yaml", &text, &env).unwrap();
+        Service::start(config).await
+    };
+    hec.answer_next(vec![Answer::code(20)]);
+    let error = start().await.err().map(|error| format!("{error:#}"));
+    let error = error.expect("an error");
+    assert!(
+        error.starts_with("cannot start exporter splunk_hec: health_check_enabled: ")
+            && error.contains("try again later"),
+        "{error}"
+    );
+    assert!(start().await.unwrap().shutdown(LONG).await);
+}
+
 /// Findings that time causes wait for room and refuse nobody.
 #[tokio::test]
 async fn findings_of_time_hold_nobody_up() {

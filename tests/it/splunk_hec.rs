@@ -1,6 +1,7 @@
 //! The `splunk_hec` exporter and its queue against a strict HEC server.
 
 mod ack;
+mod answers;
 
 use std::{sync::Arc, time::Duration};
 
