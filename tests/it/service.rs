@@ -351,6 +351,48 @@ fn an_address_in_use_is_told() {
     assert!(!process.stderr().contains("secret-token"));
 }
 
+/// A row comes when event time has passed the end of its window by `lateness`, not before, and as
+/// a risk event it says what Splunk's own would.
+#[tokio::test]
+async fn an_escu_row_is_one_risk_event_ten_minutes_after_its_window() {
+    let hec = HecServer::start(Options::default()).await;
+    let text = std::fs::read_to_string(minimal()).unwrap();
+    let key = "endpoint: ${env:SPLUNK_HEC_URL}";
+    let name = "ESCU - Kubernetes Scanning by Unauthenticated IP Address - Rule";
+    let text = text
+        .replace("\n  detection:\n", "\n  detection: {semantics: escu}\n")
+        .replace(
+            key,
+            &format!("{key}\n    format: risk\n    search_name: {name}"),
+        );
+    let service = start_text(&hec, &text).await;
+    let address = service.addresses()[0].1;
+    // In the window from 06:50 to 07:50.
+    send(address, &scan("203.0.113.7", 6), None).await.unwrap();
+    let later = |time: &str| [denied("198.51.100.1", 0, "/").replace("T07:00:00", time)];
+    send(address, &later("T07:59:00"), None).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(hec.events().is_empty(), "the window may still grow");
+    send(address, &later("T08:00:00"), None).await.unwrap();
+    let events = hec.wait_for(1, LONG).await;
+    let text = events[0].event.as_str().unwrap();
+    assert_eq!(events[0].source.as_deref(), Some(name));
+    for pair in [
+        "risk_object=\"system:anonymous\", risk_object_type=\"user\", risk_score=\"20\"",
+        "risk_message=\"Kubernetes scanning from ip 203.0.113.7\"",
+        "info_min_time=\"1795589400.000000\", info_max_time=\"1795593000.000000\"",
+        "count=\"6\"",
+    ] {
+        assert!(text.contains(pair), "{pair} in {text}");
+    }
+    assert!(service.shutdown(LONG).await);
+    assert_eq!(
+        hec.events().len(),
+        1,
+        "one address was no scan, and no row comes twice"
+    );
+}
+
 /// A wrong token loses every finding; the log says so once and what to do, not finding by finding.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_one_clear_line() {
