@@ -8,7 +8,6 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
@@ -23,7 +22,7 @@ use crate::{
     },
     pipeline,
     processor::detection::Detection,
-    receiver::{self, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
 };
 
 /// Findings that one request of an exporter carries at most.
@@ -39,7 +38,6 @@ pub struct Service {
     cut: CancellationToken,
     /// Exporters give up what they still have.
     abandon: CancellationToken,
-    failures: mpsc::Receiver<anyhow::Error>,
 }
 
 impl Service {
@@ -48,16 +46,14 @@ impl Service {
     /// # Errors
     /// When a component cannot be built, or an address not listened on. Nothing runs then.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let (failed, failures) = mpsc::channel(1);
         let mut service = Self {
             addresses: Vec::new(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             abandon: CancellationToken::new(),
-            failures,
         };
-        match service.build(config, &failed).await {
+        match service.build(config).await {
             Ok(()) => {
                 service.tracker.close();
                 Ok(service)
@@ -71,18 +67,20 @@ impl Service {
         }
     }
 
-    async fn build(
-        &mut self,
-        config: Config,
-        failed: &mpsc::Sender<anyhow::Error>,
-    ) -> anyhow::Result<()> {
+    async fn build(&mut self, config: Config) -> anyhow::Result<()> {
         let Config {
             receivers,
             processors,
             exporters,
             pipelines,
+            request_limit,
             ..
         } = config;
+        let shared = receiver::Shared {
+            in_flight: InFlight::new(request_limit),
+            stop: self.stop.clone(),
+            cut: self.cut.clone(),
+        };
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, parts) in pipelines {
@@ -125,18 +123,7 @@ impl Service {
         for (id, server, intake) in waiting {
             info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
             self.addresses.push((id, server.address()));
-            let (stop, cut) = (self.stop.clone(), self.cut.clone());
-            let failed = failed.clone();
-            self.tracker.spawn(async move {
-                let served = tokio::select! {
-                    served = server.serve(intake, stop) => served,
-                    () = cut.cancelled() => Ok(()),
-                };
-                if let Err(error) = served {
-                    // Only the first failure is told; it stops the service.
-                    let _told = failed.try_send(error.into());
-                }
-            });
+            self.tracker.spawn(server.serve(intake, shared.clone()));
         }
         Ok(())
     }
@@ -193,15 +180,6 @@ impl Service {
         &self.addresses
     }
 
-    /// Waits until a part of the service has failed for good.
-    pub async fn failure(&mut self) -> anyhow::Error {
-        match self.failures.recv().await {
-            Some(error) => error,
-            // No task is left that could fail.
-            None => std::future::pending().await,
-        }
-    }
-
     /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`. Whether
     /// there was time enough for that.
     pub async fn shutdown(self, deadline: Duration) -> bool {
@@ -251,17 +229,10 @@ impl Server {
         }
     }
 
-    async fn serve(
-        self,
-        intake: pipeline::Intake,
-        stop: CancellationToken,
-    ) -> Result<(), receiver::Error> {
+    async fn serve(self, intake: pipeline::Intake, shared: receiver::Shared) {
         match self {
-            Self::Grpc(server) => server.serve(intake, stop).await,
-            Self::Http(server) => {
-                server.serve(intake, stop).await;
-                Ok(())
-            }
+            Self::Grpc(server) => server.serve(intake, shared).await,
+            Self::Http(server) => server.serve(intake, shared).await,
         }
     }
 }

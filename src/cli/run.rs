@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, level_filters::LevelFilter};
+use tracing::{info, level_filters::LevelFilter};
 
 use crate::{
     config::{self, Config, Encoding, Level},
@@ -15,7 +15,7 @@ use crate::{
 /// Runs the service until SIGTERM or Ctrl-C. Whether all findings found their way out.
 ///
 /// # Errors
-/// When the configuration is wrong, or a part of the service fails.
+/// When the configuration is wrong, or the service cannot start.
 pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     let config = config::load(path)?;
     let level = match config.telemetry.level {
@@ -40,14 +40,10 @@ async fn serve(config: Config) -> anyhow::Result<bool> {
     let deadline = config.shutdown_timeout;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let mut service = Service::start(config).await?;
-    let failure = tokio::select! {
-        error = service.failure() => Some(error),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-    };
-    if let Some(error) = &failure {
-        error!("{error:#}");
+    let service = Service::start(config).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     let delivered = tokio::select! {
         delivered = service.shutdown(deadline) => delivered,
@@ -56,8 +52,5 @@ async fn serve(config: Config) -> anyhow::Result<bool> {
             false
         }
     };
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(delivered),
-    }
+    Ok(delivered)
 }

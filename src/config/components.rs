@@ -9,12 +9,13 @@ use super::{
 };
 use crate::{
     exporter::{debug, file, queue, splunk_hec},
-    receiver::{otlp_grpc, otlp_http},
+    receiver::{Limits, otlp_grpc, otlp_http},
 };
 
 /// Most bytes of one request or event, as in the Collector.
 const MOST_BYTES: usize = 838_860_800;
 const MIB: usize = 1024 * 1024;
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -131,6 +132,8 @@ pub(crate) fn receiver(place: Place<'_>) -> ReceiverConfig {
 
 fn http(section: &Section<'_>) -> otlp_http::Config {
     let default = otlp_http::Config::default();
+    let limits = default.limits;
+    let wait = |key, default| section.duration(key, SECOND..=HOUR, default);
     otlp_http::Config {
         endpoint: listen(section).unwrap_or(default.endpoint),
         max_request_body_size: section.number(
@@ -138,7 +141,18 @@ fn http(section: &Section<'_>) -> otlp_http::Config {
             1..=1024 * MIB,
             default.max_request_body_size,
         ),
+        limits: Limits {
+            max_connections: max_connections(section, limits.max_connections),
+            read_header_timeout: wait("read_header_timeout", limits.read_header_timeout),
+            read_timeout: wait("read_timeout", limits.read_timeout),
+            idle_timeout: wait("idle_timeout", limits.idle_timeout),
+            ..limits
+        },
     }
+}
+
+fn max_connections(section: &Section<'_>, default: usize) -> usize {
+    section.number("max_connections", 1..=1_000_000, default)
 }
 
 /// The address to listen on, if it is written and has the form of one.
@@ -158,9 +172,27 @@ fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
         1..=1024,
         default.max_recv_msg_bytes / MIB,
     );
+    let limits = default.limits;
+    let parameters = section
+        .section("keepalive", &keys::KEEPALIVE)
+        .section("server_parameters", &keys::SERVER_PARAMETERS);
+    let wait = |key, default| parameters.duration(key, SECOND..=DAY, default);
     otlp_grpc::Config {
         endpoint: listen(section).unwrap_or(default.endpoint),
         max_recv_msg_bytes: mib * MIB,
+        limits: Limits {
+            max_connections: max_connections(section, limits.max_connections),
+            max_concurrent_streams: section.number(
+                "max_concurrent_streams",
+                1..=1_000_000,
+                limits.max_concurrent_streams,
+            ),
+            read_timeout: section.duration("read_timeout", SECOND..=HOUR, limits.read_timeout),
+            idle_timeout: wait("max_connection_idle", limits.idle_timeout),
+            keepalive_time: wait("time", limits.keepalive_time),
+            keepalive_timeout: wait("timeout", limits.keepalive_timeout),
+            ..limits
+        },
     }
 }
 

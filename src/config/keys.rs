@@ -38,15 +38,27 @@ tables! {
 
     OTLP at "receivers::otlp": ["protocols"], [];
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
-    HTTP at "receivers::otlp::protocols::http": ["endpoint", "max_request_body_size"],
+    HTTP at "receivers::otlp::protocols::http": [
+        "endpoint", "max_request_body_size", "max_connections", "read_header_timeout",
+        "read_timeout", "idle_timeout"
+    ],
         ["tls": ABSENT, "auth": ABSENT, "cors": ABSENT, "include_metadata": ABSENT,
+         "write_timeout": "answers are short, and idle_timeout ends who does not read them, remove it",
+         "keep_alives_enabled": ABSENT, "middlewares": ABSENT, "response_headers": ABSENT,
          "logs_url_path": ABSENT, "compression_algorithms": "identity, gzip and zstd, remove it",
          "traces_url_path": "only logs are taken, remove it",
          "metrics_url_path": "only logs are taken, remove it"];
-    GRPC at "receivers::otlp::protocols::grpc": ["endpoint", "max_recv_msg_size_mib"],
-        ["transport": "always tcp, remove it", "tls": ABSENT, "auth": ABSENT, "keepalive": ABSENT,
-         "max_concurrent_streams": ABSENT, "read_buffer_size": ABSENT,
-         "write_buffer_size": ABSENT, "include_metadata": ABSENT];
+    GRPC at "receivers::otlp::protocols::grpc": [
+        "endpoint", "max_recv_msg_size_mib", "max_connections", "max_concurrent_streams",
+        "read_timeout", "keepalive"
+    ],
+        ["transport": "always tcp, remove it", "tls": ABSENT, "auth": ABSENT,
+         "read_buffer_size": ABSENT, "write_buffer_size": ABSENT, "include_metadata": ABSENT];
+    KEEPALIVE at "receivers::otlp::protocols::grpc::keepalive": ["server_parameters"],
+        ["enforcement_policy": "clients may ask whether we are there as often as they like, remove it"];
+    SERVER_PARAMETERS at "receivers::otlp::protocols::grpc::keepalive::server_parameters":
+        ["max_connection_idle", "time", "timeout"],
+        ["max_connection_age": ABSENT, "max_connection_age_grace": ABSENT];
 
     DETECTION at "processors::detection": [
         "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",
@@ -103,7 +115,10 @@ tables! {
     DEBUG at "exporters::debug": ["verbosity"],
         ["sampling_initial": ABSENT, "sampling_thereafter": ABSENT, "use_internal_logger": ABSENT];
 
-    SERVICE at "service": ["pipelines", "telemetry", "shutdown_timeout"], ["extensions": ABSENT];
+    SERVICE at "service": ["pipelines", "telemetry", "admission", "shutdown_timeout"],
+        ["extensions": ABSENT];
+    ADMISSION at "service::admission": ["request_limit_mib"],
+        ["waiting_limit_mib": "requests beyond the limit do not wait, they are refused, remove it"];
     PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];
     TELEMETRY at "service::telemetry": ["logs"],
         ["metrics": ABSENT, "traces": ABSENT, "resource": ABSENT];

@@ -43,6 +43,8 @@ pub struct Config {
     pub pipelines: BTreeMap<ComponentId, PipelineConfig>,
     /// `service::telemetry::logs`: our own logs.
     pub telemetry: LogsConfig,
+    /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold.
+    pub request_limit: usize,
     /// `service::shutdown_timeout`: how long the shutdown may take in all.
     pub shutdown_timeout: Duration,
 }
@@ -243,6 +245,7 @@ fn config(root: read::Place<'_>) -> Config {
         exporters: BTreeMap::new(),
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
+        request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
     };
     if let Some(place) = root.place("service") {
@@ -254,6 +257,7 @@ fn config(root: read::Place<'_>) -> Config {
         };
         config.pipelines = service::pipelines(&section, &defined);
         config.telemetry = service::telemetry(&section);
+        config.request_limit = service::request_limit(&section);
         let range = Duration::ZERO..=Duration::from_hours(1);
         config.shutdown_timeout =
             section.duration("shutdown_timeout", range, config.shutdown_timeout);

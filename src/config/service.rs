@@ -161,6 +161,16 @@ fn references<'a>(
     found
 }
 
+/// What requests under way may hold, in bytes, unless told otherwise: four of the largest.
+pub(crate) const REQUEST_LIMIT: usize = 256 * MIB;
+const MIB: usize = 1024 * 1024;
+
+/// What requests under way may hold, in bytes.
+pub(crate) fn request_limit(section: &Section<'_>) -> usize {
+    let admission = section.section("admission", &keys::ADMISSION);
+    MIB * admission.number("request_limit_mib", 1..=1024 * 1024, REQUEST_LIMIT / MIB)
+}
+
 /// Our own logs.
 pub(crate) fn telemetry(section: &Section<'_>) -> LogsConfig {
     let default = LogsConfig::default();

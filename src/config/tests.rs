@@ -94,10 +94,11 @@ fn the_reference_file_shows_the_defaults() {
         let hec = only_hec(config);
         let pipeline = config.pipelines.clone();
         format!(
-            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?}",
+            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?}",
             only_otlp(config).grpc,
             config.processors[&id("detection")],
             config.telemetry,
+            config.request_limit,
             config.shutdown_timeout
         )
     };
@@ -214,8 +215,13 @@ const EVERYTHING: &str = r#"
 receivers:
   otlp/a:
     protocols:
-      grpc: {endpoint: "[::1]:1", max_recv_msg_size_mib: 4}
-      http: {endpoint: "localhost:2", max_request_body_size: 5}
+      grpc:
+        {endpoint: "[::1]:1", max_recv_msg_size_mib: 4, max_connections: 3,
+        max_concurrent_streams: 2, read_timeout: 1s, keepalive:
+          {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}}}
+      http:
+        {endpoint: "localhost:2", max_request_body_size: 5, max_connections: 6,
+        read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s}
 processors:
   detection:
     threshold: 9
@@ -264,6 +270,7 @@ service:
   pipelines:
     logs: {receivers: otlp/a, processors: [detection], exporters: "splunk_hec, file"}
   telemetry: {logs: {level: DEBUG, encoding: json}}
+  admission: {request_limit_mib: 7}
   shutdown_timeout: 1m
 "#;
 
@@ -271,16 +278,35 @@ service:
 fn reads_every_setting_of_a_receiver() {
     let config = load(EVERYTHING);
     let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp/a")];
-    let grpc = otlp.grpc.as_ref().unwrap();
-    assert_eq!(
-        (grpc.endpoint.as_str(), grpc.max_recv_msg_bytes),
-        ("[::1]:1", 4 << 20)
-    );
-    let http = otlp.http.as_ref().unwrap();
-    assert_eq!(
-        (http.endpoint.as_str(), http.max_request_body_size),
-        ("localhost:2", 5)
-    );
+    let seconds = Duration::from_secs;
+    let limits = receiver::Limits::default();
+    let grpc = receiver::otlp_grpc::Config {
+        endpoint: "[::1]:1".to_owned(),
+        max_recv_msg_bytes: 4 << 20,
+        limits: receiver::Limits {
+            max_connections: 3,
+            max_concurrent_streams: 2,
+            read_timeout: seconds(1),
+            idle_timeout: Duration::from_hours(1),
+            keepalive_time: seconds(2),
+            keepalive_timeout: seconds(3),
+            ..limits.clone()
+        },
+    };
+    assert_eq!(otlp.grpc, Some(grpc));
+    let http = receiver::otlp_http::Config {
+        endpoint: "localhost:2".to_owned(),
+        max_request_body_size: 5,
+        limits: receiver::Limits {
+            max_connections: 6,
+            read_header_timeout: seconds(7),
+            read_timeout: seconds(8),
+            idle_timeout: seconds(9),
+            ..limits
+        },
+    };
+    assert_eq!(otlp.http, Some(http));
+    assert_eq!(config.request_limit, 7 << 20);
 }
 
 #[test]

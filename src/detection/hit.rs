@@ -59,6 +59,27 @@ pub struct Hit {
 }
 
 impl Hit {
+    /// Bytes of memory it holds, about.
+    pub fn held(&self) -> usize {
+        let texts = [
+            &self.user,
+            &self.verb,
+            &self.uri,
+            &self.agent,
+            &self.message,
+            &self.reason,
+            &self.status,
+            &self.audit_id,
+            &self.stage,
+        ];
+        let lists = self.sources.iter().chain(&self.groups);
+        size_of::<Self>()
+            + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            + lists
+                .map(|text| size_of::<String>() + text.len())
+                .sum::<usize>()
+    }
+
     /// Keeps the last `most` elements of `sourceIPs`: those a client can least write.
     pub fn keep_sources(&mut self, most: usize) {
         let excess = self.sources.len().saturating_sub(most);

@@ -82,6 +82,7 @@ impl Screen {
                 out: Screened::default(),
                 resource: Vec::new(),
                 resource_hits: 0,
+                hit_bytes: 0,
             },
         }
     }
@@ -103,6 +104,11 @@ impl Screening {
         self.walk.feed(piece, &mut self.seen)
     }
 
+    /// Bytes of memory it holds, about: a record that is not whole yet, and the hits.
+    pub fn held(&self) -> usize {
+        self.walk.held() + self.seen.resource.capacity() + self.seen.hit_bytes
+    }
+
     /// Ends the request and releases its hits.
     ///
     /// # Errors
@@ -122,6 +128,8 @@ struct Seen {
     resource: Vec<u8>,
     /// Hits before the first one of this resource.
     resource_hits: usize,
+    /// What the hits hold.
+    hit_bytes: usize,
 }
 
 /// Which parts of a record the byte filter could not rule out.
@@ -221,6 +229,7 @@ impl Seen {
             hit.time = Some(now);
             hit.clamped = true;
         }
+        self.hit_bytes += hit.held();
         self.out.hits.push(hit);
     }
 }

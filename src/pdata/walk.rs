@@ -159,6 +159,11 @@ impl Walk {
         }
     }
 
+    /// Bytes of memory it holds.
+    pub fn held(&self) -> usize {
+        self.carry.capacity()
+    }
+
     /// The request has ended.
     ///
     /// # Errors

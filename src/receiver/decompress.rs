@@ -33,8 +33,8 @@ pub(super) enum Unreadable {
     /// It is no OTLP logs request.
     #[error("the message is no OTLP logs request: {0}")]
     Malformed(#[from] Malformed),
-    /// It is larger than the limit, after decompression.
-    #[error("the message is larger than {0} bytes after decompression")]
+    /// It is larger than the limit, before or after decompression.
+    #[error("the message is larger than {0} bytes: raise the limit or send smaller batches")]
     TooLarge(usize),
     /// It does not decompress.
     #[error("the message does not decompress: {0}")]
@@ -48,11 +48,18 @@ pub(super) enum Unreadable {
 pub(super) trait Sink {
     /// Takes the next bytes.
     fn take(&mut self, piece: &[u8]) -> Result<(), Malformed>;
+
+    /// Bytes of memory it holds.
+    fn held(&self) -> usize;
 }
 
 impl Sink for Screening {
     fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
         self.feed(piece)
+    }
+
+    fn held(&self) -> usize {
+        self.held()
     }
 }
 
@@ -61,6 +68,10 @@ impl Sink for Vec<u8> {
         self.extend_from_slice(piece);
         Ok(())
     }
+
+    fn held(&self) -> usize {
+        self.capacity()
+    }
 }
 
 type ZstdDecoder<S> = zstd::stream::zio::Writer<Limited<S>, zstd::stream::raw::Decoder<'static>>;
@@ -68,6 +79,9 @@ type ZstdDecoder<S> = zstd::stream::zio::Writer<Limited<S>, zstd::stream::raw::D
 /// The longest window a zstd frame may ask for: memory of each request. Collectors use 8 MiB, and
 /// at most 32 MiB.
 const ZSTD_WINDOW_LOG: u32 = 25;
+/// What the decoders hold beside their windows.
+const DECODER: usize = 64 * 1024;
+const ZSTD_BLOCKS: usize = 384 * 1024;
 
 fn zstd_decoder<S: Sink>(limited: Limited<S>) -> io::Result<ZstdDecoder<S>> {
     let mut decoder = zstd::stream::raw::Decoder::new()?;
@@ -107,6 +121,19 @@ impl<S: Sink> Inflow<S> {
             Self::Zstd(decoder) => decoder.write_all(piece),
         };
         done.map_err(|error| self.explain(error))
+    }
+
+    /// Bytes of memory it holds. A window of zstd is only so far in memory as it was written.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Plain(limited) => limited.sink.held(),
+            Self::Gzip(decoder) => DECODER + decoder.get_ref().sink.held(),
+            Self::Zstd(decoder) => {
+                let limited = decoder.writer();
+                let written = limited.limit - limited.left;
+                ZSTD_BLOCKS + written.min(1 << ZSTD_WINDOW_LOG) + limited.sink.held()
+            }
+        }
     }
 
     /// The message has ended: the sink, which has all of it.

@@ -4,14 +4,22 @@
 //! hands over what came out. What to answer is decided behind [`Consumer`].
 
 mod decompress;
+mod door;
+mod in_flight;
 pub mod otlp_grpc;
 pub mod otlp_http;
 mod otlp_json;
+mod rejection;
+mod server;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use in_flight::InFlight;
+pub use server::Limits;
 
 use crate::detection::screen::{Screened, Screening};
 
@@ -56,6 +64,17 @@ impl Refusal {
     }
 }
 
+/// What the receivers of a service share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// What their requests hold together.
+    pub in_flight: InFlight,
+    /// No more connections; what has begun may end.
+    pub stop: CancellationToken,
+    /// What has not come in by now is refused.
+    pub cut: CancellationToken,
+}
+
 /// A receiver that cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,9 +86,6 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The server has failed.
-    #[error("the gRPC server has failed: {0}")]
-    Serve(#[from] tonic::transport::Error),
 }
 
 /// Listens on an address; port 0 is one that is free.

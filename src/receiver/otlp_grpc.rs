@@ -1,45 +1,39 @@
 //! The `otlp` receiver over gRPC: `LogsService/Export`, taken frame by frame.
 //!
-//! tonic's server does HTTP/2, limits and routing. The method itself is ours, because a codec
-//! would put a whole message together before anybody could look at it: here each frame of the
-//! body goes straight through the decompressor into the screening.
+//! The method is our own, because a codec would put a whole message together before anybody could
+//! look at it: here each frame of the body goes straight through the decompressor into the
+//! screening.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{self, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Status,
-    body::Body,
-    server::NamedService,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
-    Consumer, Error, Refusal,
+    Consumer, Error, Limits, Shared,
     decompress::{Compression, Inflow, Unreadable},
+    door::Door,
+    in_flight::Lease,
     listen, partial_success,
+    rejection::Rejection,
+    server::{self, Handler},
 };
 use crate::detection::screen::{Screened, Screening};
 
-/// Name of the service and its one method.
+/// The one method of the service.
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
-/// What a stream may send ahead: enough for line rate over a real round trip.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-/// What a connection may send ahead.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Content type of requests, maybe with `+proto` behind it, and of answers.
+const GRPC: &str = "application/grpc";
 
 /// Settings of the gRPC server of an `otlp` receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +42,8 @@ pub struct Config {
     pub endpoint: String,
     /// `max_recv_msg_size_mib`, in bytes: the largest message, also after decompression.
     pub max_recv_msg_bytes: usize,
+    /// What connections are allowed.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -55,6 +51,7 @@ impl Default for Config {
         Self {
             endpoint: "127.0.0.1:4317".to_owned(),
             max_recv_msg_bytes: 64 * 1024 * 1024,
+            limits: Limits::default(),
         }
     }
 }
@@ -65,6 +62,7 @@ pub struct OtlpGrpc {
     listener: TcpListener,
     address: SocketAddr,
     max_message: usize,
+    limits: Limits,
 }
 
 impl OtlpGrpc {
@@ -78,6 +76,7 @@ impl OtlpGrpc {
             listener,
             address,
             max_message: config.max_recv_msg_bytes,
+            limits: config.limits.clone(),
         })
     }
 
@@ -86,114 +85,87 @@ impl OtlpGrpc {
         self.address
     }
 
-    /// Serves until `stop`, then finishes what has begun.
-    ///
-    /// # Errors
-    /// When the server fails for good.
-    pub async fn serve(
-        self,
-        consumer: impl Consumer,
-        stop: CancellationToken,
-    ) -> Result<(), Error> {
+    /// Serves HTTP/2 until it is to stop, then finishes what has begun. Its connections end with
+    /// it.
+    pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let service = LogsService {
-            consumer,
+            door: Door {
+                consumer,
+                shared: shared.clone(),
+                read_timeout: self.limits.read_timeout,
+            },
             max_message: self.max_message,
         };
-        Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keepalive_interval(Some(std::time::Duration::from_mins(1)))
-            .add_service(service)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(self.listener).with_nodelay(Some(true)),
-                stop.cancelled_owned(),
-            )
-            .await?;
-        Ok(())
+        server::serve(self.listener, self.limits, service, shared).await;
     }
 }
 
 /// `opentelemetry.proto.collector.logs.v1.LogsService`
 #[derive(Clone)]
 struct LogsService<C> {
-    consumer: C,
+    door: Door<C>,
     max_message: usize,
 }
 
-impl<C> NamedService for LogsService<C> {
-    const NAME: &'static str = "opentelemetry.proto.collector.logs.v1.LogsService";
-}
+impl<C: Consumer> Handler for LogsService<C> {
+    type Body = Body;
 
-impl<C: Consumer> tower_service::Service<Request<Body>> for LogsService<C> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    const ONLY_HTTP2: bool = true;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.answer(request).await) })
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        match self.door.answer(self.receive(request)).await {
+            Ok(unreadable) => success(unreadable),
+            Err(rejection) => rejected(&rejection),
+        }
     }
 }
 
 impl<C: Consumer> LogsService<C> {
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let screened = match self.receive(request).await {
-            Ok(screened) => screened,
-            Err(status) => {
-                self.consumer.refused();
-                let mut response = status.into_http();
-                response.headers_mut().insert(
-                    "grpc-accept-encoding",
-                    HeaderValue::from_static(Compression::OFFERED),
-                );
-                return response;
-            }
-        };
-        let unreadable = screened.unreadable;
-        match self.consumer.consume(screened).await {
-            Ok(()) => success(unreadable),
-            Err(refusal) => refused(refusal).into_http(),
-        }
-    }
-
     /// Screens a request as its frames come in.
-    async fn receive(&self, request: Request<Body>) -> Result<Screened, Status> {
+    async fn receive(&self, request: Request<Incoming>) -> Result<(Screened, Lease), Rejection> {
         let (head, mut body) = request.into_parts();
+        if head.method != Method::POST {
+            return Err(Rejection::Method(head.method));
+        }
+        if !is_grpc(&head.headers) {
+            return Err(Rejection::ContentType(GRPC));
+        }
         if head.uri.path() != EXPORT {
-            return Err(Status::unimplemented(format!(
-                "there is no method {}, only {EXPORT}",
-                head.uri.path()
-            )));
+            return Err(Rejection::Unknown {
+                found: head.uri.path().to_owned(),
+                known: EXPORT,
+            });
         }
         let compression = compression(&head.headers)?;
         let mut message = MessageReader::new(compression, self.max_message);
+        let mut lease = self.door.enter()?;
         while let Some(frame) = body.frame().await {
-            // Whoever cut the connection hears no answer; nothing of the request counts.
-            let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
-            if let Ok(data) = frame.into_data() {
-                message.feed(data, || self.consumer.begin())?;
+            if let Ok(data) = frame?.into_data() {
+                message.feed(data, || self.door.consumer.begin())?;
+                lease.hold(message.held())?;
             }
         }
-        message.finish()
+        Ok((message.finish()?, lease))
     }
 }
 
+/// Whether the content is gRPC's, with messages in protobuf.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let name = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Some(rest) = name.and_then(|name| name.strip_prefix(GRPC.as_bytes())) else {
+        return false;
+    };
+    let rest = rest.strip_prefix(b"+proto").unwrap_or(rest);
+    rest.is_empty() || rest.starts_with(b";")
+}
+
 /// The compression named by the request.
-fn compression(headers: &HeaderMap) -> Result<Compression, Status> {
+fn compression(headers: &HeaderMap) -> Result<Compression, Rejection> {
     let name = headers
         .get("grpc-encoding")
         .map_or(&b""[..], HeaderValue::as_bytes);
-    Compression::from_name(name).ok_or_else(|| {
-        Status::unimplemented(format!(
-            "compression {:?} is not supported, use one of {}",
-            String::from_utf8_lossy(name),
-            Compression::OFFERED
-        ))
-    })
+    Compression::from_name(name)
+        .ok_or_else(|| Rejection::Compression(String::from_utf8_lossy(name).into_owned()))
 }
 
 /// One length-prefixed gRPC message, whatever the frames it comes in.
@@ -218,7 +190,17 @@ impl MessageReader {
         }
     }
 
-    fn feed(&mut self, mut data: Bytes, begin: impl FnOnce() -> Screening) -> Result<(), Status> {
+    /// Bytes of memory it holds.
+    fn held(&self) -> usize {
+        let message = self.message.as_ref();
+        message.map_or(0, |(inflow, _)| inflow.held())
+    }
+
+    fn feed(
+        &mut self,
+        mut data: Bytes,
+        begin: impl FnOnce() -> Screening,
+    ) -> Result<(), Rejection> {
         if self.message.is_none() {
             let missing = PREFIX - self.prefix.len();
             self.prefix.put(data.split_to(missing.min(data.len())));
@@ -228,71 +210,68 @@ impl MessageReader {
             let [flag, length @ ..] = prefix;
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
             if length > self.limit {
-                return Err(too_large(length, self.limit));
+                return Err(Unreadable::TooLarge(self.limit).into());
             }
             let compression = match flag {
                 0 => Compression::Identity,
                 1 if self.compression != Compression::Identity => self.compression,
                 _ => {
-                    return Err(Status::invalid_argument(format!(
+                    return Err(Rejection::Framing(format!(
                         "the message has compression flag {flag}, which its grpc-encoding does not allow"
                     )));
                 }
             };
-            let inflow = Inflow::new(compression, begin(), self.limit)
-                .map_err(|error| unreadable(&error))?;
+            let inflow = Inflow::new(compression, begin(), self.limit)?;
             self.message = Some((inflow, length));
         }
         let Some((inflow, missing)) = &mut self.message else {
             return Ok(());
         };
         if data.len() > *missing {
-            return Err(Status::invalid_argument(
-                "there are bytes behind the message",
+            return Err(Rejection::Framing(
+                "there are bytes behind the message".to_owned(),
             ));
         }
         *missing -= data.len();
-        inflow.feed(&data).map_err(|error| unreadable(&error))
+        Ok(inflow.feed(&data)?)
     }
 
-    fn finish(self) -> Result<Screened, Status> {
+    fn finish(self) -> Result<Screened, Rejection> {
         match self.message {
-            Some((inflow, 0)) => inflow
-                .finish()
-                .and_then(|screening| Ok(screening.finish()?))
-                .map_err(|error| unreadable(&error)),
-            _ => Err(Status::invalid_argument(
-                "the request ended inside its message",
+            Some((inflow, 0)) => Ok(inflow.finish()?.finish().map_err(Unreadable::Malformed)?),
+            _ => Err(Rejection::Framing(
+                "the request ended inside its message".to_owned(),
             )),
         }
     }
 }
 
-fn unreadable(error: &Unreadable) -> Status {
-    let code = match error {
-        // Without RetryInfo: the Collector then gives the request up instead of sending it again.
-        Unreadable::TooLarge(_) => Code::ResourceExhausted,
-        Unreadable::Malformed(_) | Unreadable::Compression(_) | Unreadable::Json(_) => {
-            Code::InvalidArgument
+/// The answer to what is not taken; `RetryInfo` is the one form of "later" that every Collector
+/// understands.
+fn rejected(rejection: &Rejection) -> Response<Body> {
+    let (code, message) = (rejection.code(), rejection.to_string());
+    let status = match rejection.retry_after() {
+        Some(wait) => {
+            Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(wait)))
         }
+        None => Status::new(code, message),
     };
-    Status::new(code, error.to_string())
-}
-
-fn too_large(length: usize, limit: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "the message of {length} bytes is larger than {limit} bytes: \
-         raise max_recv_msg_size_mib or send smaller batches"
-    ))
-}
-
-/// Try again later, in the one form that every Collector understands.
-fn refused(refusal: Refusal) -> Status {
-    Status::with_error_details(
-        Code::Unavailable,
-        refusal.to_string(),
-        ErrorDetails::with_retry_info(Some(refusal.retry_after())),
-    )
+    let mut response = status.into_http();
+    // What is not gRPC at all is told in terms of HTTP too.
+    match rejection {
+        Rejection::Method(_) => {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            let allowed = HeaderValue::from_static("POST");
+            response.headers_mut().insert(header::ALLOW, allowed);
+        }
+        Rejection::ContentType(_) => *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        _ => {}
+    }
+    response.headers_mut().insert(
+        "grpc-accept-encoding",
+        HeaderValue::from_static(Compression::OFFERED),
+    );
+    response
 }
 
 fn success(unreadable: u64) -> Response<Body> {
@@ -311,9 +290,8 @@ fn success(unreadable: u64) -> Response<Body> {
     )]);
     let body = Full::new(body.freeze()).with_trailers(std::future::ready(Some(Ok(trailers))));
     let mut response = Response::new(Body::new(body));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
     response
 }

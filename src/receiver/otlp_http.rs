@@ -3,7 +3,7 @@
 //! Protobuf goes frame by frame through the decompressor into the screening, as over gRPC. JSON is
 //! read whole, because its resource may stand behind its records, and then takes the same way.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -11,31 +11,24 @@ use http::{
     header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
-use tonic::Code;
-use tracing::{debug, warn};
+use tokio::net::TcpListener;
 
 use super::{
-    Consumer, Error,
+    Consumer, Error, Limits, Shared,
     decompress::{Compression, Inflow, Sink, Unreadable},
+    door::Door,
+    in_flight::Lease,
     listen, otlp_json, partial_success,
+    rejection::Rejection,
+    server::{self, Handler},
 };
 use crate::detection::screen::Screened;
 
 /// Where logs are posted to.
 const PATH: &str = "/v1/logs";
-/// How long a sender may take for the headers of a request, and for each further piece of its body.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long to wait when no connection can be accepted, for want of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Settings of the HTTP server of an `otlp` receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +37,8 @@ pub struct Config {
     pub endpoint: String,
     /// `max_request_body_size`: most bytes of a body, also after decompression.
     pub max_request_body_size: usize,
+    /// What connections are allowed.
+    pub limits: Limits,
 }
 
 impl Default for Config {
@@ -51,6 +46,10 @@ impl Default for Config {
         Self {
             endpoint: "127.0.0.1:4318".to_owned(),
             max_request_body_size: 64 * 1024 * 1024,
+            limits: Limits {
+                idle_timeout: Duration::from_mins(1),
+                ..Limits::default()
+            },
         }
     }
 }
@@ -61,6 +60,7 @@ pub struct OtlpHttp {
     listener: TcpListener,
     address: SocketAddr,
     max_body: usize,
+    limits: Limits,
 }
 
 impl OtlpHttp {
@@ -74,6 +74,7 @@ impl OtlpHttp {
             listener,
             address,
             max_body: config.max_request_body_size,
+            limits: config.limits.clone(),
         })
     }
 
@@ -82,50 +83,18 @@ impl OtlpHttp {
         self.address
     }
 
-    /// Serves HTTP/1.1 and HTTP/2 until `stop`, then finishes what has begun. Its connections end
-    /// with it.
-    pub async fn serve(self, consumer: impl Consumer, stop: CancellationToken) {
+    /// Serves HTTP/1.1 and HTTP/2 until it is to stop, then finishes what has begun. Its
+    /// connections end with it.
+    pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let logs = Logs {
-            consumer,
+            door: Door {
+                consumer,
+                shared: shared.clone(),
+                read_timeout: self.limits.read_timeout,
+            },
             max_body: self.max_body,
         };
-        let mut server = auto::Builder::new(TokioExecutor::new());
-        server
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE);
-        let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
-        loop {
-            let stream = tokio::select! {
-                () = stop.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(BREATH).await;
-                        continue;
-                    }
-                },
-            };
-            // Without it answers are only later, not wrong.
-            let _set = stream.set_nodelay(true);
-            let logs = logs.clone();
-            let service = service_fn(move |request| {
-                let logs = logs.clone();
-                async move { Ok::<_, Infallible>(logs.answer(request).await) }
-            });
-            let connection = server.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection.into_owned());
-            connections.spawn(async move {
-                if let Err(error) = connection.await {
-                    debug!(%error, "connection ended");
-                }
-            });
-        }
-        drop(self.listener);
-        graceful.shutdown().await;
+        server::serve(self.listener, self.limits, logs, shared).await;
     }
 }
 
@@ -155,126 +124,69 @@ impl Format {
     }
 }
 
-/// Why a request is not taken.
-struct Failure {
-    status: StatusCode,
-    code: Code,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
-impl Failure {
-    fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            retry_after: None,
-        }
-    }
-}
-
-impl From<Unreadable> for Failure {
-    fn from(error: Unreadable) -> Self {
-        let (status, code) = match error {
-            Unreadable::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
-            Unreadable::Malformed(_) | Unreadable::Compression(_) | Unreadable::Json(_) => {
-                (StatusCode::BAD_REQUEST, Code::InvalidArgument)
-            }
-        };
-        Self::new(status, code, error.to_string())
-    }
-}
-
 #[derive(Clone)]
 struct Logs<C> {
-    consumer: C,
+    door: Door<C>,
     max_body: usize,
 }
 
-impl<C: Consumer> Logs<C> {
+impl<C: Consumer> Handler for Logs<C> {
+    type Body = Full<Bytes>;
+
+    const ONLY_HTTP2: bool = false;
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let format = Format::of(request.headers());
-        let screened = match self.receive(request, format).await {
-            Ok(screened) => screened,
-            Err(failure) => {
-                self.consumer.refused();
-                return failed(failure, format.unwrap_or(Format::Json));
-            }
-        };
-        let (unreadable, format) = (screened.unreadable, format.unwrap_or(Format::Json));
-        match self.consumer.consume(screened).await {
-            Ok(()) => success(unreadable, format),
-            Err(refusal) => failed(
-                Failure {
-                    retry_after: Some(refusal.retry_after()),
-                    ..Failure::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        Code::Unavailable,
-                        refusal.to_string(),
-                    )
-                },
-                format,
-            ),
+        let answer = self.door.answer(self.receive(request, format)).await;
+        // Whoever sends what is neither may at least read JSON.
+        let format = format.unwrap_or(Format::Json);
+        match answer {
+            Ok(unreadable) => success(unreadable, format),
+            Err(rejection) => rejected(&rejection, format),
         }
     }
+}
 
+impl<C: Consumer> Logs<C> {
     async fn receive(
         &self,
         request: Request<Incoming>,
         format: Option<Format>,
-    ) -> Result<Screened, Failure> {
+    ) -> Result<(Screened, Lease), Rejection> {
         let (head, body) = request.into_parts();
         if head.uri.path() != PATH {
-            let message = format!("there is no {}, only {PATH}", head.uri.path());
-            return Err(Failure::new(
-                StatusCode::NOT_FOUND,
-                Code::Unimplemented,
-                message,
-            ));
+            return Err(Rejection::Unknown {
+                found: head.uri.path().to_owned(),
+                known: PATH,
+            });
         }
         if head.method != Method::POST {
-            let message = format!("{} is not supported, use POST", head.method);
-            return Err(Failure::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                Code::Unimplemented,
-                message,
-            ));
+            return Err(Rejection::Method(head.method));
         }
-        let unsupported = |message: String| {
-            Failure::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                Code::Unimplemented,
-                message,
-            )
-        };
-        let format = format.ok_or_else(|| {
-            unsupported(
-                "the content type is not supported, use application/x-protobuf or application/json"
-                    .to_owned(),
-            )
-        })?;
-        let compression = compression(&head.headers).ok_or_else(|| {
-            unsupported(format!(
-                "the content encoding is not supported, use one of {}",
-                Compression::OFFERED
-            ))
-        })?;
-        match format {
+        let format = format.ok_or(Rejection::ContentType(
+            "application/x-protobuf or application/json",
+        ))?;
+        let compression = compression(&head.headers)?;
+        let mut lease = self.door.enter()?;
+        let consumer = &self.door.consumer;
+        let screening = match format {
             Format::Protobuf => {
-                let screening = self.read(body, compression, self.consumer.begin()).await?;
-                Ok(screening.finish().map_err(Unreadable::Malformed)?)
+                self.read(body, compression, consumer.begin(), &mut lease)
+                    .await?
             }
             Format::Json => {
-                let text = self.read(body, compression, Vec::new()).await?;
+                let text = self.read(body, compression, Vec::new(), &mut lease).await?;
                 let request = otlp_json::read(&text).map_err(Unreadable::Json)?;
-                let mut screening = self.consumer.begin();
+                let mut screening = consumer.begin();
                 screening
                     .feed(&request.encode_to_vec())
                     .map_err(Unreadable::Malformed)?;
-                Ok(screening.finish().map_err(Unreadable::Malformed)?)
+                screening
             }
-        }
+        };
+        lease.hold(screening.held())?;
+        let screened = screening.finish().map_err(Unreadable::Malformed)?;
+        Ok((screened, lease))
     }
 
     /// Reads a body, frame by frame, into a sink.
@@ -283,39 +195,38 @@ impl<C: Consumer> Logs<C> {
         mut body: Incoming,
         compression: Compression,
         sink: S,
-    ) -> Result<S, Failure> {
+        lease: &mut Lease,
+    ) -> Result<S, Rejection> {
         let mut inflow = Inflow::new(compression, sink, self.max_body)?;
         let mut received = 0_usize;
-        loop {
-            let Ok(frame) = tokio::time::timeout(PATIENCE, body.frame()).await else {
-                return Err(Failure::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    Code::DeadlineExceeded,
-                    "the body did not come in time",
-                ));
-            };
-            let Some(frame) = frame else { break };
-            // Whoever cut the connection hears no answer; nothing of the request counts.
-            let frame = frame.map_err(|error| {
-                Failure::new(StatusCode::BAD_REQUEST, Code::Cancelled, error.to_string())
-            })?;
-            if let Ok(data) = frame.into_data() {
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
                 received = received.saturating_add(data.len());
                 if received > self.max_body {
                     return Err(Unreadable::TooLarge(self.max_body).into());
                 }
                 inflow.feed(&data)?;
+                lease.hold(inflow.held())?;
             }
         }
         Ok(inflow.finish()?)
     }
 }
 
-/// The one compression of a body; `None` when there is another, or more than one.
-fn compression(headers: &HeaderMap) -> Option<Compression> {
-    let mut named = headers.get_all(CONTENT_ENCODING).iter();
-    let name = named.next().map_or(&b""[..], HeaderValue::as_bytes);
-    Compression::from_name(name).filter(|_| named.next().is_none())
+/// The one compression of a body.
+fn compression(headers: &HeaderMap) -> Result<Compression, Rejection> {
+    let named: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().collect();
+    let known = match &named[..] {
+        [] => Some(Compression::Identity),
+        [name] => Compression::from_name(name.as_bytes()),
+        _ => None,
+    };
+    known.ok_or_else(|| {
+        let names = named
+            .iter()
+            .map(|name| String::from_utf8_lossy(name.as_bytes()));
+        Rejection::Compression(names.collect::<Vec<_>>().join(", "))
+    })
 }
 
 fn success(unreadable: u64, format: Format) -> Response<Full<Bytes>> {
@@ -337,26 +248,27 @@ fn success(unreadable: u64, format: Format) -> Response<Full<Bytes>> {
 }
 
 /// An error carries a `google.rpc.Status` in the content type of the request.
-fn failed(failure: Failure, format: Format) -> Response<Full<Bytes>> {
-    let code = failure.code as i32;
+fn rejected(rejection: &Rejection, format: Format) -> Response<Full<Bytes>> {
+    let (code, message) = (rejection.code() as i32, rejection.to_string());
     let body = match format {
         Format::Protobuf => tonic_types::pb::Status {
             code,
-            message: failure.message,
+            message,
             details: Vec::new(),
         }
         .encode_to_vec(),
-        Format::Json => serde_json::json!({"code": code, "message": failure.message})
+        Format::Json => serde_json::json!({"code": code, "message": message})
             .to_string()
             .into_bytes(),
     };
-    let mut response = respond(failure.status, body, format);
+    let mut response = respond(rejection.status(), body, format);
     let headers = response.headers_mut();
-    if let Some(wait) = failure.retry_after {
+    if let Some(wait) = rejection.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
-    if failure.status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = HeaderValue::from_static("POST");
+        response.headers_mut().insert(ALLOW, allowed);
     }
     response
 }

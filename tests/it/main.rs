@@ -10,6 +10,7 @@ mod floors;
 mod goldens;
 mod otlp_grpc;
 mod otlp_http;
+mod receiver_limits;
 mod rows;
 mod scan_cli;
 mod screen;

@@ -1,23 +1,9 @@
 //! What the OTLP/HTTP receiver answers, through a client that is not ours, and that it sees what
 //! gRPC sees.
 
-use std::{
-    io::Write as _,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::io::Write as _;
 
-use auditwatch::{
-    detection::{
-        rule::Rule,
-        screen::{Screen, Screened, Screening},
-    },
-    receiver::{
-        Consumer, Refusal,
-        otlp_http::{Config, OtlpHttp},
-    },
-};
+use auditwatch::detection::rule::Rule;
 use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -25,90 +11,25 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    screen::{RECEIVED, batch, request as mixed},
+    screen::{batch, request as mixed},
     support::{
         corpus::denied,
         json::Noise,
         props::cases,
-        sender::{Answer, http, request},
+        recorder::{Running, Setup},
+        sender::{Answer, End, framed, http, raw, request},
     },
 };
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Takes everything, or refuses everything.
-#[derive(Clone)]
-struct Recorder {
-    screen: Screen,
-    refusal: Option<Refusal>,
-    taken: Arc<Mutex<Vec<Screened>>>,
-}
-
-impl Consumer for Recorder {
-    fn begin(&self) -> Screening {
-        self.screen.begin(RECEIVED.cast_unsigned() * 1000)
-    }
-
-    async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
-        if let Some(refusal) = self.refusal {
-            return Err(refusal);
-        }
-        self.taken.lock().unwrap().push(screened);
-        Ok(())
-    }
-
-    fn refused(&self) {}
-}
-
-/// A receiver in front of a recorder.
-struct Running {
-    address: SocketAddr,
-    recorder: Recorder,
-    stop: CancellationToken,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-impl Running {
-    async fn start(refusal: Option<Refusal>) -> Self {
-        let config = Config {
-            endpoint: "127.0.0.1:0".to_owned(),
-            max_request_body_size: 1 << 20,
-        };
-        let receiver = OtlpHttp::bind(&config).await.unwrap();
-        let address = receiver.address();
-        let recorder = Recorder {
-            screen: Screen::new(Rule::default(), usize::MAX, None),
-            refusal,
-            taken: Arc::default(),
-        };
-        let stop = CancellationToken::new();
-        #[expect(clippy::disallowed_methods, reason = "the tests have no task tracker")]
-        tokio::spawn(receiver.serve(recorder.clone(), stop.clone()));
-        Self {
-            address,
-            recorder,
-            stop,
-        }
-    }
-
-    async fn post(&self, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        http(self.address, "POST", "/v1/logs", headers, body)
-            .await
-            .unwrap()
-    }
-
-    fn take(&self) -> Vec<Screened> {
-        std::mem::take(&mut self.recorder.taken.lock().unwrap())
-    }
+async fn post(running: &Running, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    http(running.http, "POST", "/v1/logs", headers, body)
+        .await
+        .unwrap()
 }
 
 fn two() -> Vec<String> {
@@ -128,7 +49,7 @@ fn as_json(headers: &HeaderMap, body: &[u8]) -> Value {
 
 #[tokio::test]
 async fn takes_protobuf_and_json_plain_gzip_and_zstd() {
-    let running = Running::start(None).await;
+    let running = Running::start(Setup::default()).await;
     let protobuf = request(&two()).encode_to_vec();
     let json = serde_json::to_vec(&request(&two())).unwrap();
     for (kind, bytes, empty) in [(PROTOBUF, &protobuf, ""), (JSON, &json, "{}")] {
@@ -138,7 +59,7 @@ async fn takes_protobuf_and_json_plain_gzip_and_zstd() {
             ("zstd", zstd::encode_all(&bytes[..], 1).unwrap()),
         ] {
             let headers = [kind, ("content-encoding", encoding)];
-            let (status, headers, body) = running.post(&headers, body).await;
+            let (status, headers, body) = post(&running, &headers, body).await;
             assert_eq!(
                 (status, &body[..]),
                 (StatusCode::OK, empty.as_bytes()),
@@ -152,11 +73,11 @@ async fn takes_protobuf_and_json_plain_gzip_and_zstd() {
     }
     let charset = [("content-type", "application/JSON; charset=utf-8")];
     assert_eq!(
-        running.post(&charset, b"{}".to_vec()).await.0,
+        post(&running, &charset, b"{}".to_vec()).await.0,
         StatusCode::OK
     );
     assert_eq!(
-        running.post(&[PROTOBUF], Vec::new()).await.0,
+        post(&running, &[PROTOBUF], Vec::new()).await.0,
         StatusCode::OK,
         "an empty request"
     );
@@ -165,7 +86,7 @@ async fn takes_protobuf_and_json_plain_gzip_and_zstd() {
 /// The JSON form is that of the specification, whoever writes it.
 #[tokio::test]
 async fn reads_json_as_the_specification_has_it() {
-    let running = Running::start(None).await;
+    let running = Running::start(Setup::default()).await;
     let base64 = "eyJyZXF1ZXN0VVJJIjoiLyIsInVzZXIiOnt9LCJzb3VyY2VJUHMiOlsiMTkyLjAuMi45Il0sInJlc3BvbnNlU3RhdHVzIjp7ImNvZGUiOjQwMX19";
     let map = |code: Value| {
         json!({"kvlistValue": {"values": [
@@ -193,7 +114,7 @@ async fn reads_json_as_the_specification_has_it() {
         "resource": {"attributes": [
             {"key": "k8s.cluster.name", "value": {"stringValue": "behind"}}]},
     }], "unknown": null});
-    let (status, _, answer) = running.post(&[JSON], body.to_string().into_bytes()).await;
+    let (status, _, answer) = post(&running, &[JSON], body.to_string().into_bytes()).await;
     assert_eq!((status, &answer[..]), (StatusCode::OK, &b"{}"[..]));
     let hits = &running.take()[0].hits;
     assert_eq!(
@@ -208,18 +129,18 @@ async fn reads_json_as_the_specification_has_it() {
 
 #[tokio::test]
 async fn unreadable_records_are_rejected_and_their_neighbours_are_not() {
-    let running = Running::start(None).await;
+    let running = Running::start(Setup::default()).await;
     let mut lines = two();
     lines.push("{\"responseStatus\":{\"code\":403".to_owned());
     let body = request(&lines).encode_to_vec();
-    let (status, _, answer) = running.post(&[PROTOBUF], body).await;
+    let (status, _, answer) = post(&running, &[PROTOBUF], body).await;
     let partial = ExportLogsServiceResponse::decode(&answer[..])
         .unwrap()
         .partial_success
         .unwrap();
     assert_eq!((status, partial.rejected_log_records), (StatusCode::OK, 1));
     let json = serde_json::to_vec(&request(&lines)).unwrap();
-    let (_, headers, answer) = running.post(&[JSON], json).await;
+    let (_, headers, answer) = post(&running, &[JSON], json).await;
     let partial = &as_json(&headers, &answer)["partialSuccess"];
     assert_eq!(partial["rejectedLogRecords"], "1");
     assert!(
@@ -233,7 +154,7 @@ async fn unreadable_records_are_rejected_and_their_neighbours_are_not() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_refused_for_good_and_nothing_of_it_counts() {
-    let running = Running::start(None).await;
+    let running = Running::start(Setup::default()).await;
     let protobuf = request(&two()).encode_to_vec();
     let cut = protobuf[..protobuf.len() - 1].to_vec();
     let large = vec![b' '; (1 << 20) + 1];
@@ -285,7 +206,7 @@ async fn what_cannot_be_read_is_refused_for_good_and_nothing_of_it_counts() {
         ),
         ("no type", vec![], protobuf.clone(), 415),
     ] {
-        let (status, answered, body) = running.post(&headers, body).await;
+        let (status, answered, body) = post(&running, &headers, body).await;
         assert_eq!(status.as_u16(), wanted, "{name}");
         assert!(!answered.contains_key("retry-after"), "{name}");
         if headers.first() == Some(&PROTOBUF) {
@@ -301,50 +222,25 @@ async fn what_cannot_be_read_is_refused_for_good_and_nothing_of_it_counts() {
 
 #[tokio::test]
 async fn there_is_one_method_and_one_path() {
-    let running = Running::start(None).await;
-    let (status, headers, _) = http(running.address, "GET", "/v1/logs", &[PROTOBUF], Vec::new())
+    let running = Running::start(Setup::default()).await;
+    let (status, headers, _) = http(running.http, "GET", "/v1/logs", &[PROTOBUF], Vec::new())
         .await
         .unwrap();
     assert_eq!(
         (status.as_u16(), &headers["allow"]),
         (405, &"POST".parse().unwrap())
     );
-    let (status, _, _) = http(
-        running.address,
-        "POST",
-        "/v1/traces",
-        &[PROTOBUF],
-        Vec::new(),
-    )
-    .await
-    .unwrap();
+    let (status, _, _) = http(running.http, "POST", "/v1/traces", &[PROTOBUF], Vec::new())
+        .await
+        .unwrap();
     assert_eq!(status.as_u16(), 404);
-}
-
-#[tokio::test]
-async fn without_room_senders_are_asked_to_come_again() {
-    for refusal in [
-        Refusal::Full {
-            retry_after: Duration::from_secs(7),
-        },
-        Refusal::ShuttingDown,
-    ] {
-        let running = Running::start(Some(refusal)).await;
-        let body = request(&two()).encode_to_vec();
-        let (status, headers, body) = running.post(&[PROTOBUF], body).await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(
-            headers["retry-after"],
-            refusal.retry_after().as_secs().to_string()
-        );
-        assert_eq!(tonic_types::pb::Status::decode(&body[..]).unwrap().code, 14);
-    }
 }
 
 proptest! {
     #![proptest_config(cases(60))]
 
-    /// The same logs give the same hits, in protobuf, in JSON, and straight through the screen.
+    /// The same logs give the same hits, over gRPC, in protobuf and JSON over HTTP, and straight
+    /// through the screen.
     #[test]
     fn sees_what_the_screen_sees(
         batches in vec(batch(), 1..3),
@@ -356,13 +252,17 @@ proptest! {
         let json = serde_json::to_vec(&message).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let taken = runtime.block_on(async {
-            let running = Running::start(None).await;
-            running.post(&[PROTOBUF], protobuf).await;
-            running.post(&[JSON], json).await;
+            let running = Running::start(Setup::default()).await;
+            let path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+            let frames = vec![framed(0, &protobuf)];
+            raw(running.grpc, path, &[], frames, End::Well).await;
+            post(&running, &[PROTOBUF], protobuf).await;
+            post(&running, &[JSON], json).await;
             running.take()
         });
-        prop_assert_eq!(taken.len(), 2);
-        prop_assert_eq!(&taken[0].hits, &hits);
-        prop_assert_eq!(&taken[1].hits, &hits);
+        prop_assert_eq!(taken.len(), 3);
+        for screened in &taken {
+            prop_assert_eq!(&screened.hits, &hits);
+        }
     }
 }

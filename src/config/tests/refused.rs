@@ -234,6 +234,22 @@ fn refuses_receivers_that_cannot_listen() {
             "1:62: receivers::otlp::protocols::grpc::max_recv_msg_size_mib: expected a whole number from 1 to 1024, got \"0\"",
         ),
         (
+            "{protocols: {http: {max_connections: 0}}}",
+            "1:56: receivers::otlp::protocols::http::max_connections: expected a whole number from 1 to 1000000, got \"0\"",
+        ),
+        (
+            "{protocols: {http: {idle_timeout: 0}}}",
+            "1:53: receivers::otlp::protocols::http::idle_timeout: expected a duration from 1s to 1h, got \"0\"",
+        ),
+        (
+            "{protocols: {grpc: {max_concurrent_streams: none}}}",
+            "1:63: receivers::otlp::protocols::grpc::max_concurrent_streams: expected a whole number from 1 to 1000000, got \"none\"",
+        ),
+        (
+            "{protocols: {grpc: {keepalive: {enforcement_policy: {}}}}}",
+            "1:51: receivers::otlp::protocols::grpc::keepalive: unknown key \"enforcement_policy\": clients may ask whether we are there as often as they like, remove it",
+        ),
+        (
             "{protocols: {grpc: {tls: {}}}}",
             "1:39: receivers::otlp::protocols::grpc: unknown key \"tls\": not available in this version, remove it",
         ),
@@ -554,6 +570,7 @@ fn refuses_settings_of_the_service() {
   extensions: [health_check]
   shutdown_timeout: forever
   telemetry: {{logs: {{level: loud, encoding: xml}}, metrics: {{level: none}}}}
+  admission: {{request_limit_mib: 0, waiting_limit_mib: 1}}
   pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}
 "
         ),
@@ -563,6 +580,8 @@ fn refuses_settings_of_the_service() {
             "7:29: service::telemetry::logs::level: expected trace, debug, info, warn or error, got \"loud\"",
             "7:45: service::telemetry::logs::encoding: expected console or json, got \"xml\"",
             "7:51: service::telemetry: unknown key \"metrics\": not available in this version, remove it",
+            "8:34: service::admission::request_limit_mib: expected a whole number from 1 to 1048576, got \"0\"",
+            "8:37: service::admission: unknown key \"waiting_limit_mib\": requests beyond the limit do not wait, they are refused, remove it",
         ],
     );
 }

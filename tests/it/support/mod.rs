@@ -9,4 +9,5 @@ pub(crate) mod json;
 pub(crate) mod otlp;
 pub(crate) mod process;
 pub(crate) mod props;
+pub(crate) mod recorder;
 pub(crate) mod sender;

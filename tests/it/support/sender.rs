@@ -7,9 +7,12 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn::http2::SendRequest,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::{
@@ -107,12 +110,7 @@ pub(crate) async fn raw(
     frames: Vec<Vec<u8>>,
     end: End,
 ) -> Option<(http::StatusCode, HeaderMap)> {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let mut sender = connect(address).await;
     let frames = frames
         .into_iter()
         .map(|frame| Ok(Frame::data(Bytes::from(frame))));
@@ -138,42 +136,112 @@ pub(crate) async fn raw(
     Some((status, all))
 }
 
-/// A request that has begun and never ends, until this is dropped.
+type Piece = Result<Frame<Bytes>, std::io::Error>;
+type Stream = StreamBody<tokio_stream::wrappers::ReceiverStream<Piece>>;
+
+/// A connection with HTTP/2.
+async fn connect<B>(address: SocketAddr) -> SendRequest<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error = std::io::Error> + Send + Unpin + 'static,
+{
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// A request with one message, by another method or of another type than gRPC's.
+pub(crate) async fn http2(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> Option<(http::StatusCode, HeaderMap)> {
+    let mut sender = connect(address).await;
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://{address}{path}"))
+        .header("content-type", kind)
+        .body(StreamBody::new(tokio_stream::iter([Ok(Frame::data(
+            Bytes::from(body),
+        ))])))
+        .unwrap();
+    let response = sender.send_request(request).await.ok()?;
+    let (status, mut headers) = (response.status(), response.headers().clone());
+    let body = response.into_body().collect().await.ok()?;
+    headers.extend(body.trailers().cloned().unwrap_or_default());
+    Some((status, headers))
+}
+
+/// A request over gRPC that has begun and never ends, until this is dropped.
 pub(crate) struct Hanging {
-    _body: tokio::sync::mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>,
-    _answer: tokio::task::JoinHandle<()>,
+    body: tokio::sync::mpsc::Sender<Piece>,
+    answer: tokio::task::JoinHandle<Option<Response<Incoming>>>,
+    connection: SendRequest<Stream>,
+    address: SocketAddr,
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 impl Hanging {
     /// Sends the first bytes of a request.
     pub(crate) async fn start(address: SocketAddr, first: Vec<u8>) -> Self {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
+        let mut connection = connect(address).await;
         let (body, frames) = tokio::sync::mpsc::channel(1);
-        body.send(Ok(Frame::data(Bytes::from(first))))
-            .await
-            .unwrap();
-        let request = Request::post(format!(
+        let request = Self::request(address, frames);
+        let answer = connection.send_request(request);
+        let this = Self {
+            body,
+            answer: tokio::spawn(async move { answer.await.ok() }),
+            connection,
+            address,
+        };
+        this.send(first).await;
+        this
+    }
+
+    fn request(address: SocketAddr, frames: tokio::sync::mpsc::Receiver<Piece>) -> Request<Stream> {
+        Request::post(format!(
             "http://{address}/opentelemetry.proto.collector.logs.v1.LogsService/Export"
         ))
         .header("content-type", "application/grpc")
         .body(StreamBody::new(
             tokio_stream::wrappers::ReceiverStream::new(frames),
         ))
-        .unwrap();
-        let answer = tokio::spawn(async move {
-            let _answer = sender.send_request(request).await;
-        });
+        .unwrap()
+    }
+
+    /// Sends more of it.
+    pub(crate) async fn send(&self, bytes: Vec<u8>) {
+        let bytes = Ok(Frame::data(Bytes::from(bytes)));
+        self.body.send(bytes).await.unwrap();
         // The bytes are on their way when the channel has room again.
-        drop(body.reserve().await.unwrap());
-        Self {
-            _body: body,
-            _answer: answer,
-        }
+        drop(self.body.reserve().await.unwrap());
+    }
+
+    /// What it is answered, if anything. Dropping the future changes nothing.
+    pub(crate) async fn answer(&mut self) -> Option<Response<Incoming>> {
+        (&mut self.answer).await.unwrap()
+    }
+
+    /// Sends a whole request over the same connection.
+    pub(crate) async fn another(&mut self, bytes: Vec<u8>) -> Option<Response<Incoming>> {
+        let (body, frames) = tokio::sync::mpsc::channel(1);
+        let bytes = Ok(Frame::data(Bytes::from(bytes)));
+        body.send(bytes).await.unwrap();
+        drop(body);
+        self.connection
+            .send_request(Self::request(self.address, frames))
+            .await
+            .ok()
     }
 }
 

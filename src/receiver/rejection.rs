@@ -1,0 +1,90 @@
+//! Why a request is not taken, judged once for every protocol.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tonic::Code;
+
+use super::{
+    Refusal,
+    decompress::{Compression, Unreadable},
+};
+
+/// Why a request is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejection {
+    /// Its bytes are not what they should be.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The message is not framed as the protocol has it.
+    #[error("{0}")]
+    Framing(String),
+    /// Not now.
+    #[error(transparent)]
+    Later(#[from] Refusal),
+    /// It took too long to come.
+    #[error("the request did not come in within {0:?}, try again")]
+    Slow(Duration),
+    /// Whoever cut it off hears no answer.
+    #[error("the request was cut off: {0}")]
+    Cut(#[from] hyper::Error),
+    /// There is nothing of this name.
+    #[error("there is no {found}, only {known}")]
+    Unknown {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        known: &'static str,
+    },
+    /// Another method than POST.
+    #[error("{0} is not supported, use POST")]
+    Method(Method),
+    /// Another content type.
+    #[error("the content type is not supported, use {0}")]
+    ContentType(&'static str),
+    /// Another compression, or several.
+    #[error("compression {0:?} is not supported, use one of {offered}", offered = Compression::OFFERED)]
+    Compression(String),
+}
+
+impl Rejection {
+    /// The code of gRPC, and of `google.rpc.Status`. It decides whether the sender tries again:
+    /// `ResourceExhausted` without `RetryInfo` is final for the Collector.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Unreadable(Unreadable::TooLarge(_)) => Code::ResourceExhausted,
+            Self::Unreadable(_) | Self::Framing(_) => Code::InvalidArgument,
+            Self::Later(_) => Code::Unavailable,
+            Self::Slow(_) => Code::DeadlineExceeded,
+            Self::Cut(_) => Code::Cancelled,
+            Self::Unknown { .. }
+            | Self::Method(_)
+            | Self::ContentType(_)
+            | Self::Compression(_) => Code::Unimplemented,
+        }
+    }
+
+    /// The status of HTTP.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Unreadable(Unreadable::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unreadable(_) | Self::Framing(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
+            // Not 408 for the slow: senders of OTLP try again after 429, 502, 503 and 504 alone,
+            // and drop what they sent after anything else.
+            Self::Later(_) | Self::Slow(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unknown { .. } => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType(_) | Self::Compression(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// How long the sender should wait before it tries again; `None` when that is of no use, or
+    /// its own affair.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Later(refusal) => Some(refusal.retry_after()),
+            Self::Slow(_) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Receivers in front of a consumer that writes down what it gets.
+#![expect(clippy::disallowed_methods, reason = "the tests have no task tracker")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use auditwatch::{
+    detection::{
+        rule::Rule,
+        screen::{Screen, Screened, Screening},
+    },
+    receiver::{
+        Consumer, InFlight, Limits, Refusal, Shared,
+        otlp_grpc::{self, OtlpGrpc},
+        otlp_http::{self, OtlpHttp},
+    },
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::screen::RECEIVED;
+
+/// The largest message these receivers take.
+pub(crate) const MAX_MESSAGE: usize = 1 << 20;
+
+/// Takes everything, or refuses everything.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    screen: Screen,
+    refusal: Option<Refusal>,
+    taken: Arc<Mutex<Vec<Screened>>>,
+}
+
+impl Consumer for Recorder {
+    fn begin(&self) -> Screening {
+        self.screen.begin(RECEIVED.cast_unsigned() * 1000)
+    }
+
+    async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
+        self.taken.lock().unwrap().push(screened);
+        Ok(())
+    }
+
+    fn refused(&self) {}
+}
+
+/// How the receivers are set up.
+pub(crate) struct Setup {
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) limits: Limits,
+    pub(crate) in_flight: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            refusal: None,
+            limits: Limits::default(),
+            in_flight: 256 << 20,
+        }
+    }
+}
+
+/// Both receivers in front of one recorder.
+pub(crate) struct Running {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) shared: Shared,
+    recorder: Recorder,
+    pub(crate) servers: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        self.shared.cut.cancel();
+    }
+}
+
+impl Running {
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let recorder = Recorder {
+            screen: Screen::new(Rule::default(), usize::MAX, None),
+            refusal: setup.refusal,
+            taken: Arc::default(),
+        };
+        let shared = Shared {
+            in_flight: InFlight::new(setup.in_flight),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        let grpc = OtlpGrpc::bind(&otlp_grpc::Config {
+            endpoint: "127.0.0.1:0".to_owned(),
+            max_recv_msg_bytes: MAX_MESSAGE,
+            limits: setup.limits.clone(),
+        })
+        .await
+        .unwrap();
+        let http = OtlpHttp::bind(&otlp_http::Config {
+            endpoint: "127.0.0.1:0".to_owned(),
+            max_request_body_size: MAX_MESSAGE,
+            limits: setup.limits,
+        })
+        .await
+        .unwrap();
+        Self {
+            grpc: grpc.address(),
+            http: http.address(),
+            servers: vec![
+                tokio::spawn(grpc.serve(recorder.clone(), shared.clone())),
+                tokio::spawn(http.serve(recorder.clone(), shared.clone())),
+            ],
+            shared,
+            recorder,
+        }
+    }
+
+    /// What was taken since this was last asked.
+    pub(crate) fn take(&self) -> Vec<Screened> {
+        std::mem::take(&mut self.recorder.taken.lock().unwrap())
+    }
+}
