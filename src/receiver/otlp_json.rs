@@ -1,146 +1,486 @@
-//! OTLP logs in JSON, made to the form that the library reads.
+//! OTLP logs in JSON, written as the protobuf that the screening walks.
 //!
-//! The specification maps protobuf to JSON with a few freedoms that senders use and the library
-//! does not know: null stands for the default, an empty list or map may leave out its `values` (the
-//! Collector does), bytes come in either alphabet of base64, and doubles may be `"NaN"`.
+//! One pass and no tree: a document that is all brackets takes a few times its own size, not
+//! dozens of times. What senders make of the specification is taken as the Collector takes it:
+//! 64-bit numbers are text or numbers, ids are hex, bytes are base64 in either alphabet, null stands
+//! for the default, unknown members are ignored, and names may also be those of protobuf.
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use serde_json::Value;
+use std::fmt;
 
-/// Reads one request.
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
+};
+
+/// What a member of a message holds.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Text,
+    Hex,
+    Base64,
+    Bool,
+    Int64,
+    Uint32,
+    Fixed32,
+    Fixed64,
+    Double,
+    Enum,
+    Message(&'static [Member]),
+}
+
+/// A member of a message: its names in JSON and protobuf, its field number, what it holds.
+#[derive(Debug)]
+struct Member {
+    name: &'static str,
+    proto: &'static str,
+    tag: u32,
+    kind: Kind,
+    repeated: bool,
+}
+
+const fn one(name: &'static str, proto: &'static str, tag: u32, kind: Kind) -> Member {
+    Member {
+        name,
+        proto,
+        tag,
+        kind,
+        repeated: false,
+    }
+}
+
+const fn many(name: &'static str, proto: &'static str, tag: u32, kind: Kind) -> Member {
+    Member {
+        name,
+        proto,
+        tag,
+        kind,
+        repeated: true,
+    }
+}
+
+const DROPPED: &str = "droppedAttributesCount";
+const DROPPED_PROTO: &str = "dropped_attributes_count";
+
+static REQUEST: Member = one("", "", 0, Kind::Message(&REQUEST_MEMBERS));
+static REQUEST_MEMBERS: [Member; 1] = [many(
+    "resourceLogs",
+    "resource_logs",
+    1,
+    Kind::Message(&RESOURCE_LOGS),
+)];
+static RESOURCE_LOGS: [Member; 3] = [
+    one("resource", "resource", 1, Kind::Message(&RESOURCE)),
+    many("scopeLogs", "scope_logs", 2, Kind::Message(&SCOPE_LOGS)),
+    one("schemaUrl", "schema_url", 3, Kind::Text),
+];
+static RESOURCE: [Member; 3] = [
+    many("attributes", "attributes", 1, Kind::Message(&KEY_VALUE)),
+    one(DROPPED, DROPPED_PROTO, 2, Kind::Uint32),
+    many("entityRefs", "entity_refs", 3, Kind::Message(&ENTITY_REF)),
+];
+static ENTITY_REF: [Member; 4] = [
+    one("schemaUrl", "schema_url", 1, Kind::Text),
+    one("type", "type", 2, Kind::Text),
+    many("idKeys", "id_keys", 3, Kind::Text),
+    many("descriptionKeys", "description_keys", 4, Kind::Text),
+];
+static SCOPE_LOGS: [Member; 3] = [
+    one("scope", "scope", 1, Kind::Message(&SCOPE)),
+    many("logRecords", "log_records", 2, Kind::Message(&LOG_RECORD)),
+    one("schemaUrl", "schema_url", 3, Kind::Text),
+];
+static SCOPE: [Member; 4] = [
+    one("name", "name", 1, Kind::Text),
+    one("version", "version", 2, Kind::Text),
+    many("attributes", "attributes", 3, Kind::Message(&KEY_VALUE)),
+    one(DROPPED, DROPPED_PROTO, 4, Kind::Uint32),
+];
+static LOG_RECORD: [Member; 11] = [
+    one("body", "body", 5, Kind::Message(&ANY_VALUE)),
+    many("attributes", "attributes", 6, Kind::Message(&KEY_VALUE)),
+    one("timeUnixNano", "time_unix_nano", 1, Kind::Fixed64),
+    one(
+        "observedTimeUnixNano",
+        "observed_time_unix_nano",
+        11,
+        Kind::Fixed64,
+    ),
+    one("severityNumber", "severity_number", 2, Kind::Enum),
+    one("severityText", "severity_text", 3, Kind::Text),
+    one(DROPPED, DROPPED_PROTO, 7, Kind::Uint32),
+    one("flags", "flags", 8, Kind::Fixed32),
+    one("traceId", "trace_id", 9, Kind::Hex),
+    one("spanId", "span_id", 10, Kind::Hex),
+    one("eventName", "event_name", 12, Kind::Text),
+];
+static KEY_VALUE: [Member; 2] = [
+    one("key", "key", 1, Kind::Text),
+    one("value", "value", 2, Kind::Message(&ANY_VALUE)),
+];
+static ANY_VALUE: [Member; 7] = [
+    one("stringValue", "string_value", 1, Kind::Text),
+    one("boolValue", "bool_value", 2, Kind::Bool),
+    one("intValue", "int_value", 3, Kind::Int64),
+    one("doubleValue", "double_value", 4, Kind::Double),
+    one("arrayValue", "array_value", 5, Kind::Message(&ARRAY_VALUE)),
+    one(
+        "kvlistValue",
+        "kvlist_value",
+        6,
+        Kind::Message(&KEY_VALUE_LIST),
+    ),
+    one("bytesValue", "bytes_value", 7, Kind::Base64),
+];
+static ARRAY_VALUE: [Member; 1] = [many("values", "values", 1, Kind::Message(&ANY_VALUE))];
+static KEY_VALUE_LIST: [Member; 1] = [many("values", "values", 1, Kind::Message(&KEY_VALUE))];
+
+/// One request, in protobuf.
 ///
 /// # Errors
-/// When the text is no JSON, not of the shape of a request, or more than 127 levels deep.
-pub(super) fn read(text: &[u8]) -> serde_json::Result<ExportLogsServiceRequest> {
-    let mut value: Value = serde_json::from_slice(text)?;
-    normalise(&mut value);
-    serde_json::from_value(value)
+/// When the text is no JSON in UTF-8, not of the shape of a request, or more than 127 levels deep
+/// where it is known.
+pub(super) fn to_protobuf(text: &[u8]) -> serde_json::Result<Vec<u8>> {
+    // The strings are read as bytes, for JSON may hold half of a surrogate pair, which is no
+    // reason to lose a whole request.
+    let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
+    let mut out = Vec::with_capacity(text.len());
+    let mut json = serde_json::Deserializer::from_str(text);
+    json.deserialize_map(Slot {
+        member: &REQUEST,
+        out: &mut out,
+        place: Place::Root,
+    })?;
+    json.end()?;
+    Ok(out)
 }
 
-/// Recursion is bounded by the depth that the parser lets through.
-fn normalise(value: &mut Value) {
-    match value {
-        Value::Array(list) => list.iter_mut().for_each(normalise),
-        Value::Object(members) => {
-            members.retain(|key, value| match (key.as_str(), value) {
-                (_, Value::Null) => false,
-                // Text is none of the numbers that matter to us, and JSON has no other way.
-                ("doubleValue", Value::String(text)) => {
-                    text.parse::<f64>().is_ok_and(f64::is_finite)
-                }
-                _ => true,
-            });
-            for (key, value) in members {
-                normalise(value);
-                match (key.as_str(), value) {
-                    ("arrayValue" | "kvlistValue", Value::Object(list)) => {
-                        list.entry("values")
-                            .or_insert_with(|| Value::Array(Vec::new()));
-                    }
-                    ("bytesValue", Value::String(text)) => *text = standard_base64(text),
-                    ("doubleValue", number) => {
-                        if let Some(parsed) =
-                            number.as_str().and_then(|text| text.parse::<f64>().ok())
-                        {
-                            *number = parsed.into();
-                        }
-                    }
-                    _ => {}
-                }
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is the whole document.
+    Root,
+    /// It is that of a member, maybe with all elements of a list.
+    Member,
+    /// It is one element of the list of a member.
+    Element,
+}
+
+/// Takes the value of a member and writes it as a field.
+struct Slot<'a> {
+    member: &'static Member,
+    out: &'a mut Vec<u8>,
+    place: Place,
+}
+
+/// Wire types of protobuf.
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const BYTES: u32 = 2;
+const FIXED32: u32 = 5;
+/// A length takes so many bytes whatever it is, for it is not known before what it measures.
+const LENGTH: usize = 5;
+
+impl Slot<'_> {
+    fn key(&mut self, wire_type: u32) {
+        let key = (self.member.tag << 3) | wire_type;
+        prost::encoding::encode_varint(u64::from(key), self.out);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.key(BYTES);
+        prost::encoding::encode_varint(bytes.len() as u64, self.out);
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Writes a text, or what it stands for. `None` if it stands for nothing.
+    fn text(&mut self, text: &[u8]) -> Option<()> {
+        match self.member.kind {
+            Kind::Text => self.bytes(text),
+            Kind::Hex => self.bytes(&hex(text)?),
+            Kind::Base64 => self.bytes(&base64(text)?),
+            // Names are not allowed but common, and nothing here depends on them.
+            Kind::Enum => {}
+            Kind::Double => self.double(std::str::from_utf8(text).ok()?.parse().ok()?),
+            _ => {
+                let text = std::str::from_utf8(text).ok()?;
+                let number = text.parse().ok();
+                self.integer(number.or_else(|| integral(text.parse().ok()?))?)?;
             }
         }
-        _ => {}
+        Some(())
+    }
+
+    fn double(&mut self, number: f64) {
+        self.key(FIXED64);
+        self.out.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// Writes a whole number. `None` if the member cannot hold it.
+    fn integer(&mut self, number: i128) -> Option<()> {
+        match self.member.kind {
+            Kind::Int64 => self.varint(i64::try_from(number).ok()?.cast_unsigned()),
+            // Enums are 32 bits, but take as many bytes when negative.
+            Kind::Enum => self.varint(i64::from(i32::try_from(number).ok()?).cast_unsigned()),
+            Kind::Uint32 => self.varint(u64::from(u32::try_from(number).ok()?)),
+            Kind::Fixed32 => {
+                let number = u32::try_from(number).ok()?;
+                self.key(FIXED32);
+                self.out.extend_from_slice(&number.to_le_bytes());
+            }
+            Kind::Fixed64 => {
+                let number = u64::try_from(number).ok()?;
+                self.key(FIXED64);
+                self.out.extend_from_slice(&number.to_le_bytes());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn varint(&mut self, number: u64) {
+        self.key(VARINT);
+        prost::encoding::encode_varint(number, self.out);
+    }
+
+    /// Begins a message whose length is not known yet; where that will stand.
+    fn open(&mut self) -> usize {
+        self.key(BYTES);
+        let at = self.out.len();
+        self.out.extend_from_slice(&[0; LENGTH]);
+        at
+    }
+
+    /// Ends the message whose length stands there.
+    fn close(&mut self, at: usize) {
+        let mut length = self.out.len().saturating_sub(at + LENGTH);
+        let Some(place) = self.out.get_mut(at..at + LENGTH) else {
+            return;
+        };
+        for byte in &mut *place {
+            *byte = 0x80 | u8::try_from(length & 0x7f).unwrap_or_default();
+            length >>= 7;
+        }
+        if let Some(last) = place.last_mut() {
+            *last &= 0x7f;
+        }
     }
 }
 
-/// Either alphabet, with or without padding, in the standard alphabet with padding.
-fn standard_base64(text: &str) -> String {
-    let mut standard: String = text
-        .trim_end_matches('=')
-        .chars()
-        .map(|c| match c {
-            '-' => '+',
-            '_' => '/',
-            c => c,
-        })
-        .collect();
-    while !standard.len().is_multiple_of(4) {
-        standard.push('=');
+impl<'de> DeserializeSeed<'de> for Slot<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        value.deserialize_option(self)
     }
-    standard
+}
+
+impl<'de> Visitor<'de> for Slot<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.member.kind {
+            _ if self.member.repeated && self.place == Place::Member => "a list",
+            Kind::Text => "a text",
+            Kind::Hex => "hex digits",
+            Kind::Base64 => "base64",
+            Kind::Bool => "true or false",
+            Kind::Int64 | Kind::Uint32 | Kind::Fixed32 | Kind::Fixed64 | Kind::Enum => {
+                "a whole number"
+            }
+            Kind::Double => "a number",
+            Kind::Message(_) => "an object",
+        };
+        match self.place {
+            Place::Root => f.write_str(what),
+            Place::Member | Place::Element => write!(f, "{what} in {}", self.member.name),
+        }
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        match self.member.kind {
+            _ if self.member.repeated && self.place == Place::Member => value.deserialize_seq(self),
+            Kind::Message(_) => value.deserialize_map(self),
+            Kind::Text | Kind::Hex | Kind::Base64 => value.deserialize_bytes(self),
+            _ => value.deserialize_any(self),
+        }
+    }
+
+    fn visit_none<E: Error>(mut self) -> Result<(), E> {
+        if self.place == Place::Element && matches!(self.member.kind, Kind::Message(_)) {
+            let at = self.open();
+            self.close(at);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        if !self.member.repeated || self.place != Place::Member {
+            return Err(Error::invalid_type(Unexpected::Seq, &self));
+        }
+        loop {
+            let element = Slot {
+                member: self.member,
+                out: &mut *self.out,
+                place: Place::Element,
+            };
+            if list.next_element_seed(element)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let Kind::Message(members) = self.member.kind else {
+            return Err(Error::invalid_type(Unexpected::Map, &self));
+        };
+        let at = (self.place != Place::Root).then(|| self.open());
+        while let Some(found) = map.next_key_seed(Name(members))? {
+            match found {
+                Some(member) => map.next_value_seed(Slot {
+                    member,
+                    out: &mut *self.out,
+                    place: Place::Member,
+                })?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        if let Some(at) = at {
+            self.close(at);
+        }
+        Ok(())
+    }
+
+    fn visit_bytes<E: Error>(mut self, text: &[u8]) -> Result<(), E> {
+        self.text(text)
+            .ok_or_else(|| E::invalid_value(Unexpected::Bytes(text), &self))
+    }
+
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
+        self.text(text.as_bytes())
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
+        if !matches!(self.member.kind, Kind::Bool) {
+            return Err(E::invalid_type(Unexpected::Bool(value), &self));
+        }
+        self.varint(u64::from(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.number(i128::from(number), Unexpected::Unsigned(number))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.number(i128::from(number), Unexpected::Signed(number))
+    }
+
+    fn visit_f64<E: Error>(mut self, number: f64) -> Result<(), E> {
+        if matches!(self.member.kind, Kind::Double) {
+            self.double(number);
+            return Ok(());
+        }
+        integral(number)
+            .and_then(|number| self.integer(number))
+            .ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+    }
+}
+
+impl Slot<'_> {
+    /// Writes a number that is spelled as a whole one.
+    fn number<E: Error>(mut self, number: i128, found: Unexpected<'_>) -> Result<(), E> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a double that is spelled as a whole number is the nearest double"
+        )]
+        let double = number as f64;
+        if matches!(self.member.kind, Kind::Double) {
+            self.double(double);
+            return Ok(());
+        }
+        self.integer(number)
+            .ok_or_else(|| E::invalid_value(found, &self))
+    }
+}
+
+/// Finds the member of a name, if it is known.
+struct Name(&'static [Member]);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<&'static Member>;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        value.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Option<&'static Member>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Self::Value, E> {
+        let same =
+            |member: &&Member| member.name.as_bytes() == name || member.proto.as_bytes() == name;
+        Ok(self.0.iter().find(same))
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        self.visit_bytes(name.as_bytes())
+    }
+}
+
+/// The whole number that a number is, if it is one: `4.03e2` is 403.
+fn integral(number: f64) -> Option<i128> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole and within the range of 64 bits, either sign"
+    )]
+    let whole = number as i128;
+    (number.fract() == 0.0 && number.abs() <= 18_446_744_073_709_551_616.0).then_some(whole)
+}
+
+fn hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let pairs = text.chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+/// Bytes in either alphabet, with or without padding.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let end = text.iter().rposition(|&byte| byte != b'=');
+    let text = text.get(..end.map_or(0, |end| end + 1))?;
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    for group in text.chunks(4) {
+        let mut bits = 0_u32;
+        for &byte in group {
+            let value = match byte {
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'+' | b'-' => 62,
+                b'/' | b'_' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        // Three letters hold two bytes, two hold one, and one alone holds none.
+        let [_, high, middle, low] = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        match group.len() {
+            4 => out.extend_from_slice(&[high, middle, low]),
+            3 => out.extend_from_slice(&[high, middle]),
+            2 => out.push(high),
+            _ => return None,
+        }
+    }
+    Some(out)
 }
 
 #[cfg(test)]
-mod tests {
-    use opentelemetry_proto::tonic::common::v1::any_value;
-
-    use super::*;
-
-    /// The value of the one record's body.
-    fn body(json: &str) -> Option<any_value::Value> {
-        let text = format!(
-            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{json}}}]}}]}}]}}"#
-        );
-        let request = read(text.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
-        request.resource_logs[0].scope_logs[0].log_records[0]
-            .body
-            .clone()?
-            .value
-    }
-
-    #[test]
-    fn what_senders_leave_out_has_its_default() {
-        for empty in [
-            "null",
-            "{}",
-            r#"{"stringValue":null}"#,
-            r#"{"doubleValue":"NaN"}"#,
-        ] {
-            assert_eq!(body(empty), None, "{empty}");
-        }
-        for (json, values) in [
-            (r#"{"arrayValue":{}}"#, 0),
-            (r#"{"arrayValue":{"values":null}}"#, 0),
-            (r#"{"arrayValue":{"values":[{},{"kvlistValue":{}}]}}"#, 2),
-        ] {
-            let Some(any_value::Value::ArrayValue(list)) = body(json) else {
-                panic!("{json}")
-            };
-            assert_eq!(list.values.len(), values);
-        }
-        for text in [
-            r#"{"resourceLogs":null}"#,
-            r#"{"resourceLogs":[{"resource":null,"scopeLogs":null,"schemaUrl":null}]}"#,
-            r#"{"resourceLogs":[{"scopeLogs":[{"scope":null,"logRecords":[{"attributes":null,
-                "severityText":null,"timeUnixNano":null,"traceId":null,"flags":null}]}]}]}"#,
-        ] {
-            assert!(read(text.as_bytes()).is_ok(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bytes_come_in_either_alphabet() {
-        let wanted = Some(any_value::Value::BytesValue(vec![0xfb, 0xff, 0xfe, 0x01]));
-        for text in ["+//+AQ==", "+//+AQ", "-__-AQ==", "-__-AQ"] {
-            assert_eq!(
-                body(&format!(r#"{{"bytesValue":"{text}"}}"#)),
-                wanted,
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn numbers_come_as_text_or_number() {
-        for text in ["403", r#""403""#] {
-            assert_eq!(
-                body(&format!(r#"{{"intValue":{text}}}"#)),
-                Some(any_value::Value::IntValue(403))
-            );
-        }
-        for text in ["403.5", r#""403.5""#] {
-            let wanted = Some(any_value::Value::DoubleValue(403.5));
-            assert_eq!(body(&format!(r#"{{"doubleValue":{text}}}"#)), wanted);
-        }
-    }
-}
+mod tests;
