@@ -16,9 +16,9 @@ impl Compression {
     /// Encodings offered to senders.
     pub(super) const OFFERED: &'static str = "identity,gzip,zstd";
 
-    /// By its name in `grpc-encoding` or `Content-Encoding`.
+    /// By its name in `grpc-encoding` or `Content-Encoding`, in which case does not matter.
     pub(super) fn from_name(name: &[u8]) -> Option<Self> {
-        match name {
+        match name.to_ascii_lowercase().as_slice() {
             b"" | b"identity" => Some(Self::Identity),
             b"gzip" => Some(Self::Gzip),
             b"zstd" => Some(Self::Zstd),
@@ -197,5 +197,32 @@ impl<S: Sink> Write for Limited<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a bomb holds grows with what comes out of it, up to the window, not with its length.
+    #[test]
+    fn decoders_count_their_windows() {
+        struct Nowhere;
+        impl Sink for Nowhere {
+            fn take(&mut self, _: &[u8]) -> Result<(), Malformed> {
+                Ok(())
+            }
+            fn held(&self) -> usize {
+                0
+            }
+        }
+        let zeros = vec![0; 8 << 20];
+        let bomb = zstd::encode_all(&zeros[..], 1).unwrap();
+        let mut inflow = Inflow::new(Compression::Zstd, Nowhere, 64 << 20).unwrap();
+        assert!(inflow.held() < 1 << 20);
+        inflow.feed(&bomb).unwrap();
+        assert!(inflow.held() >= 8 << 20);
+        let gzip = Inflow::new(Compression::Gzip, Vec::with_capacity(100), 100).unwrap();
+        assert_eq!(gzip.held(), DECODER + 100);
     }
 }

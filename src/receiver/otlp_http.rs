@@ -7,11 +7,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
 };
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use tokio::net::TcpListener;
@@ -29,6 +30,8 @@ use crate::detection::screen::Screened;
 
 /// Where logs are posted to.
 const PATH: &str = "/v1/logs";
+/// How long the rest of a request that is refused is passed over, before its answer.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// Settings of the HTTP server of an `otlp` receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +139,20 @@ impl<C: Consumer> Handler for Logs<C> {
     const ONLY_HTTP2: bool = false;
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let format = Format::of(request.headers());
-        let answer = self.door.answer(self.receive(request, format)).await;
+        let (head, mut body) = request.into_parts();
+        let format = Format::of(&head.headers);
+        let answer = self
+            .door
+            .answer(self.receive(&head, &mut body, format))
+            .await;
+        if let Err(rejection) = &answer
+            && rejection.is_final()
+            && head.version < Version::HTTP_2
+        {
+            // Many clients read no answer before they have sent all. Closing on them now would
+            // break their connection, and they would try again what can never be taken.
+            let _drained = tokio::time::timeout(LINGER, drain(&mut body)).await;
+        }
         // Whoever sends what is neither may at least read JSON.
         let format = format.unwrap_or(Format::Json);
         match answer {
@@ -150,10 +165,10 @@ impl<C: Consumer> Handler for Logs<C> {
 impl<C: Consumer> Logs<C> {
     async fn receive(
         &self,
-        request: Request<Incoming>,
+        head: &Parts,
+        body: &mut Incoming,
         format: Option<Format>,
     ) -> Result<(Screened, Lease), Rejection> {
-        let (head, body) = request.into_parts();
         if head.uri.path() != PATH {
             return Err(Rejection::Unknown {
                 found: head.uri.path().to_owned(),
@@ -161,7 +176,7 @@ impl<C: Consumer> Logs<C> {
             });
         }
         if head.method != Method::POST {
-            return Err(Rejection::Method(head.method));
+            return Err(Rejection::Method(head.method.clone()));
         }
         let format = format.ok_or(Rejection::ContentType(
             "application/x-protobuf or application/json",
@@ -193,13 +208,16 @@ impl<C: Consumer> Logs<C> {
     /// Reads a body, frame by frame, into a sink.
     async fn read<S: Sink>(
         &self,
-        mut body: Incoming,
+        body: &mut Incoming,
         compression: Compression,
         sink: S,
         lease: &mut Lease,
     ) -> Result<S, Rejection> {
         let mut inflow = Inflow::new(compression, sink, self.max_body)?;
         let mut received = 0_usize;
+        if body.size_hint().lower() > self.max_body as u64 {
+            return Err(Unreadable::TooLarge(self.max_body).into());
+        }
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 received = received.saturating_add(data.len());
@@ -212,6 +230,11 @@ impl<C: Consumer> Logs<C> {
         }
         Ok(inflow.finish()?)
     }
+}
+
+/// Passes over what is left of a body.
+async fn drain(body: &mut Incoming) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// The one compression of a body.

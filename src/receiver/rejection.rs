@@ -78,6 +78,11 @@ impl Rejection {
         }
     }
 
+    /// Whether the same request will never be taken.
+    pub(super) fn is_final(&self) -> bool {
+        !matches!(self, Self::Later(_) | Self::Slow(_) | Self::Cut(_))
+    }
+
     /// How long the sender should wait before it tries again; `None` when that is of no use, or
     /// its own affair.
     pub(super) fn retry_after(&self) -> Option<Duration> {

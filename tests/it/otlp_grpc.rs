@@ -89,6 +89,8 @@ async fn takes_plain_gzip_and_zstd() {
     }
     let empty = send(running.address, &[], None).await.unwrap();
     assert_eq!(empty.partial_success, None);
+    let nothing = vec![framed(0, &[])];
+    assert_eq!(raw_code(running.address, &[], nothing).await, Code::Ok);
     assert_eq!(
         running.opened().await,
         ["192.0.2.1", "192.0.2.2", "192.0.2.3"]

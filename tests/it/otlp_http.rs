@@ -11,6 +11,10 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     screen::{batch, request as mixed},
@@ -19,7 +23,7 @@ use crate::{
         json::Noise,
         props::cases,
         recorder::{Running, Setup},
-        sender::{Answer, End, framed, http, raw, request},
+        sender::{Answer, End, framed, http, http2, raw, request},
     },
 };
 
@@ -56,6 +60,7 @@ async fn takes_protobuf_and_json_plain_gzip_and_zstd() {
         for (encoding, body) in [
             ("identity", bytes.clone()),
             ("gzip", gzip(bytes)),
+            ("GZip", gzip(bytes)),
             ("zstd", zstd::encode_all(&bytes[..], 1).unwrap()),
         ] {
             let headers = [kind, ("content-encoding", encoding)];
@@ -218,6 +223,83 @@ async fn what_cannot_be_read_is_refused_for_good_and_nothing_of_it_counts() {
         }
     }
     assert_eq!(running.take(), []);
+}
+
+/// A client that reads nothing before it has sent everything hears why, and does not find its
+/// connection broken, which would make it try again.
+#[tokio::test]
+async fn a_refusal_is_heard_however_much_was_sent() {
+    let running = Running::start(Setup::default()).await;
+    let body = vec![b' '; 32 << 20];
+    for (head, wanted) in [
+        (
+            "POST /v1/logs HTTP/1.1\r\ncontent-type: application/json",
+            "413",
+        ),
+        ("POST /v1/logs HTTP/1.1\r\ncontent-type: text/plain", "415"),
+        (
+            "POST /v1/traces HTTP/1.1\r\ncontent-type: application/json",
+            "404",
+        ),
+        (
+            "PUT /v1/logs HTTP/1.1\r\ncontent-type: application/json",
+            "405",
+        ),
+    ] {
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        let head = format!(
+            "{head}\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {wanted} ")),
+            "{answer}"
+        );
+    }
+    // Whoever asks before it sends need not send.
+    let mut stream = TcpStream::connect(running.http).await.unwrap();
+    let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+                expect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+#[tokio::test]
+async fn a_connection_cut_inside_a_request_changes_nothing() {
+    let running = Running::start(Setup::default()).await;
+    let body = request(&two()).encode_to_vec();
+    let head = format!(
+        "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    for length in [0, 100, body.len() - 1] {
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body[..length]).await.unwrap();
+    }
+    let status = post(&running, &[PROTOBUF], body).await.0;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(running.take().len(), 1);
+}
+
+/// HTTP/2 without TLS, known by its first bytes.
+#[tokio::test]
+async fn takes_http2_as_well() {
+    let running = Running::start(Setup::default()).await;
+    let body = request(&two()).encode_to_vec();
+    let (status, headers) = http2(running.http, "POST", "/v1/logs", PROTOBUF.1, body)
+        .await
+        .unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(headers["content-type"], PROTOBUF.1);
+    assert_eq!(running.take()[0].hits.len(), 2);
 }
 
 #[tokio::test]

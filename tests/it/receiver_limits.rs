@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use auditwatch::receiver::{Limits, Refusal};
+use auditwatch::{
+    config,
+    receiver::{Limits, Refusal},
+    service::Service,
+};
 use http::HeaderMap;
 use prost::Message as _;
 use tokio::{
@@ -377,6 +381,38 @@ async fn requests_that_are_cut_by_the_shutdown_are_asked_to_come_again() {
         timeout(LONG, server).await.expect("it goes on").unwrap();
     }
     assert_eq!(running.take(), []);
+}
+
+/// The bound of the configuration is that of all receivers of the service.
+#[tokio::test]
+async fn the_receivers_of_a_service_share_one_bound() {
+    let text = "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}, \
+                http: {endpoint: '127.0.0.1:0'}}}}\n\
+                processors: {detection: }\n\
+                exporters: {debug: }\n\
+                service: {admission: {request_limit_mib: 1}, pipelines: {logs: \
+                {receivers: [otlp], processors: [detection], exporters: [debug]}}}\n";
+    let config = config::parse("test.yaml", text, &|_| None).unwrap();
+    let service = Service::start(config).await.unwrap();
+    let [(_, grpc), (_, http_address)] = service.addresses() else {
+        panic!()
+    };
+    let body = request(&["x".repeat(900 << 10)]);
+    let json = serde_json::to_vec(&body).unwrap();
+    let mut refused = false;
+    for attempt in 1..=20 {
+        let hanging = Hanging::start(*grpc, half_a_message(900 << 10)).await;
+        // Its bytes need a moment to come in; if they come behind the other's, it is refused itself.
+        tokio::time::sleep(attempt * Duration::from_millis(20)).await;
+        let answer = http(*http_address, "POST", "/v1/logs", &[JSON], json.clone()).await;
+        drop(hanging);
+        refused = answer.unwrap().0.as_u16() == 503;
+        if refused {
+            break;
+        }
+    }
+    assert!(refused);
+    assert!(service.shutdown(LONG).await);
 }
 
 #[tokio::test]
