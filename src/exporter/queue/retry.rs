@@ -56,10 +56,15 @@ pub fn next_wait(config: &RetryConfig, failed: &Failed, random: f64) -> Option<D
     if !config.enabled || failed.limit.is_some_and(|limit| failed.limited >= limit) {
         return None;
     }
-    let wait = backoff(config, failed.attempts, random).max(failed.after.unwrap_or_default());
-    let ends = failed.elapsed.saturating_add(wait);
-    let in_time = config.max_elapsed_time.is_zero() || ends <= config.max_elapsed_time;
-    in_time.then_some(wait)
+    let wait = backoff(config, failed.attempts, random);
+    let asked = failed.after.unwrap_or_default();
+    if config.max_elapsed_time.is_zero() {
+        return Some(wait.max(asked));
+    }
+    let left = config.max_elapsed_time.saturating_sub(failed.elapsed);
+    // A receiver that asks for more time than there is gets what there is: a last attempt is worth
+    // more than giving up at once.
+    (wait <= left && !left.is_zero()).then(|| wait.max(asked.min(left)))
 }
 
 fn backoff(config: &RetryConfig, attempts: u32, random: f64) -> Duration {
@@ -117,7 +122,13 @@ mod tests {
         let config = RetryConfig::default();
         assert_eq!(next_wait(&config, &asked(secs(60)), 0.5), Some(secs(60)));
         assert_eq!(next_wait(&config, &asked(secs(1)), 0.5), Some(secs(5)));
-        assert_eq!(next_wait(&config, &asked(secs(301)), 0.5), None);
+        // More than there is time for: one last attempt when it is over, not none at all.
+        assert_eq!(next_wait(&config, &asked(secs(600)), 0.5), Some(secs(300)));
+        let last = Failed {
+            elapsed: secs(300),
+            ..asked(secs(600))
+        };
+        assert_eq!(next_wait(&config, &last, 0.5), None);
     }
 
     #[test]
