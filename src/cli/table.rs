@@ -21,6 +21,8 @@ use crate::detection::{
 const DEFAULT_WIDTH: usize = 160;
 /// Narrower terminals are treated as this wide.
 const MIN_WIDTH: usize = 60;
+/// Columns of an address: as many as the longest IPv6 address takes.
+const MAX_ADDRESS: usize = 45;
 /// Values of one list that are shown at most.
 const MAX_VALUES: usize = 12;
 
@@ -43,6 +45,8 @@ pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usi
     }
     // The location gives way first: all else has a natural size.
     let [address, location, count, first, last] = widths;
+    // A source as logged may be any text.
+    let address = address.min(MAX_ADDRESS);
     let others = address + count + first + last + 8;
     let widths = [
         address,
@@ -229,6 +233,7 @@ fn is_harmless(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detection::rows::EscuRow;
 
     #[test]
     fn nothing_reaches_the_terminal_that_it_might_obey() {
@@ -238,6 +243,33 @@ mod tests {
             shown,
             r"a\u{1b}[2J\u{7}\r\n\t\u{9b}31m\u{202e}\u{2028}é\u{200b}"
         );
+    }
+
+    #[test]
+    fn one_long_source_hides_no_other_column() {
+        let row = |source: &str| {
+            Row::Escu(Box::new(EscuRow {
+                window_start: Micros(0),
+                window_end: Micros(1),
+                src_ip: source.to_owned(),
+                country: Some("Aland".to_owned()),
+                city: None,
+                count: 77,
+                columns: Columns::default(),
+                first_time: Micros(0),
+                last_time: Micros(0),
+            }))
+        };
+        let text = table(
+            &[row("192.0.2.1"), row(&"z".repeat(200_000))],
+            None,
+            Some(110),
+        );
+        assert!(text.lines().all(|line| line.width() <= 110), "{text}");
+        let shown = text
+            .lines()
+            .filter(|line| line.contains("77  1970-01-01 00:00:00Z"));
+        assert_eq!(shown.count(), 2, "{text}");
     }
 
     #[test]
