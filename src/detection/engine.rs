@@ -121,8 +121,9 @@ impl Engine {
     }
 
     /// Takes one hit and appends the findings it causes.
-    pub fn observe(&mut self, hit: Hit, out: &mut Vec<Finding>) {
+    pub fn observe(&mut self, mut hit: Hit, out: &mut Vec<Finding>) {
         self.state.stats.hits += 1;
+        hit.cut(self.limits.value_bytes);
         let Some(time) = hit.time else {
             self.state.stats.untimed += 1;
             return;

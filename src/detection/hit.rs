@@ -80,6 +80,33 @@ impl Hit {
                 .sum::<usize>()
     }
 
+    /// Cuts every text to a little more than `most` bytes, so that whoever keeps less still sees
+    /// that it was cut. What a client can write has no bound of its own.
+    pub fn cut(&mut self, most: usize) {
+        let cut = |text: &mut String| {
+            if text.len() > most {
+                text.truncate(text.ceil_char_boundary(most + 1));
+                text.shrink_to_fit();
+            }
+        };
+        for text in [
+            &mut self.user,
+            &mut self.verb,
+            &mut self.uri,
+            &mut self.agent,
+            &mut self.message,
+            &mut self.reason,
+            &mut self.status,
+            &mut self.audit_id,
+            &mut self.stage,
+        ] {
+            text.iter_mut().for_each(cut);
+        }
+        cut(&mut self.code_text);
+        self.groups.iter_mut().for_each(cut);
+        self.sources.iter_mut().for_each(cut);
+    }
+
     /// Keeps the last `most` elements of `sourceIPs`: those a client can least write.
     pub fn keep_sources(&mut self, most: usize) {
         let excess = self.sources.len().saturating_sub(most);
