@@ -19,7 +19,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::{
     clock,
@@ -103,6 +103,25 @@ impl Outlet {
             }
         }
         true
+    }
+}
+
+impl Outlet {
+    /// Waits for room for all that waits. An exporter that has ended knows nothing of it, so what
+    /// is lost is told here.
+    async fn drain(&mut self) {
+        while let Some(finding) = self.waiting.pop_front() {
+            if let Err(finding) = self.queue.push(finding).await {
+                error!(
+                    exporter = self.queue.id(),
+                    reason = "the exporter has ended before they found room in its queue",
+                    findings = 1 + self.waiting.len(),
+                    first_finding_id = finding.finding_id,
+                    "findings were given up"
+                );
+                self.waiting.clear();
+            }
+        }
     }
 }
 
@@ -215,12 +234,7 @@ impl Pipeline {
         // Nobody waits for the queue of another that hangs.
         self.push_on();
         for outlet in &mut self.outlets {
-            while let Some(finding) = outlet.waiting.pop_front() {
-                if outlet.queue.push(finding).await.is_err() {
-                    // The exporter has given up; it says so itself.
-                    break;
-                }
-            }
+            outlet.drain().await;
         }
         self.push_on();
         self.sum_up();

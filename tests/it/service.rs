@@ -547,3 +547,50 @@ async fn escu_semantics_send_each_row_once() {
         assert_eq!(row, wanted);
     }
 }
+
+/// What waits for an exporter that hangs is told when it is lost, and costs no other anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_exporter_costs_no_other_its_last_states() {
+    let hec = HecServer::start(Options::default()).await;
+    hec.answer_next(vec![Answer::hang(); 10]);
+    let address = free_address();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("two.yaml");
+    let file = folder.path().join("findings");
+    let text = std::fs::read_to_string(minimal())
+        .unwrap()
+        .replace("\nservice:\n", "    sending_queue: {queue_size: 2}\n  file: {path: FILE}\n\nservice:\n  shutdown_timeout: 2s\n")
+        .replace("FILE", file.to_str().unwrap())
+        .replace("exporters: [splunk_hec]", "exporters: [splunk_hec, file]");
+    std::fs::write(&config, text).unwrap();
+    let mut process = Process::auditwatch(&config, &variables(&hec, address));
+    process.wait_for("listening", LONG);
+    for n in 0..3 {
+        // The first is on its way and hangs, the others fill the queue.
+        send(address, &scan(&format!("203.0.113.{n}"), 7), None)
+            .await
+            .unwrap();
+        while hec.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    process.signal("TERM");
+    assert_eq!(process.wait(LONG).code(), Some(1), "{}", process.stderr());
+    let findings = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(findings.matches("\"state\":\"opened\"").count(), 3);
+    assert_eq!(
+        findings.matches("\"state\":\"updated\"").count(),
+        3,
+        "{findings}"
+    );
+    assert!(
+        process.stderr().contains("findings=3"),
+        "{}",
+        process.stderr()
+    );
+    assert!(
+        process.stderr().contains("before they found room"),
+        "{}",
+        process.stderr()
+    );
+}
