@@ -33,8 +33,8 @@ macro_rules! tables {
 }
 
 tables! {
-    ROOT at "": ["receivers", "processors", "exporters", "service"],
-        ["extensions": ABSENT, "connectors": ABSENT];
+    ROOT at "": ["receivers", "processors", "exporters", "extensions", "service"],
+        ["connectors": "a pipeline ends with its detection's findings, remove it"];
 
     OTLP at "receivers::otlp": ["protocols"], [];
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
@@ -115,8 +115,13 @@ tables! {
     DEBUG at "exporters::debug": ["verbosity"],
         ["sampling_initial": ABSENT, "sampling_thereafter": ABSENT, "use_internal_logger": ABSENT];
 
-    SERVICE at "service": ["pipelines", "telemetry", "admission", "shutdown_timeout"],
-        ["extensions": ABSENT];
+    BEARER_TOKEN_AUTH at "extensions::bearertokenauth":
+        ["header", "scheme", "token", "tokens", "filename"], [];
+    HEALTH_CHECK at "extensions::health_check": ["endpoint", "path", "response_body"],
+        ["tls": ABSENT, "check_collector_pipeline": "exporters are looked at as it is, remove it"];
+    RESPONSE_BODY at "extensions::health_check::response_body": ["healthy", "unhealthy"], [];
+
+    SERVICE at "service": ["extensions", "pipelines", "telemetry", "admission", "shutdown_timeout"], [];
     ADMISSION at "service::admission": ["request_limit_mib"],
         ["waiting_limit_mib": "requests beyond the limit do not wait, they are refused, remove it"];
     PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];

@@ -7,10 +7,13 @@
 mod components;
 mod detection;
 mod env;
+mod exporters;
+mod extensions;
 mod id;
 mod keys;
 mod node;
 mod read;
+mod receivers;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ pub use id::{ComponentId, InvalidId};
 
 use crate::{
     detection::{limits::Limits, rule::Rule},
-    exporter, receiver,
+    exporter, extension, receiver,
 };
 use service::{Defined, State};
 
@@ -39,6 +42,10 @@ pub struct Config {
     pub processors: BTreeMap<ComponentId, DetectionConfig>,
     /// `exporters`, those in no pipeline too.
     pub exporters: BTreeMap<ComponentId, ExporterConfig>,
+    /// `extensions`, those that are not started too.
+    pub extensions: BTreeMap<ComponentId, ExtensionConfig>,
+    /// `service::extensions`: those that are started.
+    pub service_extensions: Vec<ComponentId>,
     /// `service::pipelines`, at least one. The ids are `logs[/name]`.
     pub pipelines: BTreeMap<ComponentId, PipelineConfig>,
     /// `service::telemetry::logs`: our own logs.
@@ -91,6 +98,15 @@ pub enum ExporterConfig {
     File(exporter::file::Config),
     /// `debug`.
     Debug(exporter::debug::Config),
+}
+
+/// Settings of one extension.
+#[derive(Clone, Debug)]
+pub enum ExtensionConfig {
+    /// `bearertokenauth`.
+    BearerTokenAuth(extension::bearer_token_auth::Config),
+    /// `health_check`.
+    HealthCheck(extension::health_check::Config),
 }
 
 /// One pipeline. A receiver or processor stands in one pipeline only, an exporter in any number.
@@ -162,11 +178,12 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The types of components that a configuration may name, by section.
-pub fn component_types() -> [(&'static str, &'static [&'static str]); 3] {
+pub fn component_types() -> [(&'static str, &'static [&'static str]); 4] {
     [
         ("receivers", components::RECEIVERS.known),
         ("processors", components::PROCESSORS.known),
         ("exporters", components::EXPORTERS.known),
+        ("extensions", components::EXTENSIONS.known),
     ]
 }
 
@@ -229,13 +246,15 @@ pub fn parse(
 fn config(root: read::Place<'_>) -> Config {
     let root = root.section(&keys::ROOT);
     let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
-        Some(components::receiver(place))
+        Some(receivers::receiver(place))
     });
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
         Some(detection::detection(place))
     });
     let exporters =
-        components::EXPORTERS.read(root.place("exporters").as_ref(), components::exporter);
+        components::EXPORTERS.read(root.place("exporters").as_ref(), exporters::exporter);
+    let extensions =
+        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
     if root.place("service").is_none() {
         root.fail("service is required, it says which components make a pipeline");
     }
@@ -243,6 +262,8 @@ fn config(root: read::Place<'_>) -> Config {
         receivers: BTreeMap::new(),
         processors: BTreeMap::new(),
         exporters: BTreeMap::new(),
+        extensions: BTreeMap::new(),
+        service_extensions: Vec::new(),
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
         request_limit: service::REQUEST_LIMIT,
@@ -255,6 +276,7 @@ fn config(root: read::Place<'_>) -> Config {
             processors: &|id| state(&processors, id),
             exporters: &|id| state(&exporters, id),
         };
+        config.service_extensions = service::extensions(&section, &|id| state(&extensions, id));
         config.pipelines = service::pipelines(&section, &defined);
         config.telemetry = service::telemetry(&section);
         config.request_limit = service::request_limit(&section);
@@ -265,6 +287,7 @@ fn config(root: read::Place<'_>) -> Config {
     config.receivers = known(receivers);
     config.processors = known(processors);
     config.exporters = known(exporters);
+    config.extensions = known(extensions);
     config
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use super::{
     ComponentId, Encoding, Level, LogsConfig, PipelineConfig,
-    components::{EXPORTERS, PROCESSORS, RECEIVERS, Types},
+    components::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS, Types},
     keys,
     read::{Place, Section, Value},
 };
@@ -24,6 +24,15 @@ pub(crate) enum State {
     Told,
     /// It is not defined.
     Missing,
+}
+
+/// The extensions that are to be started.
+pub(crate) fn extensions(
+    section: &Section<'_>,
+    state: &dyn Fn(&ComponentId) -> State,
+) -> Vec<ComponentId> {
+    let found = references(section, "extensions", &EXTENSIONS, state);
+    found.good.into_iter().map(|(id, _)| id).collect()
 }
 
 /// The pipelines. A receiver or processor that is in one already is refused in another.

@@ -30,6 +30,7 @@ fn env(name: &str) -> Option<String> {
         "PROXIES" => "10.0.0.0/8, 192.0.2.1",
         "WORD" => "fifty",
         "LINE" => "s3cret\n",
+        "AUDITWATCH_TOKEN" => "s3cret-too",
         "EMPTY" => "",
         _ => return None,
     };
@@ -266,7 +267,11 @@ exporters:
       multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
   file: {path: x, append: false}
   debug: {verbosity: detailed}
+extensions:
+  health_check: {endpoint: "[::1]:3", path: /ok, response_body: {healthy: good, unhealthy: bad}}
+  bearertokenauth: {header: X-Token, scheme: Token, tokens: [s3cret, other]}
 service:
+  extensions: [health_check, bearertokenauth]
   pipelines:
     logs: {receivers: otlp/a, processors: [detection], exporters: "splunk_hec, file"}
   telemetry: {logs: {level: DEBUG, encoding: json}}
@@ -417,6 +422,38 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
         }
     );
     assert_eq!(config.shutdown_timeout, Duration::from_mins(1));
+}
+
+#[test]
+fn reads_every_setting_of_an_extension() {
+    let config = load(EVERYTHING);
+    assert_eq!(
+        config.service_extensions,
+        [id("health_check"), id("bearertokenauth")]
+    );
+    let ExtensionConfig::HealthCheck(health) = &config.extensions[&id("health_check")] else {
+        panic!()
+    };
+    let wanted = extension::health_check::Config {
+        endpoint: "[::1]:3".to_owned(),
+        path: "/ok".to_owned(),
+        healthy_body: Some("good".to_owned()),
+        unhealthy_body: Some("bad".to_owned()),
+    };
+    assert_eq!(*health, wanted);
+    let ExtensionConfig::BearerTokenAuth(auth) = &config.extensions[&id("bearertokenauth")] else {
+        panic!()
+    };
+    let tokens: Vec<_> = auth
+        .tokens
+        .iter()
+        .map(ExposeSecret::expose_secret)
+        .collect();
+    assert_eq!(
+        (auth.header.as_str(), auth.scheme.as_str(), tokens),
+        ("X-Token", "Token", vec!["s3cret", "other"])
+    );
+    assert!(!format!("{config:?}").contains("s3cret"));
 }
 
 #[test]

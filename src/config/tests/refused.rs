@@ -160,9 +160,9 @@ fn refuses_other_shapes() {
         ],
     );
     refused(
-        &format!("extensions: {{}}\nprocesors:\n{OTLP}{DETECTION}{DEBUG}{SERVICE}"),
+        &format!("connectors: {{}}\nprocesors:\n{OTLP}{DETECTION}{DEBUG}{SERVICE}"),
         &[
-            "1:1: unknown key \"extensions\": not available in this version, remove it",
+            "1:1: unknown key \"connectors\": a pipeline ends with its detection's findings, remove it",
             "2:1: unknown key \"procesors\", did you mean \"processors\"?",
         ],
     );
@@ -575,7 +575,8 @@ fn refuses_settings_of_the_service() {
 "
         ),
         &[
-            "5:3: service: unknown key \"extensions\": not available in this version, remove it",
+            "5:16: service::extensions: extension health_check is not defined, add it under extensions or \
+             remove it here",
             "6:21: service::shutdown_timeout: expected a duration such as 300ms, 5s or 1h30m, got \"forever\"",
             "7:29: service::telemetry::logs::level: expected trace, debug, info, warn or error, got \"loud\"",
             "7:45: service::telemetry::logs::encoding: expected console or json, got \"xml\"",
@@ -600,4 +601,34 @@ proptest! {
             prop_assert!(!error.problems().is_empty());
         }
     }
+}
+
+#[test]
+fn refuses_settings_of_an_extension() {
+    refused(
+        &format!(
+            "
+{OTLP}{DETECTION}{DEBUG}extensions:
+  health_check: {{endpoint: 13133, path: health, tls: }}
+  health_check/b: {{enabled: true}}
+  bearertokenauth: {{token: a b}}
+  bearertokenauth/b: {{token: t, filename: f}}
+  bearertokenauth/c:
+  zpages:
+{SERVICE}"
+        ),
+        &[
+            "6:28: extensions::health_check::endpoint: expected host:port, such as 127.0.0.1:4317, got \
+             \"13133\"",
+            "6:41: extensions::health_check::path: expected a path such as /, got \"health\"",
+            "6:49: extensions::health_check: unknown key \"tls\": not available in this version, remove it",
+            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body",
+            "8:28: extensions::bearertokenauth::token: holds a blank, a line end or another character \
+             no token has",
+            "9:3: extensions::bearertokenauth/b: token, tokens and filename exclude each other, keep one",
+            "10:3: extensions::bearertokenauth/c: needs a token, tokens or a filename to read tokens from",
+            "11:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
+             version, known: bearertokenauth, health_check",
+        ],
+    );
 }

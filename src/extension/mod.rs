@@ -1,0 +1,4 @@
+//! Extensions: what stands beside the data, as in the Collector.
+
+pub mod bearer_token_auth;
+pub mod health_check;

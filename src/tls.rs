@@ -1,0 +1,127 @@
+//! TLS of receivers and exporters, under the key names of the Collector's `configtls`.
+//!
+//! What both sides share: where PEM comes from, which versions are spoken, and how it is told that
+//! something of it cannot be used. No message holds any of a key.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::{
+    SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Where certificates or a key come from.
+#[derive(Clone, Debug)]
+pub enum Pem {
+    /// `..._file`: a file.
+    File(PathBuf),
+    /// `..._pem`: the PEM itself.
+    Text(SecretString),
+}
+
+/// A version of TLS, as `min_version` and `max_version` name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// `1.2`, the oldest that is spoken.
+    Tls12,
+    /// `1.3`.
+    Tls13,
+}
+
+/// Why TLS cannot be set up. Holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("tls::{key}: cannot read {path}: {source}")]
+    Read {
+        /// The setting that names it.
+        key: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: std::io::Error,
+    },
+    /// There is nothing of use in a file or text.
+    #[error("tls::{key}: {place} holds no {wanted} in PEM (BEGIN {begin})")]
+    Nothing {
+        /// The setting that names it.
+        key: &'static str,
+        /// The file, or "the text".
+        place: String,
+        /// What was looked for.
+        wanted: &'static str,
+        /// How it would begin.
+        begin: &'static str,
+    },
+    /// What there is does not fit together, or not what is asked for.
+    #[error("tls: {0}")]
+    Unfit(String),
+}
+
+impl Pem {
+    fn read(&self, key: &'static str) -> Result<(Vec<u8>, String), Error> {
+        match self {
+            Self::File(path) => match std::fs::read(path) {
+                Ok(bytes) => Ok((bytes, path.display().to_string())),
+                Err(source) => Err(Error::Read {
+                    key,
+                    path: path.clone(),
+                    source,
+                }),
+            },
+            Self::Text(text) => Ok((
+                text.expose_secret().as_bytes().to_vec(),
+                "the text".to_owned(),
+            )),
+        }
+    }
+
+    /// The certificates of a setting, at least one.
+    ///
+    /// # Errors
+    /// When they cannot be read, or there are none.
+    pub fn certificates(&self, key: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let (bytes, place) = self.read(key)?;
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        match found {
+            Ok(found) if !found.is_empty() => Ok(found),
+            _ => Err(Error::Nothing {
+                key,
+                place,
+                wanted: "certificate",
+                begin: "CERTIFICATE",
+            }),
+        }
+    }
+
+    /// The private key of a setting.
+    ///
+    /// # Errors
+    /// When it cannot be read, or there is none.
+    pub fn private_key(&self, key: &'static str) -> Result<PrivateKeyDer<'static>, Error> {
+        let (bytes, place) = self.read(key)?;
+        PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| Error::Nothing {
+            key,
+            place,
+            wanted: "unencrypted private key",
+            begin: "PRIVATE KEY",
+        })
+    }
+}
+
+/// The versions from `min` to `max`, newest first.
+pub fn versions(min: Version, max: Version) -> Vec<&'static SupportedProtocolVersion> {
+    [(Version::Tls13, &TLS13), (Version::Tls12, &TLS12)]
+        .into_iter()
+        .filter(|(version, _)| (min..=max).contains(version))
+        .map(|(_, supported)| supported)
+        .collect()
+}
+
+/// The one provider of cryptography.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
