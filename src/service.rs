@@ -5,6 +5,8 @@
 //! all of them. The end of the data is the signal to stop: receivers end, so the intakes are gone,
 //! so the pipelines drain and end, so the queues are closed, so the exporters drain and end.
 
+mod observed;
+
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
@@ -23,15 +25,25 @@ use crate::{
     pipeline,
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    telemetry::{self, metrics::Metrics},
 };
 
 /// Findings that one request of an exporter carries at most.
 const BATCH: usize = 512;
 
+/// How long those who look on may take to end.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
 /// A service at work.
 pub struct Service {
     addresses: Vec<(ComponentId, SocketAddr)>,
+    metrics_addresses: Vec<SocketAddr>,
+    metrics: Metrics,
     tracker: TaskTracker,
+    /// Those who look on: they begin before the others and end after them.
+    onlookers: TaskTracker,
+    /// Onlookers end.
+    unwatch: CancellationToken,
     /// Receivers finish what has begun and end.
     stop: CancellationToken,
     /// Pipelines take nothing more in, whoever still holds on.
@@ -48,7 +60,11 @@ impl Service {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let mut service = Self {
             addresses: Vec::new(),
+            metrics_addresses: Vec::new(),
+            metrics: Metrics::default(),
             tracker: TaskTracker::new(),
+            onlookers: TaskTracker::new(),
+            unwatch: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             abandon: CancellationToken::new(),
@@ -56,12 +72,14 @@ impl Service {
         match service.build(config).await {
             Ok(()) => {
                 service.tracker.close();
+                service.onlookers.close();
                 Ok(service)
             }
             Err(error) => {
                 service.stop.cancel();
                 service.cut.cancel();
                 service.abandon.cancel();
+                service.unwatch.cancel();
                 Err(error)
             }
         }
@@ -74,13 +92,17 @@ impl Service {
             exporters,
             pipelines,
             request_limit,
+            metrics,
+            resource,
             ..
         } = config;
+        self.measure(&metrics, &resource).await?;
         let shared = receiver::Shared {
             in_flight: InFlight::new(request_limit),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
         };
+        observed::process(&self.metrics, &shared.in_flight);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, parts) in pipelines {
@@ -104,6 +126,7 @@ impl Service {
                 .with_context(|| format!("there is no processor {}", parts.processor))
                 .and_then(|config| detection(&parts.processor, config))?;
             let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
+            observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             self.tracker.spawn(pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
@@ -122,8 +145,28 @@ impl Service {
         // Nobody is let in before everybody is in place.
         for (id, server, intake) in waiting {
             info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
+            let (intake, entry) = intake.entry();
+            observed::receiver(&self.metrics, &id, server.protocol(), &entry);
             self.addresses.push((id, server.address()));
             self.tracker.spawn(server.serve(intake, shared.clone()));
+        }
+        Ok(())
+    }
+
+    /// Starts to measure, and lets others see it, before there is anything to see.
+    async fn measure(
+        &mut self,
+        config: &telemetry::MetricsConfig,
+        resource: &BTreeMap<String, String>,
+    ) -> anyhow::Result<()> {
+        let (metrics, tasks) = telemetry::measure(config, resource).await?;
+        self.metrics = metrics;
+        for task in tasks {
+            if let Some(address) = task.address() {
+                info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
+                self.metrics_addresses.push(address);
+            }
+            self.onlookers.spawn(task.run(self.unwatch.clone()));
         }
         Ok(())
     }
@@ -161,6 +204,7 @@ impl Service {
         retry: RetryConfig,
     ) -> Queue {
         let (queue, receiver) = queue::queue(id.to_string(), config);
+        observed::exporter(&self.metrics, id, &queue);
         let abandon = self.abandon.clone();
         let id = id.to_string();
         self.tracker.spawn(async move {
@@ -180,9 +224,22 @@ impl Service {
         &self.addresses
     }
 
+    /// The addresses at which Prometheus may ask.
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        &self.metrics_addresses
+    }
+
     /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`. Whether
     /// there was time enough for that.
     pub async fn shutdown(self, deadline: Duration) -> bool {
+        let delivered = self.stop_data(deadline).await;
+        // How it ended is worth seeing too.
+        self.unwatch.cancel();
+        let _ended = tokio::time::timeout(LAST_LOOK, self.onlookers.wait()).await;
+        delivered
+    }
+
+    async fn stop_data(&self, deadline: Duration) -> bool {
         info!("shutting down");
         self.stop.cancel();
         // A sender that never ends its request must not cost the findings their time.

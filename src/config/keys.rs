@@ -125,8 +125,29 @@ tables! {
     ADMISSION at "service::admission": ["request_limit_mib"],
         ["waiting_limit_mib": "requests beyond the limit do not wait, they are refused, remove it"];
     PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];
-    TELEMETRY at "service::telemetry": ["logs"],
-        ["metrics": ABSENT, "traces": ABSENT, "resource": ABSENT];
+    TELEMETRY at "service::telemetry": ["logs", "metrics", "resource"],
+        ["traces": ABSENT];
+    METRICS at "service::telemetry::metrics": ["level", "readers"],
+        ["address": "use readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]",
+         "views": ABSENT];
+    READER at "service::telemetry::metrics::readers": ["pull", "periodic"], [];
+    PULL at "service::telemetry::metrics::readers::pull": ["exporter"], [];
+    PULL_EXPORTER at "service::telemetry::metrics::readers::pull::exporter": ["prometheus"],
+        ["otlp": "that is sent, so it stands under periodic"];
+    PROMETHEUS at "service::telemetry::metrics::readers::pull::exporter::prometheus": [
+        "host", "port", "without_type_suffix", "without_units", "without_scope_info"
+    ], ["with_resource_constant_labels": "target_info has them, remove it"];
+    PERIODIC at "service::telemetry::metrics::readers::periodic":
+        ["interval", "timeout", "exporter"], [];
+    PERIODIC_EXPORTER at "service::telemetry::metrics::readers::periodic::exporter": ["otlp"],
+        ["prometheus": "that is asked, so it stands under pull",
+         "console": "debug level of logs shows findings, remove it"];
+    METRICS_OTLP at "service::telemetry::metrics::readers::periodic::exporter::otlp":
+        ["protocol", "endpoint", "headers", "insecure"],
+        ["timeout": "timeout of periodic says it", "compression": ABSENT, "certificate": ABSENT,
+         "client_certificate": ABSENT, "client_key": ABSENT, "headers_list": "use headers",
+         "temporality_preference": "always cumulative, remove it",
+         "default_histogram_aggregation": ABSENT];
     LOGS at "service::telemetry::logs": ["level", "encoding"],
         ["development": ABSENT, "sampling": ABSENT, "output_paths": ABSENT,
          "error_output_paths": ABSENT, "initial_fields": ABSENT, "disable_caller": ABSENT,

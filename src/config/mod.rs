@@ -15,6 +15,7 @@ mod node;
 mod read;
 mod receivers;
 mod service;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use id::{ComponentId, InvalidId};
 use crate::{
     detection::{limits::Limits, rule::Rule},
     exporter, extension, receiver,
+    telemetry::MetricsConfig,
 };
 use service::{Defined, State};
 
@@ -50,6 +52,10 @@ pub struct Config {
     pub pipelines: BTreeMap<ComponentId, PipelineConfig>,
     /// `service::telemetry::logs`: our own logs.
     pub telemetry: LogsConfig,
+    /// `service::telemetry::metrics`: our own metrics.
+    pub metrics: MetricsConfig,
+    /// `service::telemetry::resource`: what they are said to come from.
+    pub resource: BTreeMap<String, String>,
     /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold.
     pub request_limit: usize,
     /// `service::shutdown_timeout`: how long the shutdown may take in all.
@@ -266,6 +272,8 @@ fn config(root: read::Place<'_>) -> Config {
         service_extensions: Vec::new(),
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
+        metrics: MetricsConfig::default(),
+        resource: BTreeMap::new(),
         request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
     };
@@ -278,7 +286,9 @@ fn config(root: read::Place<'_>) -> Config {
         };
         config.service_extensions = service::extensions(&section, &|id| state(&extensions, id));
         config.pipelines = service::pipelines(&section, &defined);
-        config.telemetry = service::telemetry(&section);
+        config.telemetry = telemetry::logs(&section);
+        config.metrics = telemetry::metrics(&section);
+        config.resource = telemetry::resource(&section);
         config.request_limit = service::request_limit(&section);
         let range = Duration::ZERO..=Duration::from_hours(1);
         config.shutdown_timeout =

@@ -95,10 +95,12 @@ fn the_reference_file_shows_the_defaults() {
         let hec = only_hec(config);
         let pipeline = config.pipelines.clone();
         format!(
-            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?}",
+            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?} {:?} {:?}",
             only_otlp(config).grpc,
             config.processors[&id("detection")],
             config.telemetry,
+            config.metrics,
+            config.resource,
             config.request_limit,
             config.shutdown_timeout
         )
@@ -158,6 +160,9 @@ fn the_reference_file_shows_every_key() {
 
 /// The values under a key, or under the ids of a type.
 fn under<'a>(node: &'a Node, step: &str) -> Vec<&'a Node> {
+    if let Value::List(items) = &node.value {
+        return items.iter().flat_map(|item| under(item, step)).collect();
+    }
     let Value::Map(entries) = &node.value else {
         return Vec::new();
     };
@@ -274,7 +279,18 @@ service:
   extensions: [health_check, bearertokenauth]
   pipelines:
     logs: {receivers: otlp/a, processors: [detection], exporters: "splunk_hec, file"}
-  telemetry: {logs: {level: DEBUG, encoding: json}}
+  telemetry:
+    logs: {level: DEBUG, encoding: json}
+    metrics:
+      level: detailed
+      readers:
+        - pull: {exporter: {prometheus: {host: "::1", port: 0, without_type_suffix: false,
+            without_units: false, without_scope_info: false}}}
+        - periodic: {interval: 100, timeout: 2s, exporter: {otlp: {protocol: grpc,
+            endpoint: "collector:4317", insecure: true, headers: {X-Token: s3cret}}}}
+        - periodic: {exporter: {otlp: {endpoint: https://collector/v1/metrics}}}
+        - periodic: {exporter: {otlp: {endpoint: "${EMPTY}"}}}
+    resource: {service.name: mine, deployment.environment.name: test, service.instance.id: }
   admission: {request_limit_mib: 7}
   shutdown_timeout: 1m
 "#;
@@ -422,6 +438,60 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
         }
     );
     assert_eq!(config.shutdown_timeout, Duration::from_mins(1));
+}
+
+#[test]
+fn reads_every_setting_of_telemetry() {
+    use crate::telemetry::{Reader, metrics, otlp, prometheus};
+
+    let config = load(EVERYTHING);
+    assert_eq!(config.metrics.level, metrics::Level::Detailed);
+    let [
+        Reader::Pull(pull),
+        Reader::Periodic(grpc),
+        Reader::Periodic(http),
+    ] = &config.metrics.readers[..]
+    else {
+        panic!("{:?}", config.metrics.readers)
+    };
+    let wanted = prometheus::Config {
+        host: "::1".to_owned(),
+        port: 0,
+        without_type_suffix: false,
+        without_units: false,
+        without_scope_info: false,
+    };
+    assert_eq!(*pull, wanted);
+    let times = |periodic: &otlp::Periodic| (periodic.interval, periodic.to.timeout);
+    assert_eq!(
+        times(grpc),
+        (Duration::from_millis(100), Duration::from_secs(2))
+    );
+    assert_eq!(
+        (grpc.to.protocol, grpc.to.endpoint.as_str()),
+        (otlp::Protocol::Grpc, "http://collector:4317")
+    );
+    assert_eq!(grpc.to.headers["X-Token"].expose_secret(), "s3cret");
+    assert_eq!(
+        times(http),
+        (Duration::from_mins(1), Duration::from_secs(30))
+    );
+    assert_eq!(
+        (http.to.protocol, http.to.endpoint.as_str()),
+        (otlp::Protocol::Http, "https://collector/v1/metrics")
+    );
+    let resource = [
+        ("service.name", "mine"),
+        ("deployment.environment.name", "test"),
+        ("service.instance.id", ""),
+    ];
+    assert_eq!(
+        config.resource,
+        resource
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    );
+    assert!(!format!("{config:?}").contains("s3cret"));
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl<C: Consumer> Door<C> {
         let (screened, _held) = match received {
             Ok(received) => received,
             Err(rejection) => {
-                self.consumer.refused();
+                self.consumer.refused(rejection.reason());
                 return Err(rejection);
             }
         };

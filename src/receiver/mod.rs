@@ -35,8 +35,57 @@ pub trait Consumer: Clone + Send + Sync + 'static {
     /// When nothing of the request was taken, and the sender shall try again later.
     fn consume(&self, screened: Screened) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// A request was refused by the receiver itself: malformed, too large, or cut off.
-    fn refused(&self);
+    /// A request was refused by the receiver itself, before its records were known.
+    fn refused(&self, reason: Reason);
+}
+
+/// Why requests are refused, as far as somebody counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its bytes are not what they should be.
+    Malformed,
+    /// It is larger than is allowed.
+    TooLarge,
+    /// There is nothing of this path, method, content type or compression.
+    Unsupported,
+    /// It took too long to come in.
+    Slow,
+    /// The connection was cut inside it.
+    Cut,
+    /// There was no room in memory for it.
+    Memory,
+    /// There was no room for the findings it may cause.
+    QueueFull,
+    /// The service is shutting down.
+    ShuttingDown,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Slow,
+        Self::Cut,
+        Self::Memory,
+        Self::QueueFull,
+        Self::ShuttingDown,
+    ];
+
+    /// The word for it in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Unsupported => "unsupported",
+            Self::Slow => "slow",
+            Self::Cut => "cut",
+            Self::Memory => "memory",
+            Self::QueueFull => "queue_full",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
 }
 
 /// Not now. The same request may be taken later.

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use tonic::Code;
 
 use super::{
-    Refusal,
+    Reason, Refusal,
     decompress::{Compression, Unreadable},
 };
 
@@ -75,6 +75,23 @@ impl Rejection {
             Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType(_) | Self::Compression(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// The same, for those who count.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Unreadable(Unreadable::TooLarge(_)) => Reason::TooLarge,
+            Self::Unreadable(_) | Self::Framing(_) => Reason::Malformed,
+            // Room for findings is looked for when the request is in.
+            Self::Later(Refusal::Full { .. }) => Reason::Memory,
+            Self::Later(Refusal::ShuttingDown) => Reason::ShuttingDown,
+            Self::Slow(_) => Reason::Slow,
+            Self::Cut(_) => Reason::Cut,
+            Self::Unknown { .. }
+            | Self::Method(_)
+            | Self::ContentType(_)
+            | Self::Compression(_) => Reason::Unsupported,
         }
     }
 

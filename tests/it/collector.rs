@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::support::{
     corpus,
     hec::{HecEvent, HecServer, Options},
-    process::{Process, free_address, now},
+    process::{Process, free_address, now, quiet},
 };
 
 /// Longer than anything takes here.
@@ -275,7 +275,7 @@ async fn parsed_bodies_and_other_protocols_become_the_same_findings() {
              service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], \
              exporters: [file]}}}}}}\n"
         );
-        let config = auditwatch::config::parse("ours.yaml", &ours, &|_| None).unwrap();
+        let config = auditwatch::config::parse("ours.yaml", &quiet(&ours), &|_| None).unwrap();
         let service = auditwatch::service::Service::start(config).await.unwrap();
         let [grpc, http] = [0, 1].map(|at: usize| service.addresses()[at].1.to_string());
         // One consumer, so that the order of the log is that of the wire.

@@ -10,7 +10,7 @@ use std::{
 const FLOORS: &[(&str, &[&str])] = &[
     ("pdata", &[]),
     ("clock", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["clock"]),
     ("tls", &[]),
     ("detection", &["pdata"]),
     ("geo", &["detection"]),
@@ -22,15 +22,35 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("processor", &["detection", "geo"]),
     (
         "exporter",
-        &["detection", "extension", "pdata", "clock", "tls"],
+        &[
+            "detection",
+            "extension",
+            "pdata",
+            "clock",
+            "telemetry",
+            "tls",
+        ],
     ),
     (
         "config",
-        &["detection", "extension", "receiver", "exporter"],
+        &[
+            "detection",
+            "extension",
+            "receiver",
+            "exporter",
+            "telemetry",
+        ],
     ),
     (
         "pipeline",
-        &["detection", "receiver", "processor", "exporter", "clock"],
+        &[
+            "detection",
+            "receiver",
+            "processor",
+            "exporter",
+            "clock",
+            "telemetry",
+        ],
     ),
     (
         "service",
@@ -43,6 +63,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "extension",
             "detection",
             "clock",
+            "telemetry",
         ],
     ),
     (

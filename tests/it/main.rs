@@ -17,4 +17,5 @@ mod screen;
 mod service;
 mod splunk_hec;
 mod support;
+mod telemetry;
 mod walk;

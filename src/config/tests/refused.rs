@@ -569,7 +569,7 @@ fn refuses_settings_of_the_service() {
             "{OTLP}{DETECTION}{DEBUG}service:
   extensions: [health_check]
   shutdown_timeout: forever
-  telemetry: {{logs: {{level: loud, encoding: xml}}, metrics: {{level: none}}}}
+  telemetry: {{logs: {{level: loud, encoding: xml}}, traces: }}
   admission: {{request_limit_mib: 0, waiting_limit_mib: 1}}
   pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}
 "
@@ -580,9 +580,60 @@ fn refuses_settings_of_the_service() {
             "6:21: service::shutdown_timeout: expected a duration such as 300ms, 5s or 1h30m, got \"forever\"",
             "7:29: service::telemetry::logs::level: expected trace, debug, info, warn or error, got \"loud\"",
             "7:45: service::telemetry::logs::encoding: expected console or json, got \"xml\"",
-            "7:51: service::telemetry: unknown key \"metrics\": not available in this version, remove it",
+            "7:51: service::telemetry: unknown key \"traces\": not available in this version, remove it",
             "8:34: service::admission::request_limit_mib: expected a whole number from 1 to 1048576, got \"0\"",
             "8:37: service::admission: unknown key \"waiting_limit_mib\": requests beyond the limit do not wait, they are refused, remove it",
+        ],
+    );
+}
+
+#[test]
+fn refuses_settings_of_telemetry() {
+    let refused_telemetry = |keys: &str, wanted: &[&str]| {
+        let pipeline =
+            "pipelines: {logs: {receivers: [otlp], processors: [detection], exporters: [debug]}}";
+        refused(
+            &format!("service:\n  telemetry: {{{keys}}}\n  {pipeline}\n{OTLP}{DETECTION}{DEBUG}"),
+            wanted,
+        );
+    };
+    refused_telemetry(
+        "metrics: {level: loud, address: 'localhost:8888'}, resource: [a]",
+        &[
+            "2:32: service::telemetry::metrics::level: expected none, basic, normal or detailed, got \"loud\"",
+            "2:38: service::telemetry::metrics: unknown key \"address\": use readers: [{pull: {exporter: \
+             {prometheus: {host: localhost, port: 8888}}}}]",
+            "2:76: service::telemetry::resource: expected a map",
+        ],
+    );
+    refused_telemetry(
+        "metrics: {readers: []}",
+        &["2:15: service::telemetry::metrics: readers is empty, add one or set level: none"],
+    );
+    refused_telemetry(
+        "metrics: {readers: {pull: }}",
+        &["2:34: service::telemetry::metrics::readers: expected a list"],
+    );
+    refused_telemetry(
+        "metrics: {readers: [{}, {pull: }, {pull: {exporter: {prometheus: {port: 70000, host: ''}}}}]}",
+        &[
+            "2:35: service::telemetry::metrics::readers: a reader is either pull or periodic",
+            "2:40: service::telemetry::metrics::readers::pull: needs exporter: {prometheus: }",
+            "2:87: service::telemetry::metrics::readers::pull::exporter::prometheus::port: expected a whole number from 0 to 65535, got \"70000\"",
+            "2:100: service::telemetry::metrics::readers::pull::exporter::prometheus::host: must not be empty",
+        ],
+    );
+    refused_telemetry(
+        "metrics: {readers: [{periodic: }, {periodic: {interval: 0, exporter: {otlp: {protocol: json, \
+         headers: {'a b': c, d: \"e\\n\"}, endpoint: 'ftp://x'}}}}, {periodic: {exporter: {otlp: }}}]}",
+        &[
+            "2:36: service::telemetry::metrics::readers::periodic: needs exporter: {otlp: {endpoint: ...}}",
+            "2:71: service::telemetry::metrics::readers::periodic::interval: expected a duration from 1ms to 24h, got \"0\"",
+            "2:102: service::telemetry::metrics::readers::periodic::exporter::otlp::protocol: expected grpc or http/protobuf, got \"json\"",
+            "2:118: service::telemetry::metrics::readers::periodic::exporter::otlp::headers::a b: is no name of a header",
+            "2:131: service::telemetry::metrics::readers::periodic::exporter::otlp::headers::d: holds a line end or another character no header has",
+            "2:149: service::telemetry::metrics::readers::periodic::exporter::otlp::endpoint: must be a URL such as http://localhost:4317",
+            "2:187: service::telemetry::metrics::readers::periodic::exporter::otlp: endpoint is required",
         ],
     );
 }

@@ -1,6 +1,7 @@
 //! The loop of one exporter: takes what waits, delivers it, says what became of it.
 
 use std::{
+    ops::RangeBounds,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    QueueReceiver,
+    QueueReceiver, Queued,
     retry::{Failed, RetryConfig, next_wait},
 };
 use crate::{
@@ -56,10 +57,11 @@ pub async fn run(
         trouble: Trouble::default(),
         losses: Losses::default(),
     };
-    let mut batch = Vec::new();
+    let mut taken = Vec::new();
+    let mut batch = Batch::default();
     loop {
         let abandon = worker.abandon.clone();
-        let taken = tokio::select! {
+        let count = tokio::select! {
             biased;
             () = abandon.cancelled() => {
                 worker.give_up_waiting();
@@ -69,11 +71,12 @@ pub async fn run(
                 worker.tell_rest();
                 continue;
             }
-            taken = worker.queue.inbox.recv_many(&mut batch, batch_max.max(1)) => taken,
+            taken = worker.queue.inbox.recv_many(&mut taken, batch_max.max(1)) => taken,
         };
-        if taken == 0 {
+        if count == 0 {
             break;
         }
+        batch.fill(&mut taken);
         let lost = worker.deliver(&mut batch).await;
         worker.report(lost);
     }
@@ -93,12 +96,13 @@ struct Worker<E> {
 
 impl<E: Exporter> Worker<E> {
     /// Delivers one batch, or as much of it as can be, and empties it.
-    async fn deliver(&mut self, batch: &mut Vec<Arc<Finding>>) -> Lost {
+    async fn deliver(&mut self, batch: &mut Batch) -> Lost {
         let mut lost = Lost::default();
         // Grows smaller while requests are too large, and stays so until the batch is through.
         let mut most = usize::MAX;
         let mut stretch = Stretch::begin();
         while let Some(part) = batch
+            .findings
             .get(..most.min(batch.len()))
             .filter(|part| !part.is_empty())
         {
@@ -110,7 +114,8 @@ impl<E: Exporter> Worker<E> {
             let (tried, before) = (part.len(), batch.len());
             match sound(outcome, tried) {
                 Outcome::Accepted(count) => {
-                    batch.drain(..count);
+                    self.queue.counters.delivered(batch.since.drain(..count));
+                    batch.findings.drain(..count);
                     self.accepted(count);
                 }
                 Outcome::TooLarge {
@@ -187,7 +192,7 @@ impl<E: Exporter> Worker<E> {
         self.queue.inbox.close();
         let mut lost = Lost::default();
         while let Ok(finding) = self.queue.inbox.try_recv() {
-            lost.add(std::iter::once(finding), abandoned_reason());
+            lost.add(std::iter::once(finding.finding), abandoned_reason());
         }
         self.report(lost);
     }
@@ -223,6 +228,35 @@ impl<E: Exporter> Worker<E> {
             finding_ids = lost.ids.join(" "),
             "findings were given up"
         );
+    }
+}
+
+/// The findings at hand, and since when each of them waits.
+#[derive(Default)]
+struct Batch {
+    findings: Vec<Arc<Finding>>,
+    since: Vec<clock::Instant>,
+}
+
+impl Batch {
+    fn fill(&mut self, taken: &mut Vec<Queued>) {
+        for Queued { finding, since } in taken.drain(..) {
+            self.findings.push(finding);
+            self.since.push(since);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Takes out what is given up.
+    fn drain(
+        &mut self,
+        range: impl RangeBounds<usize> + Clone,
+    ) -> impl Iterator<Item = Arc<Finding>> {
+        self.since.drain(range.clone());
+        self.findings.drain(range)
     }
 }
 

@@ -19,7 +19,7 @@ struct Scripted {
     script: Arc<Mutex<VecDeque<Outcome>>>,
     takes: Duration,
     log: Arc<Mutex<Vec<Request>>>,
-    start: clock::Instant,
+    start: Instant,
 }
 
 impl Scripted {

@@ -8,6 +8,7 @@ pub(crate) mod hits;
 pub(crate) mod json;
 pub(crate) mod otlp;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod props;
 pub(crate) mod recorder;
 pub(crate) mod sender;

@@ -12,7 +12,7 @@ use auditwatch::{
         screen::{Screen, Screened, Screening},
     },
     receiver::{
-        Consumer, InFlight, Limits, Refusal, Shared,
+        Consumer, InFlight, Limits, Reason, Refusal, Shared,
         otlp_grpc::{self, OtlpGrpc},
         otlp_http::{self, OtlpHttp},
     },
@@ -46,7 +46,7 @@ impl Consumer for Recorder {
         Ok(())
     }
 
-    fn refused(&self) {}
+    fn refused(&self, _reason: Reason) {}
 }
 
 /// How the receivers are set up.
