@@ -5,6 +5,8 @@
 //! the detection see it, so a request is refused whole or taken whole. Findings that time causes
 //! wait with the owner until there is room and refuse nobody.
 
+mod first;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -34,6 +36,8 @@ use crate::{
     receiver::{Consumer, Reason, Refusal},
     telemetry::metrics::Timer,
 };
+
+use first::First;
 
 /// Requests with hits that may wait for the owner.
 const INBOX: usize = 64;
@@ -169,6 +173,8 @@ pub struct Intake {
     inbox: mpsc::Sender<Submission>,
     counters: Arc<Counters>,
     entry: Arc<Entry>,
+    id: Arc<str>,
+    first: Arc<First>,
 }
 
 /// The owner of a detection.
@@ -231,6 +237,8 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
         inbox: sender,
         counters: Arc::clone(&counters),
         entry: Arc::default(),
+        id: id.as_str().into(),
+        first: Arc::default(),
     };
     let outlets = queues
         .into_iter()
@@ -254,15 +262,22 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
 
 impl Consumer for Intake {
     fn begin(&self) -> Screening {
-        self.screen.begin(clock::unix_nanos())
+        let screening = self.screen.begin(clock::unix_nanos());
+        match self.first.before() {
+            Some(records) => screening.sampled(records),
+            None => screening,
+        }
     }
 
     async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
+        self.first.saw(&self.id, &screened);
         let Screened {
             hits,
             records,
             candidates,
             unreadable,
+            deselected,
+            ..
         } = screened;
         let count = hits.len() as u64;
         // Almost every request ends here: nothing to observe, nothing to wait for.
@@ -283,6 +298,7 @@ impl Consumer for Intake {
             (&self.counters.screened, records),
             (&self.counters.rejected, unreadable),
             (&self.counters.candidates, candidates),
+            (&self.counters.deselected, deselected),
             (&self.counters.hits, count),
         ] {
             if more > 0 {

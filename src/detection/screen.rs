@@ -19,6 +19,7 @@ use super::{
     json::{self, Document},
     map,
     rule::{Rule, SECOND},
+    shapes::{self, Shapes},
     time::Micros,
 };
 use crate::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
@@ -28,6 +29,12 @@ const MAX_AHEAD: i64 = 300 * SECOND;
 
 /// Resource attribute that names the cluster (OpenTelemetry semantic conventions).
 const CLUSTER: &[u8] = b"k8s.cluster.name";
+
+/// So many records at the beginning of a stream are read in full when somebody wants to know what
+/// they are, until the first audit event.
+pub const SAMPLED: u64 = 10_000;
+/// One in so many of them is told by its shape.
+const SHAPED: u64 = 100;
 
 /// The screen of one rule, shared by all connections.
 #[derive(Clone, Debug)]
@@ -54,6 +61,12 @@ pub struct Screened {
     pub candidates: u64,
     /// Candidates that are not one JSON value: only these are rejected.
     pub unreadable: u64,
+    /// Audit events that were read: those among the candidates, and the first one of a sample.
+    pub events: u64,
+    /// Audit events that a selector left out.
+    pub deselected: u64,
+    /// What the records of a sample look like that hold no audit event.
+    pub shapes: Shapes,
 }
 
 impl Screen {
@@ -83,6 +96,7 @@ impl Screen {
                 resource: Vec::new(),
                 resource_hits: 0,
                 hit_bytes: 0,
+                sample: None,
             },
         }
     }
@@ -96,6 +110,14 @@ pub struct Screening {
 }
 
 impl Screening {
+    /// Reads its records in full, as a sample of a stream of which so many came before, until an
+    /// audit event is among them.
+    #[must_use]
+    pub fn sampled(mut self, before: u64) -> Self {
+        self.seen.sample = Some(before).filter(|before| *before < SAMPLED);
+        self
+    }
+
     /// Takes the next bytes of the request.
     ///
     /// # Errors
@@ -130,6 +152,8 @@ struct Seen {
     resource_hits: usize,
     /// What the hits hold.
     hit_bytes: usize,
+    /// The number of the next record, while records are sampled.
+    sample: Option<u64>,
 }
 
 /// Which parts of a record the byte filter could not rule out.
@@ -161,6 +185,9 @@ impl Visitor for Seen {
             self.out.candidates += 1;
             self.candidate(record, &body, may);
         }
+        if let Some(number) = self.sample {
+            self.sample(record, &body, number);
+        }
     }
 
     fn resource_end(&mut self) {
@@ -180,6 +207,20 @@ impl Visitor for Seen {
 }
 
 impl Seen {
+    #[cold]
+    fn sample(&mut self, record: &Record<'_>, body: &AnyValue<'_>, number: u64) {
+        self.sample = Some(number + 1).filter(|next| *next < SAMPLED);
+        let time_field = &self.screen.rule.time_field;
+        if self.out.events > 0 {
+            self.sample = None;
+        } else if shapes::is_event(record, body, time_field) {
+            self.out.events += 1;
+            self.sample = None;
+        } else if number.is_multiple_of(SHAPED) {
+            self.out.shapes.add(shapes::shape(record, body, time_field));
+        }
+    }
+
     /// Reads a record that may match. One record is one event: the body if it holds one, else the
     /// attributes, never both.
     fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) {
@@ -208,7 +249,10 @@ impl Seen {
                 Some(map::event(&record.attributes(), time_field)).filter(Event::is_audit_event);
         }
         match event {
-            Some(event) => self.judge(record, &event),
+            Some(event) => {
+                self.out.events += 1;
+                self.judge(record, &event);
+            }
             None => self.out.unreadable += u64::from(broken),
         }
     }

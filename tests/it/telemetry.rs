@@ -446,3 +446,75 @@ async fn metrics_are_pushed_over_http() {
     drop((stream, listener));
     assert!(service.shutdown(LONG).await);
 }
+
+/// Records that are no audit events, in several shapes, and then some that are.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_audit_events_are_told_once_with_their_shapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let address = free_address();
+    let text = config(&folder, &address.to_string(), "metrics: {level: none}");
+    std::fs::write(&file, text).unwrap();
+    let mut process = Process::auditwatch(&file, &[]);
+    process.wait_for("listening", LONG);
+    let event = denied("203.0.113.7", 0, "/secret").replace("403", "200");
+    let wrapped = serde_json::json!({"log": event}).to_string();
+    let lines: Vec<_> = (0..5000_u32)
+        .map(|at| match at / 100 % 5 {
+            0 => "secret text".to_owned(),
+            1 => wrapped.clone(),
+            2 => format!("2026-11-25T07:00:00Z stdout F {event}"),
+            3 => format!(r#"{{"kind":"EventList","items":[{event}]}}"#),
+            _ => r#"{"msg":"secret","level":"info"}"#.to_owned(),
+        })
+        .collect();
+    send(address, &lines[..4999], None).await.unwrap();
+    send(address, &lines, None).await.unwrap();
+    assert!(!process.stderr().contains("no audit event"), "too early");
+    for _ in 0..3 {
+        send(address, &lines, None).await.unwrap();
+    }
+    process.wait_for("no audit event has come so far", LONG);
+    // A scan is found all the same.
+    send(address, &scan("203.0.113.7", 6), None).await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.wait(LONG).code(), Some(0));
+    let told = process.stderr();
+    let lines: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains("no audit event"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    for shape in [
+        "20% text that is not JSON",
+        "20% JSON object that holds an audit event under the key log",
+        "20% text behind the time and stream of a container's log (CRI)",
+        "20% EventList, several audit events in one record",
+        "20% JSON object with the keys level, msg",
+        "pipeline=\"logs/x\"",
+    ] {
+        assert!(lines[0].contains(shape), "{shape}: {}", lines[0]);
+    }
+    assert!(!told.contains("secret"), "{told}");
+    let findings = std::fs::read_to_string(folder.path().join("findings")).unwrap();
+    assert!(findings.contains("203.0.113.7"));
+}
+
+/// One audit event among them, even one of a good request, is enough to say nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_audit_event_among_the_first_records_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let address = free_address();
+    let text = config(&folder, &address.to_string(), "metrics: {level: none}");
+    std::fs::write(&file, text).unwrap();
+    let mut process = Process::auditwatch(&file, &[]);
+    process.wait_for("listening", LONG);
+    let mut lines = vec!["text".to_owned(); 12_000];
+    lines[9_998] = denied("203.0.113.7", 0, "/").replace("403", "200");
+    send(address, &lines, None).await.unwrap();
+    send(address, &lines, None).await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.wait(LONG).code(), Some(0));
+    assert!(!process.stderr().contains("no audit event"));
+}
