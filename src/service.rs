@@ -168,6 +168,8 @@ impl Service {
             }
             self.onlookers.spawn(task.run(self.unwatch.clone()));
         }
+        self.onlookers
+            .spawn(telemetry::folded().run(self.unwatch.clone()));
         Ok(())
     }
 

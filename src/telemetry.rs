@@ -1,18 +1,24 @@
 //! What auditwatch says of itself: logs, one event per change of state, never per record, and
 //! metrics.
 
+mod folding;
 pub mod metrics;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::LazyLock};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
+pub use folding::Folded;
+use folding::Folding;
 use metrics::{Level, Metrics};
 
 /// `service::telemetry::metrics`.
@@ -166,21 +172,33 @@ fn instance_id(bits: u128) -> String {
     id
 }
 
+/// What the log of this process has folded; there is one log.
+static FOLDED: LazyLock<Folded> = LazyLock::new(Folded::default);
+
+/// What the log has folded, for the task that sums it up.
+pub fn folded() -> Folded {
+    FOLDED.clone()
+}
+
 /// Starts logging to standard error. A second start in one process changes nothing.
 pub fn start(level: LevelFilter, json: bool) {
     // Libraries speak up only when something is wrong.
     let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(own)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);
-    // Tests start several services in one process; the first one's logging serves all.
-    let _started = if json {
-        logs.json().try_init()
+    let lines = if json {
+        lines.json().boxed()
     } else {
-        logs.try_init()
+        lines.boxed()
     };
+    // Tests start several services in one process; the first one's logging serves all.
+    let _started = tracing_subscriber::registry()
+        .with(lines)
+        .with(Folding(folded()))
+        .with(own)
+        .try_init();
 }
 
 #[cfg(test)]
