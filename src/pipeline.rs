@@ -34,7 +34,10 @@ use crate::{
     exporter::queue::Queue,
     processor::detection::Detection,
     receiver::{Consumer, Reason, Refusal},
-    telemetry::metrics::Timer,
+    telemetry::{
+        metrics::Timer,
+        traces::{Kind, Span, Tracer},
+    },
 };
 
 use first::First;
@@ -163,8 +166,11 @@ fn nanos(time: prost_types::Timestamp) -> Option<u64> {
 #[derive(Debug)]
 struct Submission {
     hits: Vec<Hit>,
-    answer: oneshot::Sender<Result<(), Refusal>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+/// How many findings a request has caused, or why it has to come again.
+type Answer = Result<usize, Refusal>;
 
 /// The way in, for receivers.
 #[derive(Clone, Debug)]
@@ -173,8 +179,18 @@ pub struct Intake {
     inbox: mpsc::Sender<Submission>,
     counters: Arc<Counters>,
     entry: Arc<Entry>,
-    id: Arc<str>,
+    /// Whose way it is.
+    of: Arc<Of>,
     first: Arc<First>,
+}
+
+/// Who a way in belongs to, for those who look on.
+#[derive(Debug, Default)]
+struct Of {
+    pipeline: String,
+    receiver: String,
+    transport: &'static str,
+    tracer: Tracer,
 }
 
 /// The owner of a detection.
@@ -185,7 +201,7 @@ pub struct Pipeline {
     outlets: Vec<Outlet>,
     /// The answer that waits until all findings have found room: a request that causes more than
     /// a queue can hold was taken while it was empty, and none like it is until all have moved on.
-    owed: Option<oneshot::Sender<Result<(), Refusal>>>,
+    owed: Option<(oneshot::Sender<Answer>, usize)>,
     counters: Arc<Counters>,
 }
 
@@ -237,7 +253,10 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
         inbox: sender,
         counters: Arc::clone(&counters),
         entry: Arc::default(),
-        id: id.as_str().into(),
+        of: Arc::new(Of {
+            pipeline: id.clone(),
+            ..Of::default()
+        }),
         first: Arc::default(),
     };
     let outlets = queues
@@ -270,7 +289,8 @@ impl Consumer for Intake {
     }
 
     async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
-        self.first.saw(&self.id, &screened);
+        self.first.saw(&self.of.pipeline, &screened);
+        let mut span = self.span(&screened);
         let Screened {
             hits,
             records,
@@ -282,7 +302,7 @@ impl Consumer for Intake {
         let count = hits.len() as u64;
         // Almost every request ends here: nothing to observe, nothing to wait for.
         if count > 0
-            && let Err(refusal) = self.submit(hits).await
+            && let Err(refusal) = self.submit(hits, span.as_mut()).await
         {
             self.entry.refuse(match refusal {
                 Refusal::Full { .. } => Reason::QueueFull,
@@ -315,7 +335,12 @@ impl Consumer for Intake {
 
 impl Intake {
     /// A way in of its own, for one receiver and protocol, and what is counted there.
-    pub fn entry(&self) -> (Self, Arc<Entry>) {
+    pub fn entry(
+        &self,
+        receiver: String,
+        transport: &'static str,
+        tracer: Tracer,
+    ) -> (Self, Arc<Entry>) {
         let entry = Arc::new(Entry::default());
         self.counters
             .entries
@@ -324,6 +349,12 @@ impl Intake {
             .push(Arc::clone(&entry));
         let intake = Self {
             entry: Arc::clone(&entry),
+            of: Arc::new(Of {
+                pipeline: self.of.pipeline.clone(),
+                receiver,
+                transport,
+                tracer,
+            }),
             ..self.clone()
         };
         (intake, entry)
@@ -334,7 +365,58 @@ impl Intake {
         &self.counters
     }
 
-    async fn submit(&self, hits: Vec<Hit>) -> Result<(), Refusal> {
+    /// The span of a request that has come in, if it has hits and there are spans.
+    fn span(&self, screened: &Screened) -> Option<Span> {
+        if screened.hits.is_empty() || !self.of.tracer.is_on() {
+            return None;
+        }
+        let Of {
+            receiver,
+            transport,
+            tracer,
+            pipeline,
+        } = &*self.of;
+        let since = Some(screened.received);
+        let mut span = tracer.begin(format!("receiver/{receiver}/logs"), Kind::Server, since);
+        span.set("receiver", receiver.clone());
+        span.set("transport", *transport);
+        span.set("pipeline", pipeline.clone());
+        // It is over: what remains is the observation.
+        let mut screen = span.part("screen", since);
+        let hits = u64::try_from(screened.hits.len()).unwrap_or(u64::MAX);
+        for (key, value) in [
+            ("records", screened.records),
+            ("candidates", screened.candidates),
+            ("unreadable", screened.unreadable),
+            ("hits", hits),
+        ] {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            span.set(key, value);
+            screen.set(key, value);
+        }
+        Some(span)
+    }
+
+    async fn submit(&self, hits: Vec<Hit>, span: Option<&mut Span>) -> Result<(), Refusal> {
+        let part = span.as_ref().map(|span| span.part("observe", None));
+        let answer = self.observed(hits).await;
+        drop(part);
+        if let Some(span) = span {
+            match &answer {
+                Ok(findings) => {
+                    span.set("findings", i64::try_from(*findings).unwrap_or(i64::MAX));
+                    span.set("outcome", "accepted");
+                }
+                Err(refusal) => {
+                    span.set("outcome", "refused");
+                    span.fail(refusal.to_string());
+                }
+            }
+        }
+        answer.map(|_findings| ())
+    }
+
+    async fn observed(&self, hits: Vec<Hit>) -> Answer {
         let (answer, answered) = oneshot::channel();
         let submission = Submission { hits, answer };
         match tokio::time::timeout(RETRY_AFTER, self.inbox.send(submission)).await {
@@ -395,14 +477,15 @@ impl Pipeline {
             return;
         }
         let findings = self.detection.observe(hits);
+        let count = findings.len();
         self.send(findings);
         self.publish();
         if bound > 0 && !self.push_on() {
-            self.owed = Some(answer);
+            self.owed = Some((answer, count));
         } else {
             // What the request itself caused is queued. What time has made due meanwhile may
             // wait, but that holds nobody up.
-            let _sent = answer.send(Ok(()));
+            let _sent = answer.send(Ok(count));
         }
     }
 
@@ -461,8 +544,8 @@ impl Pipeline {
         for outlet in &mut self.outlets {
             all &= outlet.push_on();
         }
-        if all && let Some(answer) = self.owed.take() {
-            let _sent = answer.send(Ok(()));
+        if all && let Some((answer, count)) = self.owed.take() {
+            let _sent = answer.send(Ok(count));
         }
         all
     }

@@ -25,7 +25,7 @@ use crate::{
     pipeline,
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
-    telemetry::{self, metrics::Metrics},
+    telemetry::{self, metrics::Metrics, traces::Tracer},
 };
 
 /// Findings that one request of an exporter carries at most.
@@ -39,6 +39,7 @@ pub struct Service {
     addresses: Vec<(ComponentId, SocketAddr)>,
     metrics_addresses: Vec<SocketAddr>,
     metrics: Metrics,
+    tracer: Tracer,
     tracker: TaskTracker,
     /// Those who look on: they begin before the others and end after them.
     onlookers: TaskTracker,
@@ -62,6 +63,7 @@ impl Service {
             addresses: Vec::new(),
             metrics_addresses: Vec::new(),
             metrics: Metrics::default(),
+            tracer: Tracer::default(),
             tracker: TaskTracker::new(),
             onlookers: TaskTracker::new(),
             unwatch: CancellationToken::new(),
@@ -93,10 +95,11 @@ impl Service {
             pipelines,
             request_limit,
             metrics,
+            traces,
             resource,
             ..
         } = config;
-        self.measure(&metrics, &resource).await?;
+        self.look_on(&metrics, &traces, &resource).await?;
         let shared = receiver::Shared {
             in_flight: InFlight::new(request_limit),
             stop: self.stop.clone(),
@@ -145,7 +148,8 @@ impl Service {
         // Nobody is let in before everybody is in place.
         for (id, server, intake) in waiting {
             info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
-            let (intake, entry) = intake.entry();
+            let (intake, entry) =
+                intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
             observed::receiver(&self.metrics, &id, server.protocol(), &entry);
             self.addresses.push((id, server.address()));
             self.tracker.spawn(server.serve(intake, shared.clone()));
@@ -154,13 +158,18 @@ impl Service {
     }
 
     /// Starts to measure, and lets others see it, before there is anything to see.
-    async fn measure(
+    async fn look_on(
         &mut self,
-        config: &telemetry::MetricsConfig,
+        metrics: &telemetry::MetricsConfig,
+        traces: &telemetry::traces::Config,
         resource: &BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
-        let (metrics, tasks) = telemetry::measure(config, resource).await?;
+        let resource = telemetry::resource(resource);
+        let (metrics, mut tasks) = telemetry::measure(metrics, &resource).await?;
+        let (tracer, more) = telemetry::trace(traces, &resource)?;
+        tasks.extend(more);
         self.metrics = metrics;
+        self.tracer = tracer;
         for task in tasks {
             if let Some(address) = task.address() {
                 info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
@@ -207,6 +216,7 @@ impl Service {
     ) -> Queue {
         let (queue, receiver) = queue::queue(id.to_string(), config);
         observed::exporter(&self.metrics, id, &queue);
+        queue.counters().trace(self.tracer.clone());
         let abandon = self.abandon.clone();
         let id = id.to_string();
         self.tracker.spawn(async move {

@@ -1,11 +1,12 @@
-//! What auditwatch says of itself: logs, one event per change of state, never per record, and
-//! metrics.
+//! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
+//! and spans on request.
 
 mod folding;
 pub mod metrics;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;
+pub mod traces;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::LazyLock};
 
@@ -82,6 +83,8 @@ pub enum Task {
     Serve(prometheus::Server),
     /// Sends metrics.
     Push(Box<otlp::Push>),
+    /// Sends spans.
+    Spans(Box<traces::Send>),
 }
 
 impl Task {
@@ -89,7 +92,7 @@ impl Task {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Serve(server) => Some(server.address()),
-            Self::Push(_) => None,
+            Self::Push(_) | Self::Spans(_) => None,
         }
     }
 
@@ -98,6 +101,7 @@ impl Task {
         match self {
             Self::Serve(server) => server.serve(stop).await,
             Self::Push(push) => push.run(stop).await,
+            Self::Spans(spans) => spans.run(stop).await,
         }
     }
 }
@@ -108,7 +112,7 @@ impl Task {
 /// When an address cannot be listened on, or an endpoint is none.
 pub async fn measure(
     config: &MetricsConfig,
-    resource: &BTreeMap<String, String>,
+    resource: &Resource,
 ) -> Result<(Metrics, Vec<Task>), Error> {
     let mut tasks = Vec::new();
     if config.level == Level::None || config.readers.is_empty() {
@@ -129,12 +133,25 @@ pub async fn measure(
             }
         }
     }
-    let metrics = Metrics::new(config.level, provider, self::resource(resource));
+    let metrics = Metrics::new(config.level, provider, resource.clone());
     Ok((metrics, tasks))
 }
 
+/// Starts tracing: what makes spans, and the tasks that send them.
+///
+/// # Errors
+/// When an endpoint is none.
+pub fn trace(
+    config: &traces::Config,
+    resource: &Resource,
+) -> Result<(traces::Tracer, Vec<Task>), Error> {
+    let (tracer, tasks) = traces::start(config, resource)?;
+    let tasks = tasks.into_iter().map(|task| Task::Spans(Box::new(task)));
+    Ok((tracer, tasks.collect()))
+}
+
 /// Who we are, unless told otherwise; an empty value leaves an attribute out.
-fn resource(own: &BTreeMap<String, String>) -> Resource {
+pub fn resource(own: &BTreeMap<String, String>) -> Resource {
     let mut attributes = BTreeMap::from([
         ("service.name".to_owned(), "auditwatch".to_owned()),
         (

@@ -125,8 +125,26 @@ tables! {
     ADMISSION at "service::admission": ["request_limit_mib"],
         ["waiting_limit_mib": "requests beyond the limit do not wait, they are refused, remove it"];
     PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];
-    TELEMETRY at "service::telemetry": ["logs", "metrics", "resource"],
-        ["traces": ABSENT];
+    TELEMETRY at "service::telemetry": ["logs", "metrics", "traces", "resource"], [];
+    TRACES at "service::telemetry::traces": ["processors", "sampler"],
+        ["level": "spans are made when processors says where to, remove it",
+         "propagators": ABSENT];
+    SAMPLER at "service::telemetry::traces::sampler": ["trace_id_ratio_based"],
+        ["parent_based": "use trace_id_ratio_based, our spans have no parents of others",
+         "always_on": "remove it, that is the default",
+         "always_off": "remove processors instead"];
+    RATIO at "service::telemetry::traces::sampler::trace_id_ratio_based": ["ratio"], [];
+    SPANS at "service::telemetry::traces::processors": ["batch"], ["simple": "use batch"];
+    BATCH at "service::telemetry::traces::processors::batch":
+        ["schedule_delay", "export_timeout", "exporter"],
+        ["max_queue_size": "2048, remove it", "max_export_batch_size": "512, remove it"];
+    BATCH_EXPORTER at "service::telemetry::traces::processors::batch::exporter": ["otlp"],
+        ["console": ABSENT];
+    SPANS_OTLP at "service::telemetry::traces::processors::batch::exporter::otlp":
+        ["protocol", "endpoint", "headers", "insecure"],
+        ["timeout": "export_timeout of batch says it", "compression": ABSENT,
+         "certificate": ABSENT, "client_certificate": ABSENT, "client_key": ABSENT,
+         "headers_list": "use headers"];
     METRICS at "service::telemetry::metrics": ["level", "readers"],
         ["address": "use readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]",
          "views": ABSENT];

@@ -31,7 +31,7 @@ pub use id::{ComponentId, InvalidId};
 use crate::{
     detection::{limits::Limits, rule::Rule},
     exporter, extension, receiver,
-    telemetry::MetricsConfig,
+    telemetry::{MetricsConfig, traces},
 };
 use service::{Defined, State};
 
@@ -54,6 +54,8 @@ pub struct Config {
     pub telemetry: LogsConfig,
     /// `service::telemetry::metrics`: our own metrics.
     pub metrics: MetricsConfig,
+    /// `service::telemetry::traces`: our own spans.
+    pub traces: traces::Config,
     /// `service::telemetry::resource`: what they are said to come from.
     pub resource: BTreeMap<String, String>,
     /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold.
@@ -273,6 +275,7 @@ fn config(root: read::Place<'_>) -> Config {
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
         metrics: MetricsConfig::default(),
+        traces: traces::Config::default(),
         resource: BTreeMap::new(),
         request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
@@ -288,6 +291,7 @@ fn config(root: read::Place<'_>) -> Config {
         config.pipelines = service::pipelines(&section, &defined);
         config.telemetry = telemetry::logs(&section);
         config.metrics = telemetry::metrics(&section);
+        config.traces = telemetry::traces(&section);
         config.resource = telemetry::resource(&section);
         config.request_limit = service::request_limit(&section);
         let range = Duration::ZERO..=Duration::from_hours(1);

@@ -6,7 +6,7 @@ use super::{
     Encoding, Level, LogsConfig, keys,
     read::{Place, Section},
 };
-use crate::telemetry::{MetricsConfig, Reader, metrics, otlp, prometheus};
+use crate::telemetry::{MetricsConfig, Reader, metrics, otlp, prometheus, traces};
 
 /// Our own logs.
 pub(crate) fn logs(section: &Section<'_>) -> LogsConfig {
@@ -92,15 +92,58 @@ fn pull(section: &Section<'_>) -> Option<prometheus::Config> {
     })
 }
 
+/// Our own spans.
+pub(crate) fn traces(section: &Section<'_>) -> traces::Config {
+    let default = traces::Config::default();
+    let section = section
+        .section("telemetry", &keys::TELEMETRY)
+        .section("traces", &keys::TRACES);
+    let ratio = section
+        .section("sampler", &keys::SAMPLER)
+        .section("trace_id_ratio_based", &keys::RATIO)
+        .float("ratio", 0.0..=1.0, default.ratio);
+    let items = section.items("processors").unwrap_or_default();
+    traces::Config {
+        ratio,
+        processors: items.into_iter().filter_map(batch).collect(),
+    }
+}
+
+fn batch(place: Place<'_>) -> Option<traces::Batch> {
+    let section = place.section(&keys::SPANS);
+    if section.place("batch").is_none() {
+        section.fail("a processor is batch: {exporter: {otlp: {endpoint: ...}}}");
+        return None;
+    }
+    let section = section.section("batch", &keys::BATCH);
+    let delay = milliseconds(&section, "schedule_delay", Duration::from_secs(5));
+    let timeout = milliseconds(&section, "export_timeout", Duration::from_secs(30));
+    let exporter = section.section("exporter", &keys::BATCH_EXPORTER);
+    if exporter.place("otlp").is_none() {
+        section.fail("needs exporter: {otlp: {endpoint: ...}}");
+        return None;
+    }
+    let to = otlp(
+        &exporter.section("otlp", &keys::SPANS_OTLP),
+        timeout.unwrap_or_default(),
+    );
+    Some(traces::Batch {
+        delay: delay?,
+        to: to?,
+    })
+}
+
+/// A duration, as plain numbers of the SDK's own configuration have it.
+fn milliseconds(section: &Section<'_>, key: &str, default: Duration) -> Option<Duration> {
+    let range = Duration::from_millis(1)..=Duration::from_hours(24);
+    section
+        .value(key)
+        .map_or(Some(default), |value| value.millis(range))
+}
+
 fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
-    let milliseconds = |key, default: Duration| {
-        let range = Duration::from_millis(1)..=Duration::from_hours(24);
-        section
-            .value(key)
-            .map_or(Some(default), |value| value.millis(range))
-    };
-    let interval = milliseconds("interval", Duration::from_mins(1));
-    let timeout = milliseconds("timeout", Duration::from_secs(30));
+    let interval = milliseconds(section, "interval", Duration::from_mins(1));
+    let timeout = milliseconds(section, "timeout", Duration::from_secs(30));
     let exporter = section.section("exporter", &keys::PERIODIC_EXPORTER);
     if exporter.place("otlp").is_none() {
         section.fail("needs exporter: {otlp: {endpoint: ...}}");

@@ -95,11 +95,12 @@ fn the_reference_file_shows_the_defaults() {
         let hec = only_hec(config);
         let pipeline = config.pipelines.clone();
         format!(
-            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             only_otlp(config).grpc,
             config.processors[&id("detection")],
             config.telemetry,
             config.metrics,
+            config.traces,
             config.resource,
             config.request_limit,
             config.shutdown_timeout
@@ -290,6 +291,10 @@ service:
             endpoint: "collector:4317", insecure: true, headers: {X-Token: s3cret}}}}
         - periodic: {exporter: {otlp: {endpoint: https://collector/v1/metrics}}}
         - periodic: {exporter: {otlp: {endpoint: "${EMPTY}"}}}
+    traces:
+      sampler: {trace_id_ratio_based: {ratio: 0.5}}
+      processors: [batch: {schedule_delay: 1s, export_timeout: 200, exporter: {otlp: {
+        protocol: grpc, endpoint: "collector:4317", insecure: false, headers: {a: s3cret}}}}]
     resource: {service.name: mine, deployment.environment.name: test, service.instance.id: }
   admission: {request_limit_mib: 7}
   shutdown_timeout: 1m
@@ -479,6 +484,18 @@ fn reads_every_setting_of_telemetry() {
     assert_eq!(
         (http.to.protocol, http.to.endpoint.as_str()),
         (otlp::Protocol::Http, "https://collector/v1/metrics")
+    );
+    let [spans] = &config.traces.processors[..] else {
+        panic!("{:?}", config.traces)
+    };
+    assert_eq!(format!("{:?}", config.traces.ratio), "0.5");
+    assert_eq!(
+        (spans.delay, spans.to.timeout, spans.to.endpoint.as_str()),
+        (
+            Duration::from_secs(1),
+            Duration::from_millis(200),
+            "https://collector:4317"
+        )
     );
     let resource = [
         ("service.name", "mine"),

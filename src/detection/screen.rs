@@ -55,6 +55,8 @@ struct Inner {
 pub struct Screened {
     /// The events that count, in the order of the request.
     pub hits: Vec<Hit>,
+    /// When the request began to arrive, in nanoseconds since 1970; 0: unknown.
+    pub received: u64,
     /// Log records of any kind.
     pub records: u64,
     /// Records that the byte filter could not rule out.
@@ -92,7 +94,10 @@ impl Screen {
             seen: Seen {
                 screen: Arc::clone(&self.inner),
                 received,
-                out: Screened::default(),
+                out: Screened {
+                    received,
+                    ..Screened::default()
+                },
                 resource: Vec::new(),
                 resource_hits: 0,
                 hit_bytes: 0,

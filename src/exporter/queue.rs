@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock::{self, Instant},
     detection::Finding,
-    telemetry::metrics::Timer,
+    telemetry::{metrics::Timer, traces::Tracer},
 };
 
 /// `sending_queue` of an exporter, with the Collector's key names.
@@ -45,6 +45,7 @@ pub struct Counters {
     enqueue_failed: AtomicU64,
     retries: AtomicU64,
     delay: OnceLock<Timer>,
+    tracer: OnceLock<Tracer>,
 }
 
 impl Counters {
@@ -72,6 +73,11 @@ impl Counters {
     pub fn time(&self, delay: Timer) {
         // There is one who measures; a second one would see the same.
         let _set = self.delay.set(delay);
+    }
+
+    /// Sets what makes a span of each attempt.
+    pub fn trace(&self, tracer: Tracer) {
+        let _set = self.tracer.set(tracer);
     }
 
     fn delivered(&self, since: impl Iterator<Item = Instant>) {

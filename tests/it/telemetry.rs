@@ -9,11 +9,19 @@ use auditwatch::{
     telemetry::metrics::{ALL, Kind},
 };
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server::{MetricsService, MetricsServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
+    common::v1::any_value,
     metrics::v1::{metric::Data, number_data_point::Value},
+    trace::v1::Span,
 };
 use tonic::{Request, Response, Status};
 
@@ -517,4 +525,91 @@ async fn one_audit_event_among_the_first_records_is_enough() {
     process.signal("TERM");
     assert_eq!(process.wait(LONG).code(), Some(0));
     assert!(!process.stderr().contains("no audit event"));
+}
+
+/// The trace service of a collector, which keeps what it gets.
+#[derive(Default)]
+struct Spans {
+    spans: Mutex<Vec<Span>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Spans {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut spans = self.spans.lock().unwrap();
+        for of in request.into_inner().resource_spans {
+            assert!(!of.resource.unwrap().attributes.is_empty());
+            spans.extend(of.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// An attribute as text.
+fn attribute(span: &Span, key: &str) -> String {
+    let pair = span.attributes.iter().find(|pair| pair.key == key);
+    match pair.and_then(|pair| pair.value.clone()?.value) {
+        Some(any_value::Value::StringValue(text)) => text,
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        other => panic!("{key} is {other:?} in {span:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the tests have no task tracker")]
+async fn requests_with_hits_and_deliveries_have_spans() {
+    let kept = std::sync::Arc::new(Spans::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::from_arc(std::sync::Arc::clone(&kept)))
+        .serve_with_incoming(incoming);
+    tokio::spawn(server);
+
+    let folder = tempfile::tempdir().unwrap();
+    let telemetry = format!(
+        "metrics: {{level: none}}, traces: {{processors: [{{batch: {{schedule_delay: 10, exporter: \
+         {{otlp: {{protocol: grpc, endpoint: 'http://{address}'}}}}}}}}]}}"
+    );
+    let service = start(&folder, &telemetry).await;
+    let ours = service.addresses()[0].1;
+    send(ours, &["no hit".to_owned()], None).await.unwrap();
+    send(ours, &scan("203.0.113.7", 6), None).await.unwrap();
+    assert!(service.shutdown(LONG).await);
+
+    let spans = kept.spans.lock().unwrap().clone();
+    let named = |name: &str| -> Span {
+        let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+        assert_eq!(found.len(), 1, "{name} in {spans:?}");
+        found[0].clone()
+    };
+    assert_eq!(spans.len(), 4, "{spans:?}");
+    let request = named("receiver/otlp/a/logs");
+    for (key, value) in [
+        ("receiver", "otlp/a"),
+        ("transport", "grpc"),
+        ("pipeline", "logs/x"),
+        ("records", "6"),
+        ("candidates", "6"),
+        ("hits", "6"),
+        ("findings", "1"),
+        ("outcome", "accepted"),
+    ] {
+        assert_eq!(attribute(&request, key), value, "{key}");
+    }
+    for part in ["screen", "observe"] {
+        let part = named(part);
+        assert_eq!(part.parent_span_id, request.span_id);
+        assert_eq!(part.trace_id, request.trace_id);
+        assert!(part.start_time_unix_nano >= request.start_time_unix_nano);
+        assert!(part.end_time_unix_nano <= request.end_time_unix_nano);
+    }
+    let delivery = named("exporter/file/logs");
+    assert_eq!(attribute(&delivery, "findings"), "1");
+    assert_eq!(attribute(&delivery, "attempt"), "1");
+    assert_eq!(attribute(&delivery, "outcome"), "accepted");
 }

@@ -569,7 +569,7 @@ fn refuses_settings_of_the_service() {
             "{OTLP}{DETECTION}{DEBUG}service:
   extensions: [health_check]
   shutdown_timeout: forever
-  telemetry: {{logs: {{level: loud, encoding: xml}}, traces: }}
+  telemetry: {{logs: {{level: loud, encoding: xml}}, trace: }}
   admission: {{request_limit_mib: 0, waiting_limit_mib: 1}}
   pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}
 "
@@ -580,7 +580,7 @@ fn refuses_settings_of_the_service() {
             "6:21: service::shutdown_timeout: expected a duration such as 300ms, 5s or 1h30m, got \"forever\"",
             "7:29: service::telemetry::logs::level: expected trace, debug, info, warn or error, got \"loud\"",
             "7:45: service::telemetry::logs::encoding: expected console or json, got \"xml\"",
-            "7:51: service::telemetry: unknown key \"traces\": not available in this version, remove it",
+            "7:51: service::telemetry: unknown key \"trace\", did you mean \"traces\"?",
             "8:34: service::admission::request_limit_mib: expected a whole number from 1 to 1048576, got \"0\"",
             "8:37: service::admission: unknown key \"waiting_limit_mib\": requests beyond the limit do not wait, they are refused, remove it",
         ],
@@ -604,6 +604,16 @@ fn refuses_settings_of_telemetry() {
             "2:38: service::telemetry::metrics: unknown key \"address\": use readers: [{pull: {exporter: \
              {prometheus: {host: localhost, port: 8888}}}}]",
             "2:76: service::telemetry::resource: expected a map",
+        ],
+    );
+    refused_telemetry(
+        "traces: {level: basic, sampler: {trace_id_ratio_based: {ratio: 2}},\n    processors: [{}, {batch: }, {batch: {exporter: {otlp: }}}]}",
+        &[
+            "2:24: service::telemetry::traces: unknown key \"level\": spans are made when processors says where to, remove it",
+            "2:78: service::telemetry::traces::sampler::trace_id_ratio_based::ratio: expected a number from 0 to 1, got \"2\"",
+            "3:18: service::telemetry::traces::processors: a processor is batch: {exporter: {otlp: {endpoint: ...}}}",
+            "3:23: service::telemetry::traces::processors::batch: needs exporter: {otlp: {endpoint: ...}}",
+            "3:53: service::telemetry::traces::processors::batch::exporter::otlp: endpoint is required",
         ],
     );
     refused_telemetry(

@@ -16,6 +16,7 @@ use crate::{
     clock,
     detection::Finding,
     exporter::{Exporter, Outcome, text},
+    telemetry::traces::{Kind, Span},
 };
 
 /// Most finding ids that one line of the log names.
@@ -106,13 +107,19 @@ impl<E: Exporter> Worker<E> {
             .get(..most.min(batch.len()))
             .filter(|part| !part.is_empty())
         {
+            let mut span = self.queue.attempt(part.len(), stretch.attempts);
             let outcome = tokio::select! {
                 biased;
                 () = self.abandon.cancelled() => abandoned(),
                 outcome = self.exporter.send(part) => outcome,
             };
             let (tried, before) = (part.len(), batch.len());
-            match sound(outcome, tried) {
+            let outcome = sound(outcome, tried);
+            if let Some(span) = &mut span {
+                describe(span, &outcome);
+            }
+            drop(span);
+            match outcome {
                 Outcome::Accepted(count) => {
                     self.queue.counters.delivered(batch.since.drain(..count));
                     batch.findings.drain(..count);
@@ -430,6 +437,36 @@ fn sound(outcome: Outcome, findings: usize) -> Outcome {
             Outcome::TooLarge { findings, reason }
         }
         sound => sound,
+    }
+}
+
+impl QueueReceiver {
+    /// The span of an attempt, if there are any.
+    fn attempt(&self, findings: usize, before: u32) -> Option<Span> {
+        let tracer = self.counters.tracer.get().filter(|tracer| tracer.is_on())?;
+        let mut span = tracer.begin(format!("exporter/{}/logs", self.id), Kind::Client, None);
+        span.set("exporter", self.id.to_string());
+        span.set("findings", i64::try_from(findings).unwrap_or(i64::MAX));
+        span.set("attempt", i64::from(before) + 1);
+        Some(span)
+    }
+}
+
+/// Says in a span how an attempt ended.
+fn describe(span: &mut Span, outcome: &Outcome) {
+    let (name, reason) = match outcome {
+        Outcome::Accepted(count) => {
+            span.set("accepted", i64::try_from(*count).unwrap_or(i64::MAX));
+            ("accepted", None)
+        }
+        Outcome::Retry { reason, .. } => ("retry", Some(reason)),
+        Outcome::TooLarge { reason, .. } => ("too_large", Some(reason)),
+        Outcome::Invalid { reason, .. } => ("invalid", Some(reason)),
+        Outcome::Permanent { reason } => ("permanent", Some(reason)),
+    };
+    span.set("outcome", name);
+    if let Some(reason) = reason {
+        span.fail(reason);
     }
 }
 
