@@ -54,14 +54,14 @@ pub enum Reader {
 pub enum Error {
     /// The address for Prometheus cannot be listened on.
     #[error(
-        "cannot listen on {endpoint} for Prometheus: {source}; set another port under \
+        "cannot listen on {endpoint} for Prometheus: {reason}; set another port under \
          service::telemetry::metrics::readers, or level: none under service::telemetry::metrics"
     )]
     Listen {
         /// The address.
         endpoint: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The reader for Prometheus cannot be made.
     #[error("cannot make the reader for Prometheus: {0}")]

@@ -1,26 +1,31 @@
 //! Our own metrics and spans, sent by OTLP.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry_otlp::{
-    MetricExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::{ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient},
+    trace::v1::{ExportTraceServiceRequest, trace_service_client::TraceServiceClient},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{
         InstrumentKind, ManualReader, Pipeline, Temporality, data::ResourceMetrics,
-        exporter::PushMetricExporter as _, reader::MetricReader,
+        reader::MetricReader,
     },
 };
+use prost::Message as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{metadata::MetadataMap, transport::ClientTlsConfig};
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
 use tracing::{info, warn};
 
 use super::Error;
@@ -90,7 +95,7 @@ impl MetricReader for Shared {
 #[derive(Debug)]
 pub struct Push {
     reader: Shared,
-    exporter: MetricExporter,
+    way: Way,
     interval: Duration,
     config: Config,
 }
@@ -98,34 +103,12 @@ pub struct Push {
 impl Push {
     /// A sender that has not begun; the reader is for a provider of metrics.
     pub(super) fn new(periodic: &Periodic) -> Result<(Self, Shared), Error> {
-        let Periodic { interval, to } = periodic;
-        let exporter = match to.protocol {
-            Protocol::Grpc => {
-                let mut builder = MetricExporter::builder()
-                    .with_tonic()
-                    .with_endpoint(to.endpoint.clone())
-                    .with_timeout(to.timeout)
-                    .with_metadata(MetadataMap::from_headers(headers(to)?));
-                if to.endpoint.starts_with("https:") {
-                    builder = builder.with_tls_config(ClientTlsConfig::new().with_native_roots());
-                }
-                builder.build()
-            }
-            Protocol::Http => MetricExporter::builder()
-                .with_http()
-                .with_http_client(client(to)?)
-                .with_endpoint(to.endpoint.clone())
-                .with_timeout(to.timeout)
-                .with_headers(plain(to))
-                .build(),
-        };
-        let exporter = exporter.map_err(|error| failed(to, &error))?;
         let reader = Shared(Arc::new(ManualReader::builder().build()));
         let push = Self {
             reader: reader.clone(),
-            exporter,
-            interval: *interval,
-            config: to.clone(),
+            way: Way::new(&periodic.to)?,
+            interval: periodic.interval,
+            config: periodic.to.clone(),
         };
         Ok((push, reader))
     }
@@ -154,7 +137,8 @@ impl Push {
                     if !failing || last {
                         warn!(
                             endpoint = self.config.endpoint,
-                            reason, "metrics could not be sent, will try again"
+                            reason,
+                            "metrics could not be sent; check the endpoint of service::telemetry::metrics"
                         );
                     }
                     failing = true;
@@ -171,46 +155,133 @@ impl Push {
         self.reader
             .collect(&mut metrics)
             .map_err(|error| error.to_string())?;
-        match timeout(limit, self.exporter.export(&metrics)).await {
-            Ok(sent) => sent.map_err(|error| error.to_string()),
+        match timeout(limit, self.way.metrics((&metrics).into())).await {
+            Ok(sent) => sent,
             Err(_elapsed) => Err(format!("no answer within {limit:?}")),
         }
     }
 }
 
-/// The client for OTLP over HTTP.
-pub(super) fn client(config: &Config) -> Result<reqwest::Client, Error> {
-    // Whoever came first chose the same one.
-    let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder()
-        .timeout(config.timeout)
-        .build()
-        .map_err(|error| failed(config, &error))
+/// A way to one endpoint. The environment has no say in it, as it has in OpenTelemetry's own.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    client: Client,
+    headers: HeaderMap,
 }
 
-pub(super) fn headers(config: &Config) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &config.headers {
-        let name = HeaderName::try_from(name).map_err(|error| failed(config, &error))?;
-        let mut value =
-            HeaderValue::try_from(value.expose_secret()).map_err(|error| failed(config, &error))?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
+#[derive(Clone, Debug)]
+enum Client {
+    Grpc(Channel),
+    Http(reqwest::Client, String),
+}
+
+impl Way {
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        let client = match config.protocol {
+            Protocol::Grpc => Client::Grpc(channel(config).map_err(|why| failed(config, &why))?),
+            Protocol::Http => {
+                // Whoever came first chose the same one.
+                let _already_there =
+                    rustls::crypto::aws_lc_rs::default_provider().install_default();
+                let client = reqwest::Client::builder()
+                    .timeout(config.timeout)
+                    .redirect(reqwest::redirect::Policy::none())
+                    .build()
+                    .map_err(|why| failed(config, &why))?;
+                Client::Http(client, config.endpoint.clone())
+            }
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            let name = HeaderName::try_from(name).map_err(|why| failed(config, &why))?;
+            let mut value =
+                HeaderValue::try_from(value.expose_secret()).map_err(|why| failed(config, &why))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(Self { client, headers })
     }
-    Ok(headers)
+
+    /// Sends metrics. What is wrong is told without secrets.
+    async fn metrics(&self, message: ExportMetricsServiceRequest) -> Result<(), String> {
+        match &self.client {
+            Client::Grpc(channel) => {
+                let mut client = MetricsServiceClient::new(channel.clone());
+                answered(client.export(self.request(message)).await)
+            }
+            Client::Http(client, url) => self.post(client, url, message.encode_to_vec()).await,
+        }
+    }
+
+    /// Sends spans. What is wrong is told without secrets.
+    pub(super) async fn spans(&self, message: ExportTraceServiceRequest) -> Result<(), String> {
+        match &self.client {
+            Client::Grpc(channel) => {
+                let mut client = TraceServiceClient::new(channel.clone());
+                answered(client.export(self.request(message)).await)
+            }
+            Client::Http(client, url) => self.post(client, url, message.encode_to_vec()).await,
+        }
+    }
+
+    fn request<M>(&self, message: M) -> tonic::Request<M> {
+        let metadata = MetadataMap::from_headers(self.headers.clone());
+        tonic::Request::from_parts(metadata, tonic::Extensions::default(), message)
+    }
+
+    async fn post(&self, client: &reqwest::Client, url: &str, body: Vec<u8>) -> Result<(), String> {
+        let request = client
+            .post(url)
+            .headers(self.headers.clone())
+            .header(CONTENT_TYPE, "application/x-protobuf")
+            .body(body);
+        let answer = request
+            .send()
+            .await
+            .map_err(|why| told(&why.without_url()))?;
+        let status = answer.status();
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(format!("the answer was {status}"))
+        }
+    }
 }
 
-pub(super) fn plain(config: &Config) -> HashMap<String, String> {
-    config
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
-        .collect()
+fn channel(config: &Config) -> Result<Channel, tonic::transport::Error> {
+    let mut endpoint = Endpoint::from_shared(config.endpoint.clone())?
+        .connect_timeout(config.timeout)
+        .timeout(config.timeout);
+    if config.endpoint.starts_with("https:") {
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
+    }
+    Ok(endpoint.connect_lazy())
 }
 
-pub(super) fn failed(config: &Config, error: &dyn std::error::Error) -> Error {
+fn answered<M>(answer: Result<M, tonic::Status>) -> Result<(), String> {
+    let Err(status) = answer else {
+        return Ok(());
+    };
+    // Why there is no connection stands behind the status.
+    let why = std::error::Error::source(&status).map(|why| format!(": {}", told(why)));
+    let (code, message) = (status.code(), status.message());
+    Err(format!("{code}: {message}{}", why.unwrap_or_default()))
+}
+
+/// An error and what is behind it, on one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(error) = behind {
+        text = format!("{text}: {error}");
+        behind = error.source();
+    }
+    text
+}
+
+fn failed(config: &Config, error: &dyn std::error::Error) -> Error {
     Error::Exporter {
         endpoint: config.endpoint.clone(),
-        reason: error.to_string(),
+        reason: told(error),
     }
 }

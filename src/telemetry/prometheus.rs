@@ -68,9 +68,9 @@ impl Server {
     /// Starts to listen; the reader is for a provider of metrics.
     pub(super) async fn bind(config: &Config) -> Result<(Self, PrometheusExporter), Error> {
         let listener = listen(&config.host, config.port).await;
-        let failed = |source| Error::Listen {
+        let failed = |reason| Error::Listen {
             endpoint: format!("{}:{}", config.host, config.port),
-            source,
+            reason,
         };
         let listener = listener.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

@@ -17,25 +17,25 @@ use opentelemetry::{
         TracerProvider as _,
     },
 };
-use opentelemetry_otlp::{
-    SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
+use opentelemetry_proto::{
+    tonic::collector::trace::v1::ExportTraceServiceRequest,
+    transform::{
+        common::tonic::ResourceAttributesWithSchema,
+        trace::tonic::group_spans_by_resource_and_scope,
+    },
 };
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    trace::{
-        Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanExporter as Export,
-        SpanProcessor,
-    },
+    trace::{Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanProcessor},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{metadata::MetadataMap, transport::ClientTlsConfig};
 use tracing::{info, warn};
 
 use super::{
     Error,
-    otlp::{self, Protocol, failed},
+    otlp::{self, Way},
 };
 
 /// Spans that may wait to be sent. What is beyond is counted and left out.
@@ -108,12 +108,11 @@ pub(super) fn start(config: &Config, resource: &Resource) -> Result<(Tracer, Vec
             spans: sender,
             left_out: Arc::clone(&left_out),
         });
-        let mut exporter = exporter(&batch.to)?;
-        exporter.set_resource(resource);
         tasks.push(Send {
             spans,
             left_out,
-            exporter,
+            way: Way::new(&batch.to)?,
+            resource: resource.into(),
             batch: batch.clone(),
         });
     }
@@ -125,30 +124,6 @@ pub(super) fn start(config: &Config, resource: &Resource) -> Result<(Tracer, Vec
         })),
     };
     Ok((tracer, tasks))
-}
-
-fn exporter(to: &otlp::Config) -> Result<SpanExporter, Error> {
-    let exporter = match to.protocol {
-        Protocol::Grpc => {
-            let mut builder = SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(to.endpoint.clone())
-                .with_timeout(to.timeout)
-                .with_metadata(MetadataMap::from_headers(otlp::headers(to)?));
-            if to.endpoint.starts_with("https:") {
-                builder = builder.with_tls_config(ClientTlsConfig::new().with_native_roots());
-            }
-            builder.build()
-        }
-        Protocol::Http => SpanExporter::builder()
-            .with_http()
-            .with_http_client(otlp::client(to)?)
-            .with_endpoint(to.endpoint.clone())
-            .with_timeout(to.timeout)
-            .with_headers(otlp::plain(to))
-            .build(),
-    };
-    exporter.map_err(|error| failed(to, &error))
 }
 
 impl Tracer {
@@ -259,7 +234,8 @@ impl SpanProcessor for Handover {
 pub struct Send {
     spans: mpsc::Receiver<SpanData>,
     left_out: Arc<AtomicU64>,
-    exporter: SpanExporter,
+    way: Way,
+    resource: ResourceAttributesWithSchema,
     batch: Batch,
 }
 
@@ -296,12 +272,15 @@ impl Send {
             self.batch.to.timeout
         };
         let spans = batch.len();
-        let sent = timeout(limit, self.exporter.export(std::mem::take(batch))).await;
+        let message = ExportTraceServiceRequest {
+            resource_spans: group_spans_by_resource_and_scope(
+                std::mem::take(batch),
+                &self.resource,
+            ),
+        };
+        let sent = timeout(limit, self.way.spans(message)).await;
         let endpoint = &self.batch.to.endpoint;
-        match sent.map_or_else(
-            |_| Err(format!("no answer within {limit:?}")),
-            |sent| sent.map_err(|error| error.to_string()),
-        ) {
+        match sent.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))) {
             Ok(()) if *failing => {
                 info!(endpoint, "spans are sent again");
                 *failing = false;
@@ -311,7 +290,9 @@ impl Send {
                 if !*failing {
                     warn!(
                         endpoint,
-                        reason, spans, "spans could not be sent and are lost"
+                        reason,
+                        spans,
+                        "spans could not be sent and are lost; check the endpoint of service::telemetry::traces"
                     );
                 }
                 *failing = true;

@@ -613,3 +613,38 @@ async fn requests_with_hits_and_deliveries_have_spans() {
     assert_eq!(attribute(&delivery, "attempt"), "1");
     assert_eq!(attribute(&delivery, "outcome"), "accepted");
 }
+
+/// An endpoint that is not there is told once for metrics and once for spans, with no secret, and
+/// holds up nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn telemetry_that_cannot_be_sent_is_told_and_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let (address, nobody) = (free_address(), free_address());
+    let otlp = format!("otlp: {{endpoint: 'http://{nobody}/v1', headers: {{a: s3cret}}}}");
+    let grpc = otlp.replace("otlp: {", "otlp: {protocol: grpc, ");
+    let telemetry = format!(
+        "metrics: {{readers: [{{periodic: {{interval: 10, exporter: {{{otlp}}}}}}}]}}, \
+         traces: {{processors: [{{batch: {{schedule_delay: 10, exporter: {{{grpc}}}}}}}]}}"
+    );
+    std::fs::write(&file, config(&folder, &address.to_string(), &telemetry)).unwrap();
+    let mut process = Process::auditwatch(&file, &[]);
+    process.wait_for("listening", LONG);
+    send(address, &scan("203.0.113.7", 6), None).await.unwrap();
+    process.wait_for("metrics could not be sent; check", LONG);
+    process.wait_for("spans could not be sent and are lost; check", LONG);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    process.signal("TERM");
+    let begin = now();
+    assert_eq!(process.wait(LONG).code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    let told = process.stderr();
+    // Once at the first failure, and once for the last metrics.
+    assert_eq!(
+        told.matches("metrics could not be sent").count(),
+        2,
+        "{told}"
+    );
+    assert!(told.contains("onnection refused"), "{told}");
+    assert!(!told.contains("s3cret"), "{told}");
+}
