@@ -124,13 +124,16 @@ impl Server {
     }
 }
 
-/// Listens on a host and port. Of the addresses of a name those of IPv4 come first, as in Go, or
-/// nobody would find us on 127.0.0.1.
+/// Listens on a host and port. Of the addresses of a name it is one of IPv4 if there is any, as in
+/// Go, or nobody would find us on 127.0.0.1; and that one alone, or a second service would take
+/// `[::1]` and nobody would notice.
 async fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    TcpListener::bind(&*addresses).await
+    let addresses = lookup_host((host, port)).await?;
+    let address = addresses
+        .min_by_key(SocketAddr::is_ipv6)
+        .ok_or_else(|| std::io::Error::other("the name has no address"))?;
+    TcpListener::bind(address).await
 }
 
 async fn connection(stream: TcpStream, registry: Registry) {
