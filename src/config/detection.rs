@@ -64,7 +64,12 @@ fn rule(section: &Section<'_>) -> Rule {
             .values("trusted_proxies")
             .into_iter()
             .flatten()
-            .filter_map(|value| parse_proxy(&value.text).map_err(|why| value.fail(why)).ok())
+            .filter_map(|value| {
+                let expected = "expected a CIDR such as 10.0.0.0/8";
+                parse_proxy(&value.text)
+                    .map_err(|why| value.refuse(why, expected))
+                    .ok()
+            })
             .collect(),
         ipv6_prefix: section.number("ipv6_prefix", 1..=128, default.ipv6_prefix),
         missing_city: section.word("missing_city", default.missing_city),
@@ -108,7 +113,10 @@ fn databases(section: &Section<'_>) -> Vec<PathBuf> {
         .filter_map(|value| {
             let path = value.filled()?;
             if !seen.insert(path.clone()) {
-                value.fail(format_args!("{path:?} is listed twice"));
+                value.refuse(
+                    format_args!("{path:?} is listed twice"),
+                    "expected another path",
+                );
             }
             Some(PathBuf::from(path))
         })

@@ -17,6 +17,11 @@ pub(crate) struct Table {
     pub(crate) hints: &'static [(&'static str, &'static str)],
 }
 
+/// Keys whose values, and those within them, are never shown.
+pub(crate) const SECRETS: &[&str] = &[
+    "token", "tokens", "headers", "ca_pem", "cert_pem", "key_pem",
+];
+
 const ABSENT: &str = "not available in this version, remove it";
 
 macro_rules! tables {

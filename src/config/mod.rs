@@ -1,9 +1,10 @@
 //! What the user wrote, read into what the code may rely on.
 //!
-//! The file has the Collector's shape. It goes three steps: YAML to a tree that knows its lines
-//! (`node.rs`), the tree to typed settings (`read.rs`, with the variables of `env.rs` replaced on the
-//! way), and the settings to a [`Config`] whose parts fit together. All that is wrong is told at
-//! once, each with file, line and column. The environment is read here and nowhere else.
+//! It has the Collector's shape. It goes four steps: YAML to a tree that knows its lines
+//! (`node.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
+//! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
+//! together. All that is wrong is told at once, each with file, line and column. The environment is
+//! read here and nowhere else.
 mod components;
 mod detection;
 mod env;
@@ -12,20 +13,18 @@ mod extensions;
 mod id;
 mod keys;
 mod node;
+mod print;
 mod read;
 mod receivers;
 mod service;
+mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use id::{ComponentId, InvalidId};
+pub use source::Source;
 
 use crate::{
     detection::{limits::Limits, rule::Rule},
@@ -187,16 +186,21 @@ pub fn component_types() -> [(&'static str, &'static [&'static str]); 4] {
     ]
 }
 
-/// Reads a configuration file, with the variables of the process's environment.
+/// Reads a configuration from its sources, with the variables of the process's environment.
 ///
 /// # Errors
-/// When the file cannot be read, or all that is wrong in it.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-        problems: vec![format!("{name}: cannot read the configuration: {error}")],
-    })?;
-    parse(&name, &text, &variable)
+/// All that is wrong in it, sources that cannot be read among it.
+pub fn load(sources: &[Source]) -> Result<Config, ConfigError> {
+    checked(source::load(sources, &variable), &variable).map(|(config, _)| config)
+}
+
+/// The same, as YAML: merged, variables and files replaced, and every secret as `[REDACTED]`.
+///
+/// # Errors
+/// As [`load`]: what is wrong is not printed.
+pub fn print(sources: &[Source]) -> Result<String, ConfigError> {
+    checked(source::load(sources, &variable), &variable)
+        .map(|(_, root)| print::yaml(&root, &variable))
 }
 
 #[expect(
@@ -216,29 +220,29 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigError> {
-    let mut problems = Vec::new();
-    let (config, problems) = match node::parse(text, &mut problems) {
-        Err(fatal) => {
-            problems.push(fatal);
-            (None, problems)
-        }
-        Ok(root) => {
-            let reader = read::Reader::new(env, problems);
-            let config = config(reader.root(&root));
-            (Some(config), reader.into_problems())
-        }
+    checked(source::load_text(name, text, env), env).map(|(config, _)| config)
+}
+
+/// What was loaded as settings, and as the tree they stand in.
+fn checked(
+    loaded: source::Loaded,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, node::Node), ConfigError> {
+    let source::Loaded {
+        root,
+        problems,
+        places,
+    } = loaded;
+    let Some(root) = root else {
+        return Err(places.tell(problems));
     };
-    match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => {
-            let line = |problem: node::Problem| {
-                let node::Mark { line, column } = problem.mark;
-                format!("{name}:{line}:{column}: {}", problem.text)
-            };
-            Err(ConfigError {
-                problems: problems.into_iter().map(line).collect(),
-            })
-        }
+    let reader = read::Reader::new(env, problems);
+    let config = config(reader.root(&root));
+    let problems = reader.into_problems();
+    if problems.is_empty() {
+        Ok((config, root))
+    } else {
+        Err(places.tell(problems))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration as its users meet it: what loads, and as what.
 mod refused;
+mod sources;
 
 use std::{path::Path, time::Duration};
 
@@ -126,7 +127,7 @@ fn the_reference_file_shows_the_defaults() {
 
 #[test]
 fn the_reference_file_shows_every_key() {
-    let root = node::parse(REFERENCE, &mut Vec::new()).unwrap();
+    let root = node::parse(REFERENCE, 0, &mut Vec::new()).unwrap();
     for table in keys::ALL {
         let mut sections = vec![&root];
         for step in table.path.split("::").filter(|step| !step.is_empty()) {
@@ -188,23 +189,22 @@ fn every_key_is_commented_in_the_reference_file() {
 
 #[test]
 fn loads_from_a_file_and_says_when_it_cannot() {
-    let error = super::load(Path::new("no/such.yaml"))
-        .unwrap_err()
-        .to_string();
+    let file = |path: &Path| super::load(&[Source::File(path.to_owned())]);
+    let error = file(Path::new("no/such.yaml")).unwrap_err().to_string();
     assert!(
-        error.starts_with("no/such.yaml: cannot read the configuration: "),
+        error.starts_with("no/such.yaml: cannot read no/such.yaml: "),
         "{error}"
     );
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.yaml");
     std::fs::write(&path, format!("{OTLP}{DETECTION}{DEBUG}{SERVICE}")).unwrap();
-    assert_eq!(super::load(&path).unwrap().pipelines.len(), 1);
+    assert_eq!(file(&path).unwrap().pipelines.len(), 1);
     // Cargo sets this one for every test.
     let text = format!("{OTLP}{DETECTION}exporters: {{file: {{path: '${{CARGO_MANIFEST_DIR}}'}}}}")
         + &SERVICE.replace("debug", "file");
     std::fs::write(&path, text).unwrap();
-    let config = super::load(&path).unwrap();
+    let config = file(&path).unwrap();
     let ExporterConfig::File(file) = &config.exporters[&id("file")] else {
         panic!()
     };
