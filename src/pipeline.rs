@@ -165,6 +165,7 @@ impl Consumer for Intake {
             records,
             candidates,
             unreadable,
+            deselected: _,
         } = screened;
         let count = hits.len() as u64;
         // Almost every request ends here: nothing to observe, nothing to wait for.

@@ -67,8 +67,13 @@ tables! {
 
     DETECTION at "processors::detection": [
         "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",
-        "trusted_proxies", "ipv6_prefix", "missing_city", "lateness", "cluster", "geo", "limits"
-    ], ["selector": ABSENT];
+        "trusted_proxies", "ipv6_prefix", "missing_city", "lateness", "cluster", "selector", "geo",
+        "limits"
+    ], [];
+    SELECTOR at "processors::detection::selector": ["source", "sourcetype", "index"],
+        ["body": "what looks like an audit event is one, whatever else is selected, remove it",
+         "com.splunk.source": "write source", "com.splunk.sourcetype": "write sourcetype",
+         "com.splunk.index": "write index"];
     GEO at "processors::detection::geo": ["databases"], [];
     LIMITS at "processors::detection::limits":
         ["keys", "hits_per_key", "values_per_field", "value_bytes", "source_ips"], [];

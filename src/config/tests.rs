@@ -11,7 +11,10 @@ use super::{
     node::{self, Node, Value},
     *,
 };
-use crate::detection::rule::{MissingCity, SECOND, Semantics, Who};
+use crate::detection::{
+    rule::{MissingCity, SECOND, Semantics, Who},
+    selector::{Pattern, Selector},
+};
 
 const MINIMAL: &str = include_str!("../../otel-config/minimal.yaml");
 const REFERENCE: &str = include_str!("../../otel-config/auditwatch.yaml");
@@ -234,6 +237,7 @@ processors:
     ipv6_prefix: 64
     lateness: 1m30s
     cluster: prod
+    selector: {source: "kubernetes, *audit.log", sourcetype: ["a,b"], index: 7}
     geo: {databases: [a.mmdb, b.mmdb]}
     limits: {keys: 10, hits_per_key: 11, values_per_field: 12, value_bytes: 13, source_ips: 14}
   detection/escu:
@@ -344,6 +348,13 @@ fn reads_every_setting_of_a_detection() {
         detection.geo_databases,
         [Path::new("a.mmdb"), Path::new("b.mmdb")]
     );
+    let patterns = |texts: &[&str]| texts.iter().map(|text| Pattern::new(text)).collect();
+    let selector = Selector {
+        source: patterns(&["kubernetes", "*audit.log"]),
+        sourcetype: patterns(&["a,b"]),
+        index: patterns(&["7"]),
+    };
+    assert_eq!(rule.selector, selector);
     let limits = Limits {
         keys: 10,
         hits_per_key: 11,

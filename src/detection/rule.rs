@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::selector::Selector;
+
 /// Identifier of the Splunk ESCU detection this rule comes from.
 pub const RULE_ID: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
 /// Its name.
@@ -57,6 +59,8 @@ pub const SECOND: i64 = 1_000_000;
 pub struct Rule {
     /// How events are counted.
     pub semantics: Semantics,
+    /// Which log records are looked at (service).
+    pub selector: Selector,
     /// A window with more than this many is a scan.
     pub threshold: u64,
     /// Length of a window, in microseconds, at least one.
@@ -83,6 +87,7 @@ impl Default for Rule {
     fn default() -> Self {
         Self {
             semantics: Semantics::Native,
+            selector: Selector::default(),
             threshold: 5,
             window: 3600 * SECOND,
             window_offset: 3000 * SECOND,

@@ -10,7 +10,7 @@
 //! assert!(screened.hits.is_empty());
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     event::Event,
@@ -19,6 +19,7 @@ use super::{
     json::{self, Document},
     map,
     rule::{Rule, SECOND},
+    selector::Said,
     time::Micros,
 };
 use crate::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
@@ -54,6 +55,8 @@ pub struct Screened {
     pub candidates: u64,
     /// Candidates that are not one JSON value: only these are rejected.
     pub unreadable: u64,
+    /// Events that would count, but for the selector.
+    pub deselected: u64,
 }
 
 impl Screen {
@@ -82,6 +85,8 @@ impl Screen {
                 out: Screened::default(),
                 resource: Vec::new(),
                 resource_hits: 0,
+                said: Vec::new(),
+                broken: BTreeMap::new(),
                 hit_bytes: 0,
             },
         }
@@ -128,6 +133,10 @@ struct Seen {
     resource: Vec<u8>,
     /// Hits before the first one of this resource.
     resource_hits: usize,
+    /// With a selector, what the records of these hits say of it themselves.
+    said: Vec<Said>,
+    /// With a selector, the same of records that cannot be read, and how many there are.
+    broken: BTreeMap<Said, u64>,
     /// What the hits hold.
     hit_bytes: usize,
 }
@@ -164,6 +173,7 @@ impl Visitor for Seen {
     }
 
     fn resource_end(&mut self) {
+        self.select();
         if self.out.hits.len() > self.resource_hits {
             let cluster = self
                 .screen
@@ -209,7 +219,35 @@ impl Seen {
         }
         match event {
             Some(event) => self.judge(record, &event),
+            None if broken && !screen.rule.selector.is_empty() => {
+                let said = screen.rule.selector.look(&record.attributes());
+                *self.broken.entry(said).or_default() += 1;
+            }
             None => self.out.unreadable += u64::from(broken),
+        }
+    }
+
+    /// Lets go of what the selector does not select. That waits for the end of the resource,
+    /// which may stand behind its records.
+    fn select(&mut self) {
+        let selector = &self.screen.rule.selector;
+        if selector.is_empty() {
+            return;
+        }
+        let resource = selector.look(&KeyValues::of_resource(&self.resource));
+        let hits = self.out.hits.split_off(self.resource_hits);
+        for (hit, said) in hits.into_iter().zip(self.said.drain(..)) {
+            if selector.selects(said, resource) {
+                self.out.hits.push(hit);
+            } else {
+                self.out.deselected += 1;
+                self.hit_bytes = self.hit_bytes.saturating_sub(hit.held());
+            }
+        }
+        for (said, records) in std::mem::take(&mut self.broken) {
+            if selector.selects(said, resource) {
+                self.out.unreadable += records;
+            }
         }
     }
 
@@ -228,6 +266,10 @@ impl Seen {
         {
             hit.time = Some(now);
             hit.clamped = true;
+        }
+        if !self.screen.rule.selector.is_empty() {
+            let said = self.screen.rule.selector.look(&record.attributes());
+            self.said.push(said);
         }
         self.hit_bytes += hit.held();
         self.out.hits.push(hit);

@@ -14,6 +14,7 @@ mod receiver_limits;
 mod rows;
 mod scan_cli;
 mod screen;
+mod selector;
 mod service;
 mod splunk_hec;
 mod support;

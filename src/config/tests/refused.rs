@@ -632,3 +632,17 @@ fn refuses_settings_of_an_extension() {
         ],
     );
 }
+
+#[test]
+fn refuses_selectors_that_select_nothing() {
+    refused_detection(
+        "selector: {sorce: a, source: [a, ''],\n  com.splunk.index: b, body: c}",
+        &[
+            "1:37: processors::detection::selector: unknown key \"sorce\", did you mean \"source\"?",
+            "1:59: processors::detection::selector::source: must not be empty",
+            "2:3: processors::detection::selector: unknown key \"com.splunk.index\": write index",
+            "2:24: processors::detection::selector: unknown key \"body\": what looks like an audit \
+             event is one, whatever else is selected, remove it",
+        ],
+    );
+}
