@@ -9,6 +9,7 @@ pub mod debug;
 pub mod file;
 pub mod otlp;
 pub mod queue;
+mod smaller;
 pub mod splunk_hec;
 pub mod text;
 pub mod time;
