@@ -1,4 +1,5 @@
 //! The configuration as its users meet it: what loads, and as what.
+mod docs;
 mod refused;
 mod sources;
 
