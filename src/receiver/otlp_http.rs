@@ -18,7 +18,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 
 use super::{
-    Consumer, Error, Limits, Shared,
+    Consumer, Error, Limits, Refusal, Shared,
     decompress::{Compression, Inflow, Sink, Unreadable},
     door::Door,
     in_flight::Lease,
@@ -30,6 +30,8 @@ use crate::detection::screen::Screened;
 
 /// Where logs are posted to.
 const PATH: &str = "/v1/logs";
+/// JSON of so many bytes is read where it came in: a few milliseconds.
+const SHORT: usize = 256 * 1024;
 /// How long the rest of a request that is refused is passed over, before its answer.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -193,8 +195,7 @@ impl<C: Consumer> Logs<C> {
                 let text = self.read(body, compression, Vec::new(), &mut lease).await?;
                 // The protobuf takes about as much again, twice that at worst.
                 lease.hold(text.capacity().saturating_add(2 * text.len()))?;
-                let request = otlp_json::to_protobuf(&text).map_err(Unreadable::Json)?;
-                drop(text);
+                let request = protobuf_of(text).await?;
                 let mut screening = consumer.begin();
                 screening.feed(&request).map_err(Unreadable::Malformed)?;
                 screening
@@ -229,6 +230,21 @@ impl<C: Consumer> Logs<C> {
             }
         }
         Ok(inflow.finish()?)
+    }
+}
+
+/// The request that a JSON text is.
+async fn protobuf_of(text: Vec<u8>) -> Result<Vec<u8>, Rejection> {
+    let is_short = text.len() <= SHORT;
+    let read = move || otlp_json::to_protobuf(&text).map_err(Unreadable::Json);
+    if is_short {
+        return Ok(read()?);
+    }
+    // Nobody else shall wait for it: a large one takes a second.
+    match tokio::task::spawn_blocking(read).await {
+        Ok(request) => Ok(request?),
+        // The runtime goes down.
+        Err(_) => Err(Refusal::ShuttingDown.into()),
     }
 }
 
