@@ -69,6 +69,16 @@ impl Selector {
         self.keys().iter().all(|(_, patterns)| patterns.is_empty())
     }
 
+    /// The settings by name, for the fingerprint of the rule.
+    pub(super) fn settings(&self) -> [(&'static str, Vec<String>); 3] {
+        let texts = |patterns: &[Pattern]| patterns.iter().map(|one| one.0.clone()).collect();
+        [
+            ("source", texts(&self.source)),
+            ("sourcetype", texts(&self.sourcetype)),
+            ("index", texts(&self.index)),
+        ]
+    }
+
     fn keys(&self) -> [(&'static [u8], &[Pattern]); 3] {
         [
             (b"com.splunk.source", &self.source),
