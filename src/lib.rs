@@ -23,6 +23,7 @@ pub mod detection;
 pub mod exporter;
 pub mod extension;
 pub mod geo;
+pub mod http_server;
 pub mod pdata;
 pub mod pipeline;
 pub mod processor;

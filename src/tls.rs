@@ -3,6 +3,8 @@
 //! What both sides share: where PEM comes from, which versions are spoken, and how it is told that
 //! something of it cannot be used. No message holds any of a key.
 
+pub mod server;
+
 use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
@@ -62,20 +64,25 @@ pub enum Error {
 }
 
 impl Pem {
+    /// Where it comes from, for messages.
+    pub fn place(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(_) => "the text".to_owned(),
+        }
+    }
+
     fn read(&self, key: &'static str) -> Result<(Vec<u8>, String), Error> {
         match self {
             Self::File(path) => match std::fs::read(path) {
-                Ok(bytes) => Ok((bytes, path.display().to_string())),
+                Ok(bytes) => Ok((bytes, self.place())),
                 Err(source) => Err(Error::Read {
                     key,
                     path: path.clone(),
                     source,
                 }),
             },
-            Self::Text(text) => Ok((
-                text.expose_secret().as_bytes().to_vec(),
-                "the text".to_owned(),
-            )),
+            Self::Text(text) => Ok((text.expose_secret().as_bytes().to_vec(), self.place())),
         }
     }
 

@@ -3,6 +3,7 @@ use super::{
     ExtensionConfig, keys,
     read::{Place, Section},
     receivers::listen,
+    server_tls::server_tls,
 };
 use crate::extension::{bearer_token_auth, health_check};
 
@@ -34,6 +35,7 @@ fn health_check(section: &Section<'_>) -> health_check::Config {
         path,
         healthy_body: text("healthy"),
         unhealthy_body: text("unhealthy"),
+        tls: server_tls(section),
     }
 }
 

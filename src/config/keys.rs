@@ -45,9 +45,9 @@ tables! {
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
     HTTP at "receivers::otlp::protocols::http": [
         "endpoint", "max_request_body_size", "max_connections", "read_header_timeout",
-        "read_timeout", "idle_timeout"
+        "read_timeout", "idle_timeout", "tls"
     ],
-        ["tls": ABSENT, "auth": ABSENT, "cors": ABSENT, "include_metadata": ABSENT,
+        ["auth": ABSENT, "cors": ABSENT, "include_metadata": ABSENT,
          "write_timeout": "answers are short, and idle_timeout ends who does not read them, remove it",
          "keep_alives_enabled": ABSENT, "middlewares": ABSENT, "response_headers": ABSENT,
          "logs_url_path": ABSENT, "compression_algorithms": "identity, gzip and zstd, remove it",
@@ -55,15 +55,33 @@ tables! {
          "metrics_url_path": "only logs are taken, remove it"];
     GRPC at "receivers::otlp::protocols::grpc": [
         "endpoint", "max_recv_msg_size_mib", "max_connections", "max_concurrent_streams",
-        "read_timeout", "keepalive"
+        "read_timeout", "keepalive", "tls"
     ],
-        ["transport": "always tcp, remove it", "tls": ABSENT, "auth": ABSENT,
+        ["transport": "always tcp, remove it", "auth": ABSENT,
          "read_buffer_size": ABSENT, "write_buffer_size": ABSENT, "include_metadata": ABSENT];
     KEEPALIVE at "receivers::otlp::protocols::grpc::keepalive": ["server_parameters"],
         ["enforcement_policy": "clients may ask whether we are there as often as they like, remove it"];
     SERVER_PARAMETERS at "receivers::otlp::protocols::grpc::keepalive::server_parameters":
         ["max_connection_idle", "time", "timeout"],
         ["max_connection_age": ABSENT, "max_connection_age_grace": ABSENT];
+
+    // The same under protocols::http and in health_check.
+    SERVER_TLS at "receivers::otlp::protocols::grpc::tls": [
+        "cert_file", "cert_pem", "key_file", "key_pem", "client_ca_file", "min_version",
+        "max_version", "reload_interval"
+    ],
+        ["client_ca_file_reload": "reload_interval reads client_ca_file again too, remove it",
+         "ca_file": "that is for who connects, client_ca_file asks senders for a certificate",
+         "ca_pem": "that is for who connects, client_ca_file asks senders for a certificate",
+         "client_ca_pem": "not available, use client_ca_file",
+         "include_system_ca_certs_pool": "that is for who connects, client_ca_file asks senders for a certificate",
+         "insecure": "that is for who connects; without tls there is none",
+         "insecure_skip_verify": "that is for who connects; client_ca_file says whether senders are asked for a certificate",
+         "server_name_override": "that is for who connects, remove it",
+         "include_insecure_cipher_suites": "only secure cipher suites are spoken, remove it",
+         "cipher_suites": "those of tls 1.3, and ECDHE with AES-GCM or ChaCha20 of tls 1.2, are spoken; remove it",
+         "curve_preferences": "X25519MLKEM768, X25519, P-256 and P-384 are spoken, remove it",
+         "tpm": ABSENT];
 
     DETECTION at "processors::detection": [
         "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",
@@ -127,8 +145,8 @@ tables! {
 
     BEARER_TOKEN_AUTH at "extensions::bearertokenauth":
         ["header", "scheme", "token", "tokens", "filename"], [];
-    HEALTH_CHECK at "extensions::health_check": ["endpoint", "path", "response_body"],
-        ["tls": ABSENT, "check_collector_pipeline": "exporters are looked at as it is, remove it"];
+    HEALTH_CHECK at "extensions::health_check": ["endpoint", "path", "response_body", "tls"],
+        ["check_collector_pipeline": "exporters are looked at as it is, remove it"];
     RESPONSE_BODY at "extensions::health_check::response_body": ["healthy", "unhealthy"], [];
 
     SERVICE at "service": ["extensions", "pipelines", "telemetry", "admission", "shutdown_timeout"], [];

@@ -16,6 +16,7 @@ mod node;
 mod print;
 mod read;
 mod receivers;
+mod server_tls;
 mod service;
 mod source;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::{
     OtlpReceiver, ReceiverConfig, keys,
     read::{Place, Section},
+    server_tls::server_tls,
 };
 use crate::receiver::{Limits, otlp_grpc, otlp_http};
 
@@ -46,6 +47,7 @@ fn http(section: &Section<'_>) -> otlp_http::Config {
             idle_timeout: wait("idle_timeout", limits.idle_timeout),
             ..limits
         },
+        tls: server_tls(section),
     }
 }
 
@@ -91,6 +93,7 @@ fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
             keepalive_timeout: wait("timeout", limits.keepalive_timeout),
             ..limits
         },
+        tls: server_tls(section),
     }
 }
 

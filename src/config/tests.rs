@@ -12,9 +12,12 @@ use super::{
     node::{self, Node, Value},
     *,
 };
-use crate::detection::{
-    rule::{MissingCity, SECOND, Semantics, Who},
-    selector::{Pattern, Selector},
+use crate::{
+    detection::{
+        rule::{MissingCity, SECOND, Semantics, Who},
+        selector::{Pattern, Selector},
+    },
+    tls,
 };
 
 const MINIMAL: &str = include_str!("../../otel-config/minimal.yaml");
@@ -110,7 +113,15 @@ fn the_reference_file_shows_the_defaults() {
     };
     assert_eq!(shown(&reference), shown(&minimal));
     let http = only_otlp(&reference).http.clone();
-    assert_eq!(http, Some(receiver::otlp_http::Config::default()));
+    let default = Some(receiver::otlp_http::Config::default());
+    assert_eq!(format!("{http:?}"), format!("{default:?}"));
+    let ReceiverConfig::Otlp(with_tls) = &reference.receivers[&id("otlp/tls")];
+    let tls = with_tls.grpc.as_ref().unwrap().tls.as_ref().unwrap();
+    assert_eq!(
+        (tls.min_version, tls.max_version, tls.reload_interval),
+        (tls::Version::Tls12, tls::Version::Tls13, None)
+    );
+    assert!(tls.client_ca_file.is_none());
     let escu = &reference.processors[&id("detection/escu")].rule;
     assert_eq!(
         *escu,
@@ -223,10 +234,13 @@ receivers:
       grpc:
         {endpoint: "[::1]:1", max_recv_msg_size_mib: 4, max_connections: 3,
         max_concurrent_streams: 2, read_timeout: 1s, keepalive:
-          {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}}}
+          {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}},
+        tls: {cert_file: c.pem, key_file: k.pem, client_ca_file: ca.pem, min_version: 1.3,
+          max_version: "1.3", reload_interval: 5m}}
       http:
         {endpoint: "localhost:2", max_request_body_size: 5, max_connections: 6,
-        read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s}
+        read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s,
+        tls: {cert_pem: c, key_pem: "${env:AUDITWATCH_TOKEN}", max_version: 1.2}}
 processors:
   detection:
     threshold: 9
@@ -273,7 +287,8 @@ exporters:
   file: {path: x, append: false}
   debug: {verbosity: detailed}
 extensions:
-  health_check: {endpoint: "[::1]:3", path: /ok, response_body: {healthy: good, unhealthy: bad}}
+  health_check: {endpoint: "[::1]:3", path: /ok, response_body: {healthy: good, unhealthy: bad},
+    tls: {cert_file: c, key_file: k}}
   bearertokenauth: {header: X-Token, scheme: Token, tokens: [s3cret, other]}
 service:
   extensions: [health_check, bearertokenauth]
@@ -302,8 +317,16 @@ fn reads_every_setting_of_a_receiver() {
             keepalive_timeout: seconds(3),
             ..limits.clone()
         },
+        tls: Some(tls::server::Config {
+            cert: tls::Pem::File("c.pem".into()),
+            key: tls::Pem::File("k.pem".into()),
+            client_ca_file: Some("ca.pem".into()),
+            min_version: tls::Version::Tls13,
+            max_version: tls::Version::Tls13,
+            reload_interval: Some(Duration::from_mins(5)),
+        }),
     };
-    assert_eq!(otlp.grpc, Some(grpc));
+    assert_eq!(format!("{:?}", otlp.grpc), format!("{:?}", Some(grpc)));
     let http = receiver::otlp_http::Config {
         endpoint: "localhost:2".to_owned(),
         max_request_body_size: 5,
@@ -314,8 +337,25 @@ fn reads_every_setting_of_a_receiver() {
             idle_timeout: seconds(9),
             ..limits
         },
+        tls: Some(tls::server::Config {
+            cert: tls::Pem::Text("c".into()),
+            key: tls::Pem::Text("s3cret-too".into()),
+            client_ca_file: None,
+            min_version: tls::Version::Tls12,
+            max_version: tls::Version::Tls12,
+            reload_interval: None,
+        }),
     };
-    assert_eq!(otlp.http, Some(http));
+    assert_eq!(format!("{:?}", otlp.http), format!("{:?}", Some(http)));
+    let Some(tls::Pem::Text(key)) = otlp
+        .http
+        .as_ref()
+        .and_then(|http| http.tls.as_ref())
+        .map(|tls| &tls.key)
+    else {
+        panic!()
+    };
+    assert_eq!(key.expose_secret(), "s3cret-too");
     assert_eq!(config.request_limit, 7 << 20);
 }
 
@@ -451,8 +491,16 @@ fn reads_every_setting_of_an_extension() {
         path: "/ok".to_owned(),
         healthy_body: Some("good".to_owned()),
         unhealthy_body: Some("bad".to_owned()),
+        tls: Some(tls::server::Config {
+            cert: tls::Pem::File("c".into()),
+            key: tls::Pem::File("k".into()),
+            client_ca_file: None,
+            min_version: tls::Version::Tls12,
+            max_version: tls::Version::Tls13,
+            reload_interval: None,
+        }),
     };
-    assert_eq!(*health, wanted);
+    assert_eq!(format!("{health:?}"), format!("{wanted:?}"));
     let ExtensionConfig::BearerTokenAuth(auth) = &config.extensions[&id("bearertokenauth")] else {
         panic!()
     };

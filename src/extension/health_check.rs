@@ -1,7 +1,9 @@
 //! The `health_check` extension: whether the service is ready, over HTTP.
 
+use crate::tls;
+
 /// Settings of one `health_check` extension, under the Collector's key names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `endpoint`: host and port to listen on.
     pub endpoint: String,
@@ -11,6 +13,8 @@ pub struct Config {
     pub healthy_body: Option<String>,
     /// `response_body::unhealthy`: the body while not ready.
     pub unhealthy_body: Option<String>,
+    /// `tls`; `None`: in the clear.
+    pub tls: Option<tls::server::Config>,
 }
 
 impl Default for Config {
@@ -20,6 +24,7 @@ impl Default for Config {
             path: "/".to_owned(),
             healthy_body: None,
             unhealthy_body: None,
+            tls: None,
         }
     }
 }

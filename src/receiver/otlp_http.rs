@@ -15,7 +15,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
-use tokio::net::TcpListener;
 
 use super::{
     Consumer, Error, Limits, Refusal, Shared,
@@ -24,9 +23,12 @@ use super::{
     in_flight::Lease,
     listen, otlp_json, partial_success,
     rejection::Rejection,
-    server::{self, Handler},
 };
-use crate::detection::screen::Screened;
+use crate::{
+    detection::screen::Screened,
+    http_server::{self, Handler, Listening, Versions},
+    tls,
+};
 
 /// Where logs are posted to.
 const PATH: &str = "/v1/logs";
@@ -36,7 +38,7 @@ const SHORT: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Settings of the HTTP server of an `otlp` receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `endpoint`: host and port to listen on.
     pub endpoint: String,
@@ -44,6 +46,8 @@ pub struct Config {
     pub max_request_body_size: usize,
     /// What connections are allowed.
     pub limits: Limits,
+    /// `tls`; `None`: in the clear.
+    pub tls: Option<tls::server::Config>,
 }
 
 impl Default for Config {
@@ -55,6 +59,7 @@ impl Default for Config {
                 idle_timeout: Duration::from_mins(1),
                 ..Limits::default()
             },
+            tls: None,
         }
     }
 }
@@ -62,8 +67,7 @@ impl Default for Config {
 /// A receiver that listens, and does not serve yet.
 #[derive(Debug)]
 pub struct OtlpHttp {
-    listener: TcpListener,
-    address: SocketAddr,
+    listening: Listening,
     max_body: usize,
     limits: Limits,
 }
@@ -72,12 +76,12 @@ impl OtlpHttp {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When the address is in use or not ours.
+    /// When the address is in use or not ours, or certificates cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
-        let (listener, address) = listen(&config.endpoint).await?;
+        let tls = config.tls.as_ref();
+        let listening = listen(&config.endpoint, Versions::All, tls).await?;
         Ok(Self {
-            listener,
-            address,
+            listening,
             max_body: config.max_request_body_size,
             limits: config.limits.clone(),
         })
@@ -85,7 +89,7 @@ impl OtlpHttp {
 
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// Serves HTTP/1.1 and HTTP/2 until it is to stop, then finishes what has begun. Its
@@ -99,7 +103,7 @@ impl OtlpHttp {
             },
             max_body: self.max_body,
         };
-        server::serve(self.listener, self.limits, logs, shared).await;
+        http_server::serve(self.listening, self.limits, logs, shared.ends()).await;
     }
 }
 
@@ -137,8 +141,6 @@ struct Logs<C> {
 
 impl<C: Consumer> Handler for Logs<C> {
     type Body = Full<Bytes>;
-
-    const ONLY_HTTP2: bool = false;
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, mut body) = request.into_parts();

@@ -11,13 +11,21 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("pdata", &[]),
     ("clock", &[]),
     ("telemetry", &[]),
-    ("tls", &[]),
+    ("tls", &["clock"]),
+    ("http_server", &["clock", "tls"]),
     ("detection", &["pdata"]),
     ("geo", &["detection"]),
-    ("extension", &["clock", "tls"]),
+    ("extension", &["clock", "tls", "http_server"]),
     (
         "receiver",
-        &["detection", "extension", "pdata", "clock", "tls"],
+        &[
+            "detection",
+            "extension",
+            "pdata",
+            "http_server",
+            "clock",
+            "tls",
+        ],
     ),
     ("processor", &["detection", "geo"]),
     (
@@ -26,7 +34,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     (
         "config",
-        &["detection", "extension", "receiver", "exporter"],
+        &["detection", "extension", "receiver", "exporter", "tls"],
     ),
     (
         "pipeline",
@@ -41,6 +49,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "processor",
             "exporter",
             "extension",
+            "http_server",
             "detection",
             "clock",
         ],

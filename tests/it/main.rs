@@ -11,6 +11,7 @@ mod goldens;
 mod otlp_grpc;
 mod otlp_http;
 mod receiver_limits;
+mod receiver_tls;
 mod rows;
 mod scan_cli;
 mod screen;

@@ -249,9 +249,56 @@ fn refuses_receivers_that_cannot_listen() {
             "{protocols: {grpc: {keepalive: {enforcement_policy: {}}}}}",
             "1:51: receivers::otlp::protocols::grpc::keepalive: unknown key \"enforcement_policy\": clients may ask whether we are there as often as they like, remove it",
         ),
+    ] {
+        refused(
+            &format!("receivers: {{otlp: {otlp}}}\n{DETECTION}{DEBUG}{SERVICE}"),
+            &[wanted],
+        );
+    }
+}
+
+#[test]
+fn refuses_tls_that_cannot_be_served() {
+    for (otlp, wanted) in [
         (
-            "{protocols: {grpc: {tls: {}}}}",
-            "1:39: receivers::otlp::protocols::grpc: unknown key \"tls\": not available in this version, remove it",
+            "{protocols: {grpc: {tls: }}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: needs cert_file and key_file, the certificate that senders are shown and its key",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: a certificate needs its key, add key_file",
+        ),
+        (
+            "{protocols: {http: {tls: {key_pem: s3cret}}}}",
+            "1:39: receivers::otlp::protocols::http::tls: a key needs its certificate, add cert_file",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, cert_pem: p, key_file: k}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: cert_file and cert_pem exclude each other, keep one",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, min_version: 1.1}}}}",
+            "1:85: receivers::otlp::protocols::grpc::tls::min_version: tls 1.0 and 1.1 are broken and not spoken, expected 1.2 or 1.3, got \"1.1\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, max_version: TLSv1.3}}}}",
+            "1:85: receivers::otlp::protocols::grpc::tls::max_version: expected 1.2 or 1.3, got \"TLSv1.3\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, min_version: 1.3, max_version: 1.2}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: min_version is above max_version, no version is left",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, reload_interval: often}}}}",
+            "1:89: receivers::otlp::protocols::grpc::tls::reload_interval: expected a duration such as 300ms, 5s or 1h30m, got \"often\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, ca_file: a}}}}",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"ca_file\": that is for who connects, client_ca_file asks senders for a certificate",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, client_ca_file_reload: true}}}}",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"client_ca_file_reload\": reload_interval reads client_ca_file again too, remove it",
         ),
     ] {
         refused(
@@ -621,8 +668,8 @@ fn refuses_settings_of_an_extension() {
             "6:28: extensions::health_check::endpoint: expected host:port, such as 127.0.0.1:4317, got \
              \"13133\"",
             "6:41: extensions::health_check::path: expected a path such as /, got \"health\"",
-            "6:49: extensions::health_check: unknown key \"tls\": not available in this version, remove it",
-            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body",
+            "6:49: extensions::health_check::tls: needs cert_file and key_file, the certificate that senders are shown and its key",
+            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body, tls",
             "8:28: extensions::bearertokenauth::token: holds a blank, a line end or another character \
              no token has",
             "9:3: extensions::bearertokenauth/b: token, tokens and filename exclude each other, keep one",

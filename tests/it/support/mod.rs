@@ -1,6 +1,7 @@
 //! Peers and helpers for the integration tests.
 
 pub(crate) mod auditwatch;
+pub(crate) mod certificates;
 pub(crate) mod corpus;
 pub(crate) mod events;
 pub(crate) mod hec;

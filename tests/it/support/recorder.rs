@@ -16,6 +16,7 @@ use auditwatch::{
         otlp_grpc::{self, OtlpGrpc},
         otlp_http::{self, OtlpHttp},
     },
+    tls,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,7 @@ pub(crate) struct Setup {
     pub(crate) refusal: Option<Refusal>,
     pub(crate) limits: Limits,
     pub(crate) in_flight: usize,
+    pub(crate) tls: Option<tls::server::Config>,
 }
 
 impl Default for Setup {
@@ -62,6 +64,7 @@ impl Default for Setup {
             refusal: None,
             limits: Limits::default(),
             in_flight: 256 << 20,
+            tls: None,
         }
     }
 }
@@ -98,6 +101,7 @@ impl Running {
             endpoint: "127.0.0.1:0".to_owned(),
             max_recv_msg_bytes: MAX_MESSAGE,
             limits: setup.limits.clone(),
+            tls: setup.tls.clone(),
         })
         .await
         .unwrap();
@@ -105,6 +109,7 @@ impl Running {
             endpoint: "127.0.0.1:0".to_owned(),
             max_request_body_size: MAX_MESSAGE,
             limits: setup.limits,
+            tls: setup.tls,
         })
         .await
         .unwrap();
