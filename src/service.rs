@@ -12,7 +12,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
-    config::{ComponentId, Config, DetectionConfig, ExporterConfig, ReceiverConfig},
+    config::{
+        ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
+        ReceiverConfig,
+    },
     exporter::{
         Exporter,
         debug::Debug,
@@ -20,6 +23,7 @@ use crate::{
         queue::{self, Queue, QueueConfig, RetryConfig},
         splunk_hec::SplunkHec,
     },
+    extension::bearer_token_auth::BearerTokenAuth,
     pipeline,
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
@@ -72,10 +76,13 @@ impl Service {
             receivers,
             processors,
             exporters,
+            extensions,
+            service_extensions,
             pipelines,
             request_limit,
             ..
         } = config;
+        let authenticators = authenticators(&extensions, &service_extensions)?;
         let shared = receiver::Shared {
             in_flight: InFlight::new(request_limit),
             stop: self.stop.clone(),
@@ -109,12 +116,10 @@ impl Service {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
                 };
-                if let Some(grpc) = &config.grpc {
-                    let server = Server::Grpc(OtlpGrpc::bind(grpc).await?);
-                    waiting.push((receiver.clone(), server, intake.clone()));
-                }
-                if let Some(http) = &config.http {
-                    let server = Server::Http(OtlpHttp::bind(http).await?);
+                let servers = servers(config, &authenticators)
+                    .await
+                    .with_context(|| format!("cannot start receiver {receiver}"))?;
+                for server in servers {
                     waiting.push((receiver.clone(), server, intake.clone()));
                 }
             }
@@ -235,6 +240,49 @@ impl Server {
             Self::Http(server) => server.serve(intake, shared).await,
         }
     }
+}
+
+type Authenticators = BTreeMap<ComponentId, BearerTokenAuth>;
+
+/// Those extensions that are started and know who may send.
+fn authenticators(
+    extensions: &BTreeMap<ComponentId, ExtensionConfig>,
+    started: &[ComponentId],
+) -> anyhow::Result<Authenticators> {
+    let mut all = BTreeMap::new();
+    for id in started {
+        if let Some(ExtensionConfig::BearerTokenAuth(config)) = extensions.get(id) {
+            let auth = BearerTokenAuth::new(config)
+                .with_context(|| format!("cannot start extension {id}"))?;
+            all.insert(id.clone(), auth);
+        }
+    }
+    Ok(all)
+}
+
+/// The servers of a receiver, which listen and do not serve yet.
+async fn servers(
+    config: &OtlpReceiver,
+    authenticators: &Authenticators,
+) -> anyhow::Result<Vec<Server>> {
+    // A door that was to have a guard must not stand open.
+    let auth = |id: &Option<ComponentId>| match id {
+        Some(id) => match authenticators.get(id) {
+            Some(auth) => Ok(Some(auth.clone())),
+            None => Err(anyhow::anyhow!("there is no extension {id}")),
+        },
+        None => Ok(None),
+    };
+    let mut servers = Vec::new();
+    if let Some(grpc) = &config.grpc {
+        let server = OtlpGrpc::bind(grpc).await.context("protocols::grpc")?;
+        servers.push(Server::Grpc(server.guarded(auth(&config.grpc_auth)?)));
+    }
+    if let Some(http) = &config.http {
+        let server = OtlpHttp::bind(http).await.context("protocols::http")?;
+        servers.push(Server::Http(server.guarded(auth(&config.http_auth)?)));
+    }
+    Ok(servers)
 }
 
 fn detection(id: &ComponentId, config: &DetectionConfig) -> anyhow::Result<Detection> {

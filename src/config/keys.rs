@@ -45,9 +45,9 @@ tables! {
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
     HTTP at "receivers::otlp::protocols::http": [
         "endpoint", "max_request_body_size", "max_connections", "read_header_timeout",
-        "read_timeout", "idle_timeout", "tls"
+        "read_timeout", "idle_timeout", "tls", "auth"
     ],
-        ["auth": ABSENT, "cors": ABSENT, "include_metadata": ABSENT,
+        ["cors": ABSENT, "include_metadata": ABSENT,
          "write_timeout": "answers are short, and idle_timeout ends who does not read them, remove it",
          "keep_alives_enabled": ABSENT, "middlewares": ABSENT, "response_headers": ABSENT,
          "logs_url_path": ABSENT, "compression_algorithms": "identity, gzip and zstd, remove it",
@@ -55,9 +55,9 @@ tables! {
          "metrics_url_path": "only logs are taken, remove it"];
     GRPC at "receivers::otlp::protocols::grpc": [
         "endpoint", "max_recv_msg_size_mib", "max_connections", "max_concurrent_streams",
-        "read_timeout", "keepalive", "tls"
+        "read_timeout", "keepalive", "tls", "auth"
     ],
-        ["transport": "always tcp, remove it", "auth": ABSENT,
+        ["transport": "always tcp, remove it",
          "read_buffer_size": ABSENT, "write_buffer_size": ABSENT, "include_metadata": ABSENT];
     KEEPALIVE at "receivers::otlp::protocols::grpc::keepalive": ["server_parameters"],
         ["enforcement_policy": "clients may ask whether we are there as often as they like, remove it"];
@@ -82,6 +82,10 @@ tables! {
          "cipher_suites": "those of tls 1.3, and ECDHE with AES-GCM or ChaCha20 of tls 1.2, are spoken; remove it",
          "curve_preferences": "X25519MLKEM768, X25519, P-256 and P-384 are spoken, remove it",
          "tpm": ABSENT];
+
+    // The same under protocols::http.
+    AUTH at "receivers::otlp::protocols::grpc::auth": ["authenticator"],
+        ["request_params": "the token is looked for in the header of the extension, remove it"];
 
     DETECTION at "processors::detection": [
         "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",

@@ -68,8 +68,12 @@ pub enum ReceiverConfig {
 pub struct OtlpReceiver {
     /// `protocols::grpc`.
     pub grpc: Option<receiver::otlp_grpc::Config>,
+    /// `protocols::grpc::auth::authenticator`: a `bearertokenauth` that is started.
+    pub grpc_auth: Option<ComponentId>,
     /// `protocols::http`.
     pub http: Option<receiver::otlp_http::Config>,
+    /// `protocols::http::auth::authenticator`: a `bearertokenauth` that is started.
+    pub http_auth: Option<ComponentId>,
 }
 
 /// Settings of one `detection` processor.
@@ -250,17 +254,28 @@ fn checked(
 /// Reads the whole tree. The result is of use only if there was no problem.
 fn config(root: read::Place<'_>) -> Config {
     let root = root.section(&keys::ROOT);
+    let service = root
+        .place("service")
+        .map(|place| place.section(&keys::SERVICE));
+    // Others refer to extensions, so they come first.
+    let extensions =
+        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
+    let started = service.as_ref().map_or_else(Vec::new, |section| {
+        service::extensions(section, &|id| state(&extensions, id))
+    });
+    let authenticators = extensions::Authenticators {
+        state: &|id| state(&extensions, id),
+        started: &started,
+    };
     let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
-        Some(receivers::receiver(place))
+        Some(receivers::receiver(place, &authenticators))
     });
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
         Some(detection::detection(place))
     });
     let exporters =
         components::EXPORTERS.read(root.place("exporters").as_ref(), exporters::exporter);
-    let extensions =
-        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
-    if root.place("service").is_none() {
+    if service.is_none() {
         root.fail("service is required, it says which components make a pipeline");
     }
     let mut config = Config {
@@ -268,20 +283,18 @@ fn config(root: read::Place<'_>) -> Config {
         processors: BTreeMap::new(),
         exporters: BTreeMap::new(),
         extensions: BTreeMap::new(),
-        service_extensions: Vec::new(),
+        service_extensions: started.clone(),
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
         request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
     };
-    if let Some(place) = root.place("service") {
-        let section = place.section(&keys::SERVICE);
+    if let Some(section) = service {
         let defined = Defined {
             receivers: &|id| state(&receivers, id),
             processors: &|id| state(&processors, id),
             exporters: &|id| state(&exporters, id),
         };
-        config.service_extensions = service::extensions(&section, &|id| state(&extensions, id));
         config.pipelines = service::pipelines(&section, &defined);
         config.telemetry = service::telemetry(&section);
         config.request_limit = service::request_limit(&section);

@@ -236,11 +236,12 @@ receivers:
         max_concurrent_streams: 2, read_timeout: 1s, keepalive:
           {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}},
         tls: {cert_file: c.pem, key_file: k.pem, client_ca_file: ca.pem, min_version: 1.3,
-          max_version: "1.3", reload_interval: 5m}}
+          max_version: "1.3", reload_interval: 5m}, auth: {authenticator: bearertokenauth}}
       http:
         {endpoint: "localhost:2", max_request_body_size: 5, max_connections: 6,
         read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s,
-        tls: {cert_pem: c, key_pem: "${env:AUDITWATCH_TOKEN}", max_version: 1.2}}
+        tls: {cert_pem: c, key_pem: "${env:AUDITWATCH_TOKEN}", max_version: 1.2},
+        auth: {authenticator: bearertokenauth/b}}
 processors:
   detection:
     threshold: 9
@@ -290,8 +291,9 @@ extensions:
   health_check: {endpoint: "[::1]:3", path: /ok, response_body: {healthy: good, unhealthy: bad},
     tls: {cert_file: c, key_file: k}}
   bearertokenauth: {header: X-Token, scheme: Token, tokens: [s3cret, other]}
+  bearertokenauth/b: {filename: tokens}
 service:
-  extensions: [health_check, bearertokenauth]
+  extensions: [health_check, bearertokenauth, bearertokenauth/b]
   pipelines:
     logs: {receivers: otlp/a, processors: [detection], exporters: "splunk_hec, file"}
   telemetry: {logs: {level: DEBUG, encoding: json}}
@@ -357,6 +359,10 @@ fn reads_every_setting_of_a_receiver() {
     };
     assert_eq!(key.expose_secret(), "s3cret-too");
     assert_eq!(config.request_limit, 7 << 20);
+    assert_eq!(
+        [&otlp.grpc_auth, &otlp.http_auth],
+        [&Some(id("bearertokenauth")), &Some(id("bearertokenauth/b"))]
+    );
 }
 
 #[test]
@@ -481,7 +487,7 @@ fn reads_every_setting_of_an_extension() {
     let config = load(EVERYTHING);
     assert_eq!(
         config.service_extensions,
-        [id("health_check"), id("bearertokenauth")]
+        ["health_check", "bearertokenauth", "bearertokenauth/b"].map(id)
     );
     let ExtensionConfig::HealthCheck(health) = &config.extensions[&id("health_check")] else {
         panic!()
@@ -512,6 +518,14 @@ fn reads_every_setting_of_an_extension() {
     assert_eq!(
         (auth.header.as_str(), auth.scheme.as_str(), tokens),
         ("X-Token", "Token", vec!["s3cret", "other"])
+    );
+    let ExtensionConfig::BearerTokenAuth(auth) = &config.extensions[&id("bearertokenauth/b")]
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (auth.header.as_str(), auth.scheme.as_str(), &auth.filename),
+        ("Authorization", "Bearer", &Some("tokens".into()))
     );
     assert!(!format!("{config:?}").contains("s3cret"));
 }

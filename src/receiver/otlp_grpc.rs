@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{self, CONTENT_TYPE},
+    request::Parts,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     detection::screen::{Screened, Screening},
+    extension::bearer_token_auth::BearerTokenAuth,
     http_server::{self, Handler, Listening, Versions},
     tls,
 };
@@ -67,6 +69,7 @@ pub struct OtlpGrpc {
     listening: Listening,
     max_message: usize,
     limits: Limits,
+    auth: Option<BearerTokenAuth>,
 }
 
 impl OtlpGrpc {
@@ -81,7 +84,15 @@ impl OtlpGrpc {
             listening,
             max_message: config.max_recv_msg_bytes,
             limits: config.limits.clone(),
+            auth: None,
         })
+    }
+
+    /// Lets in only who has a token of this extension.
+    #[must_use]
+    pub fn guarded(mut self, auth: Option<BearerTokenAuth>) -> Self {
+        self.auth = auth;
+        self
     }
 
     /// The address that is listened on.
@@ -93,11 +104,12 @@ impl OtlpGrpc {
     /// it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let service = LogsService {
-            door: Door {
+            door: Door::new(
                 consumer,
-                shared: shared.clone(),
-                read_timeout: self.limits.read_timeout,
-            },
+                shared.clone(),
+                self.limits.read_timeout,
+                self.auth,
+            ),
             max_message: self.max_message,
         };
         http_server::serve(self.listening, self.limits, service, shared.ends()).await;
@@ -115,7 +127,9 @@ impl<C: Consumer> Handler for LogsService<C> {
     type Body = Body;
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        match self.door.answer(self.receive(request)).await {
+        let (head, body) = request.into_parts();
+        let answer = self.door.answer(&head, self.receive(&head, body)).await;
+        match answer {
             Ok(unreadable) => success(unreadable),
             Err(rejection) => rejected(&rejection),
         }
@@ -124,10 +138,13 @@ impl<C: Consumer> Handler for LogsService<C> {
 
 impl<C: Consumer> LogsService<C> {
     /// Screens a request as its frames come in.
-    async fn receive(&self, request: Request<Incoming>) -> Result<(Screened, Lease), Rejection> {
-        let (head, mut body) = request.into_parts();
+    async fn receive(
+        &self,
+        head: &Parts,
+        mut body: Incoming,
+    ) -> Result<(Screened, Lease), Rejection> {
         if head.method != Method::POST {
-            return Err(Rejection::Method(head.method));
+            return Err(Rejection::Method(head.method.clone()));
         }
         if !is_grpc(&head.headers) {
             return Err(Rejection::ContentType(GRPC));

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     request::Parts,
 };
 use http_body_util::{BodyExt, Full};
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     detection::screen::Screened,
+    extension::bearer_token_auth::BearerTokenAuth,
     http_server::{self, Handler, Listening, Versions},
     tls,
 };
@@ -70,6 +71,7 @@ pub struct OtlpHttp {
     listening: Listening,
     max_body: usize,
     limits: Limits,
+    auth: Option<BearerTokenAuth>,
 }
 
 impl OtlpHttp {
@@ -84,7 +86,15 @@ impl OtlpHttp {
             listening,
             max_body: config.max_request_body_size,
             limits: config.limits.clone(),
+            auth: None,
         })
+    }
+
+    /// Lets in only who has a token of this extension.
+    #[must_use]
+    pub fn guarded(mut self, auth: Option<BearerTokenAuth>) -> Self {
+        self.auth = auth;
+        self
     }
 
     /// The address that is listened on.
@@ -96,11 +106,12 @@ impl OtlpHttp {
     /// connections end with it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let logs = Logs {
-            door: Door {
+            door: Door::new(
                 consumer,
-                shared: shared.clone(),
-                read_timeout: self.limits.read_timeout,
-            },
+                shared.clone(),
+                self.limits.read_timeout,
+                self.auth,
+            ),
             max_body: self.max_body,
         };
         http_server::serve(self.listening, self.limits, logs, shared.ends()).await;
@@ -147,7 +158,7 @@ impl<C: Consumer> Handler for Logs<C> {
         let format = Format::of(&head.headers);
         let answer = self
             .door
-            .answer(self.receive(&head, &mut body, format))
+            .answer(&head, self.receive(&head, &mut body, format))
             .await;
         if let Err(rejection) = &answer
             && rejection.is_final()
@@ -307,6 +318,9 @@ fn rejected(rejection: &Rejection, format: Format) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     if let Some(wait) = rejection.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    if let Rejection::Unauthenticated(denied) = rejection {
+        headers.insert(WWW_AUTHENTICATE, denied.challenge());
     }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = HeaderValue::from_static("POST");

@@ -10,6 +10,7 @@ mod floors;
 mod goldens;
 mod otlp_grpc;
 mod otlp_http;
+mod receiver_auth;
 mod receiver_limits;
 mod receiver_tls;
 mod rows;

@@ -661,6 +661,7 @@ fn refuses_settings_of_an_extension() {
   bearertokenauth: {{token: a b}}
   bearertokenauth/b: {{token: t, filename: f}}
   bearertokenauth/c:
+  bearertokenauth/d: {{token: t, header: 'a b', scheme: 'a b'}}
   zpages:
 {SERVICE}"
         ),
@@ -674,7 +675,9 @@ fn refuses_settings_of_an_extension() {
              no token has",
             "9:3: extensions::bearertokenauth/b: token, tokens and filename exclude each other, keep one",
             "10:3: extensions::bearertokenauth/c: needs a token, tokens or a filename to read tokens from",
-            "11:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
+            "11:41: extensions::bearertokenauth/d::header: expected the name of a header, got \"a b\"",
+            "11:56: extensions::bearertokenauth/d::scheme: expected a word such as Bearer, got \"a b\"",
+            "12:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
              version, known: bearertokenauth, health_check",
         ],
     );
@@ -692,4 +695,57 @@ fn refuses_selectors_that_select_nothing() {
              event is one, whatever else is selected, remove it",
         ],
     );
+}
+
+/// Whoever names a guard shall not be left without one.
+#[test]
+fn refuses_authenticators_that_do_not_stand_at_a_door() {
+    let at = "receivers::otlp::protocols::grpc::auth";
+    for (auth, wanted) in [
+        ("", format!("1:39: {at}: authenticator is required")),
+        ("{}", format!("1:39: {at}: authenticator is required")),
+        (
+            "{authenticator: bearertokenauth/x}",
+            format!(
+                "1:61: {at}::authenticator: extension bearertokenauth/x is not defined, add it under extensions"
+            ),
+        ),
+        (
+            "{authenticator: bearertokenauth/idle}",
+            format!(
+                "1:61: {at}::authenticator: extension bearertokenauth/idle is not started, add it to service::extensions"
+            ),
+        ),
+        (
+            "{authenticator: health_check}",
+            format!(
+                "1:61: {at}::authenticator: health_check is no authenticator, name a bearertokenauth"
+            ),
+        ),
+        (
+            "{authenticator: beartokenauth}",
+            format!(
+                "1:61: {at}::authenticator: unknown extension type \"beartokenauth\", did you mean \"bearertokenauth\"?"
+            ),
+        ),
+        (
+            "{authenticator: bearertokenauth, request_params: [a]}",
+            format!(
+                "1:78: {at}: unknown key \"request_params\": the token is looked for in the header of the extension, remove it"
+            ),
+        ),
+    ] {
+        refused(
+            &format!(
+                "receivers: {{otlp: {{protocols: {{grpc: {{auth: {auth}}}}}}}}}
+extensions: {{health_check: , bearertokenauth: {{token: t}}, bearertokenauth/idle: {{token: t}}}}
+{DETECTION}{DEBUG}{}",
+                SERVICE.replace(
+                    "{pipelines",
+                    "{extensions: [health_check, bearertokenauth], pipelines"
+                )
+            ),
+            &[&wanted],
+        );
+    }
 }
