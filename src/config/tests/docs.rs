@@ -155,5 +155,5 @@ fn examples_of_the_documentation_load() {
             examples += 1;
         }
     }
-    assert!(examples > 8, "{examples}");
+    assert!(examples >= 8, "{examples}");
 }
