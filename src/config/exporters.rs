@@ -2,7 +2,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    ExporterConfig, keys,
+    ExporterConfig, client, keys,
     read::{Place, Section, go_text},
 };
 use crate::exporter::{debug, file, queue, splunk_hec};
@@ -68,7 +68,11 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
             default.idle_conn_timeout,
         ),
         ack: ack(&section.section("ack", &keys::ACK)),
-        tls: tls(&section.section("tls", &keys::TLS)),
+        tls: client::tls(&section.section("tls", &keys::TLS), false),
+        headers: client::headers(
+            section,
+            &["authorization", "content-type", "content-encoding"],
+        ),
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
     };
@@ -174,13 +178,6 @@ fn check_url(text: &str) -> Result<(), String> {
         return Err("a URL to send to has no fragment, remove what begins with #".to_owned());
     }
     Ok(())
-}
-
-fn tls(section: &Section<'_>) -> splunk_hec::TlsConfig {
-    splunk_hec::TlsConfig {
-        ca_file: section.path("ca_file"),
-        insecure_skip_verify: section.boolean("insecure_skip_verify", false),
-    }
 }
 
 fn queue(section: &Section<'_>) -> queue::QueueConfig {

@@ -105,7 +105,7 @@ tables! {
         "entity", "timeout",
         "disable_compression", "max_content_length_logs", "max_event_size",
         "health_check_enabled", "health_path", "splunk_app_name", "splunk_app_version",
-        "max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout", "ack", "tls",
+        "max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout", "ack", "headers", "tls",
         "sending_queue", "retry_on_failure"
     ], ["heartbeat": "only findings are sent, remove it",
         "telemetry": "only findings are sent, remove it",
@@ -122,16 +122,19 @@ tables! {
         "otel_to_hec_fields": "a finding says its severity itself, remove it",
         "batcher": "what waits leaves together, remove it",
         "compression": "gzip, unless disable_compression says otherwise",
-        "auth": "token is what HEC asks for, remove it", "headers": ABSENT,
+        "auth": "token is what HEC asks for, remove it",
         "proxy_url": "set the environment variable HTTPS_PROXY",
         "max_conns_per_host": "one request is under way at a time, remove it"];
     ACK at "exporters::splunk_hec::ack": ["enabled", "poll_interval", "timeout"],
         ["extension": "that is for receivers, set ack: {enabled: true}"];
-    TLS at "exporters::splunk_hec::tls": ["ca_file", "insecure_skip_verify"],
-        ["insecure": "the endpoint's http:// or https:// says it, remove it",
-         "ca_pem": "not available in this version, use ca_file",
-         "cert_file": ABSENT, "key_file": ABSENT, "min_version": ABSENT, "max_version": ABSENT,
-         "server_name_override": ABSENT];
+    TLS at "exporters::splunk_hec::tls": [
+        "ca_file", "ca_pem", "include_system_ca_certs_pool", "insecure_skip_verify",
+        "server_name_override", "cert_file", "cert_pem", "key_file", "key_pem", "min_version",
+        "max_version"
+    ], ["insecure": "the endpoint's http:// or https:// says it, remove it",
+        "cipher_suites": "only sound ones are spoken, remove it",
+        "curve_preferences": "only sound ones are spoken, remove it",
+        "reload_interval": ABSENT, "tpm": ABSENT];
     QUEUE at "exporters::splunk_hec::sending_queue": ["enabled", "queue_size"],
         ["num_consumers": "one request at a time keeps findings in order, remove it",
          "storage": ABSENT, "wait_for_result": ABSENT,

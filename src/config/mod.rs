@@ -5,6 +5,7 @@
 //! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
 //! together. All that is wrong is told at once, each with file, line and column. The environment is
 //! read here and nowhere else.
+mod client;
 mod components;
 mod detection;
 mod env;

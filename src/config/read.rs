@@ -116,7 +116,7 @@ impl<'a> Place<'a> {
     }
 
     /// The text here, its variables replaced.
-    fn value(&self) -> Option<Value<'a>> {
+    pub(crate) fn value(&self) -> Option<Value<'a>> {
         let Tree::Scalar(text) = &self.node.value else {
             self.reader
                 .fail(self.node.mark, &self.path, "expected a single value");

@@ -281,7 +281,10 @@ exporters:
     disable_compression: True
     max_content_length_logs: 0
     max_event_size: 7
-    tls: {ca_file: ca.pem, insecure_skip_verify: true}
+    headers: {X-Scope: s3cret-scope, b: "2"}
+    tls: {ca_file: ca.pem, include_system_ca_certs_pool: true, insecure_skip_verify: true,
+      server_name_override: other.example, cert_file: c.pem, key_pem: "s3cret key",
+      min_version: 1.3, max_version: "1.3"}
     sending_queue: {enabled: true, queue_size: 8}
     retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
       multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
@@ -457,10 +460,9 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
     assert_eq!(hec.timeout, Duration::from_millis(300));
     assert!(hec.disable_compression && hec.tls.insecure_skip_verify && !hec.retry.enabled);
     assert_eq!((hec.max_content_length_logs, hec.max_event_size), (0, 7));
-    assert_eq!(
-        (hec.queue.queue_size, hec.tls.ca_file.as_deref()),
-        (8, Some(Path::new("ca.pem")))
-    );
+    assert_eq!(hec.queue.queue_size, 8);
+    assert_eq!(hec.headers.len(), 2);
+    assert_eq!(hec.headers["x-scope"], "s3cret-scope");
     assert_eq!(hec.retry.max_interval, Duration::from_secs(2));
     assert_eq!(
         format!(
@@ -480,6 +482,19 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
         }
     );
     assert_eq!(config.shutdown_timeout, Duration::from_mins(1));
+}
+
+#[test]
+fn reads_every_setting_of_tls() {
+    let config = load(EVERYTHING);
+    let tls = &only_hec(&config).tls;
+    assert_eq!(
+        format!("{tls:?}"),
+        "Config { insecure: false, ca: Some(File(\"ca.pem\")), \
+         include_system_ca_certs_pool: true, insecure_skip_verify: true, \
+         server_name_override: Some(\"other.example\"), cert: Some(File(\"c.pem\")), \
+         key: Some(Text(SecretBox<str>([REDACTED]))), min_version: Tls13, max_version: Tls13 }"
+    );
 }
 
 #[test]

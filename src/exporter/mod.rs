@@ -7,6 +7,7 @@
 
 pub mod debug;
 pub mod file;
+mod http_client;
 pub mod otlp;
 pub mod queue;
 mod smaller;

@@ -468,6 +468,77 @@ fn refuses_what_hec_cannot_do() {
 }
 
 #[test]
+fn refuses_tls_and_headers_that_do_not_fit() {
+    let at = "exporters::splunk_hec";
+    for (keys, wanted) in [
+        (
+            "tls: {min_version: 1.1}",
+            format!(
+                "2:22: {at}::tls::min_version: TLS before 1.2 is broken and not spoken, expected 1.2 or 1.3, got \"1.1\""
+            ),
+        ),
+        (
+            "tls: {max_version: '2'}",
+            format!("2:22: {at}::tls::max_version: expected 1.2 or 1.3, got \"2\""),
+        ),
+        (
+            "tls: {min_version: '1.3', max_version: '1.2'}",
+            format!("2:3: {at}::tls: min_version (1.3) must not be newer than max_version (1.2)"),
+        ),
+        (
+            "tls: {cert_file: a.pem}",
+            format!("2:3: {at}::tls: a client certificate needs its key, add key_file"),
+        ),
+        (
+            "tls: {key_pem: s3cret}",
+            format!("2:3: {at}::tls: a key needs its client certificate, add cert_file"),
+        ),
+        (
+            "tls: {ca_file: a.pem, ca_pem: s3cret}",
+            format!("2:3: {at}::tls: ca_file and ca_pem exclude each other, keep one"),
+        ),
+        (
+            "tls: {server_name_override: '192.0.2.1'}",
+            format!(
+                "2:31: {at}::tls::server_name_override: expected a host name such as splunk.example.com, got \"192.0.2.1\""
+            ),
+        ),
+        (
+            "tls: {insecure: true}",
+            format!(
+                "2:9: {at}::tls: unknown key \"insecure\": the endpoint's http:// or https:// says it, remove it"
+            ),
+        ),
+        (
+            "headers: {AUTHORIZATION: s3cret}",
+            format!(
+                "2:13: {at}::headers::AUTHORIZATION: the exporter sets this header itself, remove it"
+            ),
+        ),
+        (
+            "headers: {'a b': s3cret}",
+            format!("2:13: {at}::headers::a b: is no name of a header"),
+        ),
+        (
+            "headers: {a: '${LINE}'}",
+            format!(
+                "2:16: {at}::headers::a: holds characters that no header can carry (from ${{LINE}})"
+            ),
+        ),
+        (
+            "headers: {a: s3cret, A: s3cret}",
+            format!("2:24: {at}::headers::A: is given twice, names of headers know no case"),
+        ),
+        (
+            "headers: s3cret",
+            format!("2:12: {at}::headers: expected a map"),
+        ),
+    ] {
+        refused_hec(keys, &[&wanted]);
+    }
+}
+
+#[test]
 fn refuses_exporters_that_cannot_send() {
     let at = "exporters::splunk_hec";
     for (keys, wanted) in [
