@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     config::{
@@ -20,6 +20,8 @@ use crate::{
         Exporter,
         debug::Debug,
         file::File,
+        otlp_grpc::OtlpGrpc as OtlpGrpcExporter,
+        otlp_http::OtlpHttp as OtlpHttpExporter,
         queue::{self, Queue, QueueConfig, RetryConfig},
         splunk_hec::SplunkHec,
     },
@@ -147,6 +149,16 @@ impl Service {
                 }
                 Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
             }
+            ExporterConfig::OtlpGrpc(config) => {
+                renamed(id, "otlp_grpc");
+                let exporter = OtlpGrpcExporter::new(config).with_context(context)?;
+                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+            }
+            ExporterConfig::OtlpHttp(config) => {
+                renamed(id, "otlp_http");
+                let exporter = OtlpHttpExporter::new(config).with_context(context)?;
+                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+            }
             ExporterConfig::File(config) => {
                 let exporter = File::new(config).with_context(context)?;
                 Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
@@ -210,6 +222,13 @@ impl Service {
         // Exporters count and log what they give up, which takes no time.
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
+    }
+}
+
+/// Says so when a component goes by an old name of its type.
+fn renamed(id: &ComponentId, now: &str) {
+    if id.kind() != now {
+        warn!(exporter = %id, now, "this type has got another name, write that one");
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) const SECRETS: &[&str] = &[
 ];
 
 const ABSENT: &str = "not available in this version, remove it";
+const HEADER: &str = "not available in this version, set headers: {Authorization: Bearer ...}";
+const ONE: &str = "one connection is used at a time, remove it";
 
 macro_rules! tables {
     ($($name:ident at $path:literal: [$($key:literal),*], [$($hinted:literal: $hint:expr),*];)*) => {
@@ -144,6 +146,34 @@ tables! {
         "enabled", "initial_interval", "randomization_factor", "multiplier", "max_interval",
         "max_elapsed_time"
     ], [];
+    OTLP_GRPC at "exporters::otlp_grpc": [
+        "endpoint", "tls", "headers", "compression", "timeout", "sending_queue", "retry_on_failure"
+    ], ["auth": HEADER, "keepalive": ABSENT, "middlewares": ABSENT, "compression_params": ABSENT,
+        "authority": "set tls::server_name_override, which is the authority too",
+        "balancer_name": "one connection is used at a time, remove it",
+        "wait_for_ready": "retry_on_failure says how long a receiver may be away, remove it",
+        "batcher": "what waits leaves together, remove it",
+        "read_buffer_size": ABSENT, "write_buffer_size": ABSENT];
+    OTLP_HTTP at "exporters::otlp_http": [
+        "endpoint", "logs_endpoint", "encoding", "tls", "headers", "compression", "timeout",
+        "sending_queue", "retry_on_failure"
+    ], ["auth": HEADER, "middlewares": ABSENT, "cookies": ABSENT, "compression_params": ABSENT,
+        "traces_endpoint": "findings are logs, set logs_endpoint or endpoint",
+        "metrics_endpoint": "findings are logs, set logs_endpoint or endpoint",
+        "profiles_endpoint": "findings are logs, set logs_endpoint or endpoint",
+        "proxy_url": "set the environment variable HTTPS_PROXY",
+        "batcher": "what waits leaves together, remove it",
+        "max_idle_conns": ONE, "max_idle_conns_per_host": ONE, "max_conns_per_host": ONE,
+        "idle_conn_timeout": ONE, "disable_keep_alives": ABSENT, "force_attempt_http2": ABSENT,
+        "http2_read_idle_timeout": ABSENT, "http2_ping_timeout": ABSENT,
+        "read_buffer_size": ABSENT, "write_buffer_size": ABSENT];
+    OTLP_TLS at "exporters::otlp_grpc::tls": [
+        "insecure", "ca_file", "ca_pem", "include_system_ca_certs_pool", "insecure_skip_verify",
+        "server_name_override", "cert_file", "cert_pem", "key_file", "key_pem", "min_version",
+        "max_version"
+    ], ["cipher_suites": "only sound ones are spoken, remove it",
+        "curve_preferences": "only sound ones are spoken, remove it",
+        "reload_interval": ABSENT, "tpm": ABSENT];
     FILE at "exporters::file": ["path", "append"],
         ["rotation": ABSENT, "format": "always JSON, a finding a line, remove it",
          "compression": ABSENT, "flush_interval": ABSENT, "encoding": ABSENT];

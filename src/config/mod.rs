@@ -14,6 +14,7 @@ mod extensions;
 mod id;
 mod keys;
 mod node;
+mod otlp_exporters;
 mod print;
 mod read;
 mod receivers;
@@ -99,6 +100,10 @@ pub struct DetectionConfig {
 pub enum ExporterConfig {
     /// `splunk_hec`.
     SplunkHec(exporter::splunk_hec::Config),
+    /// `otlp_grpc`.
+    OtlpGrpc(exporter::otlp_grpc::Config),
+    /// `otlp_http`.
+    OtlpHttp(exporter::otlp_http::Config),
     /// `file`.
     File(exporter::file::Config),
     /// `debug`.

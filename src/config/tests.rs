@@ -130,6 +130,23 @@ fn the_reference_file_shows_the_defaults() {
             ..Rule::default()
         }
     );
+    let shown = |config: &ExporterConfig| format!("{config:?}");
+    let grpc = exporter::otlp_grpc::Config {
+        endpoint: "collector:4317".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        shown(&reference.exporters[&id("otlp_grpc")]),
+        shown(&ExporterConfig::OtlpGrpc(grpc))
+    );
+    let http = exporter::otlp_http::Config {
+        endpoint: "http://collector:4318".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        shown(&reference.exporters[&id("otlp_http")]),
+        shown(&ExporterConfig::OtlpHttp(http))
+    );
     let ExporterConfig::File(file) = &reference.exporters[&id("file")] else {
         panic!()
     };
@@ -288,6 +305,11 @@ exporters:
     sending_queue: {enabled: true, queue_size: 8}
     retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
       multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
+  otlp/old: {endpoint: "dns:///a:1", headers: {X-A: s3cret}, compression: zstd, timeout: 1s,
+    tls: {insecure: true}, sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
+  otlp_http: {endpoint: "https://a", logs_endpoint: "https://a/in", encoding: json,
+    headers: {X-A: s3cret}, compression: none, timeout: 1s, tls: {insecure_skip_verify: true},
+    sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
   file: {path: x, append: false}
   debug: {verbosity: detailed}
 extensions:
@@ -495,6 +517,37 @@ fn reads_every_setting_of_tls() {
          server_name_override: Some(\"other.example\"), cert: Some(File(\"c.pem\")), \
          key: Some(Text(SecretBox<str>([REDACTED]))), min_version: Tls13, max_version: Tls13 }"
     );
+}
+
+#[test]
+fn reads_every_setting_of_the_otlp_exporters() {
+    use exporter::{otlp::Compression, otlp_http::Encoding};
+
+    let config = load(EVERYTHING);
+    let ExporterConfig::OtlpGrpc(grpc) = &config.exporters[&id("otlp/old")] else {
+        panic!()
+    };
+    assert_eq!(grpc.endpoint, "dns:///a:1");
+    assert_eq!(grpc.headers["x-a"], "s3cret");
+    assert!(grpc.tls.insecure && !grpc.retry.enabled);
+    assert_eq!(
+        (grpc.compression, grpc.timeout, grpc.queue.queue_size),
+        (Compression::Zstd, Duration::from_secs(1), 8)
+    );
+    let ExporterConfig::OtlpHttp(http) = &config.exporters[&id("otlp_http")] else {
+        panic!()
+    };
+    assert_eq!(
+        (http.endpoint.as_str(), http.logs_endpoint.as_deref()),
+        ("https://a", Some("https://a/in"))
+    );
+    assert_eq!(http.headers["x-a"], "s3cret");
+    assert!(http.tls.insecure_skip_verify && !http.retry.enabled);
+    assert_eq!(
+        (http.compression, http.timeout, http.queue.queue_size),
+        (Compression::None, Duration::from_secs(1), 8)
+    );
+    assert_eq!(http.encoding, Encoding::Json);
 }
 
 #[test]

@@ -176,7 +176,7 @@ pub fn is_host_name(name: &str) -> bool {
 /// no part in it.
 pub fn advice(error: &str) -> Option<&'static str> {
     let has = |word| error.contains(word);
-    if has("UnknownIssuer") {
+    if has("UnknownIssuer") || has("peer certificate: BadSignature") {
         Some("set tls::ca_file to the authority that signed the server's certificate")
     } else if has("CaUsedAsEndEntity") {
         Some("the server shows the certificate of an authority, give it one that is signed by it")

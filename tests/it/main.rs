@@ -19,5 +19,6 @@ mod screen;
 mod selector;
 mod service;
 mod splunk_hec;
+mod splunk_hec_tls;
 mod support;
 mod walk;

@@ -182,7 +182,7 @@ fn refuses_components_it_does_not_have() {
         &format!(
             "receivers: {{otlp: {{protocols: {{grpc: }}}}, filelog: , kafka: }}
 processors: {{detection: , memory_limiter: {{limit_mib: 1}}, batch: , _x: }}
-exporters: {{debug: , otlphttp/x: , splunkhec: }}
+exporters: {{debug: , logging/x: , splunkhec: }}
 {}",
             SERVICE.replace("[detection]", "[memory_limiter, batch, detection]")
         ),
@@ -192,8 +192,8 @@ exporters: {{debug: , otlphttp/x: , splunkhec: }}
             "2:27: processors::memory_limiter: unknown processor type \"memory_limiter\": auditwatch bounds its memory itself, remove it",
             "2:59: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
             "2:68: processors::_x: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks",
-            "3:22: exporters::otlphttp/x: unknown exporter type \"otlphttp\": not available in this version, known: debug, file, splunk_hec",
-            "3:36: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
+            "3:22: exporters::logging/x: unknown exporter type \"logging\": it is called debug",
+            "3:35: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
         ],
     );
 }
@@ -535,6 +535,80 @@ fn refuses_tls_and_headers_that_do_not_fit() {
         ),
     ] {
         refused_hec(keys, &[&wanted]);
+    }
+}
+
+/// The same for a file with this exporter.
+#[track_caller]
+fn refused_exporter(exporter: &str, wanted: &[&str]) {
+    let service = SERVICE.replace("debug", exporter.split(':').next().unwrap());
+    refused(
+        &format!("exporters: {{{exporter}}}\n{OTLP}{DETECTION}{service}"),
+        wanted,
+    );
+}
+
+#[test]
+fn refuses_otlp_exporters_that_cannot_send() {
+    for (exporter, wanted) in [
+        (
+            "otlp_grpc: ",
+            "1:13: exporters::otlp_grpc: endpoint is required",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'http://a:1'}",
+            "1:35: exporters::otlp_grpc::endpoint: http:// speaks no TLS, set tls: {insecure: true} or write https://",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'https://a:1', tls: {insecure: true}}",
+            "1:35: exporters::otlp_grpc::endpoint: https:// and tls::insecure contradict each other, remove one",
+        ),
+        (
+            "otlp: {endpoint: a}",
+            "1:30: exporters::otlp::endpoint: expected host:port, such as collector:4317",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', compression: snappy}",
+            "1:55: exporters::otlp_grpc::compression: expected gzip, zstd or none, got \"snappy\"",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', tls: {insecure: true, ca_file: x}}",
+            "1:42: exporters::otlp_grpc::tls: insecure: true speaks no TLS, remove it or what is set beside it",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', headers: {Grpc-Timeout: s3cret}}",
+            "1:52: exporters::otlp_grpc::headers::Grpc-Timeout: the exporter sets this header itself, remove it",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', auth: {authenticator: bearertokenauth}}",
+            "1:42: exporters::otlp_grpc: unknown key \"auth\": not available in this version, set headers: {Authorization: Bearer ...}",
+        ),
+        (
+            "otlp_http: ",
+            "1:13: exporters::otlp_http: endpoint is required, or logs_endpoint",
+        ),
+        (
+            "otlp_http: {endpoint: 'a:4318'}",
+            "1:35: exporters::otlp_http::endpoint: expected a URL such as http://collector:4318",
+        ),
+        (
+            "otlphttp: {logs_endpoint: 'http://u:s3cret@a'}",
+            "1:39: exporters::otlphttp::logs_endpoint: holds a user name or password, which headers are for",
+        ),
+        (
+            "otlp_http: {endpoint: 'https://a', tls: {insecure: true}}",
+            "1:35: exporters::otlp_http::endpoint: https:// and tls::insecure contradict each other, remove one",
+        ),
+        (
+            "otlp_http: {endpoint: 'http://a', encoding: text}",
+            "1:57: exporters::otlp_http::encoding: expected proto or json, got \"text\"",
+        ),
+        (
+            "otlp_http: {endpoint: 'http://a', traces_endpoint: x}",
+            "1:47: exporters::otlp_http: unknown key \"traces_endpoint\": findings are logs, set logs_endpoint or endpoint",
+        ),
+    ] {
+        refused_exporter(exporter, &[wanted]);
     }
 }
 

@@ -113,6 +113,14 @@ impl<E: Exporter> Worker<E> {
                     batch.drain(..count);
                     self.accepted(count);
                 }
+                Outcome::Partial {
+                    findings,
+                    rejected,
+                    reason,
+                } => {
+                    lost.add_some(batch.drain(..findings), rejected, reason);
+                    self.accepted(findings.saturating_sub(rejected));
+                }
                 Outcome::TooLarge {
                     findings: 0 | 1,
                     reason,
@@ -279,6 +287,18 @@ impl Lost {
 }
 
 impl Lost {
+    /// Adds so many of some findings. Nobody knows which, so their ids are named as if all were.
+    fn add_some(
+        &mut self,
+        findings: impl Iterator<Item = Arc<Finding>>,
+        lost: usize,
+        reason: String,
+    ) {
+        let count = self.count.saturating_add(wide(lost));
+        self.add(findings, reason);
+        self.count = count;
+    }
+
     /// Adds later ones, with their reason.
     fn join(&mut self, later: Lost) {
         self.count += later.count;
@@ -383,8 +403,19 @@ impl Trouble {
 /// and nothing is counted as accepted that was not there.
 fn sound(outcome: Outcome, findings: usize) -> Outcome {
     match outcome {
-        Outcome::Accepted(0) => Outcome::retry("the exporter accepted nothing"),
+        Outcome::Accepted(0) | Outcome::Partial { findings: 0, .. } => {
+            Outcome::retry("the exporter accepted nothing")
+        }
         Outcome::Accepted(count) => Outcome::Accepted(count.min(findings)),
+        Outcome::Partial {
+            findings: held,
+            rejected,
+            reason,
+        } => Outcome::Partial {
+            findings: held.min(findings),
+            rejected: rejected.min(held).min(findings),
+            reason,
+        },
         Outcome::TooLarge {
             findings: held,
             reason,

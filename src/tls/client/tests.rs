@@ -5,8 +5,8 @@ use secrecy::SecretString;
 
 use super::*;
 
-fn text(pem: &str) -> Option<Pem> {
-    Some(Pem::Text(SecretString::from(pem)))
+fn text(pem: &str) -> Pem {
+    Pem::Text(SecretString::from(pem))
 }
 
 /// A certificate that signs itself, and its key.
@@ -32,37 +32,37 @@ fn what_cannot_be_used_is_named_and_no_key_is_shown() {
         ),
         (
             Config {
-                ca: text("nothing"),
+                ca: Some(text("nothing")),
                 ..base()
             },
             "tls::ca_pem: the text holds no certificate in PEM (BEGIN CERTIFICATE)",
         ),
         (
             Config {
-                cert: text(&cert),
+                cert: Some(text(&cert)),
                 ..base()
             },
             "tls: a client certificate and its key go together",
         ),
         (
             Config {
-                cert: text(&key),
-                key: text(&key),
+                cert: Some(text(&key)),
+                key: Some(text(&key)),
                 ..base()
             },
             "tls::cert_pem: the text holds no certificate",
         ),
         (
             Config {
-                cert: text(&cert),
-                key: text(&cert),
+                cert: Some(text(&cert)),
+                key: Some(text(&cert)),
                 ..base()
             },
             "tls::key_pem: the text holds no unencrypted private key",
         ),
         (
             Config {
-                cert: text(&cert),
+                cert: Some(text(&cert)),
                 key: Some(Pem::File(absent)),
                 ..base()
             },
@@ -70,8 +70,8 @@ fn what_cannot_be_used_is_named_and_no_key_is_shown() {
         ),
         (
             Config {
-                cert: text(&cert),
-                key: text(&other),
+                cert: Some(text(&cert)),
+                key: Some(text(&other)),
                 ..base()
             },
             "tls: the client certificate and its key cannot be used together: ",
@@ -106,9 +106,9 @@ fn what_cannot_be_used_is_named_and_no_key_is_shown() {
 fn what_can_be_used_is() {
     let (cert, key) = pair();
     let config = Config {
-        ca: text(&cert),
-        cert: text(&cert),
-        key: text(&key),
+        ca: Some(text(&cert)),
+        cert: Some(text(&cert)),
+        key: Some(text(&key)),
         ..Config::default()
     };
     config.check().unwrap();

@@ -12,3 +12,4 @@ pub(crate) mod process;
 pub(crate) mod props;
 pub(crate) mod recorder;
 pub(crate) mod sender;
+pub(crate) mod tls_peers;

@@ -22,6 +22,7 @@ fn coded(status: u16, code: i64) -> Outcome {
 fn kind(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Accepted(count) => format!("accepted {count}"),
+        Outcome::Partial { .. } => "partial".to_owned(),
         Outcome::Retry { limit: None, .. } => "retry".to_owned(),
         Outcome::Retry {
             limit: Some(limit), ..
