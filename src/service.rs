@@ -5,7 +5,7 @@
 //! all of them. The end of the data is the signal to stop: receivers end, so the intakes are gone,
 //! so the pipelines drain and end, so the queues are closed, so the exporters drain and end.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,7 +25,11 @@ use crate::{
         queue::{self, Queue, QueueConfig, RetryConfig},
         splunk_hec::SplunkHec,
     },
-    extension::bearer_token_auth::BearerTokenAuth,
+    extension::{
+        bearer_token_auth::BearerTokenAuth,
+        health_check::{Health, HealthCheck},
+    },
+    http_server::Ends,
     pipeline,
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
@@ -37,7 +41,12 @@ const BATCH: usize = 512;
 /// A service at work.
 pub struct Service {
     addresses: Vec<(ComponentId, SocketAddr)>,
+    extension_addresses: Vec<(ComponentId, SocketAddr)>,
+    health: Health,
     tracker: TaskTracker,
+    /// Tasks of extensions, which begin before all others and end after them.
+    extensions: TaskTracker,
+    stop_extensions: CancellationToken,
     /// Receivers finish what has begun and end.
     stop: CancellationToken,
     /// Pipelines take nothing more in, whoever still holds on.
@@ -54,7 +63,11 @@ impl Service {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let mut service = Self {
             addresses: Vec::new(),
+            extension_addresses: Vec::new(),
+            health: Health::default(),
             tracker: TaskTracker::new(),
+            extensions: TaskTracker::new(),
+            stop_extensions: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             abandon: CancellationToken::new(),
@@ -62,12 +75,14 @@ impl Service {
         match service.build(config).await {
             Ok(()) => {
                 service.tracker.close();
+                service.health.started();
                 Ok(service)
             }
             Err(error) => {
                 service.stop.cancel();
                 service.cut.cancel();
                 service.abandon.cancel();
+                service.stop_extensions.cancel();
                 Err(error)
             }
         }
@@ -84,7 +99,9 @@ impl Service {
             request_limit,
             ..
         } = config;
-        let authenticators = authenticators(&extensions, &service_extensions)?;
+        let authenticators = self
+            .start_extensions(&extensions, &service_extensions)
+            .await?;
         let shared = receiver::Shared {
             in_flight: InFlight::new(request_limit),
             stop: self.stop.clone(),
@@ -135,6 +152,41 @@ impl Service {
         Ok(())
     }
 
+    /// Starts extensions, and gives those that know who may send.
+    async fn start_extensions(
+        &mut self,
+        extensions: &BTreeMap<ComponentId, ExtensionConfig>,
+        started: &[ComponentId],
+    ) -> anyhow::Result<Authenticators> {
+        let mut authenticators = BTreeMap::new();
+        for id in started {
+            let context = || format!("cannot start extension {id}");
+            match extensions.get(id) {
+                Some(ExtensionConfig::BearerTokenAuth(config)) => {
+                    let auth = BearerTokenAuth::new(config).with_context(context)?;
+                    authenticators.insert(id.clone(), auth);
+                }
+                Some(ExtensionConfig::HealthCheck(config)) => {
+                    let health = self.health.clone();
+                    let server = HealthCheck::bind(config, health)
+                        .await
+                        .with_context(context)?;
+                    info!(extension = %id, endpoint = %server.address(), "answering whether it is ready");
+                    self.extension_addresses
+                        .push((id.clone(), server.address()));
+                    let ends = Ends {
+                        stop: self.stop_extensions.clone(),
+                        cut: self.stop_extensions.clone(),
+                    };
+                    self.extensions.spawn(server.serve(ends));
+                }
+                None => {}
+            }
+        }
+        self.extensions.close();
+        Ok(authenticators)
+    }
+
     async fn start_exporter(
         &mut self,
         id: &ComponentId,
@@ -178,6 +230,8 @@ impl Service {
         retry: RetryConfig,
     ) -> Queue {
         let (queue, receiver) = queue::queue(id.to_string(), config);
+        let counters = Arc::clone(queue.counters());
+        self.health.watch(move || counters.is_up());
         let abandon = self.abandon.clone();
         let id = id.to_string();
         self.tracker.spawn(async move {
@@ -197,10 +251,24 @@ impl Service {
         &self.addresses
     }
 
-    /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`. Whether
-    /// there was time enough for that.
+    /// The addresses that extensions listen on.
+    pub fn extension_addresses(&self) -> &[(ComponentId, SocketAddr)] {
+        &self.extension_addresses
+    }
+
+    /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`, and then
+    /// extensions. Whether there was time enough for that.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         info!("shutting down");
+        self.health.stopping();
+        let in_time = self.drain(deadline).await;
+        self.stop_extensions.cancel();
+        // They have nothing to lose.
+        let _ended = tokio::time::timeout(Duration::from_secs(1), self.extensions.wait()).await;
+        in_time
+    }
+
+    async fn drain(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         // A sender that never ends its request must not cost the findings their time.
         let intake = deadline / 4;
@@ -262,22 +330,6 @@ impl Server {
 }
 
 type Authenticators = BTreeMap<ComponentId, BearerTokenAuth>;
-
-/// Those extensions that are started and know who may send.
-fn authenticators(
-    extensions: &BTreeMap<ComponentId, ExtensionConfig>,
-    started: &[ComponentId],
-) -> anyhow::Result<Authenticators> {
-    let mut all = BTreeMap::new();
-    for id in started {
-        if let Some(ExtensionConfig::BearerTokenAuth(config)) = extensions.get(id) {
-            let auth = BearerTokenAuth::new(config)
-                .with_context(|| format!("cannot start extension {id}"))?;
-            all.insert(id.clone(), auth);
-        }
-    }
-    Ok(all)
-}
 
 /// The servers of a receiver, which listen and do not serve yet.
 async fn servers(

@@ -5,6 +5,7 @@
 //! batch is whatever waited while the one before was under way: a lone finding leaves at once.
 //! Memory is bounded by `queue_size` waiting findings and one batch on its way.
 
+mod condition;
 mod delivery;
 mod retry;
 
@@ -19,6 +20,7 @@ use std::sync::{
 use tokio::sync::mpsc;
 
 use crate::detection::Finding;
+use condition::Condition;
 
 /// `sending_queue` of an exporter, with the Collector's key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub struct Counters {
     sent: AtomicU64,
     send_failed: AtomicU64,
     retries: AtomicU64,
+    condition: Condition,
 }
 
 impl Counters {
@@ -50,6 +53,12 @@ impl Counters {
     /// Findings that were given up.
     pub fn send_failed(&self) -> u64 {
         self.send_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether findings get through, as far as it was tried: not while they fail, nor for five
+    /// minutes after some were given up for a reason that is not their own.
+    pub fn is_up(&self) -> bool {
+        self.condition.is_up()
     }
 
     /// Attempts that were repeated.

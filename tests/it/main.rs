@@ -8,6 +8,7 @@ mod engine_escu;
 mod engine_limits;
 mod floors;
 mod goldens;
+mod health_check;
 mod otlp_grpc;
 mod otlp_http;
 mod receiver_auth;

@@ -132,14 +132,19 @@ impl<E: Exporter> Worker<E> {
                     most = findings / 2;
                     stretch = Stretch::begin();
                 }
-                Outcome::Permanent { reason } => lost.add(batch.drain(..tried), reason),
+                Outcome::Permanent { reason } => {
+                    self.queue.counters.condition.gave_up();
+                    lost.add(batch.drain(..tried), reason);
+                }
                 Outcome::Retry {
                     reason,
                     after,
                     limit,
                 } => {
                     let failed = stretch.failed(after, limit);
+                    self.queue.counters.condition.failing();
                     if !self.wait(&failed, &reason).await {
+                        self.queue.counters.condition.gave_up();
                         lost.add(batch.drain(..), reason);
                     }
                 }
@@ -155,6 +160,7 @@ impl<E: Exporter> Worker<E> {
         let count = wide(count);
         self.totals.sent += count;
         self.queue.counters.sent.fetch_add(count, Ordering::Relaxed);
+        self.queue.counters.condition.accepted();
         if self.trouble.over() {
             tracing::info!(exporter = &*self.queue.id, "findings are delivered again");
         }
