@@ -49,7 +49,7 @@ const HEADERS: usize = 100;
 const READ_AHEAD: usize = 64 * 1024;
 /// How long to wait when no connection can be accepted, for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
-/// How long a TLS handshake may take.
+/// How long a TLS handshake may take, if `read_header_timeout` is not shorter.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the last answers may take to leave when no more time is given.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -61,7 +61,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// `max_concurrent_streams`: most requests of one HTTP/2 connection at a time.
     pub max_concurrent_streams: u32,
-    /// `read_header_timeout`: how long the headers of an HTTP/1.1 request may take.
+    /// `read_header_timeout`: how long the headers of an HTTP/1.1 request may take, and a TLS
+    /// handshake, which has 10 s at most.
     pub read_header_timeout: Duration,
     /// `read_timeout`: how long a request may take to come in.
     pub read_timeout: Duration,
@@ -215,6 +216,7 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         tls,
         address,
         idle: limits.idle_timeout,
+        handshake: limits.read_header_timeout.min(HANDSHAKE),
         stop: ends.stop.clone(),
         handshakes: Seldom::default(),
     });
@@ -298,6 +300,7 @@ struct Server {
     tls: Option<Acceptor>,
     address: SocketAddr,
     idle: Duration,
+    handshake: Duration,
     stop: CancellationToken,
     /// Handshakes that failed.
     handshakes: Seldom,
@@ -312,13 +315,13 @@ impl Server {
         let handshake = tokio::select! {
             // Nothing was asked for yet, so nothing is owed.
             () = self.stop.cancelled() => return,
-            handshake = timeout(HANDSHAKE, tls.accept(stream)) => handshake,
+            handshake = timeout(self.handshake, tls.accept(stream)) => handshake,
         };
         match handshake {
             Ok(Ok(stream)) => self.connection(stream, peer, handler).await,
             Ok(Err(error)) => self.no_handshake(peer, tls::server::why(&error)),
             Err(_) => {
-                let slow = format!("it did not end within {HANDSHAKE:?}");
+                let slow = format!("it did not end within {:?}", self.handshake);
                 self.no_handshake(peer, Some(slow));
             }
         }

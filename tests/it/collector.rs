@@ -44,7 +44,7 @@ fn recording(name: &str) -> Vec<String> {
     clippy::disallowed_methods,
     reason = "whether this is CI is told by the environment"
 )]
-fn collector() -> Option<PathBuf> {
+pub(crate) fn collector() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/collector/build.sh");
     let output = Command::new("bash").arg(script).output().unwrap();
     if output.status.success() {

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod collector;
+mod collector_tls;
 mod engine;
 mod engine_backlog;
 mod engine_escu;

@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use auditwatch::{config, receiver::otlp_grpc::OtlpGrpc, service::Service, tls::Version};
+use auditwatch::{
+    config,
+    receiver::{Limits, otlp_grpc::OtlpGrpc},
+    service::Service,
+    tls::Version,
+};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
 use prost::Message as _;
 use rcgen::ExtendedKeyUsagePurpose;
@@ -21,6 +26,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use crate::support::{
     certificates::{Authority, Identity},
     corpus::denied,
+    process::{Process, free_address},
     recorder::{Running, Setup},
     sender::request,
 };
@@ -265,6 +271,76 @@ async fn a_silent_handshake_holds_nobody_up_and_ends_with_the_server() {
     for mut stream in silent {
         until_closed(&mut stream).await;
     }
+}
+
+#[tokio::test]
+async fn a_handshake_has_its_time() {
+    let authority = Authority::new();
+    let running = Running::start(Setup {
+        tls: Some(authority.server("a").config()),
+        limits: Limits {
+            read_header_timeout: Duration::from_millis(100),
+            ..Limits::default()
+        },
+        ..Setup::default()
+    })
+    .await;
+    for address in [running.grpc, running.http] {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert!(until_closed(&mut silent).await.is_empty());
+    }
+}
+
+/// One line a minute for each server, with what to do; none for who looks whether a port is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_handshakes_are_told_and_open_ports_warned_of() {
+    let authority = Authority::new();
+    let server = authority.server("a");
+    let (grpc, http) = (free_address(), free_address());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{
+  grpc: {{endpoint: '{grpc}', tls: {{cert_file: '{cert}', key_file: '{key}', client_ca_file: '{ca}'}}}},
+  http: {{endpoint: '0.0.0.0:{port}'}}}}}}}}
+processors: {{detection: }}
+exporters: {{debug: }}
+service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}}}
+",
+        port = http.port(),
+        cert = server.cert.display(),
+        key = server.key.display(),
+        ca = authority.file().display(),
+    );
+    std::fs::write(&file, text).unwrap();
+    let start = || {
+        let process = Process::auditwatch(&file, &[]);
+        process.wait_for("protocol=\"http\"", LONG);
+        process
+    };
+    let failures = |process: &Process| process.stderr().matches("tls handshake failed").count();
+
+    let process = start();
+    let told = process.stderr();
+    assert_eq!(
+        told.matches("listens on all addresses without tls").count(),
+        1,
+        "{told}"
+    );
+    drop(TcpStream::connect(grpc).await.unwrap());
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(grpc).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\n").await.unwrap();
+        until_closed(&mut stream).await;
+    }
+    process.wait_for("what came is no TLS, turn tls on at the sender", LONG);
+    assert_eq!(failures(&process), 1, "{}", process.stderr());
+    drop(process);
+
+    let process = start();
+    assert!(self::grpc(grpc, trusting(&authority)).await.is_err());
+    process.wait_for("the sender shows no certificate", LONG);
+    assert_eq!(failures(&process), 1, "{}", process.stderr());
 }
 
 /// Shakes hands until the server shows a certificate of this authority.
