@@ -103,8 +103,8 @@ async fn listen(
         };
         warn!(
             endpoint = %address,
-            "listens on {place} without tls: audit logs can be read on their way and anybody may \
-             send, set tls and auth, or listen on 127.0.0.1"
+            "listens on {place} without tls: logs and tokens can be read on their way, set tls, \
+             and auth or client_ca_file for who may send, or listen on 127.0.0.1"
         );
     }
     Ok(listening)
