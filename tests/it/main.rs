@@ -10,6 +10,7 @@ mod engine_limits;
 mod floors;
 mod goldens;
 mod health_check;
+mod otlp_exporters;
 mod otlp_grpc;
 mod otlp_http;
 mod receiver_auth;

@@ -19,8 +19,7 @@ fn pair() -> (String, String) {
 #[test]
 fn what_cannot_be_used_is_named_and_no_key_is_shown() {
     let ((cert, key), (_, other)) = (pair(), pair());
-    let folder = tempfile::tempdir().unwrap();
-    let absent = folder.path().join("absent.pem");
+    let absent = tempfile::tempdir().unwrap().path().join("absent.pem");
     let base = Config::default;
     for (config, wanted) in [
         (

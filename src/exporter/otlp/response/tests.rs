@@ -236,6 +236,6 @@ fn reasons_are_the_receivers_words_safe_and_short() {
         let told = reason(http(&answer).outcome);
         assert!(told.starts_with(wanted), "{told}");
     }
-    let huge = reason(http(&answer(502, HTML, &[b'x'; 64 * 1024])).outcome);
+    let huge = reason(http(&answer(502, HTML, &vec![b'x'; 64 * 1024])).outcome);
     assert!(huge.len() < 300, "{huge}");
 }
