@@ -90,7 +90,7 @@ pub struct Counters {
     pub rejected: AtomicU64,
     /// Records that passed the byte filter.
     pub candidates: AtomicU64,
-    /// Audit events that the selector left out.
+    /// Events that would count, but for the selector.
     pub deselected: AtomicU64,
     /// Events that count.
     pub hits: AtomicU64,

@@ -2,6 +2,7 @@
 
 mod components;
 mod input;
+mod print_config;
 mod run;
 mod scan;
 mod table;
@@ -9,12 +10,13 @@ mod validate;
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
+use crate::config::Source;
+use print_config::PrintConfig;
 pub use scan::Scan;
 use validate::Validate;
 
@@ -28,8 +30,8 @@ use validate::Validate;
 )]
 pub struct Cli {
     /// Run the service with this configuration
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -41,21 +43,45 @@ enum Command {
     Scan(Scan),
     /// Check a configuration and exit; nothing is started
     Validate(Validate),
+    /// Print the configuration that several make together, secrets hidden
+    PrintConfig(PrintConfig),
     /// List the component types a configuration may name
     Components,
+}
+
+/// The configuration, for whatever needs one.
+#[derive(Args, Debug)]
+struct Sources {
+    /// Configuration: a file, or env:NAME, yaml:TEXT; several are merged, later ones win
+    #[arg(long, value_name = "FILE")]
+    config: Vec<Source>,
+
+    /// One setting over all files, such as service.telemetry.logs.level=debug
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Source::set)]
+    set: Vec<Source>,
+}
+
+impl Sources {
+    /// All of them, in the order in which they are merged.
+    fn all(&self) -> Vec<Source> {
+        self.config.iter().chain(&self.set).cloned().collect()
+    }
 }
 
 impl Cli {
     /// Does what the command line asks for.
     pub fn run(self) -> ExitCode {
-        match (self.command, self.config) {
-            (Some(Command::Scan(scan)), _) => run_scan(&scan),
-            (Some(Command::Validate(validate)), _) => ended(validate.run(&mut io::stderr().lock())),
-            (Some(Command::Components), _) => {
+        match self.command {
+            Some(Command::Scan(scan)) => run_scan(&scan),
+            Some(Command::Validate(validate)) => ended(validate.run(&mut io::stderr().lock())),
+            Some(Command::PrintConfig(print)) => {
+                ended(print.run(&mut io::stdout().lock(), &mut io::stderr().lock()))
+            }
+            Some(Command::Components) => {
                 ended(components::print(&mut io::stdout().lock()).map(|()| true))
             }
-            (None, Some(config)) => run_service(&config),
-            (None, None) => Self::command()
+            None if !self.sources.config.is_empty() => run_service(&self.sources.all()),
+            None => Self::command()
                 .error(
                     ErrorKind::MissingRequiredArgument,
                     "give --config FILE to run the service, or a command; --help lists them",
@@ -74,7 +100,7 @@ fn ended(well: io::Result<bool>) -> ExitCode {
     }
 }
 
-fn run_service(config: &Path) -> ExitCode {
+fn run_service(config: &[Source]) -> ExitCode {
     match run::run(config) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -1,13 +1,13 @@
 //! `auditwatch --config FILE`: the service, until it is told to stop.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, level_filters::LevelFilter};
 
 use crate::{
-    config::{self, Config, Encoding, Level},
+    config::{self, Config, Encoding, Level, Source},
     service::Service,
     telemetry,
 };
@@ -16,8 +16,8 @@ use crate::{
 ///
 /// # Errors
 /// When the configuration is wrong, or the service cannot start.
-pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
-    let config = config::load(path)?;
+pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
+    let config = config::load(sources)?;
     let level = match config.telemetry.level {
         Level::Trace => LevelFilter::TRACE,
         Level::Debug => LevelFilter::DEBUG,

@@ -23,6 +23,7 @@ use crate::{
         limits::Limits,
         rows::{Row, Rows},
         rule::{MissingCity, Rule, SECOND, Semantics, Who, parse_proxy},
+        selector::Selector,
     },
     geo::Databases,
 };
@@ -160,6 +161,8 @@ impl Scan {
         let default = Rule::default();
         Ok(Rule {
             semantics: self.semantics,
+            // Files have no attributes to select by.
+            selector: Selector::default(),
             threshold: self.threshold,
             window: self.window,
             window_offset: self.window_offset.unwrap_or(default.window_offset),

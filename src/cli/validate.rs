@@ -1,24 +1,25 @@
 //! `auditwatch validate --config FILE`: whether a configuration would do.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use clap::Args;
 
+use super::Sources;
 use crate::config;
 
 /// Check a configuration and exit; nothing is started
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |config| config.required(true)))]
 pub(super) struct Validate {
-    /// Configuration to check
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    sources: Sources,
 }
 
 impl Validate {
     /// Reads the configuration and prints all that is wrong with it, a problem a line. Whether
     /// nothing is.
     pub(super) fn run(&self, err: &mut dyn Write) -> std::io::Result<bool> {
-        match config::load(&self.config) {
+        match config::load(&self.sources.all()) {
             Ok(_) => Ok(true),
             Err(error) => {
                 writeln!(err, "{error}")?;

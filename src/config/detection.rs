@@ -8,6 +8,7 @@ use super::{
 use crate::detection::{
     limits::Limits,
     rule::{Rule, Semantics, parse_proxy},
+    selector::{Pattern, Selector},
 };
 
 /// Windows and offsets beyond a year are slips of the unit.
@@ -46,6 +47,7 @@ fn rule(section: &Section<'_>) -> Rule {
     let default = Rule::default();
     Rule {
         semantics: section.word("semantics", default.semantics),
+        selector: selector(&section.section("selector", &keys::SELECTOR)),
         threshold: section.number("threshold", 0..=1_000_000_000, default.threshold),
         window: micros(section, "window", MICROSECOND, default.window),
         window_offset: micros(
@@ -64,11 +66,30 @@ fn rule(section: &Section<'_>) -> Rule {
             .values("trusted_proxies")
             .into_iter()
             .flatten()
-            .filter_map(|value| parse_proxy(&value.text).map_err(|why| value.fail(why)).ok())
+            .filter_map(|value| {
+                let expected = "expected a CIDR such as 10.0.0.0/8";
+                parse_proxy(&value.text)
+                    .map_err(|why| value.refuse(why, expected))
+                    .ok()
+            })
             .collect(),
         ipv6_prefix: section.number("ipv6_prefix", 1..=128, default.ipv6_prefix),
         missing_city: section.word("missing_city", default.missing_city),
         lateness: micros(section, "lateness", Duration::ZERO, default.lateness),
+    }
+}
+
+fn selector(section: &Section<'_>) -> Selector {
+    let patterns = |key| {
+        let values = section.values(key).into_iter().flatten();
+        values
+            .filter_map(|value| Some(Pattern::new(&value.filled()?)))
+            .collect()
+    };
+    Selector {
+        source: patterns("source"),
+        sourcetype: patterns("sourcetype"),
+        index: patterns("index"),
     }
 }
 
@@ -108,7 +129,10 @@ fn databases(section: &Section<'_>) -> Vec<PathBuf> {
         .filter_map(|value| {
             let path = value.filled()?;
             if !seen.insert(path.clone()) {
-                value.fail(format_args!("{path:?} is listed twice"));
+                value.refuse(
+                    format_args!("{path:?} is listed twice"),
+                    "expected another path",
+                );
             }
             Some(PathBuf::from(path))
         })

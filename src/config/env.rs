@@ -1,7 +1,15 @@
-//! `${env:X}`, `${env:X:-default}`, `${X}`, `${X:-default}` and `$$` inside a scalar.
+//! `${env:X}`, `${env:X:-default}`, `${X}`, `${X:-default}`, `${file:PATH}` and `$$` inside a scalar.
 //!
 //! It works on the text of one scalar after the YAML was parsed, so that a value can hold anything
 //! and never becomes a key, a list or another setting.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+/// Most bytes of a file that is a configuration or part of one.
+const MOST_BYTES: u64 = 1024 * 1024;
 
 /// A function that knows the environment.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -12,6 +20,15 @@ pub(crate) struct Expanded {
     pub(crate) text: String,
     /// The placeholders as written, without defaults: `${env:X}`.
     pub(crate) from: Vec<String>,
+    /// Whether some of it stands nowhere in the configuration itself, and so may be a secret.
+    pub(crate) hidden: bool,
+}
+
+/// What a placeholder stands for.
+struct Replaced {
+    value: String,
+    from: String,
+    hidden: bool,
 }
 
 /// Replaces the placeholders of `text`.
@@ -34,9 +51,14 @@ pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<Expanded, Vec<String>> 
                 break;
             };
             match replace(inside, env) {
-                Ok((value, from)) => {
+                Ok(Replaced {
+                    value,
+                    from,
+                    hidden,
+                }) => {
                     done.text.push_str(&value);
                     done.from.push(from);
+                    done.hidden |= hidden;
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -55,8 +77,44 @@ pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<Expanded, Vec<String>> 
     }
 }
 
-/// The value of what stands between the braces, and where it came from.
-fn replace(inside: &str, env: Env<'_>) -> Result<(String, String), String> {
+/// The file that a text names as a whole: `${file:PATH}`.
+pub(crate) fn whole_file(text: &str) -> Option<PathBuf> {
+    let path = text.trim().strip_prefix("${file:")?.strip_suffix('}')?;
+    (!path.contains(['$', '}'])).then(|| PathBuf::from(path))
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// Why it cannot be read, as a text for people.
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path);
+    // Bounded whatever it says of its size: it may be a device.
+    file.and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut text))
+        .map_err(|error| format!("cannot read {shown}: {error}"))?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(format!("cannot read {shown}: it has more than 1 MiB"));
+    }
+    String::from_utf8(text).map_err(|_| format!("cannot read {shown}: it is not UTF-8"))
+}
+
+/// The text of a file as a value, without the line end that editors and `echo` leave.
+fn replace_file(path: &str) -> Result<Replaced, String> {
+    let text = read(Path::new(path))?;
+    Ok(Replaced {
+        value: text.trim_end_matches(['\n', '\r']).to_owned(),
+        from: format!("${{file:{path}}}"),
+        hidden: true,
+    })
+}
+
+/// What stands between the braces, replaced.
+fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, String> {
+    if let Some(path) = inside.strip_prefix("file:") {
+        return replace_file(path);
+    }
     let (reference, default) = match inside.split_once(":-") {
         Some((reference, default)) => (reference, Some(default)),
         None => (inside, None),
@@ -64,7 +122,7 @@ fn replace(inside: &str, env: Env<'_>) -> Result<(String, String), String> {
     let (scheme, name) = reference.split_once(':').unwrap_or(("env", reference));
     if scheme != "env" {
         return Err(format!(
-            "${{{scheme}:...}} is not available in this version, use ${{env:X}}"
+            "${{{scheme}:...}} is not available, use ${{env:X}} or ${{file:PATH}}"
         ));
     }
     let valid = name
@@ -85,8 +143,16 @@ fn replace(inside: &str, env: Env<'_>) -> Result<(String, String), String> {
     // As in the Collector, a variable that is set to nothing is set.
     let from = format!("${{{reference}}}");
     match (env(name), default) {
-        (Some(value), _) => Ok((value, from)),
-        (None, Some(default)) => Ok((default.to_owned(), format!("the default of {from}"))),
+        (Some(value), _) => Ok(Replaced {
+            value,
+            from,
+            hidden: true,
+        }),
+        (None, Some(default)) => Ok(Replaced {
+            value: default.to_owned(),
+            from: format!("the default of {from}"),
+            hidden: false,
+        }),
         (None, None) => Err(format!(
             "environment variable {name} is not set, set it or write ${{env:{name}:-default}}"
         )),
@@ -140,8 +206,8 @@ mod tests {
                 "\"1A\" is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
-                "${file:x}",
-                "${file:...} is not available in this version, use ${env:X}",
+                "${http:x}",
+                "${http:...} is not available, use ${env:X} or ${file:PATH}",
             ),
             (
                 "${A:-${B}}",

@@ -1,9 +1,11 @@
 //! What the user wrote, read into what the code may rely on.
 //!
-//! The file has the Collector's shape. It goes three steps: YAML to a tree that knows its lines
-//! (`node.rs`), the tree to typed settings (`read.rs`, with the variables of `env.rs` replaced on the
-//! way), and the settings to a [`Config`] whose parts fit together. All that is wrong is told at
-//! once, each with file, line and column. The environment is read here and nowhere else.
+//! It has the Collector's shape. It goes four steps: YAML to a tree that knows its lines
+//! (`node.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
+//! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
+//! together. All that is wrong is told at once, each with file, line and column. The environment is
+//! read here and nowhere else.
+mod client;
 mod components;
 mod detection;
 mod env;
@@ -12,21 +14,21 @@ mod extensions;
 mod id;
 mod keys;
 mod node;
+mod otlp_exporters;
+mod print;
 mod read;
 mod receivers;
+mod server_tls;
 mod service;
+mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use id::{ComponentId, InvalidId};
+pub use source::Source;
 
 use crate::{
     detection::{limits::Limits, rule::Rule},
@@ -76,8 +78,12 @@ pub enum ReceiverConfig {
 pub struct OtlpReceiver {
     /// `protocols::grpc`.
     pub grpc: Option<receiver::otlp_grpc::Config>,
+    /// `protocols::grpc::auth::authenticator`: a `bearertokenauth` that is started.
+    pub grpc_auth: Option<ComponentId>,
     /// `protocols::http`.
     pub http: Option<receiver::otlp_http::Config>,
+    /// `protocols::http::auth::authenticator`: a `bearertokenauth` that is started.
+    pub http_auth: Option<ComponentId>,
 }
 
 /// Settings of one `detection` processor.
@@ -102,6 +108,10 @@ pub struct DetectionConfig {
 pub enum ExporterConfig {
     /// `splunk_hec`.
     SplunkHec(exporter::splunk_hec::Config),
+    /// `otlp_grpc`.
+    OtlpGrpc(exporter::otlp_grpc::Config),
+    /// `otlp_http`.
+    OtlpHttp(exporter::otlp_http::Config),
     /// `file`.
     File(exporter::file::Config),
     /// `debug`.
@@ -195,16 +205,21 @@ pub fn component_types() -> [(&'static str, &'static [&'static str]); 4] {
     ]
 }
 
-/// Reads a configuration file, with the variables of the process's environment.
+/// Reads a configuration from its sources, with the variables of the process's environment.
 ///
 /// # Errors
-/// When the file cannot be read, or all that is wrong in it.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-        problems: vec![format!("{name}: cannot read the configuration: {error}")],
-    })?;
-    parse(&name, &text, &variable)
+/// All that is wrong in it, sources that cannot be read among it.
+pub fn load(sources: &[Source]) -> Result<Config, ConfigError> {
+    checked(source::load(sources, &variable), &variable).map(|(config, _)| config)
+}
+
+/// The same, as YAML: merged, variables and files replaced, and every secret as `[REDACTED]`.
+///
+/// # Errors
+/// As [`load`]: what is wrong is not printed.
+pub fn print(sources: &[Source]) -> Result<String, ConfigError> {
+    checked(source::load(sources, &variable), &variable)
+        .map(|(_, root)| print::yaml(&root, &variable))
 }
 
 #[expect(
@@ -224,46 +239,57 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigError> {
-    let mut problems = Vec::new();
-    let (config, problems) = match node::parse(text, &mut problems) {
-        Err(fatal) => {
-            problems.push(fatal);
-            (None, problems)
-        }
-        Ok(root) => {
-            let reader = read::Reader::new(env, problems);
-            let config = config(reader.root(&root));
-            (Some(config), reader.into_problems())
-        }
+    checked(source::load_text(name, text, env), env).map(|(config, _)| config)
+}
+
+/// What was loaded as settings, and as the tree they stand in.
+fn checked(
+    loaded: source::Loaded,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, node::Node), ConfigError> {
+    let source::Loaded {
+        root,
+        problems,
+        places,
+    } = loaded;
+    let Some(root) = root else {
+        return Err(places.tell(problems));
     };
-    match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => {
-            let line = |problem: node::Problem| {
-                let node::Mark { line, column } = problem.mark;
-                format!("{name}:{line}:{column}: {}", problem.text)
-            };
-            Err(ConfigError {
-                problems: problems.into_iter().map(line).collect(),
-            })
-        }
+    let reader = read::Reader::new(env, problems);
+    let config = config(reader.root(&root));
+    let problems = reader.into_problems();
+    if problems.is_empty() {
+        Ok((config, root))
+    } else {
+        Err(places.tell(problems))
     }
 }
 
 /// Reads the whole tree. The result is of use only if there was no problem.
 fn config(root: read::Place<'_>) -> Config {
     let root = root.section(&keys::ROOT);
+    let service = root
+        .place("service")
+        .map(|place| place.section(&keys::SERVICE));
+    // Others refer to extensions, so they come first.
+    let extensions =
+        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
+    let started = service.as_ref().map_or_else(Vec::new, |section| {
+        service::extensions(section, &|id| state(&extensions, id))
+    });
+    let authenticators = extensions::Authenticators {
+        state: &|id| state(&extensions, id),
+        started: &started,
+    };
     let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
-        Some(receivers::receiver(place))
+        Some(receivers::receiver(place, &authenticators))
     });
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
         Some(detection::detection(place))
     });
     let exporters =
         components::EXPORTERS.read(root.place("exporters").as_ref(), exporters::exporter);
-    let extensions =
-        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
-    if root.place("service").is_none() {
+    if service.is_none() {
         root.fail("service is required, it says which components make a pipeline");
     }
     let mut config = Config {
@@ -271,7 +297,7 @@ fn config(root: read::Place<'_>) -> Config {
         processors: BTreeMap::new(),
         exporters: BTreeMap::new(),
         extensions: BTreeMap::new(),
-        service_extensions: Vec::new(),
+        service_extensions: started.clone(),
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
         metrics: MetricsConfig::default(),
@@ -280,14 +306,12 @@ fn config(root: read::Place<'_>) -> Config {
         request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
     };
-    if let Some(place) = root.place("service") {
-        let section = place.section(&keys::SERVICE);
+    if let Some(section) = service {
         let defined = Defined {
             receivers: &|id| state(&receivers, id),
             processors: &|id| state(&processors, id),
             exporters: &|id| state(&exporters, id),
         };
-        config.service_extensions = service::extensions(&section, &|id| state(&extensions, id));
         config.pipelines = service::pipelines(&section, &defined);
         config.telemetry = telemetry::logs(&section);
         config.metrics = telemetry::metrics(&section);

@@ -11,16 +11,28 @@ const MOST_NODES: usize = 10_000;
 /// Maps and lists within each other.
 const MOST_DEPTH: usize = 32;
 
-/// A place in the file, both counted from 1.
+/// A place in a source; line and column are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark {
+    /// Which source, in the order in which they were read.
+    pub(crate) source: usize,
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
 
-impl From<&Marker> for Mark {
-    fn from(marker: &Marker) -> Self {
+impl Mark {
+    /// The beginning of a source.
+    pub(crate) fn start_of(source: usize) -> Self {
         Self {
+            source,
+            line: 1,
+            column: 1,
+        }
+    }
+
+    fn of(source: usize, marker: &Marker) -> Self {
+        Self {
+            source,
             line: marker.line(),
             column: marker.col() + 1,
         }
@@ -35,7 +47,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    fn new(mark: Mark, text: impl Into<String>) -> Self {
+    pub(crate) fn new(mark: Mark, text: impl Into<String>) -> Self {
         Self {
             mark,
             text: text.into(),
@@ -66,9 +78,13 @@ pub(crate) struct Key {
     pub(crate) mark: Mark,
 }
 
-/// Reads the one document of `text`. Problems that do not hide the rest go to `problems`; the
-/// first that does ends the reading.
-pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+/// Reads the one document of `text`, the source of this number. Problems that do not hide the rest
+/// go to `problems`; the first that does ends the reading.
+pub(crate) fn parse(
+    text: &str,
+    source: usize,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, Problem> {
     let mut builder = Builder {
         problems,
         open: Vec::new(),
@@ -80,11 +96,11 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Pro
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| {
             Problem::new(
-                error.marker().into(),
+                Mark::of(source, error.marker()),
                 format!("not valid YAML: {}", error.info()),
             )
         })?;
-        let mark = Mark::from(&span.start);
+        let mark = Mark::of(source, &span.start);
         if root.is_some() && matches!(event, Event::DocumentStart(_)) {
             return Err(Problem::new(
                 mark,
@@ -95,9 +111,8 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Result<Node, Pro
             root = Some(node);
         }
     }
-    let start = Mark { line: 1, column: 1 };
     Ok(root.unwrap_or(Node {
-        mark: start,
+        mark: Mark::start_of(source),
         value: Value::Null,
     }))
 }

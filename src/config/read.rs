@@ -27,12 +27,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What was wrong, in the order of the file.
+    /// What was wrong, in no order.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort();
-        problems.dedup();
-        problems
+        self.problems.into_inner()
     }
 
     /// The place of the whole file.
@@ -137,7 +134,7 @@ impl<'a> Place<'a> {
     }
 
     /// The text here, its variables replaced.
-    fn value(&self) -> Option<Value<'a>> {
+    pub(crate) fn value(&self) -> Option<Value<'a>> {
         let Tree::Scalar(text) = &self.node.value else {
             self.reader
                 .fail(self.node.mark, &self.path, "expected a single value");
@@ -157,6 +154,7 @@ impl<'a> Place<'a> {
                     mark,
                     text: done.text,
                     from,
+                    hidden: done.hidden,
                 })
             }
             Err(problems) => {
@@ -374,6 +372,8 @@ pub(crate) struct Value<'a> {
     pub(crate) text: String,
     /// The variables it came from, ready to stand behind a message.
     from: String,
+    /// Whether it may be a secret that stands in the wrong place.
+    hidden: bool,
 }
 
 impl Value<'_> {
@@ -386,9 +386,23 @@ impl Value<'_> {
         );
     }
 
-    /// Says what was expected, and shows the value.
+    /// Says what was expected, and shows the value, unless it may be a secret.
     pub(crate) fn expected(&self, what: impl Display) {
-        self.fail(format_args!("{what}, got {}", shown(&self.text)));
+        if self.hidden {
+            self.fail(format_args!("{what}, got something else"));
+        } else {
+            self.fail(format_args!("{what}, got {}", shown(&self.text)));
+        }
+    }
+
+    /// Says why it will not do, in words that may show it, or what was expected if it may be a
+    /// secret.
+    pub(crate) fn refuse(&self, why: impl Display, expected: impl Display) {
+        if self.hidden {
+            self.expected(expected);
+        } else {
+            self.fail(why);
+        }
     }
 
     pub(crate) fn number<T>(&self, noun: &str, range: RangeInclusive<T>) -> Option<T>

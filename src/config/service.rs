@@ -154,15 +154,17 @@ fn references<'a>(
     };
     for value in section.values(key).unwrap_or_default() {
         let Some(id) = value.id() else { continue };
+        let noun = types.noun;
+        let expected = format!("expected {noun}s that are defined, each once");
         match state(&id) {
             State::Told => {}
-            State::Missing if types.known.contains(&id.kind()) => value.fail(format_args!(
-                "{} {id} is not defined, add it under {key} or remove it here",
-                types.noun
-            )),
-            State::Missing => value.fail(types.unknown(id.kind())),
+            State::Missing if types.known.contains(&id.kind()) => value.refuse(
+                format_args!("{noun} {id} is not defined, add it under {key} or remove it here"),
+                expected,
+            ),
+            State::Missing => value.refuse(types.unknown(id.kind()), expected),
             State::Good if found.good.iter().any(|(earlier, _)| *earlier == id) => {
-                value.fail(format_args!("{id} is listed twice"));
+                value.refuse(format_args!("{id} is listed twice"), expected);
             }
             State::Good => found.good.push((id, value)),
         }

@@ -43,6 +43,9 @@ pub struct Stats {
     pub late_dropped: u64,
     /// Hits without any time.
     pub untimed: u64,
+    /// Hits that were forgotten while they waited for a finding of their key to close, because
+    /// more came than are kept: the next finding counts so many too few.
+    pub crowded_out: u64,
     /// Keys given up to stay within the limit.
     pub evicted: u64,
     /// The error bound of that: no key given up had more hits at hand than this.
@@ -200,6 +203,7 @@ impl Engine {
         };
         match cluster.observe((name, &mut state.ranking), hit, &terms, &mut say) {
             Fate::Counted => {}
+            Fate::Crowded => state.stats.crowded_out += 1,
             Fate::Repeat => state.stats.repeats += 1,
             Fate::TooLate => state.stats.late_dropped += 1,
         }

@@ -26,6 +26,7 @@ pub mod rows;
 pub mod rule;
 pub mod screen;
 mod seen;
+pub mod selector;
 pub mod shapes;
 pub mod time;
 

@@ -79,6 +79,8 @@ pub(super) type Say<'s> = &'s mut dyn FnMut(State, &Open);
 pub(super) enum Fate {
     /// It counts.
     Counted,
+    /// It counts, and the oldest that waited for the finding before them to close gave way.
+    Crowded,
     /// It was seen before.
     Repeat,
     /// It came too late to be counted exactly.
@@ -233,11 +235,16 @@ impl Key {
             self.free.reserve_exact(1);
         }
         self.free.insert(at, hit);
-        if self.free.len() > terms.limits.hits_per_key {
+        let crowded = self.free.len() > terms.limits.hits_per_key;
+        if crowded {
             self.floor = self.floor.max(self.free.remove(0).time);
         }
         self.open_if_due(Some((time, identity)), terms, say);
-        Fate::Counted
+        if crowded {
+            Fate::Crowded
+        } else {
+            Fate::Counted
+        }
     }
 
     /// Closes the finding if it has been quiet for a window. Free hits behind it may then open the

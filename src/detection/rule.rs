@@ -4,11 +4,16 @@
 //! told where it is used: [`super::event`] (who and outcome), [`super::address`] (key),
 //! `native.rs` and `escu.rs` (windows and counting).
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::selector::Selector;
 
 /// Identifier of the Splunk ESCU detection this rule comes from.
 pub const RULE_ID: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
@@ -57,6 +62,8 @@ pub const SECOND: i64 = 1_000_000;
 pub struct Rule {
     /// How events are counted.
     pub semantics: Semantics,
+    /// Which log records are looked at (service).
+    pub selector: Selector,
     /// A window with more than this many is a scan.
     pub threshold: u64,
     /// Length of a window, in microseconds, at least one.
@@ -83,6 +90,7 @@ impl Default for Rule {
     fn default() -> Self {
         Self {
             semantics: Semantics::Native,
+            selector: Selector::default(),
             threshold: 5,
             window: 3600 * SECOND,
             window_offset: 3000 * SECOND,
@@ -106,15 +114,44 @@ impl Rule {
         }
     }
 
-    /// 16 hex digits that are equal for equal settings.
+    /// 16 hex digits that are equal for equal settings, in this version and later ones.
     pub fn fingerprint(&self) -> String {
-        hex(&Sha256::digest(format!("{self:?}").as_bytes()), 8)
+        // Taken apart by name, so that the compiler asks about each new field. What is not set
+        // stands for nothing, so that a new setting leaves the fingerprints of old rules alone.
+        let Self {
+            semantics,
+            selector,
+            threshold,
+            window,
+            window_offset,
+            time_field,
+            codes,
+            who,
+            trusted_proxies,
+            ipv6_prefix,
+            missing_city,
+            lateness,
+        } = self;
+        let mut text = format!(
+            "{semantics} {threshold} {window} {window_offset} {time_field:?} {codes:?} {who} \
+             {ipv6_prefix} {missing_city} {lateness}"
+        );
+        let proxies = trusted_proxies.iter().map(ToString::to_string);
+        for (name, values) in [("trusted_proxies", proxies.collect())]
+            .into_iter()
+            .chain(selector.settings())
+        {
+            if !values.is_empty() {
+                // Quoted, so that no value reads as two. Writing into a string cannot fail.
+                let _ok = write!(text, " {name} {values:?}");
+            }
+        }
+        hex(&Sha256::digest(text.as_bytes()), 8)
     }
 }
 
 /// The first `bytes` bytes in lower-case hex digits.
 pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
-    use fmt::Write as _;
     digest
         .iter()
         .take(bytes)
@@ -176,4 +213,50 @@ pub fn parse_proxy(text: &str) -> Result<IpNet, String> {
         ));
     }
     Ok(net)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::selector::Pattern, *};
+
+    #[test]
+    fn every_setting_is_in_the_fingerprint() {
+        let default = Rule::default();
+        let pattern = || vec![Pattern::new("a")];
+        let changes: [fn(&mut Rule); 12] = [
+            |rule| rule.semantics = Semantics::Escu,
+            |rule| rule.threshold = 6,
+            |rule| rule.window += 1,
+            |rule| rule.window_offset += 1,
+            |rule| rule.time_field = "stageTimestamp".to_owned(),
+            |rule| rule.codes = vec![403],
+            |rule| rule.who = Who::Group,
+            |rule| rule.trusted_proxies = vec![parse_proxy("10.0.0.0/8").unwrap()],
+            |rule| rule.ipv6_prefix = 64,
+            |rule| rule.missing_city = MissingCity::Drop,
+            |rule| rule.lateness += 1,
+            |rule| rule.codes = vec![403, 401],
+        ];
+        let mut seen = vec![default.fingerprint()];
+        for change in changes {
+            let mut rule = default.clone();
+            change(&mut rule);
+            seen.push(rule.fingerprint());
+        }
+        for key in 0..3 {
+            let mut rule = default.clone();
+            let selector = &mut rule.selector;
+            let lists = [
+                &mut selector.source,
+                &mut selector.sourcetype,
+                &mut selector.index,
+            ];
+            *lists.into_iter().nth(key).unwrap() = pattern();
+            seen.push(rule.fingerprint());
+        }
+        let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len());
+        // It is stored with findings, so it may not change from one version to the next.
+        assert_eq!(default.fingerprint(), "5572a46a2cb65ba2");
+    }
 }

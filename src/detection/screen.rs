@@ -10,7 +10,7 @@
 //! assert!(screened.hits.is_empty());
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     event::Event,
@@ -19,6 +19,7 @@ use super::{
     json::{self, Document},
     map,
     rule::{Rule, SECOND},
+    selector::Said,
     shapes::{self, Shapes},
     time::Micros,
 };
@@ -63,10 +64,12 @@ pub struct Screened {
     pub candidates: u64,
     /// Candidates that are not one JSON value: only these are rejected.
     pub unreadable: u64,
-    /// Audit events that were read: those among the candidates, and the first one of a sample.
-    pub events: u64,
-    /// Audit events that a selector left out.
+    /// Events that would count, but for the selector.
     pub deselected: u64,
+    /// Audit events of a sample that are selected; more than none tells all there is to know.
+    pub events: u64,
+    /// Audit events of a sample that the selector leaves out.
+    pub unselected: u64,
     /// What the records of a sample look like that hold no audit event.
     pub shapes: Shapes,
 }
@@ -100,8 +103,11 @@ impl Screen {
                 },
                 resource: Vec::new(),
                 resource_hits: 0,
+                said: Vec::new(),
+                broken: BTreeMap::new(),
                 hit_bytes: 0,
                 sample: None,
+                sampled: BTreeMap::new(),
             },
         }
     }
@@ -155,10 +161,16 @@ struct Seen {
     resource: Vec<u8>,
     /// Hits before the first one of this resource.
     resource_hits: usize,
+    /// With a selector, what the records of these hits say of it themselves.
+    said: Vec<Said>,
+    /// With a selector, the same of records that cannot be read, and how many there are.
+    broken: BTreeMap<Said, u64>,
     /// What the hits hold.
     hit_bytes: usize,
     /// The number of the next record, while records are sampled.
     sample: Option<u64>,
+    /// Audit events of the sample in this resource, by what their attributes say.
+    sampled: BTreeMap<Said, u64>,
 }
 
 /// Which parts of a record the byte filter could not rule out.
@@ -196,6 +208,7 @@ impl Visitor for Seen {
     }
 
     fn resource_end(&mut self) {
+        self.select();
         if self.out.hits.len() > self.resource_hits {
             let cluster = self
                 .screen
@@ -215,12 +228,19 @@ impl Seen {
     #[cold]
     fn sample(&mut self, record: &Record<'_>, body: &AnyValue<'_>, number: u64) {
         self.sample = Some(number + 1).filter(|next| *next < SAMPLED);
-        let time_field = &self.screen.rule.time_field;
-        if self.out.events > 0 {
-            self.sample = None;
-        } else if shapes::is_event(record, body, time_field) {
-            self.out.events += 1;
-            self.sample = None;
+        let Rule {
+            time_field,
+            selector,
+            ..
+        } = &self.screen.rule;
+        if shapes::is_event(record, body, time_field) {
+            if selector.is_empty() {
+                self.out.events += 1;
+                self.sample = None;
+            } else {
+                let said = selector.look(&record.attributes());
+                *self.sampled.entry(said).or_default() += 1;
+            }
         } else if number.is_multiple_of(SHAPED) {
             self.out.shapes.add(shapes::shape(record, body, time_field));
         }
@@ -254,11 +274,44 @@ impl Seen {
                 Some(map::event(&record.attributes(), time_field)).filter(Event::is_audit_event);
         }
         match event {
-            Some(event) => {
-                self.out.events += 1;
-                self.judge(record, &event);
+            Some(event) => self.judge(record, &event),
+            None if broken && !screen.rule.selector.is_empty() => {
+                let said = screen.rule.selector.look(&record.attributes());
+                *self.broken.entry(said).or_default() += 1;
             }
             None => self.out.unreadable += u64::from(broken),
+        }
+    }
+
+    /// Lets go of what the selector does not select. That waits for the end of the resource,
+    /// which may stand behind its records.
+    fn select(&mut self) {
+        let selector = &self.screen.rule.selector;
+        if selector.is_empty() {
+            return;
+        }
+        let resource = selector.look(&KeyValues::of_resource(&self.resource));
+        let hits = self.out.hits.split_off(self.resource_hits);
+        for (hit, said) in hits.into_iter().zip(self.said.drain(..)) {
+            if selector.selects(said, resource) {
+                self.out.hits.push(hit);
+            } else {
+                self.out.deselected += 1;
+                self.hit_bytes = self.hit_bytes.saturating_sub(hit.held());
+            }
+        }
+        for (said, records) in std::mem::take(&mut self.broken) {
+            if selector.selects(said, resource) {
+                self.out.unreadable += records;
+            }
+        }
+        for (said, records) in std::mem::take(&mut self.sampled) {
+            if selector.selects(said, resource) {
+                self.out.events += records;
+                self.sample = None;
+            } else {
+                self.out.unselected += records;
+            }
         }
     }
 
@@ -277,6 +330,10 @@ impl Seen {
         {
             hit.time = Some(now);
             hit.clamped = true;
+        }
+        if !self.screen.rule.selector.is_empty() {
+            let said = self.screen.rule.selector.look(&record.attributes());
+            self.said.push(said);
         }
         self.hit_bytes += hit.held();
         self.out.hits.push(hit);

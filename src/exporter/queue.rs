@@ -5,6 +5,7 @@
 //! batch is whatever waited while the one before was under way: a lone finding leaves at once.
 //! Memory is bounded by `queue_size` waiting findings and one batch on its way.
 
+mod condition;
 mod delivery;
 mod retry;
 
@@ -23,6 +24,7 @@ use crate::{
     detection::Finding,
     telemetry::{metrics::Timer, traces::Tracer},
 };
+use condition::Condition;
 
 /// `sending_queue` of an exporter, with the Collector's key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub struct Counters {
     retries: AtomicU64,
     delay: OnceLock<Timer>,
     tracer: OnceLock<Tracer>,
+    condition: Condition,
 }
 
 impl Counters {
@@ -62,6 +65,12 @@ impl Counters {
     /// Findings that found no place in the queue before the exporter ended.
     pub fn enqueue_failed(&self) -> u64 {
         self.enqueue_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether findings get through, as far as it was tried: not while they fail, nor for five
+    /// minutes after some were given up for a reason that is not their own.
+    pub fn is_up(&self) -> bool {
+        self.condition.is_up()
     }
 
     /// Attempts that were repeated.

@@ -25,7 +25,7 @@ pub(super) struct First {
 #[derive(Debug, Default)]
 struct Seen {
     shapes: Shapes,
-    deselected: u64,
+    unselected: u64,
 }
 
 impl First {
@@ -45,18 +45,18 @@ impl First {
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.shapes.merge(&screened.shapes);
-        seen.deselected += screened.deselected;
+        seen.unselected += screened.unselected;
         let records =
             screened.records + self.records.fetch_add(screened.records, Ordering::Relaxed);
         // Whoever is told is told once, however many requests come at the same time.
         if records < SAMPLED || self.known.swap(true, Ordering::Relaxed) {
             return;
         }
-        if seen.deselected > 0 {
+        if seen.unselected > 0 {
             warn!(
                 pipeline,
                 records,
-                deselected = seen.deselected,
+                audit_events = seen.unselected,
                 "the selector has left out all audit events so far, so nothing can be found: \
                  compare it with what your collector sets, or remove it"
             );

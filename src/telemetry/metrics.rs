@@ -117,12 +117,12 @@ metrics! {
         "{records}" "Log records that were looked at, of requests that were taken.";
     CANDIDATES: Counter Normal "auditwatch_candidates" ["pipeline"]
         "{records}" "Those of them that may hold a refused request, and so were read in full.";
-    DESELECTED: Counter Normal "auditwatch_deselected_log_records" ["pipeline"]
-        "{records}" "Those of them that the selector left out.";
     UNREADABLE: Counter Normal "auditwatch_unreadable_log_records" ["pipeline"]
         "{records}" "Candidates that are not one JSON value.";
     HITS: Counter Basic "auditwatch_hits" ["pipeline"]
         "{hits}" "Refused requests without a user: what is counted.";
+    DESELECTED: Counter Normal "auditwatch_hits_deselected" ["pipeline"]
+        "{hits}" "What would have been hits, but for the selector.";
     REPEATS: Counter Normal "auditwatch_hits_repeated" ["pipeline"]
         "{hits}" "Hits that came again and were counted once.";
     LATE: Counter Normal "auditwatch_hits_late" ["pipeline"]

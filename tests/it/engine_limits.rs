@@ -369,3 +369,32 @@ proptest! {
         prop_assert_eq!(engine.stats().late_dropped, 0);
     }
 }
+
+#[test]
+fn what_a_waiting_scan_forgets_is_counted() {
+    let limits = Limits {
+        hits_per_key: 20,
+        ..Limits::default()
+    };
+    let mut engine = Engine::new(Rule::default(), limits, None);
+    let at = |id: u32, second: i64| hit(id, "", SCANNER, second * SECOND);
+    let mut said: Vec<_> = (0..6)
+        .flat_map(|id| observe(&mut engine, &at(id, id.into())))
+        .collect();
+    // The next scan begins a good hour later and within the lateness, so it has to wait.
+    let next = 3606;
+    for id in 100..150 {
+        said.extend(observe(&mut engine, &at(id, next + i64::from(id - 100))));
+    }
+    assert_eq!(states(&said), [("opened", 6)]);
+    assert_eq!(engine.stats().crowded_out, 30);
+    said.clear();
+    said.extend(observe(
+        &mut engine,
+        &hit(999, "", "192.0.2.9", 4300 * SECOND),
+    ));
+    assert_eq!(
+        states(&said),
+        [("closed", 6), ("opened", 6), ("updated", 20)]
+    );
+}

@@ -319,6 +319,47 @@ fn validate_tells_all_that_is_wrong_and_starts_nothing() {
 }
 
 #[test]
+fn print_config_shows_what_several_sources_make_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "secret-token\n").unwrap();
+    let print = |set: &str| {
+        let set = set.to_owned();
+        std::process::Command::new(env!("CARGO_BIN_EXE_auditwatch"))
+            .args(["print-config", "--config"])
+            .arg(minimal())
+            .args([
+                "--config",
+                "yaml:processors::detection::threshold: 7",
+                "--set",
+                &set,
+            ])
+            .args([
+                "--set",
+                &format!("exporters.splunk_hec.token=${{file:{}}}", token.display()),
+            ])
+            .env("SPLUNK_HEC_URL", "http://127.0.0.1:1")
+            .output()
+            .unwrap()
+    };
+    let output = print("processors.detection.window=2h");
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+    for wanted in ["threshold: 7\n", "window: 2h\n", "token: \"[REDACTED]\"\n"] {
+        assert!(shown.contains(wanted), "{shown}");
+    }
+    assert!(!shown.contains("secret-token"), "{shown}");
+    let output = print("processors.detection.windw=2h");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(1), vec![]));
+    assert!(
+        told.starts_with("--set processors.detection.windw: "),
+        "{told}"
+    );
+    assert!(told.contains("did you mean \"window\"?"), "{told}");
+}
+
+#[test]
 fn components_lists_what_a_configuration_may_name() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_auditwatch"))
         .arg("components")

@@ -74,7 +74,7 @@ service:
             "2:32: receivers::otlp::protocols: unknown key \"gprc\", did you mean \"grpc\"?",
             "5:5: processors::detection: unknown key \"treshold\", did you mean \"threshold\"?",
             "6:13: processors::detection::window: expected a duration such as 300ms, 5s or 1h30m, got \"tomorrow\"",
-            "7:16: processors::detection::threshold: expected a whole number from 0 to 1000000000, got \"fifty\" (from ${env:WORD})",
+            "7:16: processors::detection::threshold: expected a whole number from 0 to 1000000000, got something else (from ${env:WORD})",
             "9:3: exporters::splunk_hec: token is required",
             "10:5: exporters::splunk_hec: unknown key \"tokn\", did you mean \"token\"?",
             "11:15: exporters::splunk_hec::endpoint: environment variable NONE is not set, set it or write ${env:NONE:-default}",
@@ -182,7 +182,7 @@ fn refuses_components_it_does_not_have() {
         &format!(
             "receivers: {{otlp: {{protocols: {{grpc: }}}}, filelog: , kafka: }}
 processors: {{detection: , memory_limiter: {{limit_mib: 1}}, batch: , _x: }}
-exporters: {{debug: , otlphttp/x: , splunkhec: }}
+exporters: {{debug: , logging/x: , splunkhec: }}
 {}",
             SERVICE.replace("[detection]", "[memory_limiter, batch, detection]")
         ),
@@ -192,8 +192,8 @@ exporters: {{debug: , otlphttp/x: , splunkhec: }}
             "2:27: processors::memory_limiter: unknown processor type \"memory_limiter\": auditwatch bounds its memory itself, remove it",
             "2:59: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
             "2:68: processors::_x: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks",
-            "3:22: exporters::otlphttp/x: unknown exporter type \"otlphttp\": not available in this version, known: debug, file, splunk_hec",
-            "3:36: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
+            "3:22: exporters::logging/x: unknown exporter type \"logging\": it is called debug",
+            "3:35: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
         ],
     );
 }
@@ -219,7 +219,7 @@ fn refuses_receivers_that_cannot_listen() {
         ),
         (
             "{protocols: {grpc: {endpoint: ':${WORD}'}}}",
-            "1:49: receivers::otlp::protocols::grpc::endpoint: expected host:port with a port from 0 to 65535, got \":fifty\" (from ${WORD})",
+            "1:49: receivers::otlp::protocols::grpc::endpoint: expected host:port with a port from 0 to 65535, got something else (from ${WORD})",
         ),
         (
             "{protocols: {http: {endpoint: '4318'}}}",
@@ -249,9 +249,56 @@ fn refuses_receivers_that_cannot_listen() {
             "{protocols: {grpc: {keepalive: {enforcement_policy: {}}}}}",
             "1:51: receivers::otlp::protocols::grpc::keepalive: unknown key \"enforcement_policy\": clients may ask whether we are there as often as they like, remove it",
         ),
+    ] {
+        refused(
+            &format!("receivers: {{otlp: {otlp}}}\n{DETECTION}{DEBUG}{SERVICE}"),
+            &[wanted],
+        );
+    }
+}
+
+#[test]
+fn refuses_tls_that_cannot_be_served() {
+    for (otlp, wanted) in [
         (
-            "{protocols: {grpc: {tls: {}}}}",
-            "1:39: receivers::otlp::protocols::grpc: unknown key \"tls\": not available in this version, remove it",
+            "{protocols: {grpc: {tls: }}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: needs cert_file and key_file, the certificate that senders are shown and its key",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: a certificate needs its key, add key_file",
+        ),
+        (
+            "{protocols: {http: {tls: {key_pem: s3cret}}}}",
+            "1:39: receivers::otlp::protocols::http::tls: a key needs its certificate, add cert_file",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, cert_pem: p, key_file: k}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: cert_file and cert_pem exclude each other, keep one",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, min_version: 1.1}}}}",
+            "1:85: receivers::otlp::protocols::grpc::tls::min_version: tls 1.0 and 1.1 are broken and not spoken, expected 1.2 or 1.3, got \"1.1\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, max_version: TLSv1.3}}}}",
+            "1:85: receivers::otlp::protocols::grpc::tls::max_version: expected 1.2 or 1.3, got \"TLSv1.3\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, min_version: 1.3, max_version: 1.2}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: min_version is above max_version, no version is left",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, reload_interval: often}}}}",
+            "1:89: receivers::otlp::protocols::grpc::tls::reload_interval: expected a duration such as 300ms, 5s or 1h30m, got \"often\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, ca_file: a}}}}",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"ca_file\": that is for who connects, client_ca_file asks senders for a certificate",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, client_ca_file_reload: true}}}}",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"client_ca_file_reload\": reload_interval reads client_ca_file again too, remove it",
         ),
     ] {
         refused(
@@ -309,7 +356,7 @@ fn refuses_values_a_rule_cannot_have() {
         (
             "lateness: '${WORD:-x}${NOT:-y}'",
             format!(
-                "1:36: {at}::lateness: expected a duration such as 300ms, 5s or 1h30m, got \"fiftyy\" (from ${{WORD}}, the default of ${{NOT}})"
+                "1:36: {at}::lateness: expected a duration such as 300ms, 5s or 1h30m, got something else (from ${{WORD}}, the default of ${{NOT}})"
             ),
         ),
         (
@@ -417,6 +464,151 @@ fn refuses_what_hec_cannot_do() {
         ),
     ] {
         refused_hec(keys, &[&wanted]);
+    }
+}
+
+#[test]
+fn refuses_tls_and_headers_that_do_not_fit() {
+    let at = "exporters::splunk_hec";
+    for (keys, wanted) in [
+        (
+            "tls: {min_version: 1.1}",
+            format!(
+                "2:22: {at}::tls::min_version: TLS before 1.2 is broken and not spoken, expected 1.2 or 1.3, got \"1.1\""
+            ),
+        ),
+        (
+            "tls: {max_version: '2'}",
+            format!("2:22: {at}::tls::max_version: expected 1.2 or 1.3, got \"2\""),
+        ),
+        (
+            "tls: {min_version: '1.3', max_version: '1.2'}",
+            format!("2:3: {at}::tls: min_version (1.3) must not be newer than max_version (1.2)"),
+        ),
+        (
+            "tls: {cert_file: a.pem}",
+            format!("2:3: {at}::tls: a client certificate needs its key, add key_file"),
+        ),
+        (
+            "tls: {key_pem: s3cret}",
+            format!("2:3: {at}::tls: a key needs its client certificate, add cert_file"),
+        ),
+        (
+            "tls: {ca_file: a.pem, ca_pem: s3cret}",
+            format!("2:3: {at}::tls: ca_file and ca_pem exclude each other, keep one"),
+        ),
+        (
+            "tls: {server_name_override: '192.0.2.1'}",
+            format!(
+                "2:31: {at}::tls::server_name_override: expected a host name such as splunk.example.com, got \"192.0.2.1\""
+            ),
+        ),
+        (
+            "tls: {insecure: true}",
+            format!(
+                "2:9: {at}::tls: unknown key \"insecure\": the endpoint's http:// or https:// says it, remove it"
+            ),
+        ),
+        (
+            "headers: {AUTHORIZATION: s3cret}",
+            format!(
+                "2:13: {at}::headers::AUTHORIZATION: the exporter sets this header itself, remove it"
+            ),
+        ),
+        (
+            "headers: {'a b': s3cret}",
+            format!("2:13: {at}::headers::a b: is no name of a header"),
+        ),
+        (
+            "headers: {a: '${LINE}'}",
+            format!(
+                "2:16: {at}::headers::a: holds characters that no header can carry (from ${{LINE}})"
+            ),
+        ),
+        (
+            "headers: {a: s3cret, A: s3cret}",
+            format!("2:24: {at}::headers::A: is given twice, names of headers know no case"),
+        ),
+        (
+            "headers: s3cret",
+            format!("2:12: {at}::headers: expected a map"),
+        ),
+    ] {
+        refused_hec(keys, &[&wanted]);
+    }
+}
+
+/// The same for a file with this exporter.
+#[track_caller]
+fn refused_exporter(exporter: &str, wanted: &[&str]) {
+    let service = SERVICE.replace("debug", exporter.split(':').next().unwrap());
+    refused(
+        &format!("exporters: {{{exporter}}}\n{OTLP}{DETECTION}{service}"),
+        wanted,
+    );
+}
+
+#[test]
+fn refuses_otlp_exporters_that_cannot_send() {
+    for (exporter, wanted) in [
+        (
+            "otlp_grpc: ",
+            "1:13: exporters::otlp_grpc: endpoint is required",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'http://a:1'}",
+            "1:35: exporters::otlp_grpc::endpoint: http:// speaks no TLS, set tls: {insecure: true} or write https://",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'https://a:1', tls: {insecure: true}}",
+            "1:35: exporters::otlp_grpc::endpoint: https:// and tls::insecure contradict each other, remove one",
+        ),
+        (
+            "otlp: {endpoint: a}",
+            "1:30: exporters::otlp::endpoint: expected host:port, such as collector:4317",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', compression: snappy}",
+            "1:55: exporters::otlp_grpc::compression: expected gzip, zstd or none, got \"snappy\"",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', tls: {insecure: true, ca_file: x}}",
+            "1:42: exporters::otlp_grpc::tls: insecure: true speaks no TLS, remove it or what is set beside it",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', headers: {Grpc-Timeout: s3cret}}",
+            "1:52: exporters::otlp_grpc::headers::Grpc-Timeout: the exporter sets this header itself, remove it",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', auth: {authenticator: bearertokenauth}}",
+            "1:42: exporters::otlp_grpc: unknown key \"auth\": not available in this version, set headers: {Authorization: Bearer ...}",
+        ),
+        (
+            "otlp_http: ",
+            "1:13: exporters::otlp_http: endpoint is required, or logs_endpoint",
+        ),
+        (
+            "otlp_http: {endpoint: 'a:4318'}",
+            "1:35: exporters::otlp_http::endpoint: expected a URL such as http://collector:4318",
+        ),
+        (
+            "otlphttp: {logs_endpoint: 'http://u:s3cret@a'}",
+            "1:39: exporters::otlphttp::logs_endpoint: holds a user name or password, which headers are for",
+        ),
+        (
+            "otlp_http: {endpoint: 'https://a', tls: {insecure: true}}",
+            "1:35: exporters::otlp_http::endpoint: https:// and tls::insecure contradict each other, remove one",
+        ),
+        (
+            "otlp_http: {endpoint: 'http://a', encoding: text}",
+            "1:57: exporters::otlp_http::encoding: expected proto or json, got \"text\"",
+        ),
+        (
+            "otlp_http: {endpoint: 'http://a', traces_endpoint: x}",
+            "1:47: exporters::otlp_http: unknown key \"traces_endpoint\": findings are logs, set logs_endpoint or endpoint",
+        ),
+    ] {
+        refused_exporter(exporter, &[wanted]);
     }
 }
 
@@ -675,6 +867,7 @@ fn refuses_settings_of_an_extension() {
   bearertokenauth: {{token: a b}}
   bearertokenauth/b: {{token: t, filename: f}}
   bearertokenauth/c:
+  bearertokenauth/d: {{token: t, header: 'a b', scheme: 'a b'}}
   zpages:
 {SERVICE}"
         ),
@@ -682,14 +875,83 @@ fn refuses_settings_of_an_extension() {
             "6:28: extensions::health_check::endpoint: expected host:port, such as 127.0.0.1:4317, got \
              \"13133\"",
             "6:41: extensions::health_check::path: expected a path such as /, got \"health\"",
-            "6:49: extensions::health_check: unknown key \"tls\": not available in this version, remove it",
-            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body",
+            "6:49: extensions::health_check::tls: needs cert_file and key_file, the certificate that senders are shown and its key",
+            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body, tls",
             "8:28: extensions::bearertokenauth::token: holds a blank, a line end or another character \
              no token has",
             "9:3: extensions::bearertokenauth/b: token, tokens and filename exclude each other, keep one",
             "10:3: extensions::bearertokenauth/c: needs a token, tokens or a filename to read tokens from",
-            "11:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
+            "11:41: extensions::bearertokenauth/d::header: expected the name of a header, got \"a b\"",
+            "11:56: extensions::bearertokenauth/d::scheme: expected a word such as Bearer, got \"a b\"",
+            "12:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
              version, known: bearertokenauth, health_check",
         ],
     );
+}
+
+#[test]
+fn refuses_selectors_that_select_nothing() {
+    refused_detection(
+        "selector: {sorce: a, source: [a, ''],\n  com.splunk.index: b, body: c}",
+        &[
+            "1:37: processors::detection::selector: unknown key \"sorce\", did you mean \"source\"?",
+            "1:59: processors::detection::selector::source: must not be empty",
+            "2:3: processors::detection::selector: unknown key \"com.splunk.index\": write index",
+            "2:24: processors::detection::selector: unknown key \"body\": what looks like an audit \
+             event is one, whatever else is selected, remove it",
+        ],
+    );
+}
+
+/// Whoever names a guard shall not be left without one.
+#[test]
+fn refuses_authenticators_that_do_not_stand_at_a_door() {
+    let at = "receivers::otlp::protocols::grpc::auth";
+    for (auth, wanted) in [
+        ("", format!("1:39: {at}: authenticator is required")),
+        ("{}", format!("1:39: {at}: authenticator is required")),
+        (
+            "{authenticator: bearertokenauth/x}",
+            format!(
+                "1:61: {at}::authenticator: extension bearertokenauth/x is not defined, add it under extensions"
+            ),
+        ),
+        (
+            "{authenticator: bearertokenauth/idle}",
+            format!(
+                "1:61: {at}::authenticator: extension bearertokenauth/idle is not started, add it to service::extensions"
+            ),
+        ),
+        (
+            "{authenticator: health_check}",
+            format!(
+                "1:61: {at}::authenticator: health_check is no authenticator, name a bearertokenauth"
+            ),
+        ),
+        (
+            "{authenticator: beartokenauth}",
+            format!(
+                "1:61: {at}::authenticator: unknown extension type \"beartokenauth\", did you mean \"bearertokenauth\"?"
+            ),
+        ),
+        (
+            "{authenticator: bearertokenauth, request_params: [a]}",
+            format!(
+                "1:78: {at}: unknown key \"request_params\": the token is looked for in the header of the extension, remove it"
+            ),
+        ),
+    ] {
+        refused(
+            &format!(
+                "receivers: {{otlp: {{protocols: {{grpc: {{auth: {auth}}}}}}}}}
+extensions: {{health_check: , bearertokenauth: {{token: t}}, bearertokenauth/idle: {{token: t}}}}
+{DETECTION}{DEBUG}{}",
+                SERVICE.replace(
+                    "{pipelines",
+                    "{extensions: [health_check, bearertokenauth], pipelines"
+                )
+            ),
+            &[&wanted],
+        );
+    }
 }

@@ -125,6 +125,14 @@ impl<E: Exporter> Worker<E> {
                     batch.findings.drain(..count);
                     self.accepted(count);
                 }
+                Outcome::Partial {
+                    findings,
+                    rejected,
+                    reason,
+                } => {
+                    lost.add_some(batch.drain(..findings), rejected, reason);
+                    self.accepted(findings.saturating_sub(rejected));
+                }
                 Outcome::TooLarge {
                     findings: 0 | 1,
                     reason,
@@ -136,14 +144,19 @@ impl<E: Exporter> Worker<E> {
                     most = findings / 2;
                     stretch = Stretch::begin();
                 }
-                Outcome::Permanent { reason } => lost.add(batch.drain(..tried), reason),
+                Outcome::Permanent { reason } => {
+                    self.queue.counters.condition.gave_up();
+                    lost.add(batch.drain(..tried), reason);
+                }
                 Outcome::Retry {
                     reason,
                     after,
                     limit,
                 } => {
                     let failed = stretch.failed(after, limit);
+                    self.queue.counters.condition.failing();
                     if !self.wait(&failed, &reason).await {
+                        self.queue.counters.condition.gave_up();
                         lost.add(batch.drain(..), reason);
                     }
                 }
@@ -159,6 +172,7 @@ impl<E: Exporter> Worker<E> {
         let count = wide(count);
         self.totals.sent += count;
         self.queue.counters.sent.fetch_add(count, Ordering::Relaxed);
+        self.queue.counters.condition.accepted();
         if self.trouble.over() {
             tracing::info!(exporter = &*self.queue.id, "findings are delivered again");
         }
@@ -320,6 +334,18 @@ impl Lost {
 }
 
 impl Lost {
+    /// Adds so many of some findings. Nobody knows which, so their ids are named as if all were.
+    fn add_some(
+        &mut self,
+        findings: impl Iterator<Item = Arc<Finding>>,
+        lost: usize,
+        reason: String,
+    ) {
+        let count = self.count.saturating_add(wide(lost));
+        self.add(findings, reason);
+        self.count = count;
+    }
+
     /// Adds later ones, with their reason.
     fn join(&mut self, later: Lost) {
         self.count += later.count;
@@ -424,8 +450,19 @@ impl Trouble {
 /// and nothing is counted as accepted that was not there.
 fn sound(outcome: Outcome, findings: usize) -> Outcome {
     match outcome {
-        Outcome::Accepted(0) => Outcome::retry("the exporter accepted nothing"),
+        Outcome::Accepted(0) | Outcome::Partial { findings: 0, .. } => {
+            Outcome::retry("the exporter accepted nothing")
+        }
         Outcome::Accepted(count) => Outcome::Accepted(count.min(findings)),
+        Outcome::Partial {
+            findings: held,
+            rejected,
+            reason,
+        } => Outcome::Partial {
+            findings: held.min(findings),
+            rejected: rejected.min(held).min(findings),
+            reason,
+        },
         Outcome::TooLarge {
             findings: held,
             reason,
@@ -459,6 +496,7 @@ fn describe(span: &mut Span, outcome: &Outcome) {
             span.set("accepted", i64::try_from(*count).unwrap_or(i64::MAX));
             ("accepted", None)
         }
+        Outcome::Partial { reason, .. } => ("partial", Some(reason)),
         Outcome::Retry { reason, .. } => ("retry", Some(reason)),
         Outcome::TooLarge { reason, .. } => ("too_large", Some(reason)),
         Outcome::Invalid { reason, .. } => ("invalid", Some(reason)),

@@ -3,16 +3,17 @@
 //! A request is the longest beginning of a batch that fits into `max_content_length_logs`; its
 //! body is the events one after the other, which is how HEC takes several.
 
-use std::{io::Write as _, sync::Arc};
-
-use flate2::{Compression, write::GzEncoder};
+use std::sync::Arc;
 
 use super::{
     config::Format,
     event::{self, Metadata},
     risk,
 };
-use crate::{detection::Finding, exporter::Outcome};
+use crate::{
+    detection::Finding,
+    exporter::{Outcome, http_client::gzip, smaller},
+};
 
 /// What the configuration says about every request.
 #[derive(Clone, Debug, Default)]
@@ -82,31 +83,12 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
     let mut findings = 0;
     let mut events = Vec::new();
     for (index, finding) in batch.iter().enumerate() {
-        let invalid = |reason: String| Outcome::Invalid { index, reason };
-        let event = match &shape.format {
-            Format::Finding => event::encode(finding, &shape.metadata),
-            Format::Risk(settings) => {
-                let Some(text) = risk::text(finding, settings) else {
-                    findings += 1;
-                    continue;
-                };
-                event::encode_risk(finding, &text, &shape.metadata)
-            }
-        }
-        .map_err(|error| invalid(format!("the finding has no JSON form: {error}")))?;
-        if event.len() > most_of_one.min(most) {
-            let setting = if event.len() > most_of_one {
-                "max_event_size"
-            } else {
-                "max_content_length_logs"
-            };
-            return Err(invalid(format!(
-                "the event of {} bytes is larger than {setting} allows ({}): raise it, and \
-                 Splunk's own limit with it",
-                event.len(),
-                most_of_one.min(most)
-            )));
-        }
+        let Some(event) = event(finding, shape, most_of_one.min(most))
+            .map_err(|reason| Outcome::Invalid { index, reason })?
+        else {
+            findings += 1;
+            continue;
+        };
         if body.len().saturating_add(event.len()) > most {
             break;
         }
@@ -115,7 +97,7 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
         findings += 1;
     }
     if shape.gzip {
-        body = compressed(&body).map_err(|error| Outcome::Permanent {
+        body = gzip(&body).map_err(|error| Outcome::Permanent {
             reason: format!("the request could not be compressed: {error}"),
         })?;
     }
@@ -126,11 +108,38 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
     })
 }
 
-fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    // Findings are repetitive: the fastest level already makes them small.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body)?;
-    encoder.finish()
+/// The event of a finding, of at most `most` bytes: what is too large loses evidence, not itself.
+/// `None` when its state makes no event.
+fn event(finding: &Finding, shape: &Shape, most: usize) -> Result<Option<Vec<u8>>, String> {
+    let no_json = |error| format!("the finding has no JSON form: {error}");
+    let mut event = match &shape.format {
+        Format::Finding => event::encode(finding, &shape.metadata),
+        Format::Risk(settings) => {
+            let Some(text) = risk::text(finding, settings) else {
+                return Ok(None);
+            };
+            event::encode_risk(finding, &text, &shape.metadata)
+        }
+    }
+    .map_err(no_json)?;
+    let mut smaller = None;
+    while event.len() > most {
+        let next = match shape.format {
+            Format::Finding => smaller::halved(smaller.as_ref().unwrap_or(finding)),
+            // The text of a risk has a bound of its own, far below.
+            Format::Risk(_) => None,
+        };
+        let Some(next) = next else {
+            return Err(format!(
+                "the event of {} bytes is larger than max_event_size and \
+                 max_content_length_logs allow ({most}): raise them, and Splunk's own limit with them",
+                event.len(),
+            ));
+        };
+        event = event::encode(&next, &shape.metadata).map_err(no_json)?;
+        smaller = Some(next);
+    }
+    Ok(Some(event))
 }
 
 #[cfg(test)]
@@ -179,23 +188,17 @@ mod tests {
         let mut large = Finding::clone(&batch[1]);
         large.drilldown_search = "x".repeat(size);
         batch[1] = Arc::new(large);
-        for (max_content_length, max_event_size, named) in [
-            (0, size, "max_event_size"),
-            (size, 0, "max_content_length_logs"),
-            (2 * size, size, "max_event_size"),
-        ] {
+        for (max_content_length, max_event_size) in [(0, size), (size, 0), (2 * size, size)] {
             let shape = Shape {
                 max_content_length,
                 max_event_size,
                 ..Shape::default()
             };
             let Err(Outcome::Invalid { index, reason }) = first(&batch, &shape) else {
-                // The large one is not looked at while the request is full before it.
-                assert_eq!(max_content_length, size);
-                continue;
+                panic!("{shape:?}")
             };
             assert_eq!(index, 1);
-            assert!(reason.contains(named), "{reason}");
+            assert!(reason.contains("max_event_size"), "{reason}");
         }
         let shape = Shape {
             max_content_length: size,
@@ -205,6 +208,29 @@ mod tests {
             first(&batch[1..], &shape),
             Err(Outcome::Invalid { index: 0, .. })
         ));
+    }
+
+    #[test]
+    fn what_is_too_large_loses_evidence_and_says_so() {
+        let mut finding = Finding::clone(&samples::opened(1));
+        finding.paths = (0..64).map(|n| format!("/{n:099}")).collect();
+        let batch = [Arc::new(finding)];
+        let shape = |max_event_size| Shape {
+            max_event_size,
+            ..Shape::default()
+        };
+        let whole = first(&batch, &shape(0)).unwrap().body.len();
+        for most in [whole - 1, whole / 3, 1000] {
+            let body = first(&batch, &shape(most)).unwrap().body;
+            let event: Value = serde_json::from_slice(&body).unwrap();
+            assert!(
+                body.len() <= most && body.len() > most / 4,
+                "{most} {}",
+                body.len()
+            );
+            assert_eq!(event["event"]["truncated"][1], "paths");
+            assert_eq!(event["event"]["count"], 6);
+        }
     }
 
     #[test]

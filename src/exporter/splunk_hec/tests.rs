@@ -67,11 +67,11 @@ fn settings_that_cannot_work_are_named() {
     assert!(error(&bad).starts_with("timeout: "));
     let folder = tempfile::tempdir().unwrap();
     let mut bad = config("https://splunk");
-    bad.tls.ca_file = Some(folder.path().join("absent.pem"));
+    bad.tls.ca = Some(tls::Pem::File(folder.path().join("absent.pem")));
     assert!(error(&bad).contains("absent.pem"));
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "nothing").unwrap();
-    bad.tls.ca_file = Some(empty);
+    bad.tls.ca = Some(tls::Pem::File(empty));
     assert!(error(&bad).contains("holds no certificate"));
 }
 

@@ -1,0 +1,117 @@
+//! The exporters `otlp_grpc` and `otlp_http`: keys, defaults and what must hold.
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::{
+    client,
+    exporters::{queue, retry},
+    keys,
+    read::Section,
+};
+use crate::{
+    exporter::{
+        otlp::Compression,
+        otlp_grpc,
+        otlp_http::{self, Encoding},
+    },
+    tls,
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+pub(crate) fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
+    let default = otlp_grpc::Config::default();
+    let tls = tls(section);
+    let endpoint = section.required("endpoint").and_then(|value| {
+        let endpoint = value.filled()?.trim().to_owned();
+        if let Err(why) = otlp_grpc::address(&endpoint, &tls) {
+            value.fail(why);
+        }
+        Some(endpoint)
+    });
+    otlp_grpc::Config {
+        endpoint: endpoint.unwrap_or_default(),
+        headers: headers(
+            section,
+            &[
+                "grpc-encoding",
+                "grpc-accept-encoding",
+                "grpc-timeout",
+                "te",
+            ],
+        ),
+        compression: compression(section, default.compression),
+        timeout: timeout(section, default.timeout),
+        queue: queue(&section.section("sending_queue", &keys::QUEUE)),
+        retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
+        tls,
+    }
+}
+
+pub(crate) fn http(section: &Section<'_>) -> otlp_http::Config {
+    let default = otlp_http::Config::default();
+    let tls = tls(section);
+    let url = |key| {
+        let value = section.value(key)?;
+        let url = value.filled()?.trim().to_owned();
+        if let Err(why) = otlp_http::url(&url, &tls) {
+            value.fail(why);
+        }
+        Some(url)
+    };
+    if section.get("endpoint").is_none() && section.get("logs_endpoint").is_none() {
+        section.fail("endpoint is required, or logs_endpoint");
+    }
+    let encodings = [("proto", Encoding::Proto), ("json", Encoding::Json)];
+    otlp_http::Config {
+        endpoint: url("endpoint").unwrap_or_default(),
+        logs_endpoint: url("logs_endpoint"),
+        encoding: section.choice("encoding", &encodings, default.encoding),
+        headers: headers(section, &["content-encoding"]),
+        compression: compression(section, default.compression),
+        timeout: timeout(section, default.timeout),
+        queue: queue(&section.section("sending_queue", &keys::QUEUE)),
+        retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
+        tls,
+    }
+}
+
+fn tls(section: &Section<'_>) -> tls::client::Config {
+    let section = section.section("tls", &keys::OTLP_TLS);
+    let tls = client::tls(&section, true);
+    let others = tls.ca.is_some()
+        || tls.cert.is_some()
+        || tls.key.is_some()
+        || tls.insecure_skip_verify
+        || tls.include_system_ca_certs_pool
+        || tls.server_name_override.is_some();
+    if tls.insecure && others {
+        section.fail("insecure: true speaks no TLS, remove it or what is set beside it");
+    }
+    tls
+}
+
+/// Those that go with every request, none of which HTTP or the exporter sets.
+fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
+    let framing = [
+        "content-type",
+        "content-length",
+        "connection",
+        "transfer-encoding",
+    ];
+    client::headers(section, &[&framing, taken].concat())
+}
+
+fn compression(section: &Section<'_>, default: Compression) -> Compression {
+    let words = [
+        ("gzip", Compression::Gzip),
+        ("zstd", Compression::Zstd),
+        ("none", Compression::None),
+    ];
+    section.choice("compression", &words, default)
+}
+
+fn timeout(section: &Section<'_>, default: Duration) -> Duration {
+    section.duration("timeout", Duration::from_millis(1)..=HOUR, default)
+}

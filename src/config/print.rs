@@ -1,0 +1,113 @@
+//! The tree as YAML again, for `print-config`: variables replaced, secrets hidden.
+
+use reqwest::Url;
+
+use super::{
+    env::{self, Env},
+    keys::SECRETS,
+    node::{Node, Value},
+};
+
+const REDACTED: &str = "[REDACTED]";
+
+/// Writes a tree. Reading it again gives the same settings, but for the secrets.
+pub(super) fn yaml(root: &Node, env: Env<'_>) -> String {
+    let mut out = String::new();
+    write(&mut out, root, env, 0, false);
+    out
+}
+
+/// Writes a value behind its key or dash, and ends the line.
+fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, secret: bool) {
+    match &node.value {
+        Value::Null if depth == 0 => out.push_str("{}\n"),
+        Value::Null => begin(out, depth),
+        Value::Scalar(text) => {
+            // It was read before, so its variables are there.
+            let text =
+                env::expand(text, env).map_or_else(|_| REDACTED.to_owned(), |done| done.text);
+            let text = match (secret, text) {
+                (true, text) if !text.is_empty() => REDACTED.to_owned(),
+                (_, text) => without_credentials(text),
+            };
+            out.push_str(&scalar(&text));
+            out.push('\n');
+        }
+        Value::List(items) if items.is_empty() => out.push_str("[]\n"),
+        Value::Map(entries) if entries.is_empty() => out.push_str("{}\n"),
+        Value::List(items) => {
+            begin(out, depth);
+            for item in items {
+                indent(out, depth);
+                out.push_str("- ");
+                write(out, item, env, depth + 1, secret);
+            }
+        }
+        Value::Map(entries) => {
+            begin(out, depth);
+            for (key, node) in entries {
+                indent(out, depth);
+                out.push_str(&scalar(&key.name));
+                out.push_str(": ");
+                let secret = secret || SECRETS.contains(&key.name.as_str());
+                write(out, node, env, depth + 1, secret);
+            }
+        }
+    }
+}
+
+/// Nothing more stands behind a key or dash.
+fn begin(out: &mut String, depth: usize) {
+    if depth > 0 {
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+    }
+}
+
+fn indent(out: &mut String, depth: usize) {
+    for _ in 0..depth {
+        out.push_str("  ");
+    }
+}
+
+/// A text as YAML: plain where nobody could take it for something else.
+fn scalar(text: &str) -> String {
+    let text = text.replace('$', "$$");
+    let plain = text
+        .chars()
+        .all(|letter| letter.is_ascii_alphanumeric() || "_-./:$".contains(letter))
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || "/$".contains(first))
+        && !text.ends_with(':')
+        && !matches!(text.to_ascii_lowercase().as_str(), "null" | "~");
+    if plain || text == REDACTED {
+        // A secret looks the same wherever it stands.
+        return if plain { text } else { format!("{text:?}") };
+    }
+    // JSON's quoted texts are YAML's.
+    serde_json::Value::from(text).to_string()
+}
+
+/// A URL without what may be a password in it.
+fn without_credentials(text: String) -> String {
+    if !text.contains("://") {
+        return text;
+    }
+    let Ok(url) = Url::parse(&text) else {
+        return text;
+    };
+    if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
+        return text;
+    }
+    let host = url.host_str().unwrap_or_default();
+    let port = url
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    let user = if url.username().is_empty() && url.password().is_none() {
+        ""
+    } else {
+        "[REDACTED]@"
+    };
+    let query = url.query().map_or("", |_| "?[REDACTED]");
+    format!("{}://{user}{host}{port}{}{query}", url.scheme(), url.path())
+}
