@@ -2,7 +2,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    ExporterConfig, client, keys, otlp_exporters,
+    ExporterConfig, client,
+    extensions::Authenticators,
+    keys, otlp_exporters,
     read::{Place, Section, go_text},
 };
 use crate::exporter::{debug, file, queue, splunk_hec};
@@ -13,15 +15,21 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Reads one exporter of a known type.
-pub(crate) fn exporter(kind: &str, place: Place<'_>) -> Option<ExporterConfig> {
+pub(crate) fn exporter(
+    kind: &str,
+    place: Place<'_>,
+    authenticators: &Authenticators<'_>,
+) -> Option<ExporterConfig> {
     Some(match kind {
         "splunk_hec" => ExporterConfig::SplunkHec(splunk_hec(&place.section(&keys::SPLUNK_HEC))),
-        "otlp_grpc" => {
-            ExporterConfig::OtlpGrpc(otlp_exporters::grpc(&place.section(&keys::OTLP_GRPC)))
-        }
-        "otlp_http" => {
-            ExporterConfig::OtlpHttp(otlp_exporters::http(&place.section(&keys::OTLP_HTTP)))
-        }
+        "otlp_grpc" => ExporterConfig::OtlpGrpc(otlp_exporters::grpc(
+            &place.section(&keys::OTLP_GRPC),
+            authenticators,
+        )),
+        "otlp_http" => ExporterConfig::OtlpHttp(otlp_exporters::http(
+            &place.section(&keys::OTLP_HTTP),
+            authenticators,
+        )),
         "file" => ExporterConfig::File(file(&place.section(&keys::FILE))),
         "debug" => ExporterConfig::Debug(debug(&place.section(&keys::DEBUG))),
         _ => return None,

@@ -1,4 +1,6 @@
 //! Extensions: keys, defaults and what must hold, also of those who refer to one.
+use std::collections::BTreeMap;
+
 use http::HeaderName;
 
 use super::{
@@ -9,12 +11,13 @@ use super::{
     receivers::listen,
     server_tls::server_tls,
     service::State,
+    state,
 };
 use crate::extension::{bearer_token_auth, health_check};
 
 /// What can be referred to as an authenticator.
 pub(crate) struct Authenticators<'a> {
-    pub(crate) state: &'a dyn Fn(&ComponentId) -> State,
+    pub(crate) defined: &'a BTreeMap<ComponentId, Option<ExtensionConfig>>,
     /// `service::extensions`.
     pub(crate) started: &'a [ComponentId],
 }
@@ -26,7 +29,7 @@ impl Authenticators<'_> {
         let section = parent.place("auth")?.section(&keys::AUTH);
         let value = section.required("authenticator")?;
         let id = value.id()?;
-        match (self.state)(&id) {
+        match state(self.defined, &id) {
             State::Told => return None,
             State::Missing if EXTENSIONS.known.contains(&id.kind()) => value.fail(format_args!(
                 "extension {id} is not defined, add it under extensions"
@@ -41,6 +44,14 @@ impl Authenticators<'_> {
             State::Good => {}
         }
         Some(id)
+    }
+
+    /// The same with the settings of the extension.
+    pub(crate) fn config(&self, parent: &Section<'_>) -> Option<bearer_token_auth::Config> {
+        match self.defined.get(&self.read(parent)?) {
+            Some(Some(ExtensionConfig::BearerTokenAuth(config))) => Some(config.clone()),
+            _ => None,
+        }
     }
 }
 

@@ -23,7 +23,6 @@ pub(crate) const SECRETS: &[&str] = &[
 ];
 
 const ABSENT: &str = "not available in this version, remove it";
-const HEADER: &str = "not available in this version, set headers: {Authorization: Bearer ...}";
 const ONE: &str = "one connection is used at a time, remove it";
 
 macro_rules! tables {
@@ -147,17 +146,18 @@ tables! {
         "max_elapsed_time"
     ], [];
     OTLP_GRPC at "exporters::otlp_grpc": [
-        "endpoint", "tls", "headers", "compression", "timeout", "sending_queue", "retry_on_failure"
-    ], ["auth": HEADER, "keepalive": ABSENT, "middlewares": ABSENT, "compression_params": ABSENT,
+        "endpoint", "tls", "headers", "auth", "compression", "timeout", "sending_queue",
+        "retry_on_failure"
+    ], ["keepalive": ABSENT, "middlewares": ABSENT, "compression_params": ABSENT,
         "authority": "set tls::server_name_override, which is the authority too",
         "balancer_name": "one connection is used at a time, remove it",
         "wait_for_ready": "retry_on_failure says how long a receiver may be away, remove it",
         "batcher": "what waits leaves together, remove it",
         "read_buffer_size": ABSENT, "write_buffer_size": ABSENT];
     OTLP_HTTP at "exporters::otlp_http": [
-        "endpoint", "logs_endpoint", "encoding", "tls", "headers", "compression", "timeout",
-        "sending_queue", "retry_on_failure"
-    ], ["auth": HEADER, "middlewares": ABSENT, "cookies": ABSENT, "compression_params": ABSENT,
+        "endpoint", "logs_endpoint", "encoding", "tls", "headers", "auth", "compression",
+        "timeout", "sending_queue", "retry_on_failure"
+    ], ["middlewares": ABSENT, "cookies": ABSENT, "compression_params": ABSENT,
         "traces_endpoint": "findings are logs, set logs_endpoint or endpoint",
         "metrics_endpoint": "findings are logs, set logs_endpoint or endpoint",
         "profiles_endpoint": "findings are logs, set logs_endpoint or endpoint",

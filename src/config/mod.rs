@@ -101,10 +101,6 @@ pub struct DetectionConfig {
 
 /// Settings of one exporter.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is a handful of them in the whole program"
-)]
 pub enum ExporterConfig {
     /// `splunk_hec`.
     SplunkHec(exporter::splunk_hec::Config),
@@ -278,7 +274,7 @@ fn config(root: read::Place<'_>) -> Config {
         service::extensions(section, &|id| state(&extensions, id))
     });
     let authenticators = extensions::Authenticators {
-        state: &|id| state(&extensions, id),
+        defined: &extensions,
         started: &started,
     };
     let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
@@ -287,8 +283,9 @@ fn config(root: read::Place<'_>) -> Config {
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
         Some(detection::detection(place))
     });
-    let exporters =
-        components::EXPORTERS.read(root.place("exporters").as_ref(), exporters::exporter);
+    let exporters = components::EXPORTERS.read(root.place("exporters").as_ref(), |kind, place| {
+        exporters::exporter(kind, place, &authenticators)
+    });
     if service.is_none() {
         root.fail("service is required, it says which components make a pipeline");
     }

@@ -6,8 +6,9 @@ use http::HeaderMap;
 use super::{
     client,
     exporters::{queue, retry},
+    extensions::Authenticators,
     keys,
-    read::Section,
+    read::{Place, Section},
 };
 use crate::{
     exporter::{
@@ -15,12 +16,16 @@ use crate::{
         otlp_grpc,
         otlp_http::{self, Encoding},
     },
+    extension::bearer_token_auth,
     tls,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
 
-pub(crate) fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
+pub(crate) fn grpc(
+    section: &Section<'_>,
+    authenticators: &Authenticators<'_>,
+) -> otlp_grpc::Config {
     let default = otlp_grpc::Config::default();
     let tls = tls(section);
     let endpoint = section.required("endpoint").and_then(|value| {
@@ -41,6 +46,7 @@ pub(crate) fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
                 "te",
             ],
         ),
+        auth: auth(section, authenticators),
         compression: compression(section, default.compression),
         timeout: timeout(section, default.timeout),
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
@@ -49,7 +55,10 @@ pub(crate) fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
     }
 }
 
-pub(crate) fn http(section: &Section<'_>) -> otlp_http::Config {
+pub(crate) fn http(
+    section: &Section<'_>,
+    authenticators: &Authenticators<'_>,
+) -> otlp_http::Config {
     let default = otlp_http::Config::default();
     let tls = tls(section);
     let url = |key| {
@@ -69,12 +78,34 @@ pub(crate) fn http(section: &Section<'_>) -> otlp_http::Config {
         logs_endpoint: url("logs_endpoint"),
         encoding: section.choice("encoding", &encodings, default.encoding),
         headers: headers(section, &["content-encoding"]),
+        auth: auth(section, authenticators),
         compression: compression(section, default.compression),
         timeout: timeout(section, default.timeout),
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
         tls,
     }
+}
+
+/// The extension that `auth` names, whose header is in nobody else's hands.
+fn auth(
+    section: &Section<'_>,
+    authenticators: &Authenticators<'_>,
+) -> Option<bearer_token_auth::Config> {
+    let config = authenticators.config(section)?;
+    let given = |place: Place<'_>| {
+        let mut names = place.children().into_iter();
+        names.any(|(key, _)| key.name.eq_ignore_ascii_case(&config.header))
+    };
+    if section.get("headers").is_some_and(given)
+        && let Some(place) = section.get("auth")
+    {
+        place.fail_key(format_args!(
+            "its extension sets the header {}, remove it from headers",
+            config.header
+        ));
+    }
+    Some(config)
 }
 
 fn tls(section: &Section<'_>) -> tls::client::Config {

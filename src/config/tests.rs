@@ -134,8 +134,13 @@ fn the_reference_file_shows_the_defaults() {
         }
     );
     let shown = |config: &ExporterConfig| format!("{config:?}");
+    let ExtensionConfig::BearerTokenAuth(auth) = &reference.extensions[&id("bearertokenauth")]
+    else {
+        panic!()
+    };
     let grpc = exporter::otlp_grpc::Config {
         endpoint: "collector:4317".to_owned(),
+        auth: Some(auth.clone()),
         ..Default::default()
     };
     assert_eq!(
@@ -144,6 +149,7 @@ fn the_reference_file_shows_the_defaults() {
     );
     let http = exporter::otlp_http::Config {
         endpoint: "http://collector:4318".to_owned(),
+        auth: Some(auth.clone()),
         ..Default::default()
     };
     assert_eq!(
@@ -312,9 +318,10 @@ exporters:
     retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
       multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
   otlp/old: {endpoint: "dns:///a:1", headers: {X-A: s3cret}, compression: zstd, timeout: 1s,
-    tls: {insecure: true}, sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
+    auth: {authenticator: bearertokenauth}, tls: {insecure: true}, sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
   otlp_http: {endpoint: "https://a", logs_endpoint: "https://a/in", encoding: json,
-    headers: {X-A: s3cret}, compression: none, timeout: 1s, tls: {insecure_skip_verify: true},
+    headers: {X-A: s3cret}, compression: none, timeout: 1s,
+    auth: {authenticator: bearertokenauth}, tls: {insecure_skip_verify: true},
     sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
   file: {path: x, append: false}
   debug: {verbosity: detailed}
@@ -616,6 +623,7 @@ fn reads_every_setting_of_the_otlp_exporters() {
     };
     assert_eq!(grpc.endpoint, "dns:///a:1");
     assert_eq!(grpc.headers["x-a"], "s3cret");
+    assert_eq!(grpc.auth.as_ref().unwrap().header, "X-Token");
     assert!(grpc.tls.insecure && !grpc.retry.enabled);
     assert_eq!(
         (grpc.compression, grpc.timeout, grpc.queue.queue_size),
@@ -629,6 +637,7 @@ fn reads_every_setting_of_the_otlp_exporters() {
         ("https://a", Some("https://a/in"))
     );
     assert_eq!(http.headers["x-a"], "s3cret");
+    assert_eq!(http.auth.as_ref().unwrap().header, "X-Token");
     assert!(http.tls.insecure_skip_verify && !http.retry.enabled);
     assert_eq!(
         (http.compression, http.timeout, http.queue.queue_size),

@@ -5,6 +5,7 @@
 //! [`queue`]. Encoding a request and judging its answer are pure functions, so they are tested
 //! without a network.
 
+pub mod auth;
 pub mod debug;
 pub mod file;
 mod http_client;

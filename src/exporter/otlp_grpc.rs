@@ -28,13 +28,13 @@ use hyper_util::{
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
-use secrecy::SecretString;
 use tonic::{Status, body::Body, codec::CompressionEncoding};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use super::{
     Exporter, Outcome,
+    auth::Headers,
     http_client::unreached,
     otlp::{
         Compression, Warnings,
@@ -42,9 +42,8 @@ use super::{
         response,
     },
     queue::{QueueConfig, RetryConfig},
-    text,
 };
-use crate::{clock, detection::Finding, tls};
+use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
 
 /// The one method of the service for logs.
 const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -60,6 +59,8 @@ pub struct Config {
     pub tls: tls::client::Config,
     /// `headers` that go with every request. Their values are secrets.
     pub headers: HeaderMap,
+    /// `auth::authenticator`: the extension whose first token goes with every request.
+    pub auth: Option<bearer_token_auth::Config>,
     /// `compression` of requests.
     pub compression: Compression,
     /// `timeout` of one request.
@@ -76,6 +77,7 @@ impl Default for Config {
             endpoint: String::new(),
             tls: tls::client::Config::default(),
             headers: HeaderMap::new(),
+            auth: None,
             compression: Compression::Gzip,
             timeout: Duration::from_secs(5),
             queue: QueueConfig::default(),
@@ -93,6 +95,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// There is no token to send.
+    #[error("auth: {0}")]
+    Auth(#[from] bearer_token_auth::Error),
 }
 
 /// Host and port of an endpoint, checked against what `tls` says.
@@ -142,7 +147,7 @@ pub struct OtlpGrpc {
     origin: Uri,
     compression: Option<CompressionEncoding>,
     timeout: Duration,
-    secrets: Vec<SecretString>,
+    headers: Headers,
     observed: Observed,
     warnings: Warnings,
 }
@@ -197,7 +202,8 @@ impl OtlpGrpc {
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(agent));
         Ok(Self {
-            transport: Transport::new(connector, headers),
+            transport: Transport::new(connector),
+            headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
             origin,
             compression: match config.compression {
                 Compression::Gzip => Some(CompressionEncoding::Gzip),
@@ -205,7 +211,6 @@ impl OtlpGrpc {
                 Compression::None => None,
             },
             timeout: config.timeout,
-            secrets: text::secrets(&config.headers, None),
             observed: Observed::default(),
             warnings: Warnings::default(),
         })
@@ -235,14 +240,16 @@ impl Exporter for OtlpGrpc {
         let times = self.observed.times(batch, clock::unix_nanos());
         let request = request::first(batch, &times, REQUEST_MAX);
         let findings = request.findings;
+        let (headers, secrets) = self.headers.now().await;
+        self.transport.headers = headers;
         match tokio::time::timeout(self.timeout, self.attempt(request.message)).await {
             Ok(Ok(answer)) => {
                 let partial = answer.partial_success.as_ref();
-                let judged = response::accepted(partial, findings, &self.secrets);
+                let judged = response::accepted(partial, findings, &secrets);
                 self.warnings.tell(judged.warning);
                 judged.outcome
             }
-            Ok(Err(status)) => response::grpc(&status, findings, &self.secrets),
+            Ok(Err(status)) => response::grpc(&status, findings, &secrets),
             Err(_) => {
                 // A connection whose other end is gone without a word would be used again for
                 // many minutes.
@@ -261,11 +268,12 @@ type Connector = HttpsConnector<HttpConnector<Resolver>>;
 struct Transport {
     client: Client<Connector, Body>,
     connector: Connector,
+    /// Those of the next request.
     headers: HeaderMap,
 }
 
 impl Transport {
-    fn new(connector: Connector, headers: HeaderMap) -> Self {
+    fn new(connector: Connector) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .timer(TokioTimer::new())
@@ -273,13 +281,13 @@ impl Transport {
         Self {
             client,
             connector,
-            headers,
+            headers: HeaderMap::new(),
         }
     }
 
     /// The same without its connections.
     fn anew(&self) -> Self {
-        Self::new(self.connector.clone(), self.headers.clone())
+        Self::new(self.connector.clone())
     }
 }
 

@@ -9,10 +9,10 @@ use http::{
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message as _;
 use reqwest::{Method, Url};
-use secrecy::SecretString;
 
 use super::{
     Exporter, Outcome,
+    auth::Headers,
     http_client::{HttpClient, Settings, beginning, gzip, unreached},
     otlp::{
         Compression, Warnings,
@@ -22,7 +22,7 @@ use super::{
     queue::{QueueConfig, RetryConfig},
     text,
 };
-use crate::{clock, detection::Finding, tls};
+use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
 
 /// Where a receiver takes logs.
 const PATH: &str = "/v1/logs";
@@ -40,6 +40,8 @@ pub struct Config {
     pub tls: tls::client::Config,
     /// `headers` that go with every request. Their values are secrets.
     pub headers: HeaderMap,
+    /// `auth::authenticator`: the extension whose first token goes with every request.
+    pub auth: Option<bearer_token_auth::Config>,
     /// `compression` of requests.
     pub compression: Compression,
     /// `timeout` of one request.
@@ -58,6 +60,7 @@ impl Default for Config {
             encoding: Encoding::Proto,
             tls: tls::client::Config::default(),
             headers: HeaderMap::new(),
+            auth: None,
             compression: Compression::Gzip,
             timeout: Duration::from_secs(30),
             queue: QueueConfig::default(),
@@ -84,6 +87,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// There is no token to send.
+    #[error("auth: {0}")]
+    Auth(#[from] bearer_token_auth::Error),
 }
 
 /// The URL that an endpoint means, checked against what `tls` says. The text itself is not in the
@@ -114,8 +120,7 @@ pub struct OtlpHttp {
     url: Url,
     encoding: Encoding,
     compression: Compression,
-    headers: HeaderMap,
-    secrets: Vec<SecretString>,
+    headers: Headers,
     observed: Observed,
     warnings: Warnings,
 }
@@ -168,8 +173,7 @@ impl OtlpHttp {
             url,
             encoding: config.encoding,
             compression: config.compression,
-            headers,
-            secrets: text::secrets(&config.headers, None),
+            headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
             observed: Observed::default(),
             warnings: Warnings::default(),
         })
@@ -200,16 +204,17 @@ impl Exporter for OtlpHttp {
                 };
             }
         };
+        let (headers, secrets) = self.headers.now().await;
         let post = self
             .client
             .request(Method::POST, &self.url)
-            .headers(self.headers.clone())
+            .headers(headers)
             .body(body);
         let mut heard = match post.send().await {
             Ok(heard) => heard,
             Err(error) => {
                 let reason = unreached(&error.without_url());
-                return Outcome::retry(text::hidden(&reason, &self.secrets));
+                return Outcome::retry(text::hidden(&reason, &secrets));
             }
         };
         let body = beginning(&mut heard).await;
@@ -226,7 +231,7 @@ impl Exporter for OtlpHttp {
             body: &body,
             findings: request.findings,
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
-            secrets: &self.secrets,
+            secrets: &secrets,
         });
         self.warnings.tell(judged.warning);
         judged.outcome

@@ -53,12 +53,12 @@ pub enum Error {
     #[error("header: {0:?} is no name of a header")]
     Header(String),
     /// The file cannot be read.
-    #[error("filename: cannot read {path}: {source}")]
+    #[error("filename: cannot read {path}: {why}")]
     Read {
         /// Where it should be.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why. Part of the message, and so no source that is printed behind it.
+        why: std::io::Error,
     },
     /// It holds something else than tokens.
     #[error("filename: {path} {why}")]
@@ -243,6 +243,11 @@ impl BearerTokenAuth {
         (given.eq_ignore_ascii_case(scheme) && apart).then_some(token)
     }
 
+    /// The token a client sends, so that it can be taken out of what others say.
+    pub fn client_token(&self) -> Option<SecretString> {
+        self.lock().tokens.first.clone()
+    }
+
     /// The header a client sends: with the first token, and marked so that it is not shown.
     pub fn client_header(&self) -> Option<(HeaderName, HeaderValue)> {
         let tokens = Arc::clone(&self.lock().tokens);
@@ -302,9 +307,9 @@ impl BearerTokenAuth {
 
 /// The tokens of a file, one a line; what stands behind a blank is a remark.
 fn read(path: &Path) -> Result<Vec<SecretString>, Error> {
-    let failed = |source| Error::Read {
+    let failed = |why| Error::Read {
         path: path.to_owned(),
-        source,
+        why,
     };
     let wrong = |why: String| Error::Content {
         path: path.to_owned(),

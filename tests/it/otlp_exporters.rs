@@ -11,6 +11,7 @@ use auditwatch::{
         otlp_http::{self, Encoding, OtlpHttp},
         queue::{QueueConfig, RetryConfig, Totals, queue, run},
     },
+    extension::bearer_token_auth,
     tls::{Pem, client},
 };
 use opentelemetry_proto::tonic::{
@@ -26,8 +27,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::support::{
-    certificates::{Authority, Identity, server, server_of_name},
     otlp_peer::{Answer, Peer, Protocol},
+    tls_peers::{Authority, Identity, server, server_of_name},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -567,4 +568,38 @@ async fn another_name_is_asked_for_and_looked_for() {
         };
         assert_eq!(peer.seen()[0].authority, wanted);
     }
+}
+
+#[tokio::test]
+async fn the_token_of_an_extension_goes_with_requests() {
+    let auth = Some(bearer_token_auth::Config {
+        tokens: vec!["5ecre7-token".into()],
+        ..bearer_token_auth::Config::default()
+    });
+    let peer = Peer::start(Protocol::Grpc).await;
+    let config = otlp_grpc::Config {
+        auth: auth.clone(),
+        ..grpc_config(&peer)
+    };
+    let status = Status::unauthenticated("who is Bearer 5ecre7-token or 5ecre7-token");
+    peer.answer_next([Answer::Grpc(Err(status))]);
+    let outcome = OtlpGrpc::new(&config).unwrap().send(&findings(1)).await;
+    let told = reason(outcome);
+    assert!(told.contains("who is Bearer [hidden] or [hidden]"), "{told}");
+    assert_eq!(
+        peer.seen()[0].headers["authorization"],
+        "Bearer 5ecre7-token"
+    );
+
+    let peer = Peer::start(Protocol::Http).await;
+    let config = otlp_http::Config {
+        auth,
+        ..http_config(&peer)
+    };
+    let outcome = OtlpHttp::new(&config).unwrap().send(&findings(1)).await;
+    assert_eq!(outcome, Outcome::Accepted(1));
+    assert_eq!(
+        peer.seen()[0].headers["authorization"],
+        "Bearer 5ecre7-token"
+    );
 }

@@ -538,6 +538,40 @@ fn refuses_tls_and_headers_that_do_not_fit() {
     }
 }
 
+#[test]
+fn refuses_who_is_no_authenticator() {
+    for (keys, wanted) in [
+        (
+            "auth: {authenticator: bearertokenauth/2}",
+            "1:64: exporters::otlp_grpc::auth::authenticator: extension bearertokenauth/2 is not defined, add it under extensions",
+        ),
+        (
+            "auth: {authenticator: health_check}",
+            "1:64: exporters::otlp_grpc::auth::authenticator: health_check is no authenticator, name a bearertokenauth",
+        ),
+        (
+            "auth: {authenticator: bearertokenauth}, headers: {authorization: s3cret}",
+            "1:42: exporters::otlp_grpc::auth: its extension sets the header Authorization, remove it from headers",
+        ),
+        (
+            "auth: ",
+            "1:42: exporters::otlp_grpc::auth: authenticator is required",
+        ),
+    ] {
+        let service = SERVICE.replace("debug", "otlp_grpc").replace(
+            "{pipelines",
+            "{extensions: [bearertokenauth, health_check], pipelines",
+        );
+        refused(
+            &format!(
+                "exporters: {{otlp_grpc: {{endpoint: 'a:1', {keys}}}}}\n{OTLP}{DETECTION}\
+                 extensions: {{health_check: , bearertokenauth: {{token: s3cret}}}}\n{service}"
+            ),
+            &[wanted],
+        );
+    }
+}
+
 /// The same for a file with this exporter.
 #[track_caller]
 fn refused_exporter(exporter: &str, wanted: &[&str]) {
@@ -578,10 +612,6 @@ fn refuses_otlp_exporters_that_cannot_send() {
         (
             "otlp_grpc: {endpoint: 'a:1', headers: {Grpc-Timeout: s3cret}}",
             "1:52: exporters::otlp_grpc::headers::Grpc-Timeout: the exporter sets this header itself, remove it",
-        ),
-        (
-            "otlp_grpc: {endpoint: 'a:1', auth: {authenticator: bearertokenauth}}",
-            "1:42: exporters::otlp_grpc: unknown key \"auth\": not available in this version, set headers: {Authorization: Bearer ...}",
         ),
         (
             "otlp_http: ",
