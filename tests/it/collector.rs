@@ -370,7 +370,7 @@ async fn findings_arrive_in_the_collector_over_otlp() {
              service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], \
              exporters: [{name}, file]}}}}}}\n"
         );
-        let config = auditwatch::config::parse("ours.yaml", &ours, &|_| None).unwrap();
+        let config = auditwatch::config::parse("ours.yaml", &quiet(&ours), &|_| None).unwrap();
         let service = auditwatch::service::Service::start(config).await.unwrap();
         let address = service.addresses()[0].1;
         for part in recording("cloud-style").chunks(LINES) {

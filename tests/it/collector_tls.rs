@@ -9,7 +9,7 @@ use crate::{
     support::{
         certificates::{Authority, Identity},
         corpus::denied,
-        process::{Process, now},
+        process::{Process, now, quiet},
     },
 };
 
@@ -33,7 +33,7 @@ service: {{extensions: [bearertokenauth], pipelines: {{logs: {{receivers: [otlp]
 ",
         folder.display()
     );
-    let config = config::parse("ours.yaml", &text, &|_| None).unwrap();
+    let config = config::parse("ours.yaml", &quiet(&text), &|_| None).unwrap();
     Service::start(config).await.unwrap()
 }
 

@@ -10,7 +10,7 @@ use crate::support::{
     certificates::Authority,
     corpus::denied,
     hec::{Answer, HecServer, Options},
-    process::{Process, free_address},
+    process::{Process, free_address, quiet},
     sender::{self, http, send},
 };
 
@@ -35,7 +35,7 @@ service:
 async fn start(hec: &HecServer, exporter: &str, health: &str) -> Service {
     let health = format!("endpoint: '127.0.0.1:0', {health}");
     let text = configuration(hec, exporter, &health);
-    let config = config::parse("test.yaml", &text, &|_| None).unwrap();
+    let config = config::parse("test.yaml", &quiet(&text), &|_| None).unwrap();
     Service::start(config).await.unwrap()
 }
 
@@ -167,7 +167,7 @@ async fn answers_while_the_service_starts_and_drains() {
         "health_check_enabled: true, timeout: 3s",
         &format!("endpoint: '{health}'"),
     );
-    let config = config::parse("test.yaml", &text, &|_| None).unwrap();
+    let config = config::parse("test.yaml", &quiet(&text), &|_| None).unwrap();
     hec.answer_next(vec![Answer::hang()]);
     {
         // The exporter asks HEC whether it is healthy, and waits.

@@ -18,7 +18,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::support::{
     corpus::denied,
-    process::{Process, free_address},
+    process::{Process, free_address, quiet},
     recorder::{Running, Setup},
     sender::{End, Hanging, framed_request, http, raw, request, send},
 };
@@ -269,7 +269,7 @@ async fn a_service_asks_where_it_is_told_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
     let text = configuration("127.0.0.1:0", &path);
-    let start = || Service::start(config::parse("test.yaml", &text, &|_| None).unwrap());
+    let start = || Service::start(config::parse("test.yaml", &quiet(&text), &|_| None).unwrap());
     let error = start().await.err().map(|error| format!("{error:#}"));
     let error = error.expect("an error");
     assert!(

@@ -26,7 +26,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use crate::support::{
     certificates::{Authority, Identity},
     corpus::denied,
-    process::{Process, free_address},
+    process::{Process, free_address, quiet},
     recorder::{Running, Setup},
     sender::request,
 };
@@ -478,7 +478,7 @@ service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], expo
         };
         std::fs::read_to_string(file).ok()
     };
-    let service = Service::start(config::parse("test.yaml", &text, &env).unwrap())
+    let service = Service::start(config::parse("test.yaml", &quiet(&text), &env).unwrap())
         .await
         .unwrap();
     let address = service.addresses()[0].1;

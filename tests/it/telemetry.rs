@@ -648,3 +648,37 @@ async fn telemetry_that_cannot_be_sent_is_told_and_costs_nothing() {
     assert!(told.contains("onnection refused"), "{told}");
     assert!(!told.contains("s3cret"), "{told}");
 }
+
+/// A selector that fits nothing is told, and one that fits says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_that_leaves_out_everything_is_told_once() {
+    for (selector, warned) in [("/elsewhere", true), ("", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        let address = free_address();
+        let text = config(&folder, &address.to_string(), "metrics: {level: none}").replace(
+            "{detection: }",
+            &format!("{{detection: {{selector: {{source: ['{selector}']}}}}}}"),
+        );
+        let text = if warned {
+            text
+        } else {
+            text.replace("source: ['']", "source: []")
+        };
+        std::fs::write(&file, text).unwrap();
+        let mut process = Process::auditwatch(&file, &[]);
+        process.wait_for("listening", LONG);
+        let lines = vec![denied("203.0.113.7", 0, "/"); 5000];
+        for _ in 0..4 {
+            send(address, &lines, None).await.unwrap();
+        }
+        process.signal("TERM");
+        assert_eq!(process.wait(LONG).code(), Some(0));
+        let told = process.stderr();
+        let count = told
+            .matches("the selector has left out all audit events")
+            .count();
+        assert_eq!(count, usize::from(warned), "{told}");
+        assert!(!told.contains("no audit event has come"), "{told}");
+    }
+}
