@@ -585,7 +585,10 @@ async fn the_token_of_an_extension_goes_with_requests() {
     peer.answer_next([Answer::Grpc(Err(status))]);
     let outcome = OtlpGrpc::new(&config).unwrap().send(&findings(1)).await;
     let told = reason(outcome);
-    assert!(told.contains("who is Bearer [hidden] or [hidden]"), "{told}");
+    assert!(
+        told.contains("who is Bearer [hidden] or [hidden]"),
+        "{told}"
+    );
     assert_eq!(
         peer.seen()[0].headers["authorization"],
         "Bearer 5ecre7-token"
