@@ -200,6 +200,11 @@ pub fn advice(error: &str) -> Option<&'static str> {
         || has("fatal alert: CertificateUnknown")
     {
         Some("the server does not take the client certificate, check tls::cert_file")
+    } else if has("fatal alert: UnrecognisedName")
+        || has("fatal alert: UnrecognizedName")
+        || has("fatal alert: AccessDenied")
+    {
+        Some("the server may go by another name, set endpoint or tls::server_name_override to it")
     } else if has("InvalidContentType") || has("corrupt message") {
         Some("what answers there does not speak TLS")
     } else {
