@@ -6,6 +6,15 @@ use crate::tls::{Pem, Version, client};
 
 const VERSIONS: [(&str, Version); 2] = [("1.2", Version::Tls12), ("1.3", Version::Tls13)];
 
+/// Headers that say how a request is to be read.
+const FRAMING: [&str; 5] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+];
+
 /// `tls` of an exporter. `insecure` is a key only where `has_insecure` says so.
 pub(crate) fn tls(section: &Section<'_>, has_insecure: bool) -> client::Config {
     let default = client::Config::default();
@@ -79,7 +88,7 @@ fn version(section: &Section<'_>, key: &str) -> Option<Version> {
 }
 
 /// `headers`: a map of names and values that go with every request. No message shows a value.
-/// Those of `taken` belong to the exporter.
+/// Those of `taken` belong to the exporter, and those of framing to HTTP.
 pub(crate) fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let Some(place) = section.get("headers") else {
@@ -90,7 +99,7 @@ pub(crate) fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
             place.fail_key("is no name of a header");
             continue;
         };
-        if taken.contains(&name.as_str()) {
+        if taken.contains(&name.as_str()) || FRAMING.contains(&name.as_str()) {
             place.fail_key("the exporter sets this header itself, remove it");
             continue;
         }

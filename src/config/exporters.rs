@@ -11,6 +11,13 @@ use crate::exporter::{debug, file, queue, splunk_hec};
 
 /// Most bytes of one request or event, as in the Collector.
 const MOST_BYTES: usize = 838_860_800;
+/// Headers that HEC is sent anyway.
+const HEC_HEADERS: [&str; 4] = [
+    "authorization",
+    "x-splunk-request-channel",
+    "__splunk_app_name",
+    "__splunk_app_version",
+];
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -83,10 +90,7 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
         ),
         ack: ack(&section.section("ack", &keys::ACK)),
         tls: client::tls(&section.section("tls", &keys::TLS), false),
-        headers: client::headers(
-            section,
-            &["authorization", "content-type", "content-encoding"],
-        ),
+        headers: client::headers(section, &HEC_HEADERS),
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
     };

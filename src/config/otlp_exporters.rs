@@ -1,8 +1,6 @@
 //! The exporters `otlp_grpc` and `otlp_http`: keys, defaults and what must hold.
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use super::{
     client,
     exporters::{queue, retry},
@@ -37,7 +35,7 @@ pub(crate) fn grpc(
     });
     otlp_grpc::Config {
         endpoint: endpoint.unwrap_or_default(),
-        headers: headers(
+        headers: client::headers(
             section,
             &[
                 "grpc-encoding",
@@ -77,7 +75,7 @@ pub(crate) fn http(
         endpoint: url("endpoint").unwrap_or_default(),
         logs_endpoint: url("logs_endpoint"),
         encoding: section.choice("encoding", &encodings, default.encoding),
-        headers: headers(section, &["content-encoding"]),
+        headers: client::headers(section, &[]),
         auth: auth(section, authenticators),
         compression: compression(section, default.compression),
         timeout: timeout(section, default.timeout),
@@ -121,17 +119,6 @@ fn tls(section: &Section<'_>) -> tls::client::Config {
         section.fail("insecure: true speaks no TLS, remove it or what is set beside it");
     }
     tls
-}
-
-/// Those that go with every request, none of which HTTP or the exporter sets.
-fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
-    let framing = [
-        "content-type",
-        "content-length",
-        "connection",
-        "transfer-encoding",
-    ];
-    client::headers(section, &[&framing, taken].concat())
 }
 
 fn compression(section: &Section<'_>, default: Compression) -> Compression {

@@ -14,7 +14,11 @@ use std::{
     vec,
 };
 
-use http::{HeaderMap, HeaderValue, Uri, header::USER_AGENT, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{CONTENT_TYPE, USER_AGENT},
+    uri::PathAndQuery,
+};
 use http_body_util::{BodyExt as _, combinators::MapErr};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -28,7 +32,7 @@ use hyper_util::{
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
-use tonic::{Status, body::Body, codec::CompressionEncoding};
+use tonic::{Code, Status, body::Body, codec::CompressionEncoding};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
@@ -309,9 +313,37 @@ impl Service<http::Request<Body>> for Transport {
         Box::pin(async move {
             let broken: fn(hyper::Error) -> Status = |error| unanswered(error);
             let answer = answer.await.map_err(unanswered)?;
+            if !is_grpc(answer.headers()) {
+                return Err(of_http(answer.status()));
+            }
             Ok(answer.map(|body| body.map_err(broken)))
         })
     }
+}
+
+/// A proxy's friendly 200.
+#[derive(Debug, thiserror::Error)]
+#[error("what answers there does not speak gRPC, is endpoint right?")]
+struct NotGrpc;
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+        || headers.contains_key("grpc-status")
+}
+
+/// What an answer stands for that is not gRPC at all, by the table of its specification.
+fn of_http(status: http::StatusCode) -> Status {
+    let code = match status.as_u16() {
+        200 => return unanswered(NotGrpc),
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    Status::new(code, format!("HTTP {status}"))
 }
 
 fn unanswered(error: impl std::error::Error + Send + Sync + 'static) -> Status {

@@ -65,13 +65,7 @@ impl Config {
         if self.insecure {
             return Ok(());
         }
-        if let Some(name) = &self.server_name_override
-            && !is_host_name(name)
-        {
-            return Err(Error::Unfit(
-                "server_name_override is no host name".to_owned(),
-            ));
-        }
+        self.check_name()?;
         self.authorities()?;
         // Whose certificates are trusted does not matter to the key.
         self.with_identity(Arc::new(AnyCertificate(provider())))?;
@@ -84,7 +78,7 @@ impl Config {
     /// The first setting that cannot be used, with its file; or that this machine has no
     /// certificates and none were set.
     pub fn build(&self) -> Result<ClientConfig, Error> {
-        self.check()?;
+        self.check_name()?;
         let authorities = self.authorities()?;
         if self.insecure_skip_verify {
             return self.with_identity(Arc::new(AnyCertificate(provider())));
@@ -112,6 +106,15 @@ impl Config {
                 ))
             })?;
         self.with_identity(Arc::new(system))
+    }
+
+    fn check_name(&self) -> Result<(), Error> {
+        match &self.server_name_override {
+            Some(name) if !is_host_name(name) => Err(Error::Unfit(
+                "server_name_override is no host name".to_owned(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn authorities(&self) -> Result<Option<Vec<CertificateDer<'static>>>, Error> {
@@ -197,6 +200,11 @@ pub fn advice(error: &str) -> Option<&'static str> {
         || has("fatal alert: CertificateUnknown")
     {
         Some("the server does not take the client certificate, check tls::cert_file")
+    } else if has("fatal alert: UnrecognisedName")
+        || has("fatal alert: UnrecognizedName")
+        || has("fatal alert: AccessDenied")
+    {
+        Some("the server may go by another name, set endpoint or tls::server_name_override to it")
     } else if has("InvalidContentType") || has("corrupt message") {
         Some("what answers there does not speak TLS")
     } else {

@@ -315,7 +315,7 @@ fn headers(token: &SecretString, config: &Config) -> Result<HeaderMap, Error> {
     let version_value = value(version, "splunk_app_version")?;
     // As the Collector names itself, for Splunk's metrics about who sends.
     let agent = value(&format!("{app}/{version}"), "splunk_app_name")?;
-    headers.insert(USER_AGENT, agent);
+    headers.entry(USER_AGENT).or_insert(agent);
     headers.insert("__splunk_app_name", app_value);
     headers.insert("__splunk_app_version", version_value);
     if config.ack.enabled {

@@ -118,6 +118,11 @@ fn what_can_be_used_is() {
             .client_auth_cert_resolver
             .has_certs()
     );
+    let both = Config {
+        include_system_ca_certs_pool: true,
+        ..config
+    };
+    both.build().unwrap();
     let any = Config {
         insecure_skip_verify: true,
         ..Config::default()

@@ -184,8 +184,18 @@ async fn serve(
             let service = service_fn(move |request: Request<Incoming>| {
                 let authority = request.uri().authority().map(ToString::to_string);
                 note(&shared, authority, &request, Bytes::new());
+                // What is no gRPC at all.
+                let other = shared
+                    .state()
+                    .script
+                    .pop_front_if(|one| matches!(one, Answer::Http(..)));
                 let mut server = server.clone();
-                async move { server.call(request).await }
+                async move {
+                    match other {
+                        Some(answer) => Ok(written(answer).map(tonic::body::Body::new)),
+                        None => server.call(request).await,
+                    }
+                }
             });
             drop(
                 http2::Builder::new(TokioExecutor::new())
@@ -224,16 +234,22 @@ async fn http(shared: Shared, request: Request<Incoming>) -> Result<Response<Ful
     let answer = shared.state().script.pop_front();
     match answer {
         None => Ok(Response::new(Full::default())),
-        Some(Answer::Http(status, headers, body)) => {
-            let mut answer = Response::builder().status(status);
-            for (name, value) in headers {
-                answer = answer.header(name, value);
-            }
-            Ok(answer.body(Full::from(body)).unwrap())
-        }
+        Some(answer @ Answer::Http(..)) => Ok(written(answer)),
         Some(Answer::Hang) => std::future::pending().await,
         Some(_) => Err(Closed),
     }
+}
+
+/// An answer over HTTP.
+fn written(answer: Answer) -> Response<Full<Bytes>> {
+    let Answer::Http(status, headers, body) = answer else {
+        panic!("{answer:?}")
+    };
+    let mut answer = Response::builder().status(status);
+    for (name, value) in headers {
+        answer = answer.header(name, value);
+    }
+    answer.body(Full::from(body)).unwrap()
 }
 
 struct Logs(Shared);
