@@ -129,6 +129,12 @@ pub fn versions(min: Version, max: Version) -> Vec<&'static SupportedProtocolVer
         .collect()
 }
 
+/// Makes it the provider of the process, for libraries that ask for that one.
+pub fn install() {
+    // Whoever was here before installed the same.
+    let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 /// The one provider of cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())

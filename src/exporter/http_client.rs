@@ -69,9 +69,8 @@ impl HttpClient {
         }
         let mut posing = None;
         if url.scheme() == "http" {
-            // reqwest is built without a provider of its own and takes the process's. Another
-            // exporter may have installed it already; it is the same one then.
-            let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            // reqwest is built without a provider of its own and takes the process's.
+            tls::install();
             // Without this, a machine without certificates could not even speak plain HTTP.
             builder = builder.tls_certs_only([]);
         } else {

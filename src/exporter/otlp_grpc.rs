@@ -220,6 +220,27 @@ impl OtlpGrpc {
         })
     }
 
+    /// Sends one request of so many records, once, and says how it ended.
+    pub async fn export(&mut self, message: ExportLogsServiceRequest, records: usize) -> Outcome {
+        let (headers, secrets) = self.headers.now().await;
+        self.transport.headers = headers;
+        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+            Ok(Ok(answer)) => {
+                let partial = answer.partial_success.as_ref();
+                let judged = response::accepted(partial, records, &secrets);
+                self.warnings.tell(judged.warning);
+                judged.outcome
+            }
+            Ok(Err(status)) => response::grpc(&status, records, &secrets),
+            Err(_) => {
+                // A connection whose other end is gone without a word would be used again for
+                // many minutes.
+                self.transport = self.transport.anew();
+                Outcome::retry(format!("no answer within timeout ({:?})", self.timeout))
+            }
+        }
+    }
+
     async fn attempt(
         &self,
         message: ExportLogsServiceRequest,
@@ -243,24 +264,7 @@ impl Exporter for OtlpGrpc {
     async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
         let times = self.observed.times(batch, clock::unix_nanos());
         let request = request::first(batch, &times, REQUEST_MAX);
-        let findings = request.findings;
-        let (headers, secrets) = self.headers.now().await;
-        self.transport.headers = headers;
-        match tokio::time::timeout(self.timeout, self.attempt(request.message)).await {
-            Ok(Ok(answer)) => {
-                let partial = answer.partial_success.as_ref();
-                let judged = response::accepted(partial, findings, &secrets);
-                self.warnings.tell(judged.warning);
-                judged.outcome
-            }
-            Ok(Err(status)) => response::grpc(&status, findings, &secrets),
-            Err(_) => {
-                // A connection whose other end is gone without a word would be used again for
-                // many minutes.
-                self.transport = self.transport.anew();
-                Outcome::retry(format!("no answer within timeout ({:?})", self.timeout))
-            }
-        }
+        self.export(request.message, request.findings).await
     }
 }
 

@@ -190,13 +190,10 @@ impl OtlpHttp {
             Compression::None => Ok(body),
         }
     }
-}
 
-impl Exporter for OtlpHttp {
-    async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
-        let times = self.observed.times(batch, clock::unix_nanos());
-        let request = request::first(batch, &times, REQUEST_MAX);
-        let body = match self.body(&request.message) {
+    /// Sends one request of so many records, once, and says how it ended.
+    pub async fn export(&mut self, message: &ExportLogsServiceRequest, records: usize) -> Outcome {
+        let body = match self.body(message) {
             Ok(body) => body,
             Err(error) => {
                 return Outcome::Permanent {
@@ -229,12 +226,20 @@ impl Exporter for OtlpHttp {
             content_type: header(CONTENT_TYPE).unwrap_or_default(),
             retry_after: header(RETRY_AFTER),
             body: &body,
-            findings: request.findings,
+            findings: records,
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
             secrets: &secrets,
         });
         self.warnings.tell(judged.warning);
         judged.outcome
+    }
+}
+
+impl Exporter for OtlpHttp {
+    async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
+        let times = self.observed.times(batch, clock::unix_nanos());
+        let request = request::first(batch, &times, REQUEST_MAX);
+        self.export(&request.message, request.findings).await
     }
 }
 

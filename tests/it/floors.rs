@@ -78,7 +78,16 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["service", "config", "telemetry", "detection", "geo"],
+        &[
+            "service",
+            "config",
+            "telemetry",
+            "detection",
+            "geo",
+            "exporter",
+            "clock",
+            "tls",
+        ],
     ),
 ];
 

@@ -16,6 +16,7 @@ mod otlp_http;
 mod receiver_auth;
 mod receiver_limits;
 mod receiver_tls;
+mod replay;
 mod rows;
 mod scan_cli;
 mod screen;
