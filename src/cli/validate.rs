@@ -16,11 +16,16 @@ pub(super) struct Validate {
 }
 
 impl Validate {
-    /// Reads the configuration and prints all that is wrong with it, a problem a line. Whether
-    /// nothing is.
+    /// Reads the configuration and prints all that is wrong with it, a problem a line, or what is
+    /// not as it should be on this machine. Whether nothing is wrong.
     pub(super) fn run(&self, err: &mut dyn Write) -> std::io::Result<bool> {
         match config::load(&self.sources.all()) {
-            Ok(_) => Ok(true),
+            Ok(config) => {
+                for note in config.notes() {
+                    writeln!(err, "note: {note}; here it would not start")?;
+                }
+                Ok(true)
+            }
             Err(error) => {
                 writeln!(err, "{error}")?;
                 Ok(false)

@@ -192,6 +192,9 @@ fn check_url(text: &str) -> Result<(), String> {
         return Err("expected a URL such as https://splunk:8088".to_owned());
     }
     let url = reqwest::Url::parse(text).map_err(|error| format!("no valid URL: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password, which token is for".to_owned());
+    }
     if url.fragment().is_some() {
         return Err("a URL to send to has no fragment, remove what begins with #".to_owned());
     }
@@ -287,6 +290,8 @@ mod tests {
             "http://",
             "https://a:x",
             "https://a#b",
+            "https://user:pass@a",
+            "https://user@a",
         ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }

@@ -11,6 +11,7 @@ mod detection;
 mod env;
 mod exporters;
 mod extensions;
+mod files;
 mod id;
 mod keys;
 mod node;

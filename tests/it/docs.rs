@@ -68,23 +68,21 @@ fn pages_speak_of_metrics_that_there_are() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         for prefix in ["otelcol_", "auditwatch_"] {
-            for (at, _) in text.match_indices(prefix) {
-                let rest = &text[at..];
-                let end = rest
-                    .find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
-                    .unwrap_or(rest.len());
-                let name = &rest[..end];
-                let before = text[..at].chars().next_back();
+            let mut before = ' ';
+            for (part, rest) in text.split(prefix).zip(text.split(prefix).skip(1)) {
+                before = part.chars().next_back().unwrap_or(before);
+                let end = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
+                let name = format!("{prefix}{}", rest.split(end).next().unwrap_or_default());
                 // Macros of the add-on, and the prefix itself, are no metrics.
+                let macros = [
+                    "auditwatch_findings",
+                    "auditwatch_kube_audit",
+                    "auditwatch_filter",
+                ];
                 let other = name == prefix
-                    || [
-                        "auditwatch_findings",
-                        "auditwatch_kube_audit",
-                        "auditwatch_filter",
-                    ]
-                    .contains(&name)
-                    || before
-                        .is_some_and(|before| before.is_alphanumeric() || "-_/".contains(before));
+                    || macros.contains(&name.as_str())
+                    || before.is_alphanumeric()
+                    || "-_/".contains(before);
                 assert!(
                     other || ALL.iter().any(|metric| metric.name == name),
                     "{}: there is no metric {name}",

@@ -220,7 +220,7 @@ fn what_is_printed_reads_the_same_and_shows_no_secret() {
         r#"
 exporters:
   splunk_hec:
-    {token: s3cret, endpoint: 'https://user:s3cret@a:1/b?token=s3cret', source: "~", index: "",
+    {token: s3cret, endpoint: 'https://a:1/b?token=s3cret', source: "~", index: "",
     host: " a: b # c\n\"", sourcetype: "$${A}"}
 "#,
     );
@@ -249,6 +249,43 @@ exporters:
             "{told:?}\n{text}"
         );
         assert_eq!(printed(&[yaml(&text)]), text);
+    }
+}
+
+#[test]
+fn a_password_in_a_url_is_not_printed() {
+    let text = printed(&[
+        yaml(MINIMAL),
+        set("processors.detection.cluster=https://user:s3cret@a:1/b"),
+    ]);
+    assert!(
+        text.contains("cluster: \"https://[REDACTED]@a:1/b\"\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn files_that_are_not_there_are_noted_and_no_problem() {
+    let config = load(&[
+        whole(),
+        yaml(
+            "processors::detection::geo::databases: [no/such.mmdb]
+exporters: {splunk_hec: {token: t, endpoint: 'https://a', tls: {ca_file: no/such.pem}}}
+extensions: {bearertokenauth: {filename: no/such.tokens}}
+receivers::otlp::protocols::grpc::tls: {cert_file: no/such.crt, key_file: no/such.key}",
+        ),
+    ])
+    .unwrap();
+    let notes = config.notes();
+    let wanted = [
+        "otlp: tls::cert_file: cannot read no/such.crt: ",
+        "detection: geo::databases: cannot read no/such.mmdb: ",
+        "splunk_hec: tls::ca_file: cannot read no/such.pem: ",
+        "bearertokenauth: filename: cannot read no/such.tokens: ",
+    ];
+    assert_eq!(notes.len(), wanted.len(), "{notes:?}");
+    for (note, wanted) in notes.iter().zip(wanted) {
+        assert!(note.starts_with(wanted), "{note}");
     }
 }
 

@@ -1,0 +1,59 @@
+//! Whether the files that a configuration names can be used here, for `validate`.
+//!
+//! It is no part of being right: a configuration is often checked where its secrets and databases
+//! are not. So what cannot be read is a note, and not a problem.
+use super::{Config, ExporterConfig, ExtensionConfig, ReceiverConfig};
+use crate::{
+    extension::bearer_token_auth::BearerTokenAuth,
+    tls::{self, server::Acceptor},
+};
+
+impl Config {
+    /// What would keep it from starting on this machine as it is now, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut note = |id: &dyn std::fmt::Display, why: Option<String>| {
+            notes.extend(why.map(|why| format!("{id}: {why}")));
+        };
+        for (id, ReceiverConfig::Otlp(otlp)) in &self.receivers {
+            let grpc = otlp.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref());
+            let http = otlp.http.as_ref().and_then(|http| http.tls.as_ref());
+            for tls in grpc.into_iter().chain(http) {
+                note(id, server(tls));
+            }
+        }
+        for (id, detection) in &self.processors {
+            for path in &detection.geo_databases {
+                let opened = std::fs::File::open(path).err();
+                let why =
+                    |error| format!("geo::databases: cannot read {}: {error}", path.display());
+                note(id, opened.map(why));
+            }
+        }
+        for (id, exporter) in &self.exporters {
+            let tls = match exporter {
+                ExporterConfig::SplunkHec(hec) if hec.endpoint.starts_with("https://") => &hec.tls,
+                ExporterConfig::OtlpGrpc(grpc) => &grpc.tls,
+                ExporterConfig::OtlpHttp(http) => &http.tls,
+                _ => continue,
+            };
+            note(id, tls.check().err().map(|error| error.to_string()));
+        }
+        for (id, extension) in &self.extensions {
+            let why = match extension {
+                ExtensionConfig::BearerTokenAuth(auth) => BearerTokenAuth::new(auth)
+                    .err()
+                    .map(|error| error.to_string()),
+                ExtensionConfig::HealthCheck(health) => health.tls.as_ref().and_then(server),
+            };
+            note(id, why);
+        }
+        notes
+    }
+}
+
+fn server(config: &tls::server::Config) -> Option<String> {
+    Acceptor::new(config, &[])
+        .err()
+        .map(|error| error.to_string())
+}
