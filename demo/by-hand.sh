@@ -78,13 +78,17 @@ found = {}
 for _ in range(150):
     if os.path.exists(sys.argv[2]):
         events = [json.loads(line) for line in open(sys.argv[2]) if line.endswith("\n")]
-        found = {e["event"]["src_ip"]: e for e in events if e["event"]["state"] == "opened"}
+        # The latest state of each, as the search of the README asks for it.
+        found = {event["fields"]["src_ip"]: event for event in events}
     if expected <= set(found):
         break
     time.sleep(0.2)
+print(f"{'src_ip':20} {'count':>5}  {'country':20} agent")
 for address, event in sorted(found.items()):
-    where = ", ".join(filter(None, [event["event"].get("city"), event["event"].get("country")])) or "-"
-    print(f"{address:28} {where:28} index={event['index']} host={event['host']} time={event['time']}")
+    assert event["sourcetype"] == "auditwatch:finding" and event["index"] == "k8s_findings" and event["host"] == "demo", event
+    fields = event["fields"]
+    agents = ", ".join(fields.get("userAgent", []))
+    print(f"{address:20} {event['event']['count']:5}  {fields.get('Country', '-'):20} {agents[:60]}")
 if set(found) != expected:
     sys.exit(f"missing: {sorted(expected - set(found))}, not expected: {sorted(set(found) - expected)}")
 print(f"by-hand.sh: {len(found)} addresses, as in {os.path.basename(sys.argv[1])}")

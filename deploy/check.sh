@@ -62,6 +62,17 @@ scripts() {
     done < <(ls deploy/*.sh deploy/*.py deploy/*/*.sh deploy/*/*.py demo/*.sh demo/*.py)
 }
 
+versions() {
+    # The version of Cargo.toml, wherever it stands (RELEASING.md).
+    local version
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    grep -qx "ARG VERSION=$version" Dockerfile &&
+        grep -qx "    newTag: $version" deploy/kubernetes/kustomization.yaml &&
+        grep -qx "appVersion: $version" deploy/helm/auditwatch/Chart.yaml &&
+        grep -q "splunk_app_version: $version" otel-config/auditwatch.yaml ||
+        { echo "not everywhere: $version" && return 1; }
+}
+
 yaml() { git ls-files -z '*.yaml' '*.yml' | xargs -0 yamllint --strict -c .yamllint.yaml; }
 
 dockerfile() { hadolint Dockerfile && deploy/container/check.sh "$AUDITWATCH"; }
@@ -168,7 +179,7 @@ systemd() {
 demo() { valid demo/auditwatch.yaml && demo/by-hand.sh; }
 
 steps=("$@")
-[ "${#steps[@]}" -gt 0 ] || steps=(scripts yaml dockerfile compose kubernetes chart policy collector systemd demo)
+[ "${#steps[@]}" -gt 0 ] || steps=(scripts versions yaml dockerfile compose kubernetes chart policy collector systemd demo)
 tools || { echo "check.sh: tools are missing, see above" >&2; exit 1; }
 failed=()
 for step in "${steps[@]}"; do

@@ -50,6 +50,7 @@ cp "$binary" "$work/build/out/auditwatch"
 chmod 0755 "$work/build/out/auditwatch"
 "${tool[@]}" bud --signature-policy "$work/policy.json" --pull-never --quiet --format docker --target runtime \
     --build-context "build=$work/build" --build-arg RUNTIME_BASE=localhost/base --build-arg VERSION=check \
+    --build-arg BUILDARCH=none --build-arg TARGETARCH=none \
     -t localhost/auditwatch . >/dev/null
 
 # 3. What it is.
