@@ -78,4 +78,37 @@ run /auditwatch validate --config /etc/auditwatch/config.yaml \
 # Wrong on purpose: the exit code has to arrive.
 if run /auditwatch validate --config /etc/auditwatch/none.yaml 2>/dev/null; then fail "a missing configuration is valid"; fi
 
-echo "check.sh: the runtime stage was built and run: $(du -h "$root/auditwatch" | cut -f 1) binary, user 65532, no shell, configuration valid"
+# 5. The service, as the image starts it: it looks up a name, asks HEC whether it is well, and ends well when told to.
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+hec=$(port) otlp=$(port) health=$(port)
+python3 demo/hec_sink.py "$hec" "$work/findings" >/dev/null &
+sink=$!
+trap 'kill "$sink" 2>/dev/null; rm -rf "$work"' EXIT
+run_service() {
+    "${tool[@]}" run --user 65532:65532 --cap-drop all --env "AUDITWATCH_OTLP_ENDPOINT=127.0.0.1:$otlp" \
+        --env SPLUNK_HEC_TOKEN=check --env "SPLUNK_HEC_URL=http://localhost:$hec" "$container" -- \
+        /auditwatch --config /etc/auditwatch/config.yaml --set exporters.splunk_hec.health_check_enabled=true \
+        --set "extensions.health_check.endpoint=127.0.0.1:$health" --set "service.extensions=[health_check]" \
+        --set service.telemetry.metrics.level=none
+}
+run_service >"$work/log" 2>&1 &
+service=$!
+# The program is a descendant of what was started here.
+program() {
+    local child
+    for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
+        case $(tr '\0' ' ' <"/proc/$child/cmdline") in
+            /auditwatch\ *) echo "$child" && return ;;
+            *) program "$child" ;;
+        esac
+    done
+}
+for _ in $(seq 100); do
+    grep -q listening "$work/log" || ! kill -0 "$service" 2>/dev/null && break
+    sleep 0.1
+done
+grep -q listening "$work/log" || fail "the service did not start: $(cat "$work/log")"
+kill -TERM "$(program "$service")"
+wait "$service" || fail "the service did not end well: $(cat "$work/log")"
+
+echo "check.sh: the runtime stage was built and run: $(du -h "$root/auditwatch" | cut -f 1) binary, user 65532, no shell, configuration valid, started and stopped"
