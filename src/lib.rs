@@ -14,7 +14,8 @@
 //! ```
 //!
 //! `detection` is the pure core and knows `pdata` alone. Receivers, processors and exporters never
-//! know each other. ARCHITECTURE.md follows one batch through these modules.
+//! know each other. `http_server` and `tls` are what others connect to, `extension` stands beside the
+//! data. ARCHITECTURE.md follows one batch through these modules.
 
 pub mod cli;
 pub mod clock;
@@ -23,6 +24,7 @@ pub mod detection;
 pub mod exporter;
 pub mod extension;
 pub mod geo;
+pub mod http_server;
 pub mod pdata;
 pub mod pipeline;
 pub mod processor;

@@ -5,10 +5,12 @@
 //! the detection see it, so a request is refused whole or taken whole. Findings that time causes
 //! wait with the owner until there is room and refuse nobody.
 
+mod first;
+
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,13 +27,20 @@ use crate::{
     clock,
     detection::{
         Finding,
+        engine::Stats,
         hit::Hit,
         screen::{Screen, Screened, Screening},
     },
     exporter::queue::Queue,
     processor::detection::Detection,
-    receiver::{Consumer, Refusal},
+    receiver::{Consumer, Reason, Refusal},
+    telemetry::{
+        metrics::Timer,
+        traces::{Kind, Span, Tracer},
+    },
 };
+
+use first::First;
 
 /// Requests with hits that may wait for the owner.
 const INBOX: usize = 64;
@@ -45,27 +54,123 @@ const OUTBOX: usize = 65_536;
 /// How often the owner looks for room while findings wait.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What came in at the front.
+/// What came in by one receiver and protocol.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Log records that were taken.
+    pub accepted: AtomicU64,
+    /// Log records that were not: unreadable ones, and those of requests that had to come again.
+    pub refused: AtomicU64,
+    /// Requests that were taken.
+    pub requests: AtomicU64,
+    refused_requests: [AtomicU64; Reason::ALL.len()],
+}
+
+impl Entry {
+    /// Requests that were refused for this reason, for now or for good.
+    pub fn refused_requests(&self, reason: Reason) -> u64 {
+        self.refused_requests
+            .get(reason as usize)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn refuse(&self, reason: Reason) {
+        if let Some(counter) = self.refused_requests.get(reason as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a pipeline has seen and found. Whoever looks holds up nobody.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Log records of requests that were taken.
-    pub accepted: AtomicU64,
-    /// Requests that were refused, for now or for good.
-    pub refused: AtomicU64,
+    pub screened: AtomicU64,
     /// Records that were rejected as unreadable.
     pub rejected: AtomicU64,
     /// Records that passed the byte filter.
     pub candidates: AtomicU64,
+    /// Events that would count, but for the selector.
+    pub deselected: AtomicU64,
     /// Events that count.
     pub hits: AtomicU64,
+    /// States of findings, in the order of [`STATES`].
+    findings: [AtomicU64; STATES.len()],
+    /// What the detection has counted, as of the last request or tick.
+    detection: Mutex<(Stats, usize)>,
+    entries: Mutex<Vec<Arc<Entry>>>,
+    /// From events to the findings they opened or changed, in the order of [`STATES`].
+    lag: OnceLock<[Timer; 2]>,
+}
+
+/// The states of a finding.
+pub const STATES: [&str; 3] = ["opened", "updated", "closed"];
+
+impl Counters {
+    /// Findings of the state at this place of [`STATES`].
+    pub fn findings(&self, state: usize) -> u64 {
+        self.findings
+            .get(state)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// What the detection has counted, and the addresses it tracks.
+    pub fn detection(&self) -> (Stats, usize) {
+        *self
+            .detection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what takes the time from an event to the finding that it opens, and to the one that
+    /// it changes.
+    pub fn time(&self, opened: Timer, updated: Timer) {
+        // There is one who measures; a second one would see the same.
+        let _set = self.lag.set([opened, updated]);
+    }
+
+    /// The sum over all receivers.
+    fn over_entries(&self, count: impl Fn(&Entry) -> u64) -> u64 {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().map(|entry| count(entry)).sum()
+    }
+
+    fn found(&self, finding: &Finding, now: u64) {
+        let Some(state) = STATES.iter().position(|state| *state == finding.state) else {
+            return;
+        };
+        if let Some(counter) = self.findings.get(state) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let since = match state {
+            0 => finding.alert_at.or(finding.window_end),
+            _ => finding.last_time,
+        };
+        if let (Some(timer), Some(since)) = (
+            self.lag.get().and_then(|timers| timers.get(state)),
+            since.and_then(nanos),
+        ) {
+            timer.record(Duration::from_nanos(now.saturating_sub(since)));
+        }
+    }
+}
+
+fn nanos(time: prost_types::Timestamp) -> Option<u64> {
+    let seconds = u64::try_from(time.seconds).ok()?;
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(u64::try_from(time.nanos).ok()?)
 }
 
 /// The hits of one request, and the answer its sender is owed.
 #[derive(Debug)]
 struct Submission {
     hits: Vec<Hit>,
-    answer: oneshot::Sender<Result<(), Refusal>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+/// How many findings a request has caused, or why it has to come again.
+type Answer = Result<usize, Refusal>;
 
 /// The way in, for receivers.
 #[derive(Clone, Debug)]
@@ -73,6 +178,19 @@ pub struct Intake {
     screen: Screen,
     inbox: mpsc::Sender<Submission>,
     counters: Arc<Counters>,
+    entry: Arc<Entry>,
+    /// Whose way it is.
+    of: Arc<Of>,
+    first: Arc<First>,
+}
+
+/// Who a way in belongs to, for those who look on.
+#[derive(Debug, Default)]
+struct Of {
+    pipeline: String,
+    receiver: String,
+    transport: &'static str,
+    tracer: Tracer,
 }
 
 /// The owner of a detection.
@@ -83,7 +201,7 @@ pub struct Pipeline {
     outlets: Vec<Outlet>,
     /// The answer that waits until all findings have found room: a request that causes more than
     /// a queue can hold was taken while it was empty, and none like it is until all have moved on.
-    owed: Option<oneshot::Sender<Result<(), Refusal>>>,
+    owed: Option<(oneshot::Sender<Answer>, usize)>,
     counters: Arc<Counters>,
 }
 
@@ -119,6 +237,7 @@ impl Outlet {
                     first_finding_id = finding.finding_id,
                     "findings were given up"
                 );
+                self.queue.lost(1 + self.waiting.len());
                 self.waiting.clear();
             }
         }
@@ -133,6 +252,12 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
         screen: detection.screen().clone(),
         inbox: sender,
         counters: Arc::clone(&counters),
+        entry: Arc::default(),
+        of: Arc::new(Of {
+            pipeline: id.clone(),
+            ..Of::default()
+        }),
+        first: Arc::default(),
     };
     let outlets = queues
         .into_iter()
@@ -156,43 +281,142 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
 
 impl Consumer for Intake {
     fn begin(&self) -> Screening {
-        self.screen.begin(clock::unix_nanos())
+        let screening = self.screen.begin(clock::unix_nanos());
+        match self.first.before() {
+            Some(records) => screening.sampled(records),
+            None => screening,
+        }
     }
 
     async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
+        self.first.saw(&self.of.pipeline, &screened);
+        let mut span = self.span(&screened);
         let Screened {
             hits,
             records,
             candidates,
             unreadable,
-            deselected: _,
+            deselected,
+            ..
         } = screened;
         let count = hits.len() as u64;
         // Almost every request ends here: nothing to observe, nothing to wait for.
         if count > 0
-            && let Err(refusal) = self.submit(hits).await
+            && let Err(refusal) = self.submit(hits, span.as_mut()).await
         {
-            self.refused();
+            self.entry.refuse(match refusal {
+                Refusal::Full { .. } => Reason::QueueFull,
+                Refusal::ShuttingDown => Reason::ShuttingDown,
+            });
+            self.entry.refused.fetch_add(records, Ordering::Relaxed);
             return Err(refusal);
         }
         for (counter, more) in [
-            (&self.counters.accepted, records - unreadable),
+            (&self.entry.requests, 1),
+            (&self.entry.accepted, records - unreadable),
+            (&self.entry.refused, unreadable),
+            (&self.counters.screened, records),
             (&self.counters.rejected, unreadable),
             (&self.counters.candidates, candidates),
+            (&self.counters.deselected, deselected),
             (&self.counters.hits, count),
         ] {
-            counter.fetch_add(more, Ordering::Relaxed);
+            if more > 0 {
+                counter.fetch_add(more, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
 
-    fn refused(&self) {
-        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+    fn refused(&self, reason: Reason) {
+        self.entry.refuse(reason);
     }
 }
 
 impl Intake {
-    async fn submit(&self, hits: Vec<Hit>) -> Result<(), Refusal> {
+    /// A way in of its own, for one receiver and protocol, and what is counted there.
+    pub fn entry(
+        &self,
+        receiver: String,
+        transport: &'static str,
+        tracer: Tracer,
+    ) -> (Self, Arc<Entry>) {
+        let entry = Arc::new(Entry::default());
+        self.counters
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&entry));
+        let intake = Self {
+            entry: Arc::clone(&entry),
+            of: Arc::new(Of {
+                pipeline: self.of.pipeline.clone(),
+                receiver,
+                transport,
+                tracer,
+            }),
+            ..self.clone()
+        };
+        (intake, entry)
+    }
+
+    /// What the pipeline has seen so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The span of a request that has come in, if it has hits and there are spans.
+    fn span(&self, screened: &Screened) -> Option<Span> {
+        if screened.hits.is_empty() || !self.of.tracer.is_on() {
+            return None;
+        }
+        let Of {
+            receiver,
+            transport,
+            tracer,
+            pipeline,
+        } = &*self.of;
+        let since = Some(screened.received);
+        let mut span = tracer.begin(format!("receiver/{receiver}/logs"), Kind::Server, since);
+        span.set("receiver", receiver.clone());
+        span.set("transport", *transport);
+        span.set("pipeline", pipeline.clone());
+        // It is over: what remains is the observation.
+        let mut screen = span.part("screen", since);
+        let hits = u64::try_from(screened.hits.len()).unwrap_or(u64::MAX);
+        for (key, value) in [
+            ("records", screened.records),
+            ("candidates", screened.candidates),
+            ("unreadable", screened.unreadable),
+            ("hits", hits),
+        ] {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            span.set(key, value);
+            screen.set(key, value);
+        }
+        Some(span)
+    }
+
+    async fn submit(&self, hits: Vec<Hit>, span: Option<&mut Span>) -> Result<(), Refusal> {
+        let part = span.as_ref().map(|span| span.part("observe", None));
+        let answer = self.observed(hits).await;
+        drop(part);
+        if let Some(span) = span {
+            match &answer {
+                Ok(findings) => {
+                    span.set("findings", i64::try_from(*findings).unwrap_or(i64::MAX));
+                    span.set("outcome", "accepted");
+                }
+                Err(refusal) => {
+                    span.set("outcome", "refused");
+                    span.fail(refusal.to_string());
+                }
+            }
+        }
+        answer.map(|_findings| ())
+    }
+
+    async fn observed(&self, hits: Vec<Hit>) -> Answer {
         let (answer, answered) = oneshot::channel();
         let submission = Submission { hits, answer };
         match tokio::time::timeout(RETRY_AFTER, self.inbox.send(submission)).await {
@@ -224,6 +448,7 @@ impl Pipeline {
                     let findings = self.detection.tick(now - ticked);
                     ticked = now;
                     self.send(findings);
+                    self.publish();
                 }
                 () = tokio::time::sleep(LOOK), if waiting => {}
                 // What is in the inbox already is still taken.
@@ -252,13 +477,15 @@ impl Pipeline {
             return;
         }
         let findings = self.detection.observe(hits);
+        let count = findings.len();
         self.send(findings);
+        self.publish();
         if bound > 0 && !self.push_on() {
-            self.owed = Some(answer);
+            self.owed = Some((answer, count));
         } else {
             // What the request itself caused is queued. What time has made due meanwhile may
             // wait, but that holds nobody up.
-            let _sent = answer.send(Ok(()));
+            let _sent = answer.send(Ok(count));
         }
     }
 
@@ -281,8 +508,19 @@ impl Pipeline {
             .any(|outlet| outlet.waiting.len() >= OUTBOX)
     }
 
+    /// Lets others see what the detection has counted.
+    fn publish(&self) {
+        *self
+            .counters
+            .detection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) =
+            (self.detection.stats(), self.detection.tracked());
+    }
+
     /// Hands findings to every exporter.
     fn send(&mut self, findings: Vec<Finding>) {
+        let now = clock::unix_nanos();
         for finding in findings {
             debug!(
                 pipeline = self.id,
@@ -292,6 +530,7 @@ impl Pipeline {
                 count = finding.count,
                 "finding"
             );
+            self.counters.found(&finding, now);
             let finding = Arc::new(finding);
             for outlet in &mut self.outlets {
                 outlet.waiting.push_back(Arc::clone(&finding));
@@ -305,8 +544,8 @@ impl Pipeline {
         for outlet in &mut self.outlets {
             all &= outlet.push_on();
         }
-        if all && let Some(answer) = self.owed.take() {
-            let _sent = answer.send(Ok(()));
+        if all && let Some((answer, count)) = self.owed.take() {
+            let _sent = answer.send(Ok(count));
         }
         all
     }
@@ -316,9 +555,14 @@ impl Pipeline {
         let stats = self.detection.stats();
         info!(
             pipeline = self.id,
-            accepted_log_records = count(&self.counters.accepted),
+            accepted_log_records = self.counters.over_entries(|entry| count(&entry.accepted)),
             rejected_log_records = count(&self.counters.rejected),
-            refused_requests = count(&self.counters.refused),
+            refused_requests = self.counters.over_entries(|entry| {
+                Reason::ALL
+                    .map(|reason| entry.refused_requests(reason))
+                    .iter()
+                    .sum()
+            }),
             candidates = count(&self.counters.candidates),
             hits = count(&self.counters.hits),
             repeats = stats.repeats,

@@ -5,33 +5,57 @@
 //! all of them. The end of the data is the signal to stop: receivers end, so the intakes are gone,
 //! so the pipelines drain and end, so the queues are closed, so the exporters drain and end.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+mod observed;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
-    config::{ComponentId, Config, DetectionConfig, ExporterConfig, ReceiverConfig},
+    config::{
+        ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
+        ReceiverConfig,
+    },
     exporter::{
         Exporter,
         debug::Debug,
         file::File,
+        otlp_grpc::OtlpGrpc as OtlpGrpcExporter,
+        otlp_http::OtlpHttp as OtlpHttpExporter,
         queue::{self, Queue, QueueConfig, RetryConfig},
         splunk_hec::SplunkHec,
     },
+    extension::{
+        bearer_token_auth::BearerTokenAuth,
+        health_check::{Health, HealthCheck},
+    },
+    http_server::Ends,
     pipeline,
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    telemetry::{self, metrics::Metrics, traces::Tracer},
 };
 
 /// Findings that one request of an exporter carries at most.
 const BATCH: usize = 512;
 
+/// How long those who look on may take to end.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
 /// A service at work.
 pub struct Service {
     addresses: Vec<(ComponentId, SocketAddr)>,
+    extension_addresses: Vec<(ComponentId, SocketAddr)>,
+    metrics_addresses: Vec<SocketAddr>,
+    health: Health,
+    metrics: Metrics,
+    tracer: Tracer,
     tracker: TaskTracker,
+    /// Tasks of extensions and of telemetry, which begin before all others and end after them.
+    onlookers: TaskTracker,
+    stop_onlookers: CancellationToken,
     /// Receivers finish what has begun and end.
     stop: CancellationToken,
     /// Pipelines take nothing more in, whoever still holds on.
@@ -48,7 +72,14 @@ impl Service {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let mut service = Self {
             addresses: Vec::new(),
+            extension_addresses: Vec::new(),
+            metrics_addresses: Vec::new(),
+            health: Health::default(),
+            metrics: Metrics::default(),
+            tracer: Tracer::default(),
             tracker: TaskTracker::new(),
+            onlookers: TaskTracker::new(),
+            stop_onlookers: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             abandon: CancellationToken::new(),
@@ -56,12 +87,14 @@ impl Service {
         match service.build(config).await {
             Ok(()) => {
                 service.tracker.close();
+                service.health.started();
                 Ok(service)
             }
             Err(error) => {
                 service.stop.cancel();
                 service.cut.cancel();
                 service.abandon.cancel();
+                service.stop_onlookers.cancel();
                 Err(error)
             }
         }
@@ -72,15 +105,26 @@ impl Service {
             receivers,
             processors,
             exporters,
+            extensions,
+            service_extensions,
             pipelines,
             request_limit,
+            metrics,
+            traces,
+            resource,
             ..
         } = config;
+        self.look_on(&metrics, &traces, &resource).await?;
+        let authenticators = self
+            .start_extensions(&extensions, &service_extensions)
+            .await?;
+        self.onlookers.close();
         let shared = receiver::Shared {
             in_flight: InFlight::new(request_limit),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
         };
+        observed::process(&self.metrics, &shared.in_flight);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, parts) in pipelines {
@@ -104,17 +148,16 @@ impl Service {
                 .with_context(|| format!("there is no processor {}", parts.processor))
                 .and_then(|config| detection(&parts.processor, config))?;
             let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
+            observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             self.tracker.spawn(pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
                 };
-                if let Some(grpc) = &config.grpc {
-                    let server = Server::Grpc(OtlpGrpc::bind(grpc).await?);
-                    waiting.push((receiver.clone(), server, intake.clone()));
-                }
-                if let Some(http) = &config.http {
-                    let server = Server::Http(OtlpHttp::bind(http).await?);
+                let servers = servers(config, &authenticators)
+                    .await
+                    .with_context(|| format!("cannot start receiver {receiver}"))?;
+                for server in servers {
                     waiting.push((receiver.clone(), server, intake.clone()));
                 }
             }
@@ -122,10 +165,72 @@ impl Service {
         // Nobody is let in before everybody is in place.
         for (id, server, intake) in waiting {
             info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
+            let (intake, entry) =
+                intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
+            observed::receiver(&self.metrics, &id, server.protocol(), &entry);
             self.addresses.push((id, server.address()));
             self.tracker.spawn(server.serve(intake, shared.clone()));
         }
         Ok(())
+    }
+
+    /// Starts to measure, and lets others see it, before there is anything to see.
+    async fn look_on(
+        &mut self,
+        metrics: &telemetry::MetricsConfig,
+        traces: &telemetry::traces::Config,
+        resource: &BTreeMap<String, String>,
+    ) -> anyhow::Result<()> {
+        let resource = telemetry::resource(resource);
+        let (metrics, mut tasks) = telemetry::measure(metrics, &resource).await?;
+        let (tracer, more) = telemetry::trace(traces, &resource)?;
+        tasks.extend(more);
+        self.metrics = metrics;
+        self.tracer = tracer;
+        for task in tasks {
+            if let Some(address) = task.address() {
+                info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
+                self.metrics_addresses.push(address);
+            }
+            self.onlookers.spawn(task.run(self.stop_onlookers.clone()));
+        }
+        self.onlookers
+            .spawn(telemetry::folded().run(self.stop_onlookers.clone()));
+        Ok(())
+    }
+
+    /// Starts extensions, and gives those that know who may send.
+    async fn start_extensions(
+        &mut self,
+        extensions: &BTreeMap<ComponentId, ExtensionConfig>,
+        started: &[ComponentId],
+    ) -> anyhow::Result<Authenticators> {
+        let mut authenticators = BTreeMap::new();
+        for id in started {
+            let context = || format!("cannot start extension {id}");
+            match extensions.get(id) {
+                Some(ExtensionConfig::BearerTokenAuth(config)) => {
+                    let auth = BearerTokenAuth::new(config).with_context(context)?;
+                    authenticators.insert(id.clone(), auth);
+                }
+                Some(ExtensionConfig::HealthCheck(config)) => {
+                    let health = self.health.clone();
+                    let server = HealthCheck::bind(config, health)
+                        .await
+                        .with_context(context)?;
+                    info!(extension = %id, endpoint = %server.address(), "answering whether it is ready");
+                    self.extension_addresses
+                        .push((id.clone(), server.address()));
+                    let ends = Ends {
+                        stop: self.stop_onlookers.clone(),
+                        cut: self.stop_onlookers.clone(),
+                    };
+                    self.onlookers.spawn(server.serve(ends));
+                }
+                None => {}
+            }
+        }
+        Ok(authenticators)
     }
 
     async fn start_exporter(
@@ -140,6 +245,16 @@ impl Service {
                 if config.health_check_enabled {
                     exporter.check_health().await.with_context(context)?;
                 }
+                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+            }
+            ExporterConfig::OtlpGrpc(config) => {
+                renamed(id, "otlp_grpc");
+                let exporter = OtlpGrpcExporter::new(config).with_context(context)?;
+                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+            }
+            ExporterConfig::OtlpHttp(config) => {
+                renamed(id, "otlp_http");
+                let exporter = OtlpHttpExporter::new(config).with_context(context)?;
                 Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
             }
             ExporterConfig::File(config) => {
@@ -161,6 +276,10 @@ impl Service {
         retry: RetryConfig,
     ) -> Queue {
         let (queue, receiver) = queue::queue(id.to_string(), config);
+        observed::exporter(&self.metrics, id, &queue);
+        queue.counters().trace(self.tracer.clone());
+        let counters = Arc::clone(queue.counters());
+        self.health.watch(move || counters.is_up());
         let abandon = self.abandon.clone();
         let id = id.to_string();
         self.tracker.spawn(async move {
@@ -180,10 +299,29 @@ impl Service {
         &self.addresses
     }
 
-    /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`. Whether
-    /// there was time enough for that.
+    /// The addresses that extensions listen on.
+    pub fn extension_addresses(&self) -> &[(ComponentId, SocketAddr)] {
+        &self.extension_addresses
+    }
+
+    /// The addresses at which Prometheus may ask.
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        &self.metrics_addresses
+    }
+
+    /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`, and then
+    /// extensions and telemetry. Whether there was time enough for that.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         info!("shutting down");
+        self.health.stopping();
+        let in_time = self.drain(deadline).await;
+        // How it ended is worth seeing too.
+        self.stop_onlookers.cancel();
+        let _ended = tokio::time::timeout(LAST_LOOK, self.onlookers.wait()).await;
+        in_time
+    }
+
+    async fn drain(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         // A sender that never ends its request must not cost the findings their time.
         let intake = deadline / 4;
@@ -205,6 +343,13 @@ impl Service {
         // Exporters count and log what they give up, which takes no time.
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
+    }
+}
+
+/// Says so when a component goes by an old name of its type.
+fn renamed(id: &ComponentId, now: &str) {
+    if id.kind() != now {
+        warn!(exporter = %id, now, "this type has got another name, write that one");
     }
 }
 
@@ -235,6 +380,33 @@ impl Server {
             Self::Http(server) => server.serve(intake, shared).await,
         }
     }
+}
+
+type Authenticators = BTreeMap<ComponentId, BearerTokenAuth>;
+
+/// The servers of a receiver, which listen and do not serve yet.
+async fn servers(
+    config: &OtlpReceiver,
+    authenticators: &Authenticators,
+) -> anyhow::Result<Vec<Server>> {
+    // A door that was to have a guard must not stand open.
+    let auth = |id: &Option<ComponentId>| match id {
+        Some(id) => match authenticators.get(id) {
+            Some(auth) => Ok(Some(auth.clone())),
+            None => Err(anyhow::anyhow!("there is no extension {id}")),
+        },
+        None => Ok(None),
+    };
+    let mut servers = Vec::new();
+    if let Some(grpc) = &config.grpc {
+        let server = OtlpGrpc::bind(grpc).await.context("protocols::grpc")?;
+        servers.push(Server::Grpc(server.guarded(auth(&config.grpc_auth)?)));
+    }
+    if let Some(http) = &config.http {
+        let server = OtlpHttp::bind(http).await.context("protocols::http")?;
+        servers.push(Server::Http(server.guarded(auth(&config.http_auth)?)));
+    }
+    Ok(servers)
 }
 
 fn detection(id: &ComponentId, config: &DetectionConfig) -> anyhow::Result<Detection> {

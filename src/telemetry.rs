@@ -1,20 +1,249 @@
-//! Our own logs: key/value, one event per change of state, never per record.
+//! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
+//! and spans on request.
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+mod folding;
+pub mod metrics;
+pub mod otlp;
+pub mod process;
+pub mod prometheus;
+pub mod traces;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::LazyLock};
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+pub use folding::Folded;
+use folding::Folding;
+use metrics::{Level, Metrics};
+
+/// `service::telemetry::metrics`.
+#[derive(Clone, Debug)]
+pub struct MetricsConfig {
+    /// `level`: how much is measured.
+    pub level: Level,
+    /// `readers`: who gets it.
+    pub readers: Vec<Reader>,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            level: Level::default(),
+            readers: vec![Reader::Pull(prometheus::Config::default())],
+        }
+    }
+}
+
+/// One of `readers`.
+#[derive(Clone, Debug)]
+pub enum Reader {
+    /// `pull`: Prometheus comes and asks.
+    Pull(prometheus::Config),
+    /// `periodic`: they are sent.
+    Periodic(otlp::Periodic),
+}
+
+/// Telemetry that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address for Prometheus cannot be listened on.
+    #[error(
+        "cannot listen on {endpoint} for Prometheus: {reason}; set another port under \
+         service::telemetry::metrics::readers, or level: none under service::telemetry::metrics"
+    )]
+    Listen {
+        /// The address.
+        endpoint: String,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The reader for Prometheus cannot be made.
+    #[error("cannot make the reader for Prometheus: {0}")]
+    Reader(String),
+    /// Nothing can be sent there.
+    #[error("cannot send telemetry to {endpoint}: {reason}")]
+    Exporter {
+        /// Where to.
+        endpoint: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// A reader at work, for the tracker of the service.
+#[derive(Debug)]
+pub enum Task {
+    /// Answers Prometheus.
+    Serve(prometheus::Server),
+    /// Sends metrics.
+    Push(Box<otlp::Push>),
+    /// Sends spans.
+    Spans(Box<traces::Send>),
+}
+
+impl Task {
+    /// The address that is listened on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Serve(server) => Some(server.address()),
+            Self::Push(_) | Self::Spans(_) => None,
+        }
+    }
+
+    /// Works until it is to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        match self {
+            Self::Serve(server) => server.serve(stop).await,
+            Self::Push(push) => push.run(stop).await,
+            Self::Spans(spans) => spans.run(stop).await,
+        }
+    }
+}
+
+/// Starts measuring: the metrics, and the tasks that let others see them.
+///
+/// # Errors
+/// When an address cannot be listened on, or an endpoint is none.
+pub async fn measure(
+    config: &MetricsConfig,
+    resource: &Resource,
+) -> Result<(Metrics, Vec<Task>), Error> {
+    let mut tasks = Vec::new();
+    if config.level == Level::None || config.readers.is_empty() {
+        return Ok((Metrics::default(), tasks));
+    }
+    let mut provider = SdkMeterProvider::builder();
+    for reader in &config.readers {
+        match reader {
+            Reader::Pull(config) => {
+                let (server, reader) = prometheus::Server::bind(config).await?;
+                provider = provider.with_reader(reader);
+                tasks.push(Task::Serve(server));
+            }
+            Reader::Periodic(config) => {
+                let (push, reader) = otlp::Push::new(config)?;
+                provider = provider.with_reader(reader);
+                tasks.push(Task::Push(Box::new(push)));
+            }
+        }
+    }
+    let metrics = Metrics::new(config.level, provider, resource.clone());
+    Ok((metrics, tasks))
+}
+
+/// Starts tracing: what makes spans, and the tasks that send them.
+///
+/// # Errors
+/// When an endpoint is none.
+pub fn trace(
+    config: &traces::Config,
+    resource: &Resource,
+) -> Result<(traces::Tracer, Vec<Task>), Error> {
+    let (tracer, tasks) = traces::start(config, resource)?;
+    let tasks = tasks.into_iter().map(|task| Task::Spans(Box::new(task)));
+    Ok((tracer, tasks.collect()))
+}
+
+/// Who we are, unless told otherwise; an empty value leaves an attribute out.
+pub fn resource(own: &BTreeMap<String, String>) -> Resource {
+    let mut attributes = BTreeMap::from([
+        ("service.name".to_owned(), "auditwatch".to_owned()),
+        (
+            "service.version".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        ),
+        (
+            "service.instance.id".to_owned(),
+            instance_id(rand::random()),
+        ),
+    ]);
+    attributes.extend(own.clone());
+    attributes.retain(|_, value| !value.is_empty());
+    // Only what is written here counts, not OTEL_RESOURCE_ATTRIBUTES.
+    Resource::builder_empty()
+        .with_attributes(
+            attributes
+                .into_iter()
+                .map(|(key, value)| KeyValue::new(key, value)),
+        )
+        .build()
+}
+
+/// Random bits as a UUID of version 4.
+fn instance_id(bits: u128) -> String {
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    let mut id = String::with_capacity(36);
+    for (at, digit) in hex.chars().enumerate() {
+        if [8, 12, 16, 20].contains(&at) {
+            id.push('-');
+        }
+        id.push(digit);
+    }
+    id
+}
+
+/// What the log of this process has folded; there is one log.
+static FOLDED: LazyLock<Folded> = LazyLock::new(Folded::default);
+
+/// What the log has folded, for the task that sums it up.
+pub fn folded() -> Folded {
+    FOLDED.clone()
+}
 
 /// Starts logging to standard error. A second start in one process changes nothing.
 pub fn start(level: LevelFilter, json: bool) {
     // Libraries speak up only when something is wrong.
     let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(own)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);
-    // Tests start several services in one process; the first one's logging serves all.
-    let _started = if json {
-        logs.json().try_init()
+    let lines = if json {
+        lines.json().boxed()
     } else {
-        logs.try_init()
+        lines.boxed()
     };
+    // Tests start several services in one process; the first one's logging serves all.
+    let _started = tracing_subscriber::registry()
+        .with(lines)
+        .with(Folding(folded()))
+        .with(own)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_a_uuid_of_version_4() {
+        assert_eq!(instance_id(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(
+            instance_id(u128::MAX),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
+    }
+
+    #[test]
+    fn a_resource_is_ours_unless_told_otherwise() {
+        let own = [
+            ("service.name", "mine"),
+            ("service.version", ""),
+            ("a", "b"),
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let resource = resource(&own.into());
+        let of = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
+        assert_eq!(of("service.name").as_deref(), Some("mine"));
+        assert_eq!(of("service.version"), None);
+        assert_eq!(of("a").as_deref(), Some("b"));
+        assert!(of("service.instance.id").is_some());
+    }
 }

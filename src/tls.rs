@@ -3,6 +3,9 @@
 //! What both sides share: where PEM comes from, which versions are spoken, and how it is told that
 //! something of it cannot be used. No message holds any of a key.
 
+pub mod client;
+pub mod server;
+
 use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
@@ -35,14 +38,14 @@ pub enum Version {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("tls::{key}: cannot read {path}: {source}")]
+    #[error("tls::{key}: cannot read {path}: {why}")]
     Read {
         /// The setting that names it.
         key: &'static str,
         /// Where it should be.
         path: PathBuf,
-        /// Why it cannot be read.
-        source: std::io::Error,
+        /// Why it cannot be read. Part of the message, and so no source that is printed behind it.
+        why: std::io::Error,
     },
     /// There is nothing of use in a file or text.
     #[error("tls::{key}: {place} holds no {wanted} in PEM (BEGIN {begin})")]
@@ -62,20 +65,25 @@ pub enum Error {
 }
 
 impl Pem {
+    /// Where it comes from, for messages.
+    pub fn place(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(_) => "the text".to_owned(),
+        }
+    }
+
     fn read(&self, key: &'static str) -> Result<(Vec<u8>, String), Error> {
         match self {
             Self::File(path) => match std::fs::read(path) {
-                Ok(bytes) => Ok((bytes, path.display().to_string())),
-                Err(source) => Err(Error::Read {
+                Ok(bytes) => Ok((bytes, self.place())),
+                Err(why) => Err(Error::Read {
                     key,
                     path: path.clone(),
-                    source,
+                    why,
                 }),
             },
-            Self::Text(text) => Ok((
-                text.expose_secret().as_bytes().to_vec(),
-                "the text".to_owned(),
-            )),
+            Self::Text(text) => Ok((text.expose_secret().as_bytes().to_vec(), self.place())),
         }
     }
 
@@ -119,6 +127,12 @@ pub fn versions(min: Version, max: Version) -> Vec<&'static SupportedProtocolVer
         .filter(|(version, _)| (min..=max).contains(version))
         .map(|(_, supported)| supported)
         .collect()
+}
+
+/// Makes it the provider of the process, for libraries that ask for that one.
+pub fn install() {
+    // Whoever was here before installed the same.
+    let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 /// The one provider of cryptography.

@@ -1,8 +1,10 @@
 //! The command line: one file for each command, and what they share.
 
 mod components;
+mod health;
 mod input;
 mod print_config;
+mod replay;
 mod run;
 mod scan;
 mod table;
@@ -16,7 +18,9 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::Source;
+use health::Health;
 use print_config::PrintConfig;
+use replay::Replay;
 pub use scan::Scan;
 use validate::Validate;
 
@@ -47,6 +51,10 @@ enum Command {
     PrintConfig(PrintConfig),
     /// List the component types a configuration may name
     Components,
+    /// Ask a running auditwatch whether it is ready
+    Health(Health),
+    /// Send an audit log as it was recorded, faster, or as if it happened now
+    Replay(Replay),
 }
 
 /// The configuration, for whatever needs one.
@@ -80,6 +88,8 @@ impl Cli {
             Some(Command::Components) => {
                 ended(components::print(&mut io::stdout().lock()).map(|()| true))
             }
+            Some(Command::Health(health)) => succeeded(health.run(&mut io::stdout().lock())),
+            Some(Command::Replay(replay)) => run_replay(&replay),
             None if !self.sources.config.is_empty() => run_service(&self.sources.all()),
             None => Self::command()
                 .error(
@@ -101,7 +111,12 @@ fn ended(well: io::Result<bool>) -> ExitCode {
 }
 
 fn run_service(config: &[Source]) -> ExitCode {
-    match run::run(config) {
+    succeeded(run::run(config))
+}
+
+/// The exit code of a command that succeeds, fails, or cannot be done.
+fn succeeded(ended: anyhow::Result<bool>) -> ExitCode {
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -115,6 +130,18 @@ fn run_service(config: &[Source]) -> ExitCode {
 fn tell(error: &anyhow::Error) {
     // If standard error is gone there is nobody left to tell.
     let _told = writeln!(io::stderr(), "auditwatch: {error:#}");
+}
+
+fn run_replay(replay: &Replay) -> ExitCode {
+    match replay.run(&mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&error);
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn run_scan(scan: &Scan) -> ExitCode {

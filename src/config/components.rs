@@ -9,6 +9,8 @@ pub(crate) struct Types {
     pub(crate) noun: &'static str,
     pub(crate) known: &'static [&'static str],
     pub(crate) hints: &'static [(&'static str, &'static str)],
+    /// Old names in the Collector, still taken, and what they are called now.
+    pub(crate) renamed: &'static [(&'static str, &'static str)],
 }
 
 const ABSENT: &str = "not available in this version";
@@ -29,6 +31,7 @@ pub(crate) const RECEIVERS: Types = Types {
         ("splunk_hec", ABSENT),
         ("k8s_audit_webhook", ABSENT),
     ],
+    renamed: &[],
 };
 
 /// Processors.
@@ -46,19 +49,15 @@ pub(crate) const PROCESSORS: Types = Types {
         ),
         ("filter", "detection looks at audit events alone, remove it"),
     ],
+    renamed: &[],
 };
 
 /// Exporters.
 pub(crate) const EXPORTERS: Types = Types {
     noun: "exporter",
-    known: &["debug", "file", "splunk_hec"],
-    hints: &[
-        ("otlp", ABSENT),
-        ("otlp_grpc", ABSENT),
-        ("otlphttp", ABSENT),
-        ("otlp_http", ABSENT),
-        ("logging", "it is called debug"),
-    ],
+    known: &["debug", "file", "otlp_grpc", "otlp_http", "splunk_hec"],
+    hints: &[("logging", "it is called debug")],
+    renamed: &[("otlp", "otlp_grpc"), ("otlphttp", "otlp_http")],
 };
 
 /// Extensions.
@@ -78,6 +77,7 @@ pub(crate) const EXTENSIONS: Types = Types {
         ("pprof", ABSENT),
         ("zpages", ABSENT),
     ],
+    renamed: &[],
 };
 
 impl Types {
@@ -92,6 +92,12 @@ impl Types {
         format!("unknown {} type {kind:?}{advice}{known}", self.noun)
     }
 
+    /// What a type is called now.
+    fn present<'a>(&self, kind: &'a str) -> &'a str {
+        let renamed = self.renamed.iter().find(|(old, _)| *old == kind);
+        renamed.map_or(kind, |(_, new)| new)
+    }
+
     /// Reads every component under `place`. The result holds every id that was written, with
     /// `None` where the component is of no known type, so that nobody complains of it twice.
     pub(crate) fn read<T>(
@@ -102,13 +108,15 @@ impl Types {
         let mut all = BTreeMap::new();
         for (key, place) in place.into_iter().flat_map(Place::children) {
             match key.name.parse::<ComponentId>() {
-                Ok(id) if self.known.contains(&id.kind()) => {
-                    let component = read(id.kind(), place);
-                    all.insert(id, component);
-                }
                 Ok(id) => {
-                    place.fail_key(self.unknown(id.kind()));
-                    all.insert(id, None);
+                    let kind = self.present(id.kind());
+                    let component = if self.known.contains(&kind) {
+                        read(kind, place)
+                    } else {
+                        place.fail_key(self.unknown(kind));
+                        None
+                    };
+                    all.insert(id, component);
                 }
                 Err(error) => place.fail_key(error),
             }

@@ -2,20 +2,41 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    ExporterConfig, keys,
+    ExporterConfig, client,
+    extensions::Authenticators,
+    keys, otlp_exporters,
     read::{Place, Section, go_text},
 };
 use crate::exporter::{debug, file, queue, splunk_hec};
 
 /// Most bytes of one request or event, as in the Collector.
 const MOST_BYTES: usize = 838_860_800;
+/// Headers that HEC is sent anyway.
+const HEC_HEADERS: [&str; 4] = [
+    "authorization",
+    "x-splunk-request-channel",
+    "__splunk_app_name",
+    "__splunk_app_version",
+];
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Reads one exporter of a known type.
-pub(crate) fn exporter(kind: &str, place: Place<'_>) -> Option<ExporterConfig> {
+pub(crate) fn exporter(
+    kind: &str,
+    place: Place<'_>,
+    authenticators: &Authenticators<'_>,
+) -> Option<ExporterConfig> {
     Some(match kind {
         "splunk_hec" => ExporterConfig::SplunkHec(splunk_hec(&place.section(&keys::SPLUNK_HEC))),
+        "otlp_grpc" => ExporterConfig::OtlpGrpc(otlp_exporters::grpc(
+            &place.section(&keys::OTLP_GRPC),
+            authenticators,
+        )),
+        "otlp_http" => ExporterConfig::OtlpHttp(otlp_exporters::http(
+            &place.section(&keys::OTLP_HTTP),
+            authenticators,
+        )),
         "file" => ExporterConfig::File(file(&place.section(&keys::FILE))),
         "debug" => ExporterConfig::Debug(debug(&place.section(&keys::DEBUG))),
         _ => return None,
@@ -68,7 +89,8 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
             default.idle_conn_timeout,
         ),
         ack: ack(&section.section("ack", &keys::ACK)),
-        tls: tls(&section.section("tls", &keys::TLS)),
+        tls: client::tls(&section.section("tls", &keys::TLS), false),
+        headers: client::headers(section, &HEC_HEADERS),
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
     };
@@ -176,14 +198,7 @@ fn check_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn tls(section: &Section<'_>) -> splunk_hec::TlsConfig {
-    splunk_hec::TlsConfig {
-        ca_file: section.path("ca_file"),
-        insecure_skip_verify: section.boolean("insecure_skip_verify", false),
-    }
-}
-
-fn queue(section: &Section<'_>) -> queue::QueueConfig {
+pub(crate) fn queue(section: &Section<'_>) -> queue::QueueConfig {
     let default = queue::QueueConfig::default();
     if !section.boolean("enabled", true)
         && let Some(value) = section.value("enabled")
@@ -197,7 +212,7 @@ fn queue(section: &Section<'_>) -> queue::QueueConfig {
     }
 }
 
-fn retry(section: &Section<'_>) -> queue::RetryConfig {
+pub(crate) fn retry(section: &Section<'_>) -> queue::RetryConfig {
     let default = queue::RetryConfig::default();
     let wait = Duration::from_millis(1)..=DAY;
     let retry = queue::RetryConfig {

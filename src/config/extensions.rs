@@ -1,10 +1,59 @@
-//! Extensions: keys, defaults and what must hold.
+//! Extensions: keys, defaults and what must hold, also of those who refer to one.
+use std::collections::BTreeMap;
+
+use http::HeaderName;
+
 use super::{
-    ExtensionConfig, keys,
+    ComponentId, ExtensionConfig,
+    components::EXTENSIONS,
+    keys,
     read::{Place, Section},
     receivers::listen,
+    server_tls::server_tls,
+    service::State,
+    state,
 };
 use crate::extension::{bearer_token_auth, health_check};
+
+/// What can be referred to as an authenticator.
+pub(crate) struct Authenticators<'a> {
+    pub(crate) defined: &'a BTreeMap<ComponentId, Option<ExtensionConfig>>,
+    /// `service::extensions`.
+    pub(crate) started: &'a [ComponentId],
+}
+
+impl Authenticators<'_> {
+    /// Reads `auth` of a section: the extension that it names.
+    pub(crate) fn read(&self, parent: &Section<'_>) -> Option<ComponentId> {
+        // Nothing behind the key is not the same as no key: it must not leave a door open.
+        let section = parent.place("auth")?.section(&keys::AUTH);
+        let value = section.required("authenticator")?;
+        let id = value.id()?;
+        match state(self.defined, &id) {
+            State::Told => return None,
+            State::Missing if EXTENSIONS.known.contains(&id.kind()) => value.fail(format_args!(
+                "extension {id} is not defined, add it under extensions"
+            )),
+            State::Missing => value.fail(EXTENSIONS.unknown(id.kind())),
+            State::Good if id.kind() != "bearertokenauth" => value.fail(format_args!(
+                "{id} is no authenticator, name a bearertokenauth"
+            )),
+            State::Good if !self.started.contains(&id) => value.fail(format_args!(
+                "extension {id} is not started, add it to service::extensions"
+            )),
+            State::Good => {}
+        }
+        Some(id)
+    }
+
+    /// The same with the settings of the extension.
+    pub(crate) fn config(&self, parent: &Section<'_>) -> Option<bearer_token_auth::Config> {
+        match self.defined.get(&self.read(parent)?) {
+            Some(Some(ExtensionConfig::BearerTokenAuth(config))) => Some(config.clone()),
+            _ => None,
+        }
+    }
+}
 
 /// Reads one extension of a known type.
 pub(crate) fn extension(kind: &str, place: Place<'_>) -> Option<ExtensionConfig> {
@@ -34,6 +83,7 @@ fn health_check(section: &Section<'_>) -> health_check::Config {
         path,
         healthy_body: text("healthy"),
         unhealthy_body: text("unhealthy"),
+        tls: server_tls(section),
     }
 }
 
@@ -57,9 +107,21 @@ fn bearer_token_auth(section: &Section<'_>) -> bearer_token_auth::Config {
         1 => {}
         _ => section.fail("token, tokens and filename exclude each other, keep one"),
     }
+    let header = section.text("header", default.header);
+    if HeaderName::from_bytes(header.as_bytes()).is_err()
+        && let Some(value) = section.value("header")
+    {
+        value.expected("expected the name of a header");
+    }
+    let scheme = section.text("scheme", default.scheme);
+    if !scheme.chars().all(|letter| letter.is_ascii_graphic())
+        && let Some(value) = section.value("scheme")
+    {
+        value.expected("expected a word such as Bearer");
+    }
     bearer_token_auth::Config {
-        header: section.text("header", default.header),
-        scheme: section.text("scheme", default.scheme),
+        header,
+        scheme,
         tokens,
         filename,
     }

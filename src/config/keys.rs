@@ -23,6 +23,7 @@ pub(crate) const SECRETS: &[&str] = &[
 ];
 
 const ABSENT: &str = "not available in this version, remove it";
+const ONE: &str = "one connection is used at a time, remove it";
 
 macro_rules! tables {
     ($($name:ident at $path:literal: [$($key:literal),*], [$($hinted:literal: $hint:expr),*];)*) => {
@@ -45,9 +46,9 @@ tables! {
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
     HTTP at "receivers::otlp::protocols::http": [
         "endpoint", "max_request_body_size", "max_connections", "read_header_timeout",
-        "read_timeout", "idle_timeout"
+        "read_timeout", "idle_timeout", "tls", "auth"
     ],
-        ["tls": ABSENT, "auth": ABSENT, "cors": ABSENT, "include_metadata": ABSENT,
+        ["cors": ABSENT, "include_metadata": ABSENT,
          "write_timeout": "answers are short, and idle_timeout ends who does not read them, remove it",
          "keep_alives_enabled": ABSENT, "middlewares": ABSENT, "response_headers": ABSENT,
          "logs_url_path": ABSENT, "compression_algorithms": "identity, gzip and zstd, remove it",
@@ -55,15 +56,37 @@ tables! {
          "metrics_url_path": "only logs are taken, remove it"];
     GRPC at "receivers::otlp::protocols::grpc": [
         "endpoint", "max_recv_msg_size_mib", "max_connections", "max_concurrent_streams",
-        "read_timeout", "keepalive"
+        "read_timeout", "keepalive", "tls", "auth"
     ],
-        ["transport": "always tcp, remove it", "tls": ABSENT, "auth": ABSENT,
+        ["transport": "always tcp, remove it",
          "read_buffer_size": ABSENT, "write_buffer_size": ABSENT, "include_metadata": ABSENT];
     KEEPALIVE at "receivers::otlp::protocols::grpc::keepalive": ["server_parameters"],
         ["enforcement_policy": "clients may ask whether we are there as often as they like, remove it"];
     SERVER_PARAMETERS at "receivers::otlp::protocols::grpc::keepalive::server_parameters":
         ["max_connection_idle", "time", "timeout"],
         ["max_connection_age": ABSENT, "max_connection_age_grace": ABSENT];
+
+    // The same under protocols::http and in health_check.
+    SERVER_TLS at "receivers::otlp::protocols::grpc::tls": [
+        "cert_file", "cert_pem", "key_file", "key_pem", "client_ca_file", "min_version",
+        "max_version", "reload_interval"
+    ],
+        ["client_ca_file_reload": "reload_interval reads client_ca_file again too, remove it",
+         "ca_file": "that is for who connects, client_ca_file asks senders for a certificate",
+         "ca_pem": "that is for who connects, client_ca_file asks senders for a certificate",
+         "client_ca_pem": "not available, use client_ca_file",
+         "include_system_ca_certs_pool": "that is for who connects, client_ca_file asks senders for a certificate",
+         "insecure": "that is for who connects; without tls there is none",
+         "insecure_skip_verify": "that is for who connects; client_ca_file says whether senders are asked for a certificate",
+         "server_name_override": "that is for who connects, remove it",
+         "include_insecure_cipher_suites": "only secure cipher suites are spoken, remove it",
+         "cipher_suites": "those of tls 1.3, and ECDHE with AES-GCM or ChaCha20 of tls 1.2, are spoken; remove it",
+         "curve_preferences": "X25519MLKEM768, X25519, P-256 and P-384 are spoken, remove it",
+         "tpm": ABSENT];
+
+    // The same under protocols::http.
+    AUTH at "receivers::otlp::protocols::grpc::auth": ["authenticator"],
+        ["request_params": "the token is looked for in the header of the extension, remove it"];
 
     DETECTION at "processors::detection": [
         "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",
@@ -83,7 +106,7 @@ tables! {
         "entity", "timeout",
         "disable_compression", "max_content_length_logs", "max_event_size",
         "health_check_enabled", "health_path", "splunk_app_name", "splunk_app_version",
-        "max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout", "ack", "tls",
+        "max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout", "ack", "headers", "tls",
         "sending_queue", "retry_on_failure"
     ], ["heartbeat": "only findings are sent, remove it",
         "telemetry": "only findings are sent, remove it",
@@ -100,16 +123,19 @@ tables! {
         "otel_to_hec_fields": "a finding says its severity itself, remove it",
         "batcher": "what waits leaves together, remove it",
         "compression": "gzip, unless disable_compression says otherwise",
-        "auth": "token is what HEC asks for, remove it", "headers": ABSENT,
+        "auth": "token is what HEC asks for, remove it",
         "proxy_url": "set the environment variable HTTPS_PROXY",
         "max_conns_per_host": "one request is under way at a time, remove it"];
     ACK at "exporters::splunk_hec::ack": ["enabled", "poll_interval", "timeout"],
         ["extension": "that is for receivers, set ack: {enabled: true}"];
-    TLS at "exporters::splunk_hec::tls": ["ca_file", "insecure_skip_verify"],
-        ["insecure": "the endpoint's http:// or https:// says it, remove it",
-         "ca_pem": "not available in this version, use ca_file",
-         "cert_file": ABSENT, "key_file": ABSENT, "min_version": ABSENT, "max_version": ABSENT,
-         "server_name_override": ABSENT];
+    TLS at "exporters::splunk_hec::tls": [
+        "ca_file", "ca_pem", "include_system_ca_certs_pool", "insecure_skip_verify",
+        "server_name_override", "cert_file", "cert_pem", "key_file", "key_pem", "min_version",
+        "max_version"
+    ], ["insecure": "the endpoint's http:// or https:// says it, remove it",
+        "cipher_suites": "only sound ones are spoken, remove it",
+        "curve_preferences": "only sound ones are spoken, remove it",
+        "reload_interval": ABSENT, "tpm": ABSENT];
     QUEUE at "exporters::splunk_hec::sending_queue": ["enabled", "queue_size"],
         ["num_consumers": "one request at a time keeps findings in order, remove it",
          "storage": ABSENT, "wait_for_result": ABSENT,
@@ -119,6 +145,35 @@ tables! {
         "enabled", "initial_interval", "randomization_factor", "multiplier", "max_interval",
         "max_elapsed_time"
     ], [];
+    OTLP_GRPC at "exporters::otlp_grpc": [
+        "endpoint", "tls", "headers", "auth", "compression", "timeout", "sending_queue",
+        "retry_on_failure"
+    ], ["keepalive": ABSENT, "middlewares": ABSENT, "compression_params": ABSENT,
+        "authority": "set tls::server_name_override, which is the authority too",
+        "balancer_name": "one connection is used at a time, remove it",
+        "wait_for_ready": "retry_on_failure says how long a receiver may be away, remove it",
+        "batcher": "what waits leaves together, remove it",
+        "read_buffer_size": ABSENT, "write_buffer_size": ABSENT];
+    OTLP_HTTP at "exporters::otlp_http": [
+        "endpoint", "logs_endpoint", "encoding", "tls", "headers", "auth", "compression",
+        "timeout", "sending_queue", "retry_on_failure"
+    ], ["middlewares": ABSENT, "cookies": ABSENT, "compression_params": ABSENT,
+        "traces_endpoint": "findings are logs, set logs_endpoint or endpoint",
+        "metrics_endpoint": "findings are logs, set logs_endpoint or endpoint",
+        "profiles_endpoint": "findings are logs, set logs_endpoint or endpoint",
+        "proxy_url": "set the environment variable HTTPS_PROXY",
+        "batcher": "what waits leaves together, remove it",
+        "max_idle_conns": ONE, "max_idle_conns_per_host": ONE, "max_conns_per_host": ONE,
+        "idle_conn_timeout": ONE, "disable_keep_alives": ABSENT, "force_attempt_http2": ABSENT,
+        "http2_read_idle_timeout": ABSENT, "http2_ping_timeout": ABSENT,
+        "read_buffer_size": ABSENT, "write_buffer_size": ABSENT];
+    OTLP_TLS at "exporters::otlp_grpc::tls": [
+        "insecure", "ca_file", "ca_pem", "include_system_ca_certs_pool", "insecure_skip_verify",
+        "server_name_override", "cert_file", "cert_pem", "key_file", "key_pem", "min_version",
+        "max_version"
+    ], ["cipher_suites": "only sound ones are spoken, remove it",
+        "curve_preferences": "only sound ones are spoken, remove it",
+        "reload_interval": ABSENT, "tpm": ABSENT];
     FILE at "exporters::file": ["path", "append"],
         ["rotation": ABSENT, "format": "always JSON, a finding a line, remove it",
          "compression": ABSENT, "flush_interval": ABSENT, "encoding": ABSENT];
@@ -127,16 +182,55 @@ tables! {
 
     BEARER_TOKEN_AUTH at "extensions::bearertokenauth":
         ["header", "scheme", "token", "tokens", "filename"], [];
-    HEALTH_CHECK at "extensions::health_check": ["endpoint", "path", "response_body"],
-        ["tls": ABSENT, "check_collector_pipeline": "exporters are looked at as it is, remove it"];
+    HEALTH_CHECK at "extensions::health_check": ["endpoint", "path", "response_body", "tls"],
+        ["check_collector_pipeline": "exporters are looked at as it is, remove it"];
     RESPONSE_BODY at "extensions::health_check::response_body": ["healthy", "unhealthy"], [];
 
     SERVICE at "service": ["extensions", "pipelines", "telemetry", "admission", "shutdown_timeout"], [];
     ADMISSION at "service::admission": ["request_limit_mib"],
         ["waiting_limit_mib": "requests beyond the limit do not wait, they are refused, remove it"];
     PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];
-    TELEMETRY at "service::telemetry": ["logs"],
-        ["metrics": ABSENT, "traces": ABSENT, "resource": ABSENT];
+    TELEMETRY at "service::telemetry": ["logs", "metrics", "traces", "resource"], [];
+    TRACES at "service::telemetry::traces": ["processors", "sampler"],
+        ["level": "spans are made when processors says where to, remove it",
+         "propagators": ABSENT];
+    SAMPLER at "service::telemetry::traces::sampler": ["trace_id_ratio_based"],
+        ["parent_based": "use trace_id_ratio_based, our spans have no parents of others",
+         "always_on": "remove it, that is the default",
+         "always_off": "remove processors instead"];
+    RATIO at "service::telemetry::traces::sampler::trace_id_ratio_based": ["ratio"], [];
+    SPANS at "service::telemetry::traces::processors": ["batch"], ["simple": "use batch"];
+    BATCH at "service::telemetry::traces::processors::batch":
+        ["schedule_delay", "export_timeout", "exporter"],
+        ["max_queue_size": "2048, remove it", "max_export_batch_size": "512, remove it"];
+    BATCH_EXPORTER at "service::telemetry::traces::processors::batch::exporter": ["otlp"],
+        ["console": ABSENT];
+    SPANS_OTLP at "service::telemetry::traces::processors::batch::exporter::otlp":
+        ["protocol", "endpoint", "headers", "insecure"],
+        ["timeout": "export_timeout of batch says it", "compression": ABSENT,
+         "certificate": ABSENT, "client_certificate": ABSENT, "client_key": ABSENT,
+         "headers_list": "use headers"];
+    METRICS at "service::telemetry::metrics": ["level", "readers"],
+        ["address": "use readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]",
+         "views": ABSENT];
+    READER at "service::telemetry::metrics::readers": ["pull", "periodic"], [];
+    PULL at "service::telemetry::metrics::readers::pull": ["exporter"], [];
+    PULL_EXPORTER at "service::telemetry::metrics::readers::pull::exporter": ["prometheus"],
+        ["otlp": "that is sent, so it stands under periodic"];
+    PROMETHEUS at "service::telemetry::metrics::readers::pull::exporter::prometheus": [
+        "host", "port", "without_type_suffix", "without_units", "without_scope_info"
+    ], ["with_resource_constant_labels": "target_info has them, remove it"];
+    PERIODIC at "service::telemetry::metrics::readers::periodic":
+        ["interval", "timeout", "exporter"], [];
+    PERIODIC_EXPORTER at "service::telemetry::metrics::readers::periodic::exporter": ["otlp"],
+        ["prometheus": "that is asked, so it stands under pull",
+         "console": "debug level of logs shows findings, remove it"];
+    METRICS_OTLP at "service::telemetry::metrics::readers::periodic::exporter::otlp":
+        ["protocol", "endpoint", "headers", "insecure"],
+        ["timeout": "timeout of periodic says it", "compression": ABSENT, "certificate": ABSENT,
+         "client_certificate": ABSENT, "client_key": ABSENT, "headers_list": "use headers",
+         "temporality_preference": "always cumulative, remove it",
+         "default_histogram_aggregation": ABSENT];
     LOGS at "service::telemetry::logs": ["level", "encoding"],
         ["development": ABSENT, "sampling": ABSENT, "output_paths": ABSENT,
          "error_output_paths": ABSENT, "initial_fields": ABSENT, "disable_caller": ABSENT,

@@ -5,6 +5,7 @@
 //! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
 //! together. All that is wrong is told at once, each with file, line and column. The environment is
 //! read here and nowhere else.
+mod client;
 mod components;
 mod detection;
 mod env;
@@ -13,11 +14,14 @@ mod extensions;
 mod id;
 mod keys;
 mod node;
+mod otlp_exporters;
 mod print;
 mod read;
 mod receivers;
+mod server_tls;
 mod service;
 mod source;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +33,7 @@ pub use source::Source;
 use crate::{
     detection::{limits::Limits, rule::Rule},
     exporter, extension, receiver,
+    telemetry::{MetricsConfig, traces},
 };
 use service::{Defined, State};
 
@@ -49,6 +54,12 @@ pub struct Config {
     pub pipelines: BTreeMap<ComponentId, PipelineConfig>,
     /// `service::telemetry::logs`: our own logs.
     pub telemetry: LogsConfig,
+    /// `service::telemetry::metrics`: our own metrics.
+    pub metrics: MetricsConfig,
+    /// `service::telemetry::traces`: our own spans.
+    pub traces: traces::Config,
+    /// `service::telemetry::resource`: what they are said to come from.
+    pub resource: BTreeMap<String, String>,
     /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold.
     pub request_limit: usize,
     /// `service::shutdown_timeout`: how long the shutdown may take in all.
@@ -67,8 +78,12 @@ pub enum ReceiverConfig {
 pub struct OtlpReceiver {
     /// `protocols::grpc`.
     pub grpc: Option<receiver::otlp_grpc::Config>,
+    /// `protocols::grpc::auth::authenticator`: a `bearertokenauth` that is started.
+    pub grpc_auth: Option<ComponentId>,
     /// `protocols::http`.
     pub http: Option<receiver::otlp_http::Config>,
+    /// `protocols::http::auth::authenticator`: a `bearertokenauth` that is started.
+    pub http_auth: Option<ComponentId>,
 }
 
 /// Settings of one `detection` processor.
@@ -86,13 +101,13 @@ pub struct DetectionConfig {
 
 /// Settings of one exporter.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is a handful of them in the whole program"
-)]
 pub enum ExporterConfig {
     /// `splunk_hec`.
     SplunkHec(exporter::splunk_hec::Config),
+    /// `otlp_grpc`.
+    OtlpGrpc(exporter::otlp_grpc::Config),
+    /// `otlp_http`.
+    OtlpHttp(exporter::otlp_http::Config),
     /// `file`.
     File(exporter::file::Config),
     /// `debug`.
@@ -249,17 +264,29 @@ fn checked(
 /// Reads the whole tree. The result is of use only if there was no problem.
 fn config(root: read::Place<'_>) -> Config {
     let root = root.section(&keys::ROOT);
+    let service = root
+        .place("service")
+        .map(|place| place.section(&keys::SERVICE));
+    // Others refer to extensions, so they come first.
+    let extensions =
+        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
+    let started = service.as_ref().map_or_else(Vec::new, |section| {
+        service::extensions(section, &|id| state(&extensions, id))
+    });
+    let authenticators = extensions::Authenticators {
+        defined: &extensions,
+        started: &started,
+    };
     let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
-        Some(receivers::receiver(place))
+        Some(receivers::receiver(place, &authenticators))
     });
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
         Some(detection::detection(place))
     });
-    let exporters =
-        components::EXPORTERS.read(root.place("exporters").as_ref(), exporters::exporter);
-    let extensions =
-        components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
-    if root.place("service").is_none() {
+    let exporters = components::EXPORTERS.read(root.place("exporters").as_ref(), |kind, place| {
+        exporters::exporter(kind, place, &authenticators)
+    });
+    if service.is_none() {
         root.fail("service is required, it says which components make a pipeline");
     }
     let mut config = Config {
@@ -267,22 +294,26 @@ fn config(root: read::Place<'_>) -> Config {
         processors: BTreeMap::new(),
         exporters: BTreeMap::new(),
         extensions: BTreeMap::new(),
-        service_extensions: Vec::new(),
+        service_extensions: started.clone(),
         pipelines: BTreeMap::new(),
         telemetry: LogsConfig::default(),
+        metrics: MetricsConfig::default(),
+        traces: traces::Config::default(),
+        resource: BTreeMap::new(),
         request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
     };
-    if let Some(place) = root.place("service") {
-        let section = place.section(&keys::SERVICE);
+    if let Some(section) = service {
         let defined = Defined {
             receivers: &|id| state(&receivers, id),
             processors: &|id| state(&processors, id),
             exporters: &|id| state(&exporters, id),
         };
-        config.service_extensions = service::extensions(&section, &|id| state(&extensions, id));
         config.pipelines = service::pipelines(&section, &defined);
-        config.telemetry = service::telemetry(&section);
+        config.telemetry = telemetry::logs(&section);
+        config.metrics = telemetry::metrics(&section);
+        config.traces = telemetry::traces(&section);
+        config.resource = telemetry::resource(&section);
         config.request_limit = service::request_limit(&section);
         let range = Duration::ZERO..=Duration::from_hours(1);
         config.shutdown_timeout =

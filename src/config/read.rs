@@ -115,8 +115,26 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The text here; empty for null.
+    pub(crate) fn text_or_null(&self) -> Option<String> {
+        match self.node.value {
+            Tree::Null => Some(String::new()),
+            _ => self.value().map(|value| value.text),
+        }
+    }
+
+    /// What is here as the value of a header, which may be secret. No message shows any of it.
+    pub(crate) fn header(&self) -> Option<SecretString> {
+        let value = self.value()?;
+        if http::HeaderValue::from_str(&value.text).is_err() {
+            value.fail("holds a line end or another character no header has");
+            return None;
+        }
+        Some(value.text.into())
+    }
+
     /// The text here, its variables replaced.
-    fn value(&self) -> Option<Value<'a>> {
+    pub(crate) fn value(&self) -> Option<Value<'a>> {
         let Tree::Scalar(text) = &self.node.value else {
             self.reader
                 .fail(self.node.mark, &self.path, "expected a single value");
@@ -242,6 +260,22 @@ impl<'a> Section<'a> {
     /// The elements of a list; `None` when it is not given.
     pub(crate) fn values(&self, key: &str) -> Option<Vec<Value<'a>>> {
         self.get(key).map(|place| place.values())
+    }
+
+    /// The places of the elements of a list that is given.
+    pub(crate) fn items(&self, key: &str) -> Option<Vec<Place<'a>>> {
+        let place = self.get(key)?;
+        let Tree::List(items) = &place.node.value else {
+            let message = "expected a list";
+            place.reader.fail(place.node.mark, &place.path, message);
+            return None;
+        };
+        let item = |node: &'a Node| Place {
+            node,
+            key: node.mark,
+            ..place.clone()
+        };
+        Some(items.iter().map(item).collect())
     }
 
     /// How many elements a list was written with, the wrong ones too.
@@ -395,6 +429,12 @@ impl Value<'_> {
     pub(crate) fn span(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let seconds = self.text.parse().ok().map(Duration::from_secs);
         self.within(seconds.or_else(|| go_duration(&self.text)), range)
+    }
+
+    /// A duration, or a plain number of milliseconds.
+    pub(crate) fn millis(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let millis = self.text.parse().ok().map(Duration::from_millis);
+        self.within(millis.or_else(|| go_duration(&self.text)), range)
     }
 
     fn within(&self, found: Option<Duration>, range: RangeInclusive<Duration>) -> Option<Duration> {

@@ -2,8 +2,11 @@
 use std::time::Duration;
 
 use super::{
-    OtlpReceiver, ReceiverConfig, keys,
+    OtlpReceiver, ReceiverConfig,
+    extensions::Authenticators,
+    keys,
     read::{Place, Section},
+    server_tls::server_tls,
 };
 use crate::receiver::{Limits, otlp_grpc, otlp_http};
 
@@ -13,19 +16,24 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Reads one `otlp` receiver.
-pub(crate) fn receiver(place: Place<'_>) -> ReceiverConfig {
+pub(crate) fn receiver(place: Place<'_>, authenticators: &Authenticators<'_>) -> ReceiverConfig {
     let otlp = place.section(&keys::OTLP);
     let protocols = otlp.section("protocols", &keys::PROTOCOLS);
     if protocols.is_empty() {
         protocols.fail("no protocol to listen on, add protocols: {grpc: }");
     }
-    let grpc = protocols
-        .place("grpc")
-        .map(|place| grpc(&place.section(&keys::GRPC)));
-    let http = protocols
-        .place("http")
-        .map(|place| http(&place.section(&keys::HTTP)));
-    ReceiverConfig::Otlp(OtlpReceiver { grpc, http })
+    let section = |key, table| {
+        let place = protocols.place(key);
+        place.map(|place| place.section(table))
+    };
+    let (grpc_keys, http_keys) = (section("grpc", &keys::GRPC), section("http", &keys::HTTP));
+    let auth = |keys: &Section<'_>| authenticators.read(keys);
+    ReceiverConfig::Otlp(OtlpReceiver {
+        grpc: grpc_keys.as_ref().map(grpc),
+        grpc_auth: grpc_keys.as_ref().and_then(auth),
+        http: http_keys.as_ref().map(http),
+        http_auth: http_keys.as_ref().and_then(auth),
+    })
 }
 
 fn http(section: &Section<'_>) -> otlp_http::Config {
@@ -46,6 +54,7 @@ fn http(section: &Section<'_>) -> otlp_http::Config {
             idle_timeout: wait("idle_timeout", limits.idle_timeout),
             ..limits
         },
+        tls: server_tls(section),
     }
 }
 
@@ -91,6 +100,7 @@ fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
             keepalive_timeout: wait("timeout", limits.keepalive_timeout),
             ..limits
         },
+        tls: server_tls(section),
     }
 }
 

@@ -1,8 +1,8 @@
-//! The service section: pipelines, which must fit together, and our own logs.
+//! The service section: pipelines, which must fit together.
 use std::collections::BTreeMap;
 
 use super::{
-    ComponentId, Encoding, Level, LogsConfig, PipelineConfig,
+    ComponentId, PipelineConfig,
     components::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS, Types},
     keys,
     read::{Place, Section, Value},
@@ -180,24 +180,4 @@ const MIB: usize = 1024 * 1024;
 pub(crate) fn request_limit(section: &Section<'_>) -> usize {
     let admission = section.section("admission", &keys::ADMISSION);
     MIB * admission.number("request_limit_mib", 1..=1024 * 1024, REQUEST_LIMIT / MIB)
-}
-
-/// Our own logs.
-pub(crate) fn telemetry(section: &Section<'_>) -> LogsConfig {
-    let default = LogsConfig::default();
-    let logs = section
-        .section("telemetry", &keys::TELEMETRY)
-        .section("logs", &keys::LOGS);
-    let levels = [
-        ("trace", Level::Trace),
-        ("debug", Level::Debug),
-        ("info", Level::Info),
-        ("warn", Level::Warn),
-        ("error", Level::Error),
-    ];
-    let encodings = [("console", Encoding::Console), ("json", Encoding::Json)];
-    LogsConfig {
-        level: logs.choice("level", &levels, default.level),
-        encoding: logs.choice("encoding", &encodings, default.encoding),
-    }
 }

@@ -12,9 +12,12 @@ use super::{
     node::{self, Node, Value},
     *,
 };
-use crate::detection::{
-    rule::{MissingCity, SECOND, Semantics, Who},
-    selector::{Pattern, Selector},
+use crate::{
+    detection::{
+        rule::{MissingCity, SECOND, Semantics, Who},
+        selector::{Pattern, Selector},
+    },
+    tls,
 };
 
 const MINIMAL: &str = include_str!("../../otel-config/minimal.yaml");
@@ -100,17 +103,28 @@ fn the_reference_file_shows_the_defaults() {
         let hec = only_hec(config);
         let pipeline = config.pipelines.clone();
         format!(
-            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?}",
+            "{:?} {:?} {hec:?} {pipeline:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             only_otlp(config).grpc,
             config.processors[&id("detection")],
             config.telemetry,
+            config.metrics,
+            config.traces,
+            config.resource,
             config.request_limit,
             config.shutdown_timeout
         )
     };
     assert_eq!(shown(&reference), shown(&minimal));
     let http = only_otlp(&reference).http.clone();
-    assert_eq!(http, Some(receiver::otlp_http::Config::default()));
+    let default = Some(receiver::otlp_http::Config::default());
+    assert_eq!(format!("{http:?}"), format!("{default:?}"));
+    let ReceiverConfig::Otlp(with_tls) = &reference.receivers[&id("otlp/tls")];
+    let tls = with_tls.grpc.as_ref().unwrap().tls.as_ref().unwrap();
+    assert_eq!(
+        (tls.min_version, tls.max_version, tls.reload_interval),
+        (tls::Version::Tls12, tls::Version::Tls13, None)
+    );
+    assert!(tls.client_ca_file.is_none());
     let escu = &reference.processors[&id("detection/escu")].rule;
     assert_eq!(
         *escu,
@@ -118,6 +132,29 @@ fn the_reference_file_shows_the_defaults() {
             semantics: Semantics::Escu,
             ..Rule::default()
         }
+    );
+    let shown = |config: &ExporterConfig| format!("{config:?}");
+    let ExtensionConfig::BearerTokenAuth(auth) = &reference.extensions[&id("bearertokenauth")]
+    else {
+        panic!()
+    };
+    let grpc = exporter::otlp_grpc::Config {
+        endpoint: "collector:4317".to_owned(),
+        auth: Some(auth.clone()),
+        ..Default::default()
+    };
+    assert_eq!(
+        shown(&reference.exporters[&id("otlp_grpc")]),
+        shown(&ExporterConfig::OtlpGrpc(grpc))
+    );
+    let http = exporter::otlp_http::Config {
+        endpoint: "http://collector:4318".to_owned(),
+        auth: Some(auth.clone()),
+        ..Default::default()
+    };
+    assert_eq!(
+        shown(&reference.exporters[&id("otlp_http")]),
+        shown(&ExporterConfig::OtlpHttp(http))
     );
     let ExporterConfig::File(file) = &reference.exporters[&id("file")] else {
         panic!()
@@ -163,6 +200,9 @@ fn the_reference_file_shows_every_key() {
 
 /// The values under a key, or under the ids of a type.
 fn under<'a>(node: &'a Node, step: &str) -> Vec<&'a Node> {
+    if let Value::List(items) = &node.value {
+        return items.iter().flat_map(|item| under(item, step)).collect();
+    }
     let Value::Map(entries) = &node.value else {
         return Vec::new();
     };
@@ -223,10 +263,14 @@ receivers:
       grpc:
         {endpoint: "[::1]:1", max_recv_msg_size_mib: 4, max_connections: 3,
         max_concurrent_streams: 2, read_timeout: 1s, keepalive:
-          {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}}}
+          {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}},
+        tls: {cert_file: c.pem, key_file: k.pem, client_ca_file: ca.pem, min_version: 1.3,
+          max_version: "1.3", reload_interval: 5m}, auth: {authenticator: bearertokenauth}}
       http:
         {endpoint: "localhost:2", max_request_body_size: 5, max_connections: 6,
-        read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s}
+        read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s,
+        tls: {cert_pem: c, key_pem: "${env:AUDITWATCH_TOKEN}", max_version: 1.2},
+        auth: {authenticator: bearertokenauth/b}}
 processors:
   detection:
     threshold: 9
@@ -266,20 +310,46 @@ exporters:
     disable_compression: True
     max_content_length_logs: 0
     max_event_size: 7
-    tls: {ca_file: ca.pem, insecure_skip_verify: true}
+    headers: {X-Scope: s3cret-scope, b: "2"}
+    tls: {ca_file: ca.pem, include_system_ca_certs_pool: true, insecure_skip_verify: true,
+      server_name_override: other.example, cert_file: c.pem, key_pem: "s3cret key",
+      min_version: 1.3, max_version: "1.3"}
     sending_queue: {enabled: true, queue_size: 8}
     retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
       multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
+  otlp/old: {endpoint: "dns:///a:1", headers: {X-A: s3cret}, compression: zstd, timeout: 1s,
+    auth: {authenticator: bearertokenauth}, tls: {insecure: true}, sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
+  otlp_http: {endpoint: "https://a", logs_endpoint: "https://a/in", encoding: json,
+    headers: {X-A: s3cret}, compression: none, timeout: 1s,
+    auth: {authenticator: bearertokenauth}, tls: {insecure_skip_verify: true},
+    sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
   file: {path: x, append: false}
   debug: {verbosity: detailed}
 extensions:
-  health_check: {endpoint: "[::1]:3", path: /ok, response_body: {healthy: good, unhealthy: bad}}
+  health_check: {endpoint: "[::1]:3", path: /ok, response_body: {healthy: good, unhealthy: bad},
+    tls: {cert_file: c, key_file: k}}
   bearertokenauth: {header: X-Token, scheme: Token, tokens: [s3cret, other]}
+  bearertokenauth/b: {filename: tokens}
 service:
-  extensions: [health_check, bearertokenauth]
+  extensions: [health_check, bearertokenauth, bearertokenauth/b]
   pipelines:
     logs: {receivers: otlp/a, processors: [detection], exporters: "splunk_hec, file"}
-  telemetry: {logs: {level: DEBUG, encoding: json}}
+  telemetry:
+    logs: {level: DEBUG, encoding: json}
+    metrics:
+      level: detailed
+      readers:
+        - pull: {exporter: {prometheus: {host: "::1", port: 0, without_type_suffix: false,
+            without_units: false, without_scope_info: false}}}
+        - periodic: {interval: 100, timeout: 2s, exporter: {otlp: {protocol: grpc,
+            endpoint: "collector:4317", insecure: true, headers: {X-Token: s3cret}}}}
+        - periodic: {exporter: {otlp: {endpoint: https://collector/v1/metrics}}}
+        - periodic: {exporter: {otlp: {endpoint: "${EMPTY}"}}}
+    traces:
+      sampler: {trace_id_ratio_based: {ratio: 0.5}}
+      processors: [batch: {schedule_delay: 1s, export_timeout: 200, exporter: {otlp: {
+        protocol: grpc, endpoint: "collector:4317", insecure: false, headers: {a: s3cret}}}}]
+    resource: {service.name: mine, deployment.environment.name: test, service.instance.id: }
   admission: {request_limit_mib: 7}
   shutdown_timeout: 1m
 "#;
@@ -302,8 +372,16 @@ fn reads_every_setting_of_a_receiver() {
             keepalive_timeout: seconds(3),
             ..limits.clone()
         },
+        tls: Some(tls::server::Config {
+            cert: tls::Pem::File("c.pem".into()),
+            key: tls::Pem::File("k.pem".into()),
+            client_ca_file: Some("ca.pem".into()),
+            min_version: tls::Version::Tls13,
+            max_version: tls::Version::Tls13,
+            reload_interval: Some(Duration::from_mins(5)),
+        }),
     };
-    assert_eq!(otlp.grpc, Some(grpc));
+    assert_eq!(format!("{:?}", otlp.grpc), format!("{:?}", Some(grpc)));
     let http = receiver::otlp_http::Config {
         endpoint: "localhost:2".to_owned(),
         max_request_body_size: 5,
@@ -314,9 +392,30 @@ fn reads_every_setting_of_a_receiver() {
             idle_timeout: seconds(9),
             ..limits
         },
+        tls: Some(tls::server::Config {
+            cert: tls::Pem::Text("c".into()),
+            key: tls::Pem::Text("s3cret-too".into()),
+            client_ca_file: None,
+            min_version: tls::Version::Tls12,
+            max_version: tls::Version::Tls12,
+            reload_interval: None,
+        }),
     };
-    assert_eq!(otlp.http, Some(http));
+    assert_eq!(format!("{:?}", otlp.http), format!("{:?}", Some(http)));
+    let Some(tls::Pem::Text(key)) = otlp
+        .http
+        .as_ref()
+        .and_then(|http| http.tls.as_ref())
+        .map(|tls| &tls.key)
+    else {
+        panic!()
+    };
+    assert_eq!(key.expose_secret(), "s3cret-too");
     assert_eq!(config.request_limit, 7 << 20);
+    assert_eq!(
+        [&otlp.grpc_auth, &otlp.http_auth],
+        [&Some(id("bearertokenauth")), &Some(id("bearertokenauth/b"))]
+    );
 }
 
 #[test]
@@ -411,10 +510,9 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
     assert_eq!(hec.timeout, Duration::from_millis(300));
     assert!(hec.disable_compression && hec.tls.insecure_skip_verify && !hec.retry.enabled);
     assert_eq!((hec.max_content_length_logs, hec.max_event_size), (0, 7));
-    assert_eq!(
-        (hec.queue.queue_size, hec.tls.ca_file.as_deref()),
-        (8, Some(Path::new("ca.pem")))
-    );
+    assert_eq!(hec.queue.queue_size, 8);
+    assert_eq!(hec.headers.len(), 2);
+    assert_eq!(hec.headers["x-scope"], "s3cret-scope");
     assert_eq!(hec.retry.max_interval, Duration::from_secs(2));
     assert_eq!(
         format!(
@@ -437,11 +535,123 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
 }
 
 #[test]
+fn reads_every_setting_of_telemetry() {
+    use crate::telemetry::{Reader, metrics, otlp, prometheus};
+
+    let config = load(EVERYTHING);
+    assert_eq!(config.metrics.level, metrics::Level::Detailed);
+    let [
+        Reader::Pull(pull),
+        Reader::Periodic(grpc),
+        Reader::Periodic(http),
+    ] = &config.metrics.readers[..]
+    else {
+        panic!("{:?}", config.metrics.readers)
+    };
+    let wanted = prometheus::Config {
+        host: "::1".to_owned(),
+        port: 0,
+        without_type_suffix: false,
+        without_units: false,
+        without_scope_info: false,
+    };
+    assert_eq!(*pull, wanted);
+    let times = |periodic: &otlp::Periodic| (periodic.interval, periodic.to.timeout);
+    assert_eq!(
+        times(grpc),
+        (Duration::from_millis(100), Duration::from_secs(2))
+    );
+    assert_eq!(
+        (grpc.to.protocol, grpc.to.endpoint.as_str()),
+        (otlp::Protocol::Grpc, "http://collector:4317")
+    );
+    assert_eq!(grpc.to.headers["X-Token"].expose_secret(), "s3cret");
+    assert_eq!(
+        times(http),
+        (Duration::from_mins(1), Duration::from_secs(30))
+    );
+    assert_eq!(
+        (http.to.protocol, http.to.endpoint.as_str()),
+        (otlp::Protocol::Http, "https://collector/v1/metrics")
+    );
+    let [spans] = &config.traces.processors[..] else {
+        panic!("{:?}", config.traces)
+    };
+    assert_eq!(format!("{:?}", config.traces.ratio), "0.5");
+    assert_eq!(
+        (spans.delay, spans.to.timeout, spans.to.endpoint.as_str()),
+        (
+            Duration::from_secs(1),
+            Duration::from_millis(200),
+            "https://collector:4317"
+        )
+    );
+    let resource = [
+        ("service.name", "mine"),
+        ("deployment.environment.name", "test"),
+        ("service.instance.id", ""),
+    ];
+    assert_eq!(
+        config.resource,
+        resource
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    );
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn reads_every_setting_of_tls() {
+    let config = load(EVERYTHING);
+    let tls = &only_hec(&config).tls;
+    assert_eq!(
+        format!("{tls:?}"),
+        "Config { insecure: false, ca: Some(File(\"ca.pem\")), \
+         include_system_ca_certs_pool: true, insecure_skip_verify: true, \
+         server_name_override: Some(\"other.example\"), cert: Some(File(\"c.pem\")), \
+         key: Some(Text(SecretBox<str>([REDACTED]))), min_version: Tls13, max_version: Tls13 }"
+    );
+}
+
+#[test]
+fn reads_every_setting_of_the_otlp_exporters() {
+    use exporter::{otlp::Compression, otlp_http::Encoding};
+
+    let config = load(EVERYTHING);
+    let ExporterConfig::OtlpGrpc(grpc) = &config.exporters[&id("otlp/old")] else {
+        panic!()
+    };
+    assert_eq!(grpc.endpoint, "dns:///a:1");
+    assert_eq!(grpc.headers["x-a"], "s3cret");
+    assert_eq!(grpc.auth.as_ref().unwrap().header, "X-Token");
+    assert!(grpc.tls.insecure && !grpc.retry.enabled);
+    assert_eq!(
+        (grpc.compression, grpc.timeout, grpc.queue.queue_size),
+        (Compression::Zstd, Duration::from_secs(1), 8)
+    );
+    let ExporterConfig::OtlpHttp(http) = &config.exporters[&id("otlp_http")] else {
+        panic!()
+    };
+    assert_eq!(
+        (http.endpoint.as_str(), http.logs_endpoint.as_deref()),
+        ("https://a", Some("https://a/in"))
+    );
+    assert_eq!(http.headers["x-a"], "s3cret");
+    assert_eq!(http.auth.as_ref().unwrap().header, "X-Token");
+    assert!(http.tls.insecure_skip_verify && !http.retry.enabled);
+    assert_eq!(
+        (http.compression, http.timeout, http.queue.queue_size),
+        (Compression::None, Duration::from_secs(1), 8)
+    );
+    assert_eq!(http.encoding, Encoding::Json);
+}
+
+#[test]
 fn reads_every_setting_of_an_extension() {
     let config = load(EVERYTHING);
     assert_eq!(
         config.service_extensions,
-        [id("health_check"), id("bearertokenauth")]
+        ["health_check", "bearertokenauth", "bearertokenauth/b"].map(id)
     );
     let ExtensionConfig::HealthCheck(health) = &config.extensions[&id("health_check")] else {
         panic!()
@@ -451,8 +661,16 @@ fn reads_every_setting_of_an_extension() {
         path: "/ok".to_owned(),
         healthy_body: Some("good".to_owned()),
         unhealthy_body: Some("bad".to_owned()),
+        tls: Some(tls::server::Config {
+            cert: tls::Pem::File("c".into()),
+            key: tls::Pem::File("k".into()),
+            client_ca_file: None,
+            min_version: tls::Version::Tls12,
+            max_version: tls::Version::Tls13,
+            reload_interval: None,
+        }),
     };
-    assert_eq!(*health, wanted);
+    assert_eq!(format!("{health:?}"), format!("{wanted:?}"));
     let ExtensionConfig::BearerTokenAuth(auth) = &config.extensions[&id("bearertokenauth")] else {
         panic!()
     };
@@ -464,6 +682,14 @@ fn reads_every_setting_of_an_extension() {
     assert_eq!(
         (auth.header.as_str(), auth.scheme.as_str(), tokens),
         ("X-Token", "Token", vec!["s3cret", "other"])
+    );
+    let ExtensionConfig::BearerTokenAuth(auth) = &config.extensions[&id("bearertokenauth/b")]
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (auth.header.as_str(), auth.scheme.as_str(), &auth.filename),
+        ("Authorization", "Bearer", &Some("tokens".into()))
     );
     assert!(!format!("{config:?}").contains("s3cret"));
 }

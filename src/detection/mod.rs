@@ -27,6 +27,7 @@ pub mod rule;
 pub mod screen;
 mod seen;
 pub mod selector;
+pub mod shapes;
 pub mod time;
 
 pub use finding::{Finding, Sample};

@@ -20,6 +20,7 @@ use super::{
     map,
     rule::{Rule, SECOND},
     selector::Said,
+    shapes::{self, Shapes},
     time::Micros,
 };
 use crate::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
@@ -29,6 +30,12 @@ const MAX_AHEAD: i64 = 300 * SECOND;
 
 /// Resource attribute that names the cluster (OpenTelemetry semantic conventions).
 const CLUSTER: &[u8] = b"k8s.cluster.name";
+
+/// So many records at the beginning of a stream are read in full when somebody wants to know what
+/// they are, until the first audit event.
+pub const SAMPLED: u64 = 10_000;
+/// One in so many of them is told by its shape.
+const SHAPED: u64 = 100;
 
 /// The screen of one rule, shared by all connections.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ struct Inner {
 pub struct Screened {
     /// The events that count, in the order of the request.
     pub hits: Vec<Hit>,
+    /// When the request began to arrive, in nanoseconds since 1970; 0: unknown.
+    pub received: u64,
     /// Log records of any kind.
     pub records: u64,
     /// Records that the byte filter could not rule out.
@@ -57,6 +66,12 @@ pub struct Screened {
     pub unreadable: u64,
     /// Events that would count, but for the selector.
     pub deselected: u64,
+    /// Audit events of a sample that are selected; more than none tells all there is to know.
+    pub events: u64,
+    /// Audit events of a sample that the selector leaves out.
+    pub unselected: u64,
+    /// What the records of a sample look like that hold no audit event.
+    pub shapes: Shapes,
 }
 
 impl Screen {
@@ -82,12 +97,17 @@ impl Screen {
             seen: Seen {
                 screen: Arc::clone(&self.inner),
                 received,
-                out: Screened::default(),
+                out: Screened {
+                    received,
+                    ..Screened::default()
+                },
                 resource: Vec::new(),
                 resource_hits: 0,
                 said: Vec::new(),
                 broken: BTreeMap::new(),
                 hit_bytes: 0,
+                sample: None,
+                sampled: BTreeMap::new(),
             },
         }
     }
@@ -101,6 +121,14 @@ pub struct Screening {
 }
 
 impl Screening {
+    /// Reads its records in full, as a sample of a stream of which so many came before, until an
+    /// audit event is among them.
+    #[must_use]
+    pub fn sampled(mut self, before: u64) -> Self {
+        self.seen.sample = Some(before).filter(|before| *before < SAMPLED);
+        self
+    }
+
     /// Takes the next bytes of the request.
     ///
     /// # Errors
@@ -139,6 +167,10 @@ struct Seen {
     broken: BTreeMap<Said, u64>,
     /// What the hits hold.
     hit_bytes: usize,
+    /// The number of the next record, while records are sampled.
+    sample: Option<u64>,
+    /// Audit events of the sample in this resource, by what their attributes say.
+    sampled: BTreeMap<Said, u64>,
 }
 
 /// Which parts of a record the byte filter could not rule out.
@@ -170,6 +202,9 @@ impl Visitor for Seen {
             self.out.candidates += 1;
             self.candidate(record, &body, may);
         }
+        if let Some(number) = self.sample {
+            self.sample(record, &body, number);
+        }
     }
 
     fn resource_end(&mut self) {
@@ -190,6 +225,27 @@ impl Visitor for Seen {
 }
 
 impl Seen {
+    #[cold]
+    fn sample(&mut self, record: &Record<'_>, body: &AnyValue<'_>, number: u64) {
+        self.sample = Some(number + 1).filter(|next| *next < SAMPLED);
+        let Rule {
+            time_field,
+            selector,
+            ..
+        } = &self.screen.rule;
+        if shapes::is_event(record, body, time_field) {
+            if selector.is_empty() {
+                self.out.events += 1;
+                self.sample = None;
+            } else {
+                let said = selector.look(&record.attributes());
+                *self.sampled.entry(said).or_default() += 1;
+            }
+        } else if number.is_multiple_of(SHAPED) {
+            self.out.shapes.add(shapes::shape(record, body, time_field));
+        }
+    }
+
     /// Reads a record that may match. One record is one event: the body if it holds one, else the
     /// attributes, never both.
     fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) {
@@ -247,6 +303,14 @@ impl Seen {
         for (said, records) in std::mem::take(&mut self.broken) {
             if selector.selects(said, resource) {
                 self.out.unreadable += records;
+            }
+        }
+        for (said, records) in std::mem::take(&mut self.sampled) {
+            if selector.selects(said, resource) {
+                self.out.events += records;
+                self.sample = None;
+            } else {
+                self.out.unselected += records;
             }
         }
     }

@@ -35,10 +35,11 @@ impl Default for Config {
 
 /// Why the file cannot be written to.
 #[derive(Debug, thiserror::Error)]
-#[error("path: cannot open {path}: {source}; does its folder exist, and may we write there?")]
+#[error("path: cannot open {path}: {why}; does its folder exist, and may we write there?")]
 pub struct Error {
     path: PathBuf,
-    source: io::Error,
+    /// Part of the message, and so no source that is printed behind it.
+    why: io::Error,
 }
 
 /// What lines are written to: a file, or in tests something that fails.
@@ -74,9 +75,9 @@ impl File {
     /// # Errors
     /// The path and the system's reason.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let failed = |source| Error {
+        let failed = |why| Error {
             path: config.path.clone(),
-            source,
+            why,
         };
         let mut options = std::fs::OpenOptions::new();
         options.append(true).create(true);

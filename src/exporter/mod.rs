@@ -5,9 +5,13 @@
 //! [`queue`]. Encoding a request and judging its answer are pure functions, so they are tested
 //! without a network.
 
+pub mod auth;
 pub mod debug;
 pub mod file;
+mod http_client;
 pub mod otlp;
+pub mod otlp_grpc;
+pub mod otlp_http;
 pub mod queue;
 mod smaller;
 pub mod splunk_hec;
@@ -38,6 +42,16 @@ pub enum Outcome {
     /// So many findings from the front of the batch were accepted, at least one. The rest was not
     /// tried.
     Accepted(usize),
+    /// All of so many findings from the front of the batch were taken in, but some of them were
+    /// rejected for good, and which is not said.
+    Partial {
+        /// How many findings the request held.
+        findings: usize,
+        /// How many of them are lost, at least one.
+        rejected: usize,
+        /// What the receiver says, for the log.
+        reason: String,
+    },
     /// Not now: the same findings may be accepted later.
     Retry {
         /// What happened, for the log. Holds no secret.

@@ -1,10 +1,13 @@
-//! Findings as OTLP log records. Pure; sending them is for an exporter to come.
+//! Findings as OTLP log records: what `otlp_grpc`, `otlp_http` and `debug` share.
 //!
 //! Attributes carry the names of OpenTelemetry's semantic conventions where there are such, and
 //! `auditwatch.finding.<field of finding.proto>` otherwise. As in the JSON form, what is not set
 //! is left out and times are RFC 3339 in UTC.
 
-use std::collections::BTreeMap;
+pub mod request;
+pub mod response;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
@@ -14,6 +17,7 @@ use opentelemetry_proto::tonic::{
 use prost_types::Timestamp;
 
 use crate::{
+    clock,
     detection::{Finding, Sample},
     exporter::{text, time},
 };
@@ -22,6 +26,58 @@ use crate::{
 const OWN: &str = "auditwatch.finding.";
 /// What a collector with a `splunk_hec` exporter makes the sourcetype.
 const SOURCETYPE: &str = "auditwatch:finding";
+
+/// At most one line about warnings of a receiver in this time.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+
+/// `compression` of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// `gzip`.
+    Gzip,
+    /// `zstd`.
+    Zstd,
+    /// `none`.
+    None,
+}
+
+impl Compression {
+    /// What headers call it.
+    pub(super) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+            Self::None => None,
+        }
+    }
+}
+
+/// Warnings of a receiver that takes everything, as many as are worth a line.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    last: Option<clock::Instant>,
+    unsaid: u64,
+}
+
+impl Warnings {
+    /// Tells of a warning, or counts it for the next line.
+    pub(super) fn tell(&mut self, warning: Option<String>) {
+        let Some(warning) = warning else { return };
+        let now = clock::monotonic();
+        let quiet = |last| now.saturating_duration_since(last) < WARN_EVERY;
+        if self.last.is_some_and(quiet) {
+            self.unsaid += 1;
+            return;
+        }
+        self.last = Some(now);
+        let unsaid = std::mem::take(&mut self.unsaid);
+        tracing::warn!(
+            warning,
+            warnings_not_logged = unsaid,
+            "the receiver took the findings with a warning"
+        );
+    }
+}
 
 /// The log record of one finding.
 ///

@@ -5,6 +5,7 @@
 //! batch is whatever waited while the one before was under way: a lone finding leaves at once.
 //! Memory is bounded by `queue_size` waiting findings and one batch on its way.
 
+mod condition;
 mod delivery;
 mod retry;
 
@@ -12,13 +13,18 @@ pub use delivery::{Totals, run};
 pub use retry::{Failed, RetryConfig, next_wait};
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
 use tokio::sync::mpsc;
 
-use crate::detection::Finding;
+use crate::{
+    clock::{self, Instant},
+    detection::Finding,
+    telemetry::{metrics::Timer, traces::Tracer},
+};
+use condition::Condition;
 
 /// `sending_queue` of an exporter, with the Collector's key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +44,11 @@ impl Default for QueueConfig {
 pub struct Counters {
     sent: AtomicU64,
     send_failed: AtomicU64,
+    enqueue_failed: AtomicU64,
     retries: AtomicU64,
+    delay: OnceLock<Timer>,
+    tracer: OnceLock<Tracer>,
+    condition: Condition,
 }
 
 impl Counters {
@@ -52,9 +62,56 @@ impl Counters {
         self.send_failed.load(Ordering::Relaxed)
     }
 
+    /// Findings that found no place in the queue before the exporter ended.
+    pub fn enqueue_failed(&self) -> u64 {
+        self.enqueue_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether findings get through, as far as it was tried: not while they fail, nor for five
+    /// minutes after some were given up for a reason that is not their own.
+    pub fn is_up(&self) -> bool {
+        self.condition.is_up()
+    }
+
     /// Attempts that were repeated.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Sets what takes the time from the queue to the acceptance.
+    pub fn time(&self, delay: Timer) {
+        // There is one who measures; a second one would see the same.
+        let _set = self.delay.set(delay);
+    }
+
+    /// Sets what makes a span of each attempt.
+    pub fn trace(&self, tracer: Tracer) {
+        let _set = self.tracer.set(tracer);
+    }
+
+    fn delivered(&self, since: impl Iterator<Item = Instant>) {
+        if let Some(timer) = self.delay.get() {
+            let now = clock::monotonic();
+            for since in since {
+                timer.record(now.saturating_duration_since(since));
+            }
+        }
+    }
+}
+
+/// A finding, and since when it waits.
+#[derive(Debug)]
+struct Queued {
+    finding: Arc<Finding>,
+    since: Instant,
+}
+
+impl Queued {
+    fn now(finding: Arc<Finding>) -> Self {
+        Self {
+            finding,
+            since: clock::monotonic(),
+        }
     }
 }
 
@@ -63,7 +120,7 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub struct Queue {
     id: Arc<str>,
-    inbox: mpsc::Sender<Arc<Finding>>,
+    inbox: mpsc::Sender<Queued>,
     counters: Arc<Counters>,
 }
 
@@ -91,13 +148,36 @@ impl Queue {
     /// Queues a finding, or hands it back when there is no room or the exporter has ended.
     pub fn try_push(&self, finding: Arc<Finding>) -> Result<(), Arc<Finding>> {
         self.inbox
-            .try_send(finding)
-            .map_err(mpsc::error::TrySendError::into_inner)
+            .try_send(Queued::now(finding))
+            .map_err(|refused| refused.into_inner().finding)
     }
 
     /// Queues a finding as soon as there is room. Hands it back when the exporter has ended.
     pub async fn push(&self, finding: Arc<Finding>) -> Result<(), Arc<Finding>> {
-        self.inbox.send(finding).await.map_err(|refused| refused.0)
+        // The time until there is room counts as well.
+        self.inbox
+            .send(Queued::now(finding))
+            .await
+            .map_err(|refused| refused.0.finding)
+    }
+
+    /// Counts findings that are lost because the exporter has ended.
+    pub fn lost(&self, findings: usize) {
+        let findings = u64::try_from(findings).unwrap_or(u64::MAX);
+        self.counters
+            .enqueue_failed
+            .fetch_add(findings, Ordering::Relaxed);
+    }
+
+    /// How many findings wait, for who asks now and then: it does not keep the exporter from
+    /// ending.
+    pub fn waiting(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let inbox = self.inbox.downgrade();
+        move || {
+            inbox
+                .upgrade()
+                .map_or(0, |inbox| inbox.max_capacity() - inbox.capacity())
+        }
     }
 }
 
@@ -105,7 +185,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct QueueReceiver {
     id: Arc<str>,
-    inbox: mpsc::Receiver<Arc<Finding>>,
+    inbox: mpsc::Receiver<Queued>,
     counters: Arc<Counters>,
 }
 

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use http::HeaderMap;
+use secrecy::{ExposeSecret as _, SecretString};
+
 use crate::detection::Finding;
 
 /// `text` with everything escaped that a terminal or a log reader could act on (control
@@ -13,6 +16,42 @@ pub fn plain(text: &str, most: usize) -> String {
         None => (text, ""),
     };
     format!("{}{cut}", kept.escape_debug())
+}
+
+/// What stands in the place of a secret wherever one might be printed.
+const REDACTED: &str = "[hidden]";
+/// A header's value of fewer letters keeps nothing secret, and hiding it would garble messages.
+const SHORTEST: usize = 4;
+
+/// What no message may hold: the values of headers, and a token. The longest come first, for one
+/// may be part of another.
+pub(super) fn secrets(headers: &HeaderMap, token: Option<SecretString>) -> Vec<SecretString> {
+    let values = headers.values().filter_map(|value| value.to_str().ok());
+    let mut secrets: Vec<SecretString> = values
+        .filter(|value| value.len() >= SHORTEST)
+        .map(SecretString::from)
+        .chain(token)
+        .collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+    secrets
+}
+
+/// `text` with every occurrence of a secret taken out.
+pub(super) fn hidden(text: &str, secrets: &[SecretString]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().map(SecretString::expose_secret) {
+        if !secret.is_empty() && text.contains(secret) {
+            text = text.replace(secret, REDACTED);
+        }
+    }
+    text
+}
+
+/// The beginning of what somebody else said, without secrets and on one line.
+pub(super) fn excerpt(words: &str, secrets: &[SecretString], most: usize) -> String {
+    let words = hidden(words, secrets);
+    let words: Vec<&str> = words.split_whitespace().take(most).collect();
+    plain(&words.join(" "), most)
 }
 
 /// One line that tells what a finding says.
@@ -60,6 +99,20 @@ mod tests {
         assert_eq!(line, "a\\u{1b}[2Jb\\r\\nc\\u{9b}d\\u{202e}e\\u{2028}f\\0é");
         assert_eq!(plain("ééé", 2), "éé...");
         assert_eq!(plain("éé", 2), "éé");
+    }
+
+    #[test]
+    fn secrets_are_taken_out_the_longest_first() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-short", "1"), ("x-a", "s3cret"), ("x-b", "s3cret-too")] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let secrets = secrets(&headers, Some("tok".into()));
+        assert_eq!(
+            hidden("1 s3cret-too s3cret tok", &secrets),
+            "1 [hidden] [hidden] [hidden]"
+        );
+        assert_eq!(excerpt(" a\n\ts3cret  b", &secrets, 10), "a [hidden]...");
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl Detection {
         findings
     }
 
+    /// Addresses that are tracked now.
+    pub fn tracked(&self) -> usize {
+        self.engine.tracked()
+    }
+
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
         self.engine.stats()

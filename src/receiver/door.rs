@@ -1,9 +1,17 @@
-//! What every request goes through, whatever the protocol: time to come in, room, the consumer.
+//! What every request goes through, whatever the protocol: who sends it, time to come in, room, the
+//! consumer.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
+
+use http::request::Parts;
+use tracing::warn;
 
 use super::{Consumer, Refusal, Shared, in_flight::Lease, rejection::Rejection};
-use crate::detection::screen::Screened;
+use crate::{
+    detection::screen::Screened,
+    extension::bearer_token_auth::BearerTokenAuth,
+    http_server::{Peer, Seldom},
+};
 
 /// The way from a server to a consumer.
 #[derive(Clone, Debug)]
@@ -12,9 +20,51 @@ pub(super) struct Door<C> {
     pub(super) shared: Shared,
     /// How long a request may take to come in.
     pub(super) read_timeout: Duration,
+    guard: Option<Guard>,
+}
+
+/// Who stands at the door.
+#[derive(Clone, Debug)]
+struct Guard {
+    auth: BearerTokenAuth,
+    told: Arc<Seldom>,
+}
+
+impl Guard {
+    async fn check(&self, head: &Parts) -> Result<(), Rejection> {
+        let Err(denied) = self.auth.check(&head.headers).await else {
+            return Ok(());
+        };
+        if let Some(unsaid) = self.told.worth_a_line() {
+            let peer = head.extensions.get().map(|Peer(address)| *address);
+            warn!(
+                peer = peer.map(tracing::field::display),
+                reason = %denied,
+                refusals_not_logged = unsaid,
+                "a request was refused, senders drop what they sent then"
+            );
+        }
+        Err(denied.into())
+    }
 }
 
 impl<C: Consumer> Door<C> {
+    /// A door to a consumer, guarded if `auth` is there.
+    pub(super) fn new(
+        consumer: C,
+        shared: Shared,
+        read_timeout: Duration,
+        auth: Option<BearerTokenAuth>,
+    ) -> Self {
+        let told = Arc::default();
+        Self {
+            consumer,
+            shared,
+            read_timeout,
+            guard: auth.map(|auth| Guard { auth, told }),
+        }
+    }
+
     /// A request begins to hold memory.
     ///
     /// # Errors
@@ -23,14 +73,22 @@ impl<C: Consumer> Door<C> {
         Ok(self.shared.in_flight.enter()?)
     }
 
-    /// Lets a request come in and hands it over; how many of its records could not be read.
+    /// Lets a request come in and hands it over; how many of its records could not be read. Nothing
+    /// is received of it before it is known who sends it.
     ///
     /// # Errors
     /// When nothing of it was taken.
     pub(super) async fn answer(
         &self,
+        head: &Parts,
         receive: impl Future<Output = Result<(Screened, Lease), Rejection>>,
     ) -> Result<u64, Rejection> {
+        let receive = async {
+            if let Some(guard) = &self.guard {
+                guard.check(head).await?;
+            }
+            receive.await
+        };
         let received = tokio::select! {
             biased;
             received = tokio::time::timeout(self.read_timeout, receive) => {
@@ -42,7 +100,7 @@ impl<C: Consumer> Door<C> {
         let (screened, _held) = match received {
             Ok(received) => received,
             Err(rejection) => {
-                self.consumer.refused();
+                self.consumer.refused(rejection.reason());
                 return Err(rejection);
             }
         };

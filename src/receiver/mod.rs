@@ -10,18 +10,21 @@ pub mod otlp_grpc;
 pub mod otlp_http;
 mod otlp_json;
 mod rejection;
-mod server;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, time::Duration};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 pub use in_flight::InFlight;
-pub use server::Limits;
 
-use crate::detection::screen::{Screened, Screening};
+pub use crate::http_server::{Error, Limits};
+use crate::{
+    detection::screen::{Screened, Screening},
+    http_server::{Ends, Listening, Versions},
+    tls,
+};
 
 /// Where a receiver's requests go.
 pub trait Consumer: Clone + Send + Sync + 'static {
@@ -35,8 +38,61 @@ pub trait Consumer: Clone + Send + Sync + 'static {
     /// When nothing of the request was taken, and the sender shall try again later.
     fn consume(&self, screened: Screened) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// A request was refused by the receiver itself: malformed, too large, or cut off.
-    fn refused(&self);
+    /// A request was refused by the receiver itself, before its records were known.
+    fn refused(&self, reason: Reason);
+}
+
+/// Why requests are refused, as far as somebody counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its bytes are not what they should be.
+    Malformed,
+    /// It is larger than is allowed.
+    TooLarge,
+    /// Nobody who may send has sent it.
+    Unauthenticated,
+    /// There is nothing of this path, method, content type or compression.
+    Unsupported,
+    /// It took too long to come in.
+    Slow,
+    /// The connection was cut inside it.
+    Cut,
+    /// There was no room in memory for it.
+    Memory,
+    /// There was no room for the findings it may cause.
+    QueueFull,
+    /// The service is shutting down.
+    ShuttingDown,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Unauthenticated,
+        Self::Unsupported,
+        Self::Slow,
+        Self::Cut,
+        Self::Memory,
+        Self::QueueFull,
+        Self::ShuttingDown,
+    ];
+
+    /// The word for it in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Unsupported => "unsupported",
+            Self::Slow => "slow",
+            Self::Cut => "cut",
+            Self::Memory => "memory",
+            Self::QueueFull => "queue_full",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
 }
 
 /// Not now. The same request may be taken later.
@@ -75,28 +131,36 @@ pub struct Shared {
     pub cut: CancellationToken,
 }
 
-/// A receiver that cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {endpoint}: {source}")]
-    Listen {
-        /// The address.
-        endpoint: String,
-        /// Why.
-        source: std::io::Error,
-    },
+impl Shared {
+    fn ends(&self) -> Ends {
+        Ends {
+            stop: self.stop.clone(),
+            cut: self.cut.clone(),
+        }
+    }
 }
 
-/// Listens on an address; port 0 is one that is free.
-async fn listen(endpoint: &str) -> Result<(TcpListener, SocketAddr), Error> {
-    let failed = |source| Error::Listen {
-        endpoint: endpoint.to_owned(),
-        source,
-    };
-    let listener = TcpListener::bind(endpoint).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
+/// Listens, and says so when what is sent could be read on its way.
+async fn listen(
+    endpoint: &str,
+    versions: Versions,
+    tls: Option<&tls::server::Config>,
+) -> Result<Listening, Error> {
+    let listening = Listening::bind(endpoint, versions, tls).await?;
+    let address = listening.address();
+    if tls.is_none() && !address.ip().is_loopback() {
+        let place = if address.ip().is_unspecified() {
+            "all addresses"
+        } else {
+            "an address that others reach"
+        };
+        warn!(
+            endpoint = %address,
+            "listens on {place} without tls: logs and tokens can be read on their way, set tls, \
+             and auth or client_ca_file for who may send, or listen on 127.0.0.1"
+        );
+    }
+    Ok(listening)
 }
 
 /// What a sender is told of records that could not be read.

@@ -10,12 +10,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{self, CONTENT_TYPE},
+    request::Parts,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
-use tokio::net::TcpListener;
 use tonic::{Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -26,9 +26,13 @@ use super::{
     in_flight::Lease,
     listen, partial_success,
     rejection::Rejection,
-    server::{self, Handler},
 };
-use crate::detection::screen::{Screened, Screening};
+use crate::{
+    detection::screen::{Screened, Screening},
+    extension::bearer_token_auth::BearerTokenAuth,
+    http_server::{self, Handler, Listening, Versions},
+    tls,
+};
 
 /// The one method of the service.
 const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -36,7 +40,7 @@ const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 const GRPC: &str = "application/grpc";
 
 /// Settings of the gRPC server of an `otlp` receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `endpoint`: host and port to listen on.
     pub endpoint: String,
@@ -44,6 +48,8 @@ pub struct Config {
     pub max_recv_msg_bytes: usize,
     /// What connections are allowed.
     pub limits: Limits,
+    /// `tls`; `None`: in the clear.
+    pub tls: Option<tls::server::Config>,
 }
 
 impl Default for Config {
@@ -52,6 +58,7 @@ impl Default for Config {
             endpoint: "127.0.0.1:4317".to_owned(),
             max_recv_msg_bytes: 64 * 1024 * 1024,
             limits: Limits::default(),
+            tls: None,
         }
     }
 }
@@ -59,44 +66,53 @@ impl Default for Config {
 /// A receiver that listens, and does not serve yet.
 #[derive(Debug)]
 pub struct OtlpGrpc {
-    listener: TcpListener,
-    address: SocketAddr,
+    listening: Listening,
     max_message: usize,
     limits: Limits,
+    auth: Option<BearerTokenAuth>,
 }
 
 impl OtlpGrpc {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When the address is in use or not ours.
+    /// When the address is in use or not ours, or certificates cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
-        let (listener, address) = listen(&config.endpoint).await?;
+        let tls = config.tls.as_ref();
+        let listening = listen(&config.endpoint, Versions::Http2, tls).await?;
         Ok(Self {
-            listener,
-            address,
+            listening,
             max_message: config.max_recv_msg_bytes,
             limits: config.limits.clone(),
+            auth: None,
         })
+    }
+
+    /// Lets in only who has a token of this extension.
+    #[must_use]
+    pub fn guarded(mut self, auth: Option<BearerTokenAuth>) -> Self {
+        self.auth = auth;
+        self
     }
 
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// Serves HTTP/2 until it is to stop, then finishes what has begun. Its connections end with
     /// it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let service = LogsService {
-            door: Door {
+            door: Door::new(
                 consumer,
-                shared: shared.clone(),
-                read_timeout: self.limits.read_timeout,
-            },
+                shared.clone(),
+                self.limits.read_timeout,
+                self.auth,
+            ),
             max_message: self.max_message,
         };
-        server::serve(self.listener, self.limits, service, shared).await;
+        http_server::serve(self.listening, self.limits, service, shared.ends()).await;
     }
 }
 
@@ -110,10 +126,10 @@ struct LogsService<C> {
 impl<C: Consumer> Handler for LogsService<C> {
     type Body = Body;
 
-    const ONLY_HTTP2: bool = true;
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        match self.door.answer(self.receive(request)).await {
+        let (head, body) = request.into_parts();
+        let answer = self.door.answer(&head, self.receive(&head, body)).await;
+        match answer {
             Ok(unreadable) => success(unreadable),
             Err(rejection) => rejected(&rejection),
         }
@@ -122,10 +138,13 @@ impl<C: Consumer> Handler for LogsService<C> {
 
 impl<C: Consumer> LogsService<C> {
     /// Screens a request as its frames come in.
-    async fn receive(&self, request: Request<Incoming>) -> Result<(Screened, Lease), Rejection> {
-        let (head, mut body) = request.into_parts();
+    async fn receive(
+        &self,
+        head: &Parts,
+        mut body: Incoming,
+    ) -> Result<(Screened, Lease), Rejection> {
         if head.method != Method::POST {
-            return Err(Rejection::Method(head.method));
+            return Err(Rejection::Method(head.method.clone()));
         }
         if !is_grpc(&head.headers) {
             return Err(Rejection::ContentType(GRPC));

@@ -8,14 +8,13 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     request::Parts,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
-use tokio::net::TcpListener;
 
 use super::{
     Consumer, Error, Limits, Refusal, Shared,
@@ -24,9 +23,13 @@ use super::{
     in_flight::Lease,
     listen, otlp_json, partial_success,
     rejection::Rejection,
-    server::{self, Handler},
 };
-use crate::detection::screen::Screened;
+use crate::{
+    detection::screen::Screened,
+    extension::bearer_token_auth::BearerTokenAuth,
+    http_server::{self, Handler, Listening, Versions},
+    tls,
+};
 
 /// Where logs are posted to.
 const PATH: &str = "/v1/logs";
@@ -36,7 +39,7 @@ const SHORT: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Settings of the HTTP server of an `otlp` receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `endpoint`: host and port to listen on.
     pub endpoint: String,
@@ -44,6 +47,8 @@ pub struct Config {
     pub max_request_body_size: usize,
     /// What connections are allowed.
     pub limits: Limits,
+    /// `tls`; `None`: in the clear.
+    pub tls: Option<tls::server::Config>,
 }
 
 impl Default for Config {
@@ -55,6 +60,7 @@ impl Default for Config {
                 idle_timeout: Duration::from_mins(1),
                 ..Limits::default()
             },
+            tls: None,
         }
     }
 }
@@ -62,44 +68,53 @@ impl Default for Config {
 /// A receiver that listens, and does not serve yet.
 #[derive(Debug)]
 pub struct OtlpHttp {
-    listener: TcpListener,
-    address: SocketAddr,
+    listening: Listening,
     max_body: usize,
     limits: Limits,
+    auth: Option<BearerTokenAuth>,
 }
 
 impl OtlpHttp {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When the address is in use or not ours.
+    /// When the address is in use or not ours, or certificates cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
-        let (listener, address) = listen(&config.endpoint).await?;
+        let tls = config.tls.as_ref();
+        let listening = listen(&config.endpoint, Versions::All, tls).await?;
         Ok(Self {
-            listener,
-            address,
+            listening,
             max_body: config.max_request_body_size,
             limits: config.limits.clone(),
+            auth: None,
         })
+    }
+
+    /// Lets in only who has a token of this extension.
+    #[must_use]
+    pub fn guarded(mut self, auth: Option<BearerTokenAuth>) -> Self {
+        self.auth = auth;
+        self
     }
 
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// Serves HTTP/1.1 and HTTP/2 until it is to stop, then finishes what has begun. Its
     /// connections end with it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let logs = Logs {
-            door: Door {
+            door: Door::new(
                 consumer,
-                shared: shared.clone(),
-                read_timeout: self.limits.read_timeout,
-            },
+                shared.clone(),
+                self.limits.read_timeout,
+                self.auth,
+            ),
             max_body: self.max_body,
         };
-        server::serve(self.listener, self.limits, logs, shared).await;
+        http_server::serve(self.listening, self.limits, logs, shared.ends()).await;
     }
 }
 
@@ -138,14 +153,12 @@ struct Logs<C> {
 impl<C: Consumer> Handler for Logs<C> {
     type Body = Full<Bytes>;
 
-    const ONLY_HTTP2: bool = false;
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, mut body) = request.into_parts();
         let format = Format::of(&head.headers);
         let answer = self
             .door
-            .answer(self.receive(&head, &mut body, format))
+            .answer(&head, self.receive(&head, &mut body, format))
             .await;
         if let Err(rejection) = &answer
             && rejection.is_final()
@@ -305,6 +318,9 @@ fn rejected(rejection: &Rejection, format: Format) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     if let Some(wait) = rejection.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    if let Rejection::Unauthenticated(denied) = rejection {
+        headers.insert(WWW_AUTHENTICATE, denied.challenge());
     }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = HeaderValue::from_static("POST");

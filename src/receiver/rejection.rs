@@ -6,9 +6,10 @@ use http::{Method, StatusCode};
 use tonic::Code;
 
 use super::{
-    Refusal,
+    Reason, Refusal,
     decompress::{Compression, Unreadable},
 };
+use crate::extension::bearer_token_auth::Denied;
 
 /// Why a request is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub(super) enum Rejection {
     /// Not now.
     #[error(transparent)]
     Later(#[from] Refusal),
+    /// Who sent it did not prove who they are.
+    #[error(transparent)]
+    Unauthenticated(#[from] Denied),
     /// It took too long to come.
     #[error("the request did not come in within {0:?}, try again")]
     Slow(Duration),
@@ -55,6 +59,7 @@ impl Rejection {
             Self::Unreadable(Unreadable::TooLarge(_)) => Code::ResourceExhausted,
             Self::Unreadable(_) | Self::Framing(_) => Code::InvalidArgument,
             Self::Later(_) => Code::Unavailable,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Slow(_) => Code::DeadlineExceeded,
             Self::Cut(_) => Code::Cancelled,
             Self::Unknown { .. }
@@ -72,9 +77,28 @@ impl Rejection {
             // Not 408 for the slow: senders of OTLP try again after 429, 502, 503 and 504 alone,
             // and drop what they sent after anything else.
             Self::Later(_) | Self::Slow(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType(_) | Self::Compression(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    /// The same, for those who count.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Unreadable(Unreadable::TooLarge(_)) => Reason::TooLarge,
+            Self::Unreadable(_) | Self::Framing(_) => Reason::Malformed,
+            // Room for findings is looked for when the request is in.
+            Self::Later(Refusal::Full { .. }) => Reason::Memory,
+            Self::Later(Refusal::ShuttingDown) => Reason::ShuttingDown,
+            Self::Unauthenticated(_) => Reason::Unauthenticated,
+            Self::Slow(_) => Reason::Slow,
+            Self::Cut(_) => Reason::Cut,
+            Self::Unknown { .. }
+            | Self::Method(_)
+            | Self::ContentType(_)
+            | Self::Compression(_) => Reason::Unsupported,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The real Collector in front: a recording is appended to a file, `file_log` reads it, `otlp_grpc`
 //! sends it with gzip, auditwatch finds, a strict HEC server takes.
 //!
-//! Both configurations are the ones in otel-config/, with ports and paths from the environment.
+//! Both configurations are the ones in otel-config/, with ports and paths from the environment. And
+//! the Collector behind: findings over OTLP, written to a file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,12 +13,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::{AnyValue, KeyValue, any_value},
+    logs::v1::ResourceLogs,
+};
 use serde_json::Value;
 
 use crate::support::{
     corpus,
     hec::{HecEvent, HecServer, Options},
-    process::{Process, free_address, now},
+    process::{Process, free_address, now, quiet},
+    sender::send,
 };
 
 /// Longer than anything takes here.
@@ -44,7 +51,7 @@ fn recording(name: &str) -> Vec<String> {
     clippy::disallowed_methods,
     reason = "whether this is CI is told by the environment"
 )]
-fn collector() -> Option<PathBuf> {
+pub(crate) fn collector() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/collector/build.sh");
     let output = Command::new("bash").arg(script).output().unwrap();
     if output.status.success() {
@@ -275,7 +282,7 @@ async fn parsed_bodies_and_other_protocols_become_the_same_findings() {
              service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], \
              exporters: [file]}}}}}}\n"
         );
-        let config = auditwatch::config::parse("ours.yaml", &ours, &|_| None).unwrap();
+        let config = auditwatch::config::parse("ours.yaml", &quiet(&ours), &|_| None).unwrap();
         let service = auditwatch::service::Service::start(config).await.unwrap();
         let [grpc, http] = [0, 1].map(|at: usize| service.addresses()[at].1.to_string());
         // One consumer, so that the order of the log is that of the wire.
@@ -327,4 +334,132 @@ async fn parsed_bodies_and_other_protocols_become_the_same_findings() {
             }
         }
     }
+}
+
+/// Findings sent on to a real Collector, which writes what it got as OTLP/JSON.
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_arrive_in_the_collector_over_otlp() {
+    let Some(collector) = collector() else { return };
+    for exporter in [
+        "otlp_grpc: {endpoint: GRPC, tls: {insecure: true}}",
+        "otlp_grpc: {endpoint: GRPC, tls: {insecure: true}, compression: zstd}",
+        "otlp_http: {endpoint: 'http://HTTP'}",
+        "otlp_http: {endpoint: 'http://HTTP', encoding: json, compression: zstd}",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let [grpc, http] = [free_address(), free_address()].map(|address| address.to_string());
+        let theirs = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '{grpc}'}}, \
+             http: {{endpoint: '{http}'}}}}}}}}\n\
+             exporters: {{file: {{path: '{at}/theirs.json'}}}}\nservice:\n  telemetry: \
+             {{metrics: {{level: none}}}}\n  pipelines: {{logs: {{receivers: [otlp], \
+             exporters: [file]}}}}\n"
+        );
+        std::fs::write(folder.path().join("theirs.yaml"), theirs).unwrap();
+        let config = folder.path().join("theirs.yaml");
+        let mut receiver = Process::start(&collector, &["--config", config.to_str().unwrap()], &[]);
+        receiver.wait_for("Everything is ready", LONG);
+
+        let name = exporter.split(':').next().unwrap();
+        let exporter = exporter.replace("GRPC", &grpc).replace("HTTP", &http);
+        let ours = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}}}}}}}\n\
+             processors: {{detection: {{cluster: suite}}}}\n\
+             exporters: {{{exporter}, file: {{path: '{at}/findings'}}}}\n\
+             service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], \
+             exporters: [{name}, file]}}}}}}\n"
+        );
+        let config = auditwatch::config::parse("ours.yaml", &quiet(&ours), &|_| None).unwrap();
+        let service = auditwatch::service::Service::start(config).await.unwrap();
+        let address = service.addresses()[0].1;
+        for part in recording("cloud-style").chunks(LINES) {
+            let status = send(address, part, None).await;
+            assert!(status.is_ok(), "{status:?}");
+        }
+        assert!(service.shutdown(LONG).await);
+        receiver.signal("TERM");
+        receiver.wait(LONG);
+
+        let findings = std::fs::read_to_string(folder.path().join("findings")).unwrap();
+        let findings: Vec<Value> = findings
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert!(findings.len() > 1);
+        let written = std::fs::read_to_string(folder.path().join("theirs.json")).unwrap();
+        assert_same(&written, &findings, &exporter);
+    }
+}
+
+/// That what the Collector wrote, read by types that are not ours, is these findings in order.
+fn assert_same(written: &str, findings: &[Value], exporter: &str) {
+    let groups: Vec<ResourceLogs> = written
+        .lines()
+        .flat_map(|line| {
+            let request: ExportLogsServiceRequest = serde_json::from_str(line).unwrap();
+            request.resource_logs
+        })
+        .collect();
+    let mut records = groups.iter().flat_map(|group| {
+        let records = group.scope_logs.iter().flat_map(|scope| &scope.log_records);
+        records.map(move |record| (group.resource.as_ref().unwrap(), record))
+    });
+    for finding in findings {
+        let (resource, record) = records.next().expect(exporter);
+        let text = |key: &str| finding[key].as_str().unwrap();
+        assert_eq!(
+            record.event_name,
+            format!("auditwatch.finding.{}", text("state"))
+        );
+        assert_eq!(
+            (record.severity_number, record.severity_text.as_str()),
+            (13, "WARN")
+        );
+        assert!(record.observed_time_unix_nano > 0 && record.time_unix_nano > 0);
+        let body = plain(record.body.as_ref().unwrap());
+        let begin = format!("Kubernetes scanning from ip {}", text("src_ip"));
+        let end = format!(", {}", text("state"));
+        let body = body.as_str().unwrap();
+        assert!(body.starts_with(&begin) && body.ends_with(&end), "{body}");
+        assert_eq!(
+            members(&resource.attributes)["k8s.cluster.name"],
+            finding["cluster"]
+        );
+        let attributes = members(&record.attributes);
+        for (key, value) in finding.as_object().unwrap() {
+            let name = match key.as_str() {
+                "cluster" => continue,
+                "rule_id" => "security_rule.uuid",
+                "rule_name" => "security_rule.name",
+                "rule_version" => "security_rule.version",
+                "src_ip" => "client.address",
+                other => &format!("auditwatch.finding.{other}"),
+            };
+            assert_eq!(attributes[name], *value, "{exporter}: {key}");
+        }
+    }
+    assert!(records.next().is_none(), "{exporter}: more than was sent");
+}
+
+/// A value as JSON would have it.
+fn plain(value: &AnyValue) -> Value {
+    use any_value::Value::{
+        ArrayValue, BoolValue, DoubleValue, IntValue, KvlistValue, StringValue,
+    };
+    match value.value.as_ref().unwrap() {
+        StringValue(text) => text.as_str().into(),
+        BoolValue(value) => (*value).into(),
+        IntValue(number) => (*number).into(),
+        DoubleValue(number) => (*number).into(),
+        ArrayValue(list) => list.values.iter().map(plain).collect(),
+        KvlistValue(list) => members(&list.values),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn members(list: &[KeyValue]) -> Value {
+    list.iter()
+        .map(|one| (one.key.clone(), plain(one.value.as_ref().unwrap())))
+        .collect()
 }

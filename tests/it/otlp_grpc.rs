@@ -7,6 +7,7 @@ use tonic::{Code, codec::CompressionEncoding};
 
 use crate::support::{
     corpus::denied,
+    process::quiet,
     sender::{End, framed, framed_request, raw, request, send},
 };
 
@@ -31,7 +32,7 @@ impl Running {
              exporters: [file]}}}}}}\n",
             folder.path().display()
         );
-        let config = config::parse("test.yaml", &text, &|_| None).unwrap();
+        let config = config::parse("test.yaml", &quiet(&text), &|_| None).unwrap();
         let service = Service::start(config).await.unwrap();
         let address = service.addresses()[0].1;
         Self {

@@ -20,6 +20,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     corpus::denied,
+    process::quiet,
     recorder::{Running, Setup},
     sender::{End, Hanging, framed, framed_request, http, raw, request},
 };
@@ -392,7 +393,7 @@ async fn the_receivers_of_a_service_share_one_bound() {
                 exporters: {debug: }\n\
                 service: {admission: {request_limit_mib: 1}, pipelines: {logs: \
                 {receivers: [otlp], processors: [detection], exporters: [debug]}}}\n";
-    let config = config::parse("test.yaml", text, &|_| None).unwrap();
+    let config = config::parse("test.yaml", &quiet(text), &|_| None).unwrap();
     let service = Service::start(config).await.unwrap();
     let [(_, grpc), (_, http_address)] = service.addresses() else {
         panic!()

@@ -9,7 +9,7 @@ use tonic_types::StatusExt as _;
 use crate::support::{
     corpus::denied,
     hec::{Answer, HecServer, Options},
-    process::{Process, free_address, now},
+    process::{Process, free_address, now, quiet},
     sender::{Hanging, framed_request, send},
 };
 
@@ -36,7 +36,7 @@ async fn start_text(hec: &HecServer, text: &str) -> Service {
         "SPLUNK_HEC_URL" => Some(hec.url()),
         _ => None,
     };
-    Service::start(config::parse("minimal.yaml", text, &env).unwrap())
+    Service::start(config::parse("minimal.yaml", &quiet(text), &env).unwrap())
         .await
         .unwrap()
 }
@@ -272,7 +272,7 @@ fn what_is_wrong_with_a_configuration_is_told_with_file_and_line() {
          logs: {receivers: [otlp], processors: [detection], exporters: [debgu]}\n",
     )
     .unwrap();
-    let mut process = Process::auditwatch(&config, &[]);
+    let mut process = Process::auditwatch_as_it_is(&config, &[]);
     assert_eq!(process.wait(LONG).code(), Some(1));
     process.wait_for("debgu", LONG);
     let told = process.stderr();
@@ -485,7 +485,7 @@ async fn a_start_fails_while_hec_is_not_healthy() {
         _ => None,
     };
     let start = || async {
-        let config = config::parse("minimal.yaml", &text, &env).unwrap();
+        let config = config::parse("minimal.yaml", &quiet(&text), &env).unwrap();
         Service::start(config).await
     };
     hec.answer_next(vec![Answer::code(20)]);

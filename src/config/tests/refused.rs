@@ -182,7 +182,7 @@ fn refuses_components_it_does_not_have() {
         &format!(
             "receivers: {{otlp: {{protocols: {{grpc: }}}}, filelog: , kafka: }}
 processors: {{detection: , memory_limiter: {{limit_mib: 1}}, batch: , _x: }}
-exporters: {{debug: , otlphttp/x: , splunkhec: }}
+exporters: {{debug: , logging/x: , splunkhec: }}
 {}",
             SERVICE.replace("[detection]", "[memory_limiter, batch, detection]")
         ),
@@ -192,8 +192,8 @@ exporters: {{debug: , otlphttp/x: , splunkhec: }}
             "2:27: processors::memory_limiter: unknown processor type \"memory_limiter\": auditwatch bounds its memory itself, remove it",
             "2:59: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
             "2:68: processors::_x: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks",
-            "3:22: exporters::otlphttp/x: unknown exporter type \"otlphttp\": not available in this version, known: debug, file, splunk_hec",
-            "3:36: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
+            "3:22: exporters::logging/x: unknown exporter type \"logging\": it is called debug",
+            "3:35: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
         ],
     );
 }
@@ -249,9 +249,56 @@ fn refuses_receivers_that_cannot_listen() {
             "{protocols: {grpc: {keepalive: {enforcement_policy: {}}}}}",
             "1:51: receivers::otlp::protocols::grpc::keepalive: unknown key \"enforcement_policy\": clients may ask whether we are there as often as they like, remove it",
         ),
+    ] {
+        refused(
+            &format!("receivers: {{otlp: {otlp}}}\n{DETECTION}{DEBUG}{SERVICE}"),
+            &[wanted],
+        );
+    }
+}
+
+#[test]
+fn refuses_tls_that_cannot_be_served() {
+    for (otlp, wanted) in [
         (
-            "{protocols: {grpc: {tls: {}}}}",
-            "1:39: receivers::otlp::protocols::grpc: unknown key \"tls\": not available in this version, remove it",
+            "{protocols: {grpc: {tls: }}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: needs cert_file and key_file, the certificate that senders are shown and its key",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: a certificate needs its key, add key_file",
+        ),
+        (
+            "{protocols: {http: {tls: {key_pem: s3cret}}}}",
+            "1:39: receivers::otlp::protocols::http::tls: a key needs its certificate, add cert_file",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, cert_pem: p, key_file: k}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: cert_file and cert_pem exclude each other, keep one",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, min_version: 1.1}}}}",
+            "1:85: receivers::otlp::protocols::grpc::tls::min_version: tls 1.0 and 1.1 are broken and not spoken, expected 1.2 or 1.3, got \"1.1\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, max_version: TLSv1.3}}}}",
+            "1:85: receivers::otlp::protocols::grpc::tls::max_version: expected 1.2 or 1.3, got \"TLSv1.3\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, min_version: 1.3, max_version: 1.2}}}}",
+            "1:39: receivers::otlp::protocols::grpc::tls: min_version is above max_version, no version is left",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, reload_interval: often}}}}",
+            "1:89: receivers::otlp::protocols::grpc::tls::reload_interval: expected a duration such as 300ms, 5s or 1h30m, got \"often\"",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, ca_file: a}}}}",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"ca_file\": that is for who connects, client_ca_file asks senders for a certificate",
+        ),
+        (
+            "{protocols: {grpc: {tls: {cert_file: c, key_file: k, client_ca_file_reload: true}}}}",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"client_ca_file_reload\": reload_interval reads client_ca_file again too, remove it",
         ),
     ] {
         refused(
@@ -421,6 +468,181 @@ fn refuses_what_hec_cannot_do() {
 }
 
 #[test]
+fn refuses_tls_and_headers_that_do_not_fit() {
+    let at = "exporters::splunk_hec";
+    for (keys, wanted) in [
+        (
+            "tls: {min_version: 1.1}",
+            format!(
+                "2:22: {at}::tls::min_version: TLS before 1.2 is broken and not spoken, expected 1.2 or 1.3, got \"1.1\""
+            ),
+        ),
+        (
+            "tls: {max_version: '2'}",
+            format!("2:22: {at}::tls::max_version: expected 1.2 or 1.3, got \"2\""),
+        ),
+        (
+            "tls: {min_version: '1.3', max_version: '1.2'}",
+            format!("2:3: {at}::tls: min_version (1.3) must not be newer than max_version (1.2)"),
+        ),
+        (
+            "tls: {cert_file: a.pem}",
+            format!("2:3: {at}::tls: a client certificate needs its key, add key_file"),
+        ),
+        (
+            "tls: {key_pem: s3cret}",
+            format!("2:3: {at}::tls: a key needs its client certificate, add cert_file"),
+        ),
+        (
+            "tls: {ca_file: a.pem, ca_pem: s3cret}",
+            format!("2:3: {at}::tls: ca_file and ca_pem exclude each other, keep one"),
+        ),
+        (
+            "tls: {server_name_override: '192.0.2.1'}",
+            format!(
+                "2:31: {at}::tls::server_name_override: expected a host name such as splunk.example.com, got \"192.0.2.1\""
+            ),
+        ),
+        (
+            "tls: {insecure: true}",
+            format!(
+                "2:9: {at}::tls: unknown key \"insecure\": the endpoint's http:// or https:// says it, remove it"
+            ),
+        ),
+        (
+            "headers: {AUTHORIZATION: s3cret}",
+            format!(
+                "2:13: {at}::headers::AUTHORIZATION: the exporter sets this header itself, remove it"
+            ),
+        ),
+        (
+            "headers: {'a b': s3cret}",
+            format!("2:13: {at}::headers::a b: is no name of a header"),
+        ),
+        (
+            "headers: {a: '${LINE}'}",
+            format!(
+                "2:16: {at}::headers::a: holds characters that no header can carry (from ${{LINE}})"
+            ),
+        ),
+        (
+            "headers: {a: s3cret, A: s3cret}",
+            format!("2:24: {at}::headers::A: is given twice, names of headers know no case"),
+        ),
+        (
+            "headers: s3cret",
+            format!("2:12: {at}::headers: expected a map"),
+        ),
+    ] {
+        refused_hec(keys, &[&wanted]);
+    }
+}
+
+#[test]
+fn refuses_who_is_no_authenticator() {
+    for (keys, wanted) in [
+        (
+            "auth: {authenticator: bearertokenauth/2}",
+            "1:64: exporters::otlp_grpc::auth::authenticator: extension bearertokenauth/2 is not defined, add it under extensions",
+        ),
+        (
+            "auth: {authenticator: health_check}",
+            "1:64: exporters::otlp_grpc::auth::authenticator: health_check is no authenticator, name a bearertokenauth",
+        ),
+        (
+            "auth: {authenticator: bearertokenauth}, headers: {authorization: s3cret}",
+            "1:42: exporters::otlp_grpc::auth: its extension sets the header Authorization, remove it from headers",
+        ),
+        (
+            "auth: ",
+            "1:42: exporters::otlp_grpc::auth: authenticator is required",
+        ),
+    ] {
+        let service = SERVICE.replace("debug", "otlp_grpc").replace(
+            "{pipelines",
+            "{extensions: [bearertokenauth, health_check], pipelines",
+        );
+        refused(
+            &format!(
+                "exporters: {{otlp_grpc: {{endpoint: 'a:1', {keys}}}}}\n{OTLP}{DETECTION}\
+                 extensions: {{health_check: , bearertokenauth: {{token: s3cret}}}}\n{service}"
+            ),
+            &[wanted],
+        );
+    }
+}
+
+/// The same for a file with this exporter.
+#[track_caller]
+fn refused_exporter(exporter: &str, wanted: &[&str]) {
+    let service = SERVICE.replace("debug", exporter.split(':').next().unwrap());
+    refused(
+        &format!("exporters: {{{exporter}}}\n{OTLP}{DETECTION}{service}"),
+        wanted,
+    );
+}
+
+#[test]
+fn refuses_otlp_exporters_that_cannot_send() {
+    for (exporter, wanted) in [
+        (
+            "otlp_grpc: ",
+            "1:13: exporters::otlp_grpc: endpoint is required",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'http://a:1'}",
+            "1:35: exporters::otlp_grpc::endpoint: http:// speaks no TLS, set tls: {insecure: true} or write https://",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'https://a:1', tls: {insecure: true}}",
+            "1:35: exporters::otlp_grpc::endpoint: https:// and tls::insecure contradict each other, remove one",
+        ),
+        (
+            "otlp: {endpoint: a}",
+            "1:30: exporters::otlp::endpoint: expected host:port, such as collector:4317",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', compression: snappy}",
+            "1:55: exporters::otlp_grpc::compression: expected gzip, zstd or none, got \"snappy\"",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', tls: {insecure: true, ca_file: x}}",
+            "1:42: exporters::otlp_grpc::tls: insecure: true speaks no TLS, remove it or what is set beside it",
+        ),
+        (
+            "otlp_grpc: {endpoint: 'a:1', headers: {Grpc-Timeout: s3cret}}",
+            "1:52: exporters::otlp_grpc::headers::Grpc-Timeout: the exporter sets this header itself, remove it",
+        ),
+        (
+            "otlp_http: ",
+            "1:13: exporters::otlp_http: endpoint is required, or logs_endpoint",
+        ),
+        (
+            "otlp_http: {endpoint: 'a:4318'}",
+            "1:35: exporters::otlp_http::endpoint: expected a URL such as http://collector:4318",
+        ),
+        (
+            "otlphttp: {logs_endpoint: 'http://u:s3cret@a'}",
+            "1:39: exporters::otlphttp::logs_endpoint: holds a user name or password, which headers are for",
+        ),
+        (
+            "otlp_http: {endpoint: 'https://a', tls: {insecure: true}}",
+            "1:35: exporters::otlp_http::endpoint: https:// and tls::insecure contradict each other, remove one",
+        ),
+        (
+            "otlp_http: {endpoint: 'http://a', encoding: text}",
+            "1:57: exporters::otlp_http::encoding: expected proto or json, got \"text\"",
+        ),
+        (
+            "otlp_http: {endpoint: 'http://a', traces_endpoint: x}",
+            "1:47: exporters::otlp_http: unknown key \"traces_endpoint\": findings are logs, set logs_endpoint or endpoint",
+        ),
+    ] {
+        refused_exporter(exporter, &[wanted]);
+    }
+}
+
+#[test]
 fn refuses_exporters_that_cannot_send() {
     let at = "exporters::splunk_hec";
     for (keys, wanted) in [
@@ -569,7 +791,7 @@ fn refuses_settings_of_the_service() {
             "{OTLP}{DETECTION}{DEBUG}service:
   extensions: [health_check]
   shutdown_timeout: forever
-  telemetry: {{logs: {{level: loud, encoding: xml}}, metrics: {{level: none}}}}
+  telemetry: {{logs: {{level: loud, encoding: xml}}, trace: }}
   admission: {{request_limit_mib: 0, waiting_limit_mib: 1}}
   pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}
 "
@@ -580,9 +802,70 @@ fn refuses_settings_of_the_service() {
             "6:21: service::shutdown_timeout: expected a duration such as 300ms, 5s or 1h30m, got \"forever\"",
             "7:29: service::telemetry::logs::level: expected trace, debug, info, warn or error, got \"loud\"",
             "7:45: service::telemetry::logs::encoding: expected console or json, got \"xml\"",
-            "7:51: service::telemetry: unknown key \"metrics\": not available in this version, remove it",
+            "7:51: service::telemetry: unknown key \"trace\", did you mean \"traces\"?",
             "8:34: service::admission::request_limit_mib: expected a whole number from 1 to 1048576, got \"0\"",
             "8:37: service::admission: unknown key \"waiting_limit_mib\": requests beyond the limit do not wait, they are refused, remove it",
+        ],
+    );
+}
+
+#[test]
+fn refuses_settings_of_telemetry() {
+    let refused_telemetry = |keys: &str, wanted: &[&str]| {
+        let pipeline =
+            "pipelines: {logs: {receivers: [otlp], processors: [detection], exporters: [debug]}}";
+        refused(
+            &format!("service:\n  telemetry: {{{keys}}}\n  {pipeline}\n{OTLP}{DETECTION}{DEBUG}"),
+            wanted,
+        );
+    };
+    refused_telemetry(
+        "metrics: {level: loud, address: 'localhost:8888'}, resource: [a]",
+        &[
+            "2:32: service::telemetry::metrics::level: expected none, basic, normal or detailed, got \"loud\"",
+            "2:38: service::telemetry::metrics: unknown key \"address\": use readers: [{pull: {exporter: \
+             {prometheus: {host: localhost, port: 8888}}}}]",
+            "2:76: service::telemetry::resource: expected a map",
+        ],
+    );
+    refused_telemetry(
+        "traces: {level: basic, sampler: {trace_id_ratio_based: {ratio: 2}},\n    processors: [{}, {batch: }, {batch: {exporter: {otlp: }}}]}",
+        &[
+            "2:24: service::telemetry::traces: unknown key \"level\": spans are made when processors says where to, remove it",
+            "2:78: service::telemetry::traces::sampler::trace_id_ratio_based::ratio: expected a number from 0 to 1, got \"2\"",
+            "3:18: service::telemetry::traces::processors: a processor is batch: {exporter: {otlp: {endpoint: ...}}}",
+            "3:23: service::telemetry::traces::processors::batch: needs exporter: {otlp: {endpoint: ...}}",
+            "3:53: service::telemetry::traces::processors::batch::exporter::otlp: endpoint is required",
+        ],
+    );
+    refused_telemetry(
+        "metrics: {readers: []}",
+        &["2:15: service::telemetry::metrics: readers is empty, add one or set level: none"],
+    );
+    refused_telemetry(
+        "metrics: {readers: {pull: }}",
+        &["2:34: service::telemetry::metrics::readers: expected a list"],
+    );
+    refused_telemetry(
+        "metrics: {readers: [{}, {pull: }, {pull: {exporter: {prometheus: {port: 70000, host: ''}}}}]}",
+        &[
+            "2:35: service::telemetry::metrics::readers: a reader is either pull or periodic",
+            "2:40: service::telemetry::metrics::readers::pull: needs exporter: {prometheus: }",
+            "2:87: service::telemetry::metrics::readers::pull::exporter::prometheus::port: expected a whole number from 0 to 65535, got \"70000\"",
+            "2:100: service::telemetry::metrics::readers::pull::exporter::prometheus::host: must not be empty",
+        ],
+    );
+    refused_telemetry(
+        "metrics: {readers: [{periodic: }, {periodic: {interval: 0, exporter: {otlp: {protocol: json, \
+         headers: {'a b': c, d: \"e\\n\"}, endpoint: 'ftp://x'}}}}, {periodic: {exporter: {otlp: }}}]}",
+        &[
+            "2:36: service::telemetry::metrics::readers::periodic: needs exporter: {otlp: {endpoint: ...}}",
+            "2:71: service::telemetry::metrics::readers::periodic::interval: expected a duration from 1ms to 24h, got \"0\"",
+            "2:102: service::telemetry::metrics::readers::periodic::exporter::otlp::protocol: expected grpc or http/protobuf, got \"json\"",
+            "2:118: service::telemetry::metrics::readers::periodic::exporter::otlp::headers::a b: is no name of a header",
+            "2:131: service::telemetry::metrics::readers::periodic::exporter::otlp::headers::d: holds a line end or another character no header has",
+            "2:149: service::telemetry::metrics::readers::periodic::exporter::otlp::endpoint: must be a URL such as http://localhost:4317",
+            "2:187: service::telemetry::metrics::readers::periodic::exporter::otlp: endpoint is required",
         ],
     );
 }
@@ -614,6 +897,7 @@ fn refuses_settings_of_an_extension() {
   bearertokenauth: {{token: a b}}
   bearertokenauth/b: {{token: t, filename: f}}
   bearertokenauth/c:
+  bearertokenauth/d: {{token: t, header: 'a b', scheme: 'a b'}}
   zpages:
 {SERVICE}"
         ),
@@ -621,13 +905,15 @@ fn refuses_settings_of_an_extension() {
             "6:28: extensions::health_check::endpoint: expected host:port, such as 127.0.0.1:4317, got \
              \"13133\"",
             "6:41: extensions::health_check::path: expected a path such as /, got \"health\"",
-            "6:49: extensions::health_check: unknown key \"tls\": not available in this version, remove it",
-            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body",
+            "6:49: extensions::health_check::tls: needs cert_file and key_file, the certificate that senders are shown and its key",
+            "7:20: extensions::health_check/b: unknown key \"enabled\", known: endpoint, path, response_body, tls",
             "8:28: extensions::bearertokenauth::token: holds a blank, a line end or another character \
              no token has",
             "9:3: extensions::bearertokenauth/b: token, tokens and filename exclude each other, keep one",
             "10:3: extensions::bearertokenauth/c: needs a token, tokens or a filename to read tokens from",
-            "11:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
+            "11:41: extensions::bearertokenauth/d::header: expected the name of a header, got \"a b\"",
+            "11:56: extensions::bearertokenauth/d::scheme: expected a word such as Bearer, got \"a b\"",
+            "12:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
              version, known: bearertokenauth, health_check",
         ],
     );
@@ -645,4 +931,57 @@ fn refuses_selectors_that_select_nothing() {
              event is one, whatever else is selected, remove it",
         ],
     );
+}
+
+/// Whoever names a guard shall not be left without one.
+#[test]
+fn refuses_authenticators_that_do_not_stand_at_a_door() {
+    let at = "receivers::otlp::protocols::grpc::auth";
+    for (auth, wanted) in [
+        ("", format!("1:39: {at}: authenticator is required")),
+        ("{}", format!("1:39: {at}: authenticator is required")),
+        (
+            "{authenticator: bearertokenauth/x}",
+            format!(
+                "1:61: {at}::authenticator: extension bearertokenauth/x is not defined, add it under extensions"
+            ),
+        ),
+        (
+            "{authenticator: bearertokenauth/idle}",
+            format!(
+                "1:61: {at}::authenticator: extension bearertokenauth/idle is not started, add it to service::extensions"
+            ),
+        ),
+        (
+            "{authenticator: health_check}",
+            format!(
+                "1:61: {at}::authenticator: health_check is no authenticator, name a bearertokenauth"
+            ),
+        ),
+        (
+            "{authenticator: beartokenauth}",
+            format!(
+                "1:61: {at}::authenticator: unknown extension type \"beartokenauth\", did you mean \"bearertokenauth\"?"
+            ),
+        ),
+        (
+            "{authenticator: bearertokenauth, request_params: [a]}",
+            format!(
+                "1:78: {at}: unknown key \"request_params\": the token is looked for in the header of the extension, remove it"
+            ),
+        ),
+    ] {
+        refused(
+            &format!(
+                "receivers: {{otlp: {{protocols: {{grpc: {{auth: {auth}}}}}}}}}
+extensions: {{health_check: , bearertokenauth: {{token: t}}, bearertokenauth/idle: {{token: t}}}}
+{DETECTION}{DEBUG}{}",
+                SERVICE.replace(
+                    "{pipelines",
+                    "{extensions: [health_check, bearertokenauth], pipelines"
+                )
+            ),
+            &[&wanted],
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! The loop of one exporter: takes what waits, delivers it, says what became of it.
 
 use std::{
+    ops::RangeBounds,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -8,13 +9,14 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    QueueReceiver,
+    QueueReceiver, Queued,
     retry::{Failed, RetryConfig, next_wait},
 };
 use crate::{
     clock,
     detection::Finding,
     exporter::{Exporter, Outcome, text},
+    telemetry::traces::{Kind, Span},
 };
 
 /// Most finding ids that one line of the log names.
@@ -56,10 +58,11 @@ pub async fn run(
         trouble: Trouble::default(),
         losses: Losses::default(),
     };
-    let mut batch = Vec::new();
+    let mut taken = Vec::new();
+    let mut batch = Batch::default();
     loop {
         let abandon = worker.abandon.clone();
-        let taken = tokio::select! {
+        let count = tokio::select! {
             biased;
             () = abandon.cancelled() => {
                 worker.give_up_waiting();
@@ -69,11 +72,12 @@ pub async fn run(
                 worker.tell_rest();
                 continue;
             }
-            taken = worker.queue.inbox.recv_many(&mut batch, batch_max.max(1)) => taken,
+            taken = worker.queue.inbox.recv_many(&mut taken, batch_max.max(1)) => taken,
         };
-        if taken == 0 {
+        if count == 0 {
             break;
         }
+        batch.fill(&mut taken);
         let lost = worker.deliver(&mut batch).await;
         worker.report(lost);
     }
@@ -93,25 +97,41 @@ struct Worker<E> {
 
 impl<E: Exporter> Worker<E> {
     /// Delivers one batch, or as much of it as can be, and empties it.
-    async fn deliver(&mut self, batch: &mut Vec<Arc<Finding>>) -> Lost {
+    async fn deliver(&mut self, batch: &mut Batch) -> Lost {
         let mut lost = Lost::default();
         // Grows smaller while requests are too large, and stays so until the batch is through.
         let mut most = usize::MAX;
         let mut stretch = Stretch::begin();
         while let Some(part) = batch
+            .findings
             .get(..most.min(batch.len()))
             .filter(|part| !part.is_empty())
         {
+            let mut span = self.queue.attempt(part.len(), stretch.attempts);
             let outcome = tokio::select! {
                 biased;
                 () = self.abandon.cancelled() => abandoned(),
                 outcome = self.exporter.send(part) => outcome,
             };
             let (tried, before) = (part.len(), batch.len());
-            match sound(outcome, tried) {
+            let outcome = sound(outcome, tried);
+            if let Some(span) = &mut span {
+                describe(span, &outcome);
+            }
+            drop(span);
+            match outcome {
                 Outcome::Accepted(count) => {
-                    batch.drain(..count);
+                    self.queue.counters.delivered(batch.since.drain(..count));
+                    batch.findings.drain(..count);
                     self.accepted(count);
+                }
+                Outcome::Partial {
+                    findings,
+                    rejected,
+                    reason,
+                } => {
+                    lost.add_some(batch.drain(..findings), rejected, reason);
+                    self.accepted(findings.saturating_sub(rejected));
                 }
                 Outcome::TooLarge {
                     findings: 0 | 1,
@@ -124,14 +144,19 @@ impl<E: Exporter> Worker<E> {
                     most = findings / 2;
                     stretch = Stretch::begin();
                 }
-                Outcome::Permanent { reason } => lost.add(batch.drain(..tried), reason),
+                Outcome::Permanent { reason } => {
+                    self.queue.counters.condition.gave_up();
+                    lost.add(batch.drain(..tried), reason);
+                }
                 Outcome::Retry {
                     reason,
                     after,
                     limit,
                 } => {
                     let failed = stretch.failed(after, limit);
+                    self.queue.counters.condition.failing();
                     if !self.wait(&failed, &reason).await {
+                        self.queue.counters.condition.gave_up();
                         lost.add(batch.drain(..), reason);
                     }
                 }
@@ -147,6 +172,7 @@ impl<E: Exporter> Worker<E> {
         let count = wide(count);
         self.totals.sent += count;
         self.queue.counters.sent.fetch_add(count, Ordering::Relaxed);
+        self.queue.counters.condition.accepted();
         if self.trouble.over() {
             tracing::info!(exporter = &*self.queue.id, "findings are delivered again");
         }
@@ -187,7 +213,7 @@ impl<E: Exporter> Worker<E> {
         self.queue.inbox.close();
         let mut lost = Lost::default();
         while let Ok(finding) = self.queue.inbox.try_recv() {
-            lost.add(std::iter::once(finding), abandoned_reason());
+            lost.add(std::iter::once(finding.finding), abandoned_reason());
         }
         self.report(lost);
     }
@@ -223,6 +249,35 @@ impl<E: Exporter> Worker<E> {
             finding_ids = lost.ids.join(" "),
             "findings were given up"
         );
+    }
+}
+
+/// The findings at hand, and since when each of them waits.
+#[derive(Default)]
+struct Batch {
+    findings: Vec<Arc<Finding>>,
+    since: Vec<clock::Instant>,
+}
+
+impl Batch {
+    fn fill(&mut self, taken: &mut Vec<Queued>) {
+        for Queued { finding, since } in taken.drain(..) {
+            self.findings.push(finding);
+            self.since.push(since);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Takes out what is given up.
+    fn drain(
+        &mut self,
+        range: impl RangeBounds<usize> + Clone,
+    ) -> impl Iterator<Item = Arc<Finding>> {
+        self.since.drain(range.clone());
+        self.findings.drain(range)
     }
 }
 
@@ -279,6 +334,18 @@ impl Lost {
 }
 
 impl Lost {
+    /// Adds so many of some findings. Nobody knows which, so their ids are named as if all were.
+    fn add_some(
+        &mut self,
+        findings: impl Iterator<Item = Arc<Finding>>,
+        lost: usize,
+        reason: String,
+    ) {
+        let count = self.count.saturating_add(wide(lost));
+        self.add(findings, reason);
+        self.count = count;
+    }
+
     /// Adds later ones, with their reason.
     fn join(&mut self, later: Lost) {
         self.count += later.count;
@@ -383,8 +450,19 @@ impl Trouble {
 /// and nothing is counted as accepted that was not there.
 fn sound(outcome: Outcome, findings: usize) -> Outcome {
     match outcome {
-        Outcome::Accepted(0) => Outcome::retry("the exporter accepted nothing"),
+        Outcome::Accepted(0) | Outcome::Partial { findings: 0, .. } => {
+            Outcome::retry("the exporter accepted nothing")
+        }
         Outcome::Accepted(count) => Outcome::Accepted(count.min(findings)),
+        Outcome::Partial {
+            findings: held,
+            rejected,
+            reason,
+        } => Outcome::Partial {
+            findings: held.min(findings),
+            rejected: rejected.min(held).min(findings),
+            reason,
+        },
         Outcome::TooLarge {
             findings: held,
             reason,
@@ -396,6 +474,37 @@ fn sound(outcome: Outcome, findings: usize) -> Outcome {
             Outcome::TooLarge { findings, reason }
         }
         sound => sound,
+    }
+}
+
+impl QueueReceiver {
+    /// The span of an attempt, if there are any.
+    fn attempt(&self, findings: usize, before: u32) -> Option<Span> {
+        let tracer = self.counters.tracer.get().filter(|tracer| tracer.is_on())?;
+        let mut span = tracer.begin(format!("exporter/{}/logs", self.id), Kind::Client, None);
+        span.set("exporter", self.id.to_string());
+        span.set("findings", i64::try_from(findings).unwrap_or(i64::MAX));
+        span.set("attempt", i64::from(before) + 1);
+        Some(span)
+    }
+}
+
+/// Says in a span how an attempt ended.
+fn describe(span: &mut Span, outcome: &Outcome) {
+    let (name, reason) = match outcome {
+        Outcome::Accepted(count) => {
+            span.set("accepted", i64::try_from(*count).unwrap_or(i64::MAX));
+            ("accepted", None)
+        }
+        Outcome::Partial { reason, .. } => ("partial", Some(reason)),
+        Outcome::Retry { reason, .. } => ("retry", Some(reason)),
+        Outcome::TooLarge { reason, .. } => ("too_large", Some(reason)),
+        Outcome::Invalid { reason, .. } => ("invalid", Some(reason)),
+        Outcome::Permanent { reason } => ("permanent", Some(reason)),
+    };
+    span.set("outcome", name);
+    if let Some(reason) = reason {
+        span.fail(reason);
     }
 }
 

@@ -19,7 +19,7 @@ struct Scripted {
     script: Arc<Mutex<VecDeque<Outcome>>>,
     takes: Duration,
     log: Arc<Mutex<Vec<Request>>>,
-    start: clock::Instant,
+    start: Instant,
 }
 
 impl Scripted {
@@ -294,6 +294,23 @@ async fn an_invalid_finding_is_dropped_and_the_rest_sent() {
             vec![0, 2, 4],
             vec![2, 4]
         ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_rejected_in_part_is_lost_and_never_sent_again() {
+    let partial = |findings, rejected| Outcome::Partial {
+        findings,
+        rejected,
+        reason: reason(),
+    };
+    let exporter = Scripted::new([partial(3, 2), partial(0, 1), partial(9, 9)]);
+    let (totals, counters) = deliver(5, &exporter, steady()).await;
+    assert_eq!(totals, Totals { sent: 1, failed: 4 });
+    assert_eq!((counters.sent(), counters.send_failed()), (1, 4));
+    assert_eq!(
+        exporter.requests(),
+        [vec![0, 1, 2, 3, 4], vec![3, 4], vec![3, 4]]
     );
 }
 

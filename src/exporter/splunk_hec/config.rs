@@ -1,10 +1,14 @@
 //! Settings of the `splunk_hec` exporter, under the Collector's key names.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
+use http::HeaderMap;
 use secrecy::SecretString;
 
-use crate::exporter::queue::{QueueConfig, RetryConfig};
+use crate::{
+    exporter::queue::{QueueConfig, RetryConfig},
+    tls,
+};
 
 /// Settings of one `splunk_hec` exporter.
 #[derive(Clone, Debug)]
@@ -47,7 +51,9 @@ pub struct Config {
     /// `ack`.
     pub ack: AckConfig,
     /// `tls`.
-    pub tls: TlsConfig,
+    pub tls: tls::client::Config,
+    /// `headers` that go with every request, beside HEC's own. Their values are secrets.
+    pub headers: HeaderMap,
     /// `sending_queue`.
     pub queue: QueueConfig,
     /// `retry_on_failure`.
@@ -75,7 +81,8 @@ impl Default for Config {
             max_idle_conns: 100,
             idle_conn_timeout: Duration::from_secs(10),
             ack: AckConfig::default(),
-            tls: TlsConfig::default(),
+            tls: tls::client::Config::default(),
+            headers: HeaderMap::new(),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
         }
@@ -142,13 +149,4 @@ impl Default for AckConfig {
             timeout: Duration::from_mins(2),
         }
     }
-}
-
-/// `tls` of an exporter.
-#[derive(Clone, Debug, Default)]
-pub struct TlsConfig {
-    /// `ca_file`: PEM file of the authorities to trust, instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// `insecure_skip_verify`: accept any certificate. For tests only.
-    pub insecure_skip_verify: bool,
 }

@@ -11,12 +11,12 @@ pub mod request;
 pub mod response;
 mod risk;
 
-pub use config::{AckConfig, Config, Entity, Format, Risk, TlsConfig};
+pub use config::{AckConfig, Config, Entity, Format, Risk};
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, Url,
+    Method, Url,
     header::{
         AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
         USER_AGENT,
@@ -24,8 +24,12 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Exporter, Outcome};
-use crate::{clock, detection::Finding};
+use super::{
+    Exporter, Outcome,
+    http_client::{HttpClient, Settings, beginning, unreached},
+    text,
+};
+use crate::{clock, detection::Finding, tls};
 
 /// Path of HEC where the endpoint names none.
 const DEFAULT_PATH: &str = "/services/collector";
@@ -48,31 +52,18 @@ pub enum Error {
     /// HEC is not fit to take events.
     #[error("health_check_enabled: {0}")]
     Unhealthy(String),
-    /// The file of authorities cannot be read.
-    #[error("tls::ca_file: cannot read {path}: {source}")]
-    CaFile {
-        /// Where it should be.
-        path: PathBuf,
-        /// Why it cannot be read.
-        source: std::io::Error,
-    },
-    /// The file of authorities holds none.
-    #[error("tls::ca_file: {path} holds no certificate, expected PEM with BEGIN CERTIFICATE")]
-    NoCertificate {
-        /// Where it is.
-        path: PathBuf,
-    },
     /// TLS cannot be set up.
-    #[error("tls: {0}; if this machine has no certificates of its own, set tls::ca_file")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
 }
 
 /// The `splunk_hec` exporter.
 pub struct SplunkHec {
-    client: Client,
+    client: HttpClient,
     url: Url,
     headers: HeaderMap,
-    token: SecretString,
+    /// What no message may hold: the token and the values of `headers`.
+    secrets: Vec<SecretString>,
     shape: request::Shape,
     health: Url,
     ack: Option<Ack>,
@@ -115,13 +106,20 @@ impl SplunkHec {
             timeout: config.ack.timeout,
             told: false,
         });
+        let client = HttpClient::new(&Settings {
+            url: &url,
+            tls: &config.tls,
+            timeout: config.timeout,
+            max_idle: config.max_idle_conns,
+            idle_timeout: config.idle_conn_timeout,
+        })?;
         Ok(Self {
-            client: client(&url, config)?,
+            client,
             url,
             health,
             ack,
             headers,
-            token,
+            secrets: text::secrets(&config.headers, Some(token)),
             shape: request::Shape {
                 metadata: event::Metadata {
                     source: config.source.clone(),
@@ -145,10 +143,13 @@ impl SplunkHec {
         let mut headers = self.headers.clone();
         headers.remove(CONTENT_TYPE);
         headers.remove(CONTENT_ENCODING);
-        let request = self.client.get(self.health.clone()).headers(headers);
+        let request = self
+            .client
+            .request(Method::GET, &self.health)
+            .headers(headers);
         let path = self.health.path();
         let said = match self.exchange(request).await {
-            Ok(heard) => response::health(&heard.answer(0, self.token.expose_secret()))
+            Ok(heard) => response::health(&heard.answer(0, &self.secrets))
                 .map_err(|reason| format!("{path} says {reason}")),
             Err(reason) => Err(format!(
                 "{path} does not answer ({reason}): is endpoint right, and is Splunk up?"
@@ -160,15 +161,14 @@ impl SplunkHec {
     async fn attempt(&mut self, mut request: request::Request) -> Outcome {
         let post = self
             .client
-            .post(self.url.clone())
+            .request(Method::POST, &self.url)
             .headers(self.headers.clone())
             .body(std::mem::take(&mut request.body));
         let heard = match self.exchange(post).await {
             Ok(heard) => heard,
             Err(reason) => return Outcome::retry(reason),
         };
-        let secret = self.token.expose_secret();
-        let outcome = response::judge(&heard.answer(request.events.len(), secret));
+        let outcome = response::judge(&heard.answer(request.events.len(), &self.secrets));
         if matches!(outcome, Outcome::Accepted(_))
             && let Err(reason) = self.indexed(&heard.body).await
         {
@@ -221,17 +221,17 @@ impl SplunkHec {
         };
         let mut headers = self.headers.clone();
         headers.remove(CONTENT_ENCODING);
-        let question = self.client.post(ack.url.clone()).headers(headers);
+        let question = self.client.request(Method::POST, &ack.url).headers(headers);
         let heard = self.exchange(question.body(ack::question(number))).await?;
         ack::is_indexed(heard.status, &heard.body, number)
-            .ok_or_else(|| response::describe(&heard.answer(1, self.token.expose_secret())))
+            .ok_or_else(|| response::describe(&heard.answer(1, &self.secrets)))
     }
 
     /// Sends a request and hears the answer. The error tells why there was none.
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Heard, String> {
         let mut answer = request.send().await.map_err(|error| {
             let reason = unreached(&error.without_url());
-            response::hidden(&reason, self.token.expose_secret())
+            text::hidden(&reason, &self.secrets)
         })?;
         let retry_after = answer.headers().get(RETRY_AFTER).cloned();
         Ok(Heard {
@@ -250,7 +250,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn answer<'a>(&'a self, events: usize, secret: &'a str) -> response::Answer<'a> {
+    fn answer<'a>(&'a self, events: usize, secrets: &'a [SecretString]) -> response::Answer<'a> {
         response::Answer {
             status: self.status,
             retry_after: self
@@ -260,7 +260,7 @@ impl Heard {
             body: &self.body,
             events,
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
-            secret,
+            secrets,
         }
     }
 }
@@ -274,20 +274,6 @@ impl Exporter for SplunkHec {
             Err(outcome) => outcome,
         }
     }
-}
-
-/// The first bytes of an answer's body. An answer that breaks off ends there: what has come is
-/// judged, and half a reply is none.
-async fn beginning(answer: &mut reqwest::Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    while body.len() < response::BODY_MAX {
-        let Ok(Some(piece)) = answer.chunk().await else {
-            break;
-        };
-        body.extend_from_slice(&piece);
-    }
-    body.truncate(response::BODY_MAX);
-    body
 }
 
 fn endpoint(text: &str) -> Result<Url, Error> {
@@ -320,7 +306,7 @@ fn headers(token: &SecretString, config: &Config) -> Result<HeaderMap, Error> {
     let mut authorization = HeaderValue::from_str(&format!("Splunk {}", token.expose_secret()))
         .map_err(|_| Error::Token("holds characters that no HTTP header can carry"))?;
     authorization.set_sensitive(true);
-    let mut headers = HeaderMap::new();
+    let mut headers = config.headers.clone();
     headers.insert(AUTHORIZATION, authorization);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let (app, version) = (&config.splunk_app_name, &config.splunk_app_version);
@@ -329,7 +315,7 @@ fn headers(token: &SecretString, config: &Config) -> Result<HeaderMap, Error> {
     let version_value = value(version, "splunk_app_version")?;
     // As the Collector names itself, for Splunk's metrics about who sends.
     let agent = value(&format!("{app}/{version}"), "splunk_app_name")?;
-    headers.insert(USER_AGENT, agent);
+    headers.entry(USER_AGENT).or_insert(agent);
     headers.insert("__splunk_app_name", app_value);
     headers.insert("__splunk_app_version", version_value);
     if config.ack.enabled {
@@ -340,75 +326,6 @@ fn headers(token: &SecretString, config: &Config) -> Result<HeaderMap, Error> {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(headers)
-}
-
-fn client(url: &Url, config: &Config) -> Result<Client, Error> {
-    // reqwest is built without a provider of its own and takes the process's. Another exporter may
-    // have installed it already; it is the same one then.
-    let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut builder = Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .http1_only()
-        .timeout(config.timeout)
-        .pool_max_idle_per_host(config.max_idle_conns)
-        .pool_idle_timeout(Some(config.idle_conn_timeout).filter(|idle| !idle.is_zero()));
-    if is_loopback(url) {
-        // As in Go, and so in the Collector: proxies of the environment are not for this machine.
-        builder = builder.no_proxy();
-    }
-    if url.scheme() == "http" {
-        // Without this, a machine without certificates could not even speak plain HTTP.
-        builder = builder.tls_certs_only([]);
-    } else if config.tls.insecure_skip_verify {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    } else if let Some(path) = &config.tls.ca_file {
-        builder = builder.tls_certs_only(authorities(path)?);
-    }
-    builder
-        .build()
-        .map_err(|error| Error::Tls(chain(&error.without_url())))
-}
-
-fn authorities(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, Error> {
-    let pem = std::fs::read(path).map_err(|source| Error::CaFile {
-        path: path.to_owned(),
-        source,
-    })?;
-    match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Error::NoCertificate {
-            path: path.to_owned(),
-        }),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-/// Why there was no answer, with what to do where that is known.
-fn unreached(error: &dyn std::error::Error) -> String {
-    let mut reason = chain(error);
-    if reason.contains("certificate") {
-        reason.push_str(": set tls::ca_file to the authority that signed it");
-    }
-    reason
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 //! A request is the longest beginning of a batch that fits into `max_content_length_logs`; its
 //! body is the events one after the other, which is how HEC takes several.
 
-use std::{io::Write as _, sync::Arc};
-
-use flate2::{Compression, write::GzEncoder};
+use std::sync::Arc;
 
 use super::{
     config::Format,
@@ -14,7 +12,7 @@ use super::{
 };
 use crate::{
     detection::Finding,
-    exporter::{Outcome, smaller},
+    exporter::{Outcome, http_client::gzip, smaller},
 };
 
 /// What the configuration says about every request.
@@ -99,7 +97,7 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
         findings += 1;
     }
     if shape.gzip {
-        body = compressed(&body).map_err(|error| Outcome::Permanent {
+        body = gzip(&body).map_err(|error| Outcome::Permanent {
             reason: format!("the request could not be compressed: {error}"),
         })?;
     }
@@ -142,13 +140,6 @@ fn event(finding: &Finding, shape: &Shape, most: usize) -> Result<Option<Vec<u8>
         smaller = Some(next);
     }
     Ok(Some(event))
-}
-
-fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    // Findings are repetitive: the fastest level already makes them small.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body)?;
-    encoder.finish()
 }
 
 #[cfg(test)]

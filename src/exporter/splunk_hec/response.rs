@@ -5,18 +5,13 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::exporter::{Outcome, text};
+use crate::exporter::{Outcome, http_client, text};
 
-/// Most bytes of an answer's body that are worth reading.
-pub const BODY_MAX: usize = 64 * 1024;
 /// Attempts before a 404 is believed; a rolling restart answers it for a while.
 const NOT_FOUND_LIMIT: u32 = 5;
-/// Longest wait that a receiver may ask for, so that one odd header does not silence us.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
-/// What stands in the place of the token wherever it might be printed.
-const REDACTED: &str = "[token]";
 /// Most characters of a foreign body in our log.
 const EXCERPT: usize = 160;
 
@@ -27,14 +22,14 @@ pub struct Answer<'a> {
     pub status: u16,
     /// `Retry-After`: seconds or an HTTP date.
     pub retry_after: Option<&'a str>,
-    /// The first [`BODY_MAX`] bytes of the body: JSON, HTML, nothing.
+    /// The first 64 KiB of the body: JSON, HTML, nothing.
     pub body: &'a str,
     /// Events in the request that is answered.
     pub events: usize,
     /// The wall clock, in seconds since 1970.
     pub now: i64,
-    /// The token: some proxies repeat the request in their error pages.
-    pub secret: &'a str,
+    /// The token and other secrets: some proxies repeat the request in their error pages.
+    pub secrets: &'a [SecretString],
 }
 
 /// HEC's own reply.
@@ -186,32 +181,13 @@ fn said(answer: &Answer<'_>, reply: &Reply) -> String {
     }
 }
 
-/// The beginning of what was said, without the token and on one line.
+/// The beginning of what was said, without the secrets and on one line.
 fn quoted(words: &str, answer: &Answer<'_>) -> String {
-    let words = hidden(words, answer.secret);
-    let words: Vec<&str> = words.split_whitespace().take(EXCERPT).collect();
-    format!("\"{}\"", text::plain(&words.join(" "), EXCERPT))
-}
-
-/// `text` with every occurrence of the token taken out.
-pub fn hidden(text: &str, secret: &str) -> String {
-    if secret.is_empty() {
-        text.to_owned()
-    } else {
-        text.replace(secret, REDACTED)
-    }
+    format!("\"{}\"", text::excerpt(words, answer.secrets, EXCERPT))
 }
 
 fn retry_after(answer: &Answer<'_>) -> Option<Duration> {
-    let text = answer.retry_after?.trim();
-    let seconds = if let Ok(seconds) = text.parse::<u64>() {
-        seconds
-    } else {
-        // HTTP dates are those of mail, always in GMT.
-        let date = jiff::fmt::rfc2822::parse(text).ok()?;
-        u64::try_from(date.timestamp().as_second().saturating_sub(answer.now)).unwrap_or(0)
-    };
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+    http_client::retry_after(answer.retry_after?, answer.now)
 }
 
 #[cfg(test)]

@@ -67,11 +67,16 @@ fn settings_that_cannot_work_are_named() {
     assert!(error(&bad).starts_with("timeout: "));
     let folder = tempfile::tempdir().unwrap();
     let mut bad = config("https://splunk");
-    bad.tls.ca_file = Some(folder.path().join("absent.pem"));
-    assert!(error(&bad).contains("absent.pem"));
+    bad.tls.ca = Some(tls::Pem::File(folder.path().join("absent.pem")));
+    let whole = format!(
+        "{:#}",
+        anyhow::Error::from(SplunkHec::new(&bad).unwrap_err())
+    );
+    assert_eq!(whole.matches("os error").count(), 1, "{whole}");
+    assert!(whole.contains("absent.pem"), "{whole}");
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "nothing").unwrap();
-    bad.tls.ca_file = Some(empty);
+    bad.tls.ca = Some(tls::Pem::File(empty));
     assert!(error(&bad).contains("holds no certificate"));
 }
 

@@ -22,7 +22,12 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
-use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Notify,
+    task::JoinSet,
+};
 
 /// How the server is set up.
 #[derive(Clone, Debug)]
@@ -175,6 +180,7 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) struct HecServer {
     address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -193,6 +199,21 @@ impl HecServer {
 
     /// Starts at an address, to come back where another one was.
     pub(crate) async fn start_at(address: SocketAddr, options: Options) -> Self {
+        Self::listen(address, options, None).await
+    }
+
+    /// Starts on a free port of this machine, with TLS.
+    pub(crate) async fn start_tls(tls: rustls::ServerConfig) -> Self {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        Self::listen(address, Options::default(), Some(tls)).await
+    }
+
+    async fn listen(
+        address: SocketAddr,
+        options: Options,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -200,9 +221,11 @@ impl HecServer {
             state: Mutex::default(),
             changed: Notify::new(),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let task = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
         Self {
             address,
+            scheme,
             shared,
             task,
         }
@@ -215,7 +238,7 @@ impl HecServer {
 
     /// The endpoint to configure, without a path.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Every event accepted so far, in order.
@@ -291,22 +314,38 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    shared: Arc<Shared>,
+) {
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
+        let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         connections.spawn(async move {
-            let service = service_fn(move |request| handle(Arc::clone(&shared), request));
-            // Clients go away as they like.
-            drop(
-                http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await,
-            );
+            match tls {
+                None => serve(stream, shared).await,
+                // Whoever fails at TLS has sent no request.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, shared).await;
+                    }
+                }
+            }
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    let service = service_fn(move |request| handle(Arc::clone(&shared), request));
+    // Clients go away as they like.
+    drop(
+        http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await,
+    );
 }
 
 /// The connection is to be closed without an answer.

@@ -18,10 +18,24 @@ pub(crate) fn free_address() -> SocketAddr {
         .unwrap()
 }
 
+/// A configuration with metrics switched off: tests run side by side, and there is one port 8888.
+/// One that says something of telemetry is left as it is.
+pub(crate) fn quiet(config: &str) -> String {
+    const OFF: &str = "telemetry: {metrics: {level: none}}";
+    if config.contains("telemetry:") {
+        return config.to_owned();
+    }
+    config
+        .replace("\nservice:\n", &format!("\nservice:\n  {OFF}\n"))
+        .replace("\nservice: {", &format!("\nservice: {{{OFF}, "))
+}
+
 /// A child process whose standard error is collected. It is killed when dropped.
 pub(crate) struct Process {
     child: Child,
     stderr: Arc<Mutex<String>>,
+    /// Its configuration.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Process {
@@ -44,11 +58,25 @@ impl Process {
                 let _written = writeln!(collected.lock().unwrap(), "{line}");
             }
         });
-        Self { child, stderr }
+        Self {
+            child,
+            stderr,
+            folder: None,
+        }
     }
 
-    /// Starts auditwatch with a configuration.
+    /// Starts auditwatch with a configuration, made [`quiet`].
     pub(crate) fn auditwatch(config: &Path, variables: &[(&str, String)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("config.yaml");
+        std::fs::write(&copy, quiet(&std::fs::read_to_string(config).unwrap())).unwrap();
+        let mut process = Self::auditwatch_as_it_is(&copy, variables);
+        process.folder = Some(folder);
+        process
+    }
+
+    /// Starts auditwatch with exactly this configuration.
+    pub(crate) fn auditwatch_as_it_is(config: &Path, variables: &[(&str, String)]) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_auditwatch"));
         Self::start(program, &["--config", config.to_str().unwrap()], variables)
     }

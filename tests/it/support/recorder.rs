@@ -3,7 +3,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use auditwatch::{
@@ -11,11 +14,13 @@ use auditwatch::{
         rule::Rule,
         screen::{Screen, Screened, Screening},
     },
+    extension::bearer_token_auth::BearerTokenAuth,
     receiver::{
-        Consumer, InFlight, Limits, Refusal, Shared,
+        Consumer, InFlight, Limits, Reason, Refusal, Shared,
         otlp_grpc::{self, OtlpGrpc},
         otlp_http::{self, OtlpHttp},
     },
+    tls,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +36,7 @@ pub(crate) struct Recorder {
     screen: Screen,
     refusal: Option<Refusal>,
     taken: Arc<Mutex<Vec<Screened>>>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Consumer for Recorder {
@@ -46,7 +52,9 @@ impl Consumer for Recorder {
         Ok(())
     }
 
-    fn refused(&self) {}
+    fn refused(&self, _reason: Reason) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// How the receivers are set up.
@@ -54,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) refusal: Option<Refusal>,
     pub(crate) limits: Limits,
     pub(crate) in_flight: usize,
+    pub(crate) tls: Option<tls::server::Config>,
+    pub(crate) auth: Option<BearerTokenAuth>,
 }
 
 impl Default for Setup {
@@ -62,6 +72,8 @@ impl Default for Setup {
             refusal: None,
             limits: Limits::default(),
             in_flight: 256 << 20,
+            tls: None,
+            auth: None,
         }
     }
 }
@@ -88,6 +100,7 @@ impl Running {
             screen: Screen::new(Rule::default(), usize::MAX, None),
             refusal: setup.refusal,
             taken: Arc::default(),
+            refused: Arc::default(),
         };
         let shared = Shared {
             in_flight: InFlight::new(setup.in_flight),
@@ -98,16 +111,20 @@ impl Running {
             endpoint: "127.0.0.1:0".to_owned(),
             max_recv_msg_bytes: MAX_MESSAGE,
             limits: setup.limits.clone(),
+            tls: setup.tls.clone(),
         })
         .await
-        .unwrap();
+        .unwrap()
+        .guarded(setup.auth.clone());
         let http = OtlpHttp::bind(&otlp_http::Config {
             endpoint: "127.0.0.1:0".to_owned(),
             max_request_body_size: MAX_MESSAGE,
             limits: setup.limits,
+            tls: setup.tls,
         })
         .await
-        .unwrap();
+        .unwrap()
+        .guarded(setup.auth);
         Self {
             grpc: grpc.address(),
             http: http.address(),
@@ -118,6 +135,11 @@ impl Running {
             shared,
             recorder,
         }
+    }
+
+    /// Requests that the receivers refused themselves.
+    pub(crate) fn refused(&self) -> usize {
+        self.recorder.refused.load(Ordering::Relaxed)
     }
 
     /// What was taken since this was last asked.

@@ -22,6 +22,7 @@ fn coded(status: u16, code: i64) -> Outcome {
 fn kind(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Accepted(count) => format!("accepted {count}"),
+        Outcome::Partial { .. } => "partial".to_owned(),
         Outcome::Retry { limit: None, .. } => "retry".to_owned(),
         Outcome::Retry {
             limit: Some(limit), ..
@@ -243,7 +244,7 @@ fn reasons_say_what_was_said_and_what_to_do() {
         page,
         "HTTP 502 with a body that starts \"<html> <h1>Bad \\u{1b}[31mGateway</h1>\""
     );
-    let huge = reason(judge(&answer(502, &"x".repeat(BODY_MAX))));
+    let huge = reason(judge(&answer(502, &"x".repeat(64 * 1024))));
     assert!(huge.len() < 300, "{huge}");
 }
 
@@ -256,21 +257,21 @@ fn a_token_that_comes_back_is_not_repeated() {
         format!(r#"{{"code":4,"text":"unknown token {token}"}}"#),
     ] {
         let outcome = judge(&Answer {
-            secret: token,
+            secrets: &[token.into()],
             ..answer(403, &body)
         });
         let Outcome::Permanent { reason } = outcome else {
             panic!("{outcome:?}")
         };
         assert!(
-            !reason.contains("5ec") && reason.contains("[tok"),
+            !reason.contains("5ec") && reason.contains("[hid"),
             "{reason}"
         );
     }
-    // Even a token that is part of every reply does not change what the reply means.
+    // Even a secret that is part of every reply does not change what the reply means.
     assert_eq!(
         judge(&Answer {
-            secret: "code",
+            secrets: &["code".into()],
             ..answer(200, r#"{"code":0}"#)
         }),
         Outcome::Accepted(3)

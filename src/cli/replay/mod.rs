@@ -1,0 +1,259 @@
+//! `auditwatch replay`: an audit log, sent over OTLP as a collector would, at the pace at which it
+//! was recorded or another; or appended to a file that a collector follows.
+
+mod pace;
+mod shift;
+mod target;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
+use tracing::level_filters::LevelFilter;
+
+use self::{
+    pace::{Pace, Speed},
+    target::{Tally, Target},
+};
+use super::input::{self, Line};
+use crate::{clock, detection::time::Micros, exporter::queue::RetryConfig, telemetry};
+
+/// Events that were read and are not due yet.
+const AHEAD: usize = 4096;
+/// How long a request waits for more events, as the batch processor of the Collector.
+const BATCH_WAIT: Duration = Duration::from_millis(200);
+/// Bytes of events that fill a request.
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Send an audit log as it was recorded, faster, or as if it happened now
+#[derive(Args, Debug)]
+pub(super) struct Replay {
+    /// Audit logs, one event or EventList a line, plain, gzip or zstd; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Receiver: host:port, or https://host:port for TLS
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4317")]
+    endpoint: String,
+
+    /// Protocol of the receiver; over http the endpoint is that of port 4318
+    #[arg(long, value_enum, default_value_t = Protocol::Grpc)]
+    protocol: Protocol,
+
+    /// Append the events to this file, instead of sending them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoint", "protocol", "header", "ca_file", "insecure_skip_verify", "resource_attribute"])]
+    output: Option<PathBuf>,
+
+    /// How many times as fast as recorded, such as 60, or full
+    #[arg(long, value_name = "N|full", default_value = "1")]
+    speed: Speed,
+
+    /// Move the times of the events so that they happen while they are sent
+    #[arg(long)]
+    shift_to_now: bool,
+
+    /// Attribute of the resource, such as k8s.cluster.name=demo; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    resource_attribute: Vec<(String, String)>,
+
+    /// Header of each request, such as Authorization="Bearer ..."; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    header: Vec<(String, String)>,
+
+    /// PEM file of the authorities to trust, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
+    /// Accept any certificate
+    #[arg(long)]
+    insecure_skip_verify: bool,
+
+    /// Most events of one request
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch_size: u32,
+
+    /// How long a request is repeated before it is given up, in seconds; 0: for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    max_elapsed_time: u64,
+}
+
+/// How events travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    Grpc,
+    Http,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE"),
+    }
+}
+
+/// An event of the log.
+struct Event {
+    text: String,
+    time: Option<Micros>,
+}
+
+impl Replay {
+    /// Replays the log and prints what became of it. Whether all of it was taken.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a flag does not fit.
+    pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<bool> {
+        telemetry::start(LevelFilter::WARN, false);
+        let last = self.last_time()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let ended = runtime.block_on(self.replay(last));
+        // Whoever still reads standard input is not waited for.
+        runtime.shutdown_background();
+        let (tally, took) = ended?;
+        writeln!(out, "{tally} in {:.1} s", took.as_secs_f64())?;
+        Ok(tally.is_whole())
+    }
+
+    /// The latest time of the log, where all of it is to lie before now.
+    fn last_time(&self) -> anyhow::Result<Option<Micros>> {
+        if !self.shift_to_now || self.speed != Speed::Full {
+            return Ok(None);
+        }
+        if self.files.iter().any(|file| file == Path::new("-")) {
+            bail!(
+                "--shift-to-now at --speed full reads the log twice, which standard input cannot"
+            );
+        }
+        let mut last = None;
+        read(&self.files, |event| last = last.max(event.time))?;
+        Ok(last)
+    }
+
+    async fn replay(&self, last: Option<Micros>) -> anyhow::Result<(Tally, Duration)> {
+        let (sender, mut events) = mpsc::channel(AHEAD);
+        let files = self.files.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            // Whoever is interrupted reads no more of it.
+            read(&files, |event| drop(sender.blocking_send(event)))
+        });
+        let bar = bar();
+        let mut target = self.target(bar.clone())?;
+        let mut pace = Pace::new(self.speed);
+        let (start, began) = (clock::monotonic(), now());
+        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut flush_by = start;
+        loop {
+            let event = tokio::select! {
+                _ = &mut interrupted => break,
+                event = events.recv() => event,
+            };
+            let Some(Event { text, time }) = event else {
+                break;
+            };
+            let after = pace.due(time);
+            let due = start + after;
+            if target.is_full(self.batch_size, BATCH_BYTES) || due > flush_by {
+                target.flush().await?;
+            }
+            if due > clock::monotonic() {
+                tokio::select! {
+                    _ = &mut interrupted => break,
+                    () = tokio::time::sleep_until(due) => {}
+                }
+            }
+            if target.is_empty() {
+                flush_by = clock::monotonic() + BATCH_WAIT;
+            }
+            let by = self.shift_to_now.then(|| shift(time, last, began, after));
+            target.push(match by.flatten() {
+                Some(by) => shift::moved(&text, by),
+                None => text,
+            });
+            bar.inc(1);
+        }
+        target.flush().await?;
+        bar.finish_and_clear();
+        drop(events);
+        if reading.is_finished() {
+            reading.await.context("cannot read the log")??;
+        }
+        Ok((target.tally(), clock::monotonic() - start))
+    }
+
+    fn target(&self, bar: ProgressBar) -> anyhow::Result<Target> {
+        let retry = RetryConfig {
+            max_elapsed_time: Duration::from_secs(self.max_elapsed_time),
+            initial_interval: Duration::from_secs(1),
+            ..RetryConfig::default()
+        };
+        match &self.output {
+            Some(file) => Target::file(file, bar),
+            None => Target::otlp(self, retry, bar),
+        }
+    }
+}
+
+/// By how much the times of an event are moved, in microseconds.
+fn shift(
+    time: Option<Micros>,
+    last: Option<Micros>,
+    began: Micros,
+    after: Duration,
+) -> Option<i64> {
+    let micros = i64::try_from(after.as_micros()).unwrap_or(i64::MAX);
+    match (time, last) {
+        // As far apart as they were, the last of them now.
+        (_, Some(last)) => Some(began.0.saturating_sub(last.0)),
+        // Each when it is sent.
+        (Some(time), None) => Some(began.plus(micros).0.saturating_sub(time.0)),
+        (None, None) => None,
+    }
+}
+
+/// Shows each event of the files.
+fn read(files: &[PathBuf], mut show: impl FnMut(Event)) -> anyhow::Result<()> {
+    for file in files {
+        let context = || format!("cannot read {}", file.display());
+        let lines = input::open(file).with_context(context)?;
+        input::for_each_line(lines, |_, line| {
+            let Line::Text(line) = line else { return };
+            let line = String::from_utf8_lossy(line);
+            if line.trim().is_empty() {
+                return;
+            }
+            for event in shift::events(&line) {
+                show(Event {
+                    text: event.to_owned(),
+                    time: shift::time(event),
+                });
+            }
+        })
+        .with_context(context)?;
+    }
+    Ok(())
+}
+
+fn now() -> Micros {
+    Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default()
+}
+
+/// How far it is, on a terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,431 @@
+//! The `otlp_grpc` exporter: findings as log records to an OTLP receiver, over gRPC.
+//!
+//! One connection, made when it is needed and made again when it is gone. With
+//! `tls::server_name_override` that name is the authority of each request, asked for in TLS and
+//! looked for in the certificate, while a resolver leads it to where the endpoint is.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{CONTENT_TYPE, USER_AGENT},
+    uri::PathAndQuery,
+};
+use http_body_util::{BodyExt as _, combinators::MapErr};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use tonic::{Code, Status, body::Body, codec::CompressionEncoding};
+use tonic_prost::ProstCodec;
+use tower_service::Service;
+
+use super::{
+    Exporter, Outcome,
+    auth::Headers,
+    http_client::unreached,
+    otlp::{
+        Compression, Warnings,
+        request::{self, Observed, REQUEST_MAX},
+        response,
+    },
+    queue::{QueueConfig, RetryConfig},
+};
+use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
+
+/// The one method of the service for logs.
+const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// Most bytes of an answer, which the specification asks receivers to keep to.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
+/// Settings of one `otlp_grpc` exporter, under the Collector's key names.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `endpoint`: host and port, after `http://`, `https://` or `dns:///` or nothing. Required.
+    pub endpoint: String,
+    /// `tls`.
+    pub tls: tls::client::Config,
+    /// `headers` that go with every request. Their values are secrets.
+    pub headers: HeaderMap,
+    /// `auth::authenticator`: the extension whose first token goes with every request.
+    pub auth: Option<bearer_token_auth::Config>,
+    /// `compression` of requests.
+    pub compression: Compression,
+    /// `timeout` of one request.
+    pub timeout: Duration,
+    /// `sending_queue`.
+    pub queue: QueueConfig,
+    /// `retry_on_failure`.
+    pub retry: RetryConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            tls: tls::client::Config::default(),
+            headers: HeaderMap::new(),
+            auth: None,
+            compression: Compression::Gzip,
+            timeout: Duration::from_secs(5),
+            queue: QueueConfig::default(),
+            retry: RetryConfig::default(),
+        }
+    }
+}
+
+/// Why an exporter cannot be made of its settings. Holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The endpoint is none.
+    #[error("endpoint: {0}")]
+    Endpoint(&'static str),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// There is no token to send.
+    #[error("auth: {0}")]
+    Auth(#[from] bearer_token_auth::Error),
+}
+
+/// Host and port of an endpoint, checked against what `tls` says.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn address<'a>(endpoint: &'a str, tls: &tls::client::Config) -> Result<&'a str, &'static str> {
+    let schemes = ["https://", "http://", "dns:///"];
+    let (scheme, address) = schemes
+        .iter()
+        .find_map(|scheme| Some((*scheme, endpoint.strip_prefix(scheme)?)))
+        .unwrap_or(("", endpoint));
+    match (scheme, tls.insecure) {
+        ("https://", true) => {
+            return Err("https:// and tls::insecure contradict each other, remove one");
+        }
+        ("http://", false) => {
+            return Err("http:// speaks no TLS, set tls: {insecure: true} or write https://");
+        }
+        _ => {}
+    }
+    let form = "expected host:port, such as collector:4317";
+    if address.contains("://") || address.starts_with("unix:") {
+        return Err("expected host:port, with https://, http://, dns:/// or nothing before it");
+    }
+    let (host, port) = address.rsplit_once(':').ok_or(form)?;
+    if port.parse::<u16>().map_or(true, |port| port == 0) || port.starts_with('+') {
+        return Err("expected host:port with a port from 1 to 65535");
+    }
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(inside) if inside.parse::<std::net::Ipv6Addr>().is_ok() => Ok(address),
+        Some(_) => Err("expected an IPv6 address between the brackets, such as [::1]:4317"),
+        None if host.contains(':') => Err("an IPv6 address needs brackets, such as [::1]:4317"),
+        None if tls::client::is_host_name(host) || host.parse::<std::net::Ipv4Addr>().is_ok() => {
+            Ok(address)
+        }
+        None => Err(form),
+    }
+}
+
+/// The `otlp_grpc` exporter.
+pub struct OtlpGrpc {
+    transport: Transport,
+    origin: Uri,
+    compression: Option<CompressionEncoding>,
+    timeout: Duration,
+    headers: Headers,
+    observed: Observed,
+    warnings: Warnings,
+}
+
+impl fmt::Debug for OtlpGrpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpGrpc")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OtlpGrpc {
+    /// Checks the settings and prepares the client. Connects to nobody yet.
+    ///
+    /// # Errors
+    /// A setting that cannot work, by its name.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let address = address(config.endpoint.trim(), &config.tls).map_err(Error::Endpoint)?;
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "4317"));
+        let (scheme, rustls) = if config.tls.insecure {
+            // Nobody asks for its certificates.
+            let unused = tls::client::Config {
+                insecure_skip_verify: true,
+                ..tls::client::Config::default()
+            };
+            ("http", unused.build()?)
+        } else {
+            ("https", config.tls.build()?)
+        };
+        let posing = config
+            .tls
+            .server_name_override
+            .as_deref()
+            .filter(|_| !config.tls.insecure);
+        let origin = format!("{scheme}://{}:{port}", posing.unwrap_or(host));
+        let origin = origin
+            .parse()
+            .map_err(|_| Error::Endpoint("is no address that requests can be sent to"))?;
+        let mut http =
+            HttpConnector::new_with_resolver(Resolver(Arc::from(host.trim_matches(['[', ']']))));
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(rustls)
+            .https_or_http()
+            .enable_http2()
+            .wrap_connector(http);
+        let mut headers = config.headers.clone();
+        let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(agent));
+        Ok(Self {
+            transport: Transport::new(connector),
+            headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
+            origin,
+            compression: match config.compression {
+                Compression::Gzip => Some(CompressionEncoding::Gzip),
+                Compression::Zstd => Some(CompressionEncoding::Zstd),
+                Compression::None => None,
+            },
+            timeout: config.timeout,
+            observed: Observed::default(),
+            warnings: Warnings::default(),
+        })
+    }
+
+    /// Sends one request of so many records, once, and says how it ended.
+    pub async fn export(&mut self, message: ExportLogsServiceRequest, records: usize) -> Outcome {
+        let (headers, secrets) = self.headers.now().await;
+        self.transport.headers = headers;
+        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+            Ok(Ok(answer)) => {
+                let partial = answer.partial_success.as_ref();
+                let judged = response::accepted(partial, records, &secrets);
+                self.warnings.tell(judged.warning);
+                judged.outcome
+            }
+            Ok(Err(status)) => response::grpc(&status, records, &secrets),
+            Err(_) => {
+                // A connection whose other end is gone without a word would be used again for
+                // many minutes.
+                self.transport = self.transport.anew();
+                Outcome::retry(format!("no answer within timeout ({:?})", self.timeout))
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        message: ExportLogsServiceRequest,
+    ) -> Result<ExportLogsServiceResponse, Status> {
+        let mut client =
+            tonic::client::Grpc::with_origin(self.transport.clone(), self.origin.clone())
+                .max_decoding_message_size(ANSWER_MAX);
+        if let Some(encoding) = self.compression {
+            client = client.send_compressed(encoding);
+        }
+        let mut request = tonic::Request::new(message);
+        // Told to the receiver; our own clock counts too.
+        request.set_timeout(self.timeout);
+        let path = PathAndQuery::from_static(PATH);
+        let answer = client.unary(request, path, ProstCodec::default()).await?;
+        Ok(answer.into_inner())
+    }
+}
+
+impl Exporter for OtlpGrpc {
+    async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
+        let times = self.observed.times(batch, clock::unix_nanos());
+        let request = request::first(batch, &times, REQUEST_MAX);
+        self.export(request.message, request.findings).await
+    }
+}
+
+type Connector = HttpsConnector<HttpConnector<Resolver>>;
+
+/// The connection under gRPC. An error of its own is a status with a source, which none that a
+/// server sends has.
+#[derive(Clone)]
+struct Transport {
+    client: Client<Connector, Body>,
+    connector: Connector,
+    /// Those of the next request.
+    headers: HeaderMap,
+}
+
+impl Transport {
+    fn new(connector: Connector) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .timer(TokioTimer::new())
+            .build(connector.clone());
+        Self {
+            client,
+            connector,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// The same without its connections.
+    fn anew(&self) -> Self {
+        Self::new(self.connector.clone())
+    }
+}
+
+type Answered = http::Response<MapErr<Incoming, fn(hyper::Error) -> Status>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Answered, Status>> + Send>>;
+
+impl Service<http::Request<Body>> for Transport {
+    type Response = Answered;
+    type Error = Status;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Answering {
+        request.headers_mut().extend(self.headers.clone());
+        let answer = self.client.request(request);
+        Box::pin(async move {
+            let broken: fn(hyper::Error) -> Status = |error| unanswered(error);
+            let answer = answer.await.map_err(unanswered)?;
+            if !is_grpc(answer.headers()) {
+                return Err(of_http(answer.status()));
+            }
+            Ok(answer.map(|body| body.map_err(broken)))
+        })
+    }
+}
+
+/// A proxy's friendly 200.
+#[derive(Debug, thiserror::Error)]
+#[error("what answers there does not speak gRPC, is endpoint right?")]
+struct NotGrpc;
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+        || headers.contains_key("grpc-status")
+}
+
+/// What an answer stands for that is not gRPC at all, by the table of its specification.
+fn of_http(status: http::StatusCode) -> Status {
+    let code = match status.as_u16() {
+        200 => return unanswered(NotGrpc),
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    Status::new(code, format!("HTTP {status}"))
+}
+
+fn unanswered(error: impl std::error::Error + Send + Sync + 'static) -> Status {
+    let mut status = Status::unavailable(unreached(&error));
+    status.set_source(Arc::new(error));
+    status
+}
+
+/// Leads every name to one host, which is the name itself unless another is shown in TLS.
+#[derive(Clone)]
+struct Resolver(Arc<str>);
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _name: Name) -> Self::Future {
+        let host = Arc::clone(&self.0);
+        Box::pin(async move {
+            // The port is that of the request, whatever is said here.
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
+            Ok(found.into_iter())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_as_the_collector_does() {
+        let secure = tls::client::Config::default();
+        let insecure = tls::client::Config {
+            insecure: true,
+            ..tls::client::Config::default()
+        };
+        for (endpoint, tls, wanted) in [
+            ("collector:4317", &secure, Ok("collector:4317")),
+            ("https://collector:4317", &secure, Ok("collector:4317")),
+            ("dns:///a.example:1", &insecure, Ok("a.example:1")),
+            ("http://127.0.0.1:4317", &insecure, Ok("127.0.0.1:4317")),
+            ("[::1]:4317", &secure, Ok("[::1]:4317")),
+            ("http://a:1", &secure, Err("tls: {insecure: true}")),
+            ("https://a:1", &insecure, Err("contradict")),
+            ("a", &secure, Err("host:port")),
+            ("a:0", &secure, Err("port from 1")),
+            ("a:1/x", &secure, Err("port from 1")),
+            (":4317", &secure, Err("host:port")),
+            ("::1:4317", &secure, Err("brackets")),
+            ("[x]:1", &secure, Err("between the brackets")),
+            ("unix:///x:1", &secure, Err("dns:///")),
+            ("a b:1", &secure, Err("host:port")),
+        ] {
+            match (address(endpoint, tls), wanted) {
+                (Ok(address), Ok(wanted)) => assert_eq!(address, wanted),
+                (Err(why), Err(wanted)) => assert!(why.contains(wanted), "{endpoint}: {why}"),
+                other => panic!("{endpoint}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_header_is_printed() {
+        let mut config = Config {
+            endpoint: "a:1".to_owned(),
+            ..Config::default()
+        };
+        config.tls.insecure = true;
+        let mut value = HeaderValue::from_static("5ecret");
+        value.set_sensitive(true);
+        config.headers.insert("x-token", value);
+        let exporter = OtlpGrpc::new(&config).unwrap();
+        assert!(!format!("{config:?} {exporter:?}").contains("5ecret"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Which number of which part is which metric.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock,
+    config::ComponentId,
+    detection::engine::Stats,
+    exporter::queue::{Counters as QueueCounters, Queue},
+    pipeline::{Counters, Entry, STATES},
+    receiver::{InFlight, Reason},
+    telemetry::{
+        metrics::{self as m, Metric, Metrics},
+        process,
+    },
+};
+
+/// A counter among what a part counts.
+type Count<T> = fn(&T) -> &AtomicU64;
+/// The same, for parts that show no atomics.
+type Number<T> = fn(&T) -> u64;
+
+/// The process, and what its receivers share.
+pub(super) fn process(metrics: &Metrics, in_flight: &InFlight) {
+    let begin = clock::monotonic();
+    metrics.observe(&m::UPTIME, &[], move || {
+        nanos(clock::monotonic().saturating_duration_since(begin))
+    });
+    metrics.observe(&m::CPU, &[], || nanos(process::cpu()));
+    metrics.observe(&m::RSS, &[], process::memory);
+    let in_flight = in_flight.clone();
+    metrics.observe(&m::IN_FLIGHT, &[], move || wide(in_flight.held()));
+}
+
+/// One receiver and protocol.
+pub(super) fn receiver(
+    metrics: &Metrics,
+    id: &ComponentId,
+    transport: &'static str,
+    entry: &Arc<Entry>,
+) {
+    let id = id.to_string();
+    let at = [("receiver", id.as_str()), ("transport", transport)];
+    let counters: [(&Metric, Count<Entry>); 3] = [
+        (&m::ACCEPTED, |entry| &entry.accepted),
+        (&m::REFUSED, |entry| &entry.refused),
+        (&m::REQUESTS, |entry| &entry.requests),
+    ];
+    for (metric, count) in counters {
+        let entry = Arc::clone(entry);
+        metrics.observe(metric, &at, move || count(&entry).load(Ordering::Relaxed));
+    }
+    for reason in Reason::ALL {
+        let entry = Arc::clone(entry);
+        let [receiver, transport] = at;
+        let at = [receiver, transport, ("reason", reason.name())];
+        metrics.observe(&m::REFUSED_REQUESTS, &at, move || {
+            entry.refused_requests(reason)
+        });
+    }
+}
+
+/// A pipeline and its detection.
+pub(super) fn pipeline(
+    metrics: &Metrics,
+    id: &ComponentId,
+    processor: &ComponentId,
+    counters: &Arc<Counters>,
+) {
+    let (id, processor) = (id.to_string(), processor.to_string());
+    let at = [("pipeline", id.as_str())];
+    let atomics: [(&Metric, Count<Counters>); 5] = [
+        (&m::SCREENED, |counters| &counters.screened),
+        (&m::CANDIDATES, |counters| &counters.candidates),
+        (&m::DESELECTED, |counters| &counters.deselected),
+        (&m::UNREADABLE, |counters| &counters.rejected),
+        (&m::HITS, |counters| &counters.hits),
+    ];
+    for (metric, count) in atomics {
+        let counters = Arc::clone(counters);
+        metrics.observe(metric, &at, move || {
+            count(&counters).load(Ordering::Relaxed)
+        });
+    }
+    let stats: [(&Metric, Number<Stats>); 6] = [
+        (&m::REPEATS, |stats| stats.repeats),
+        (&m::LATE, |stats| stats.late),
+        (&m::LATE_DROPPED, |stats| stats.late_dropped),
+        (&m::UNTIMED, |stats| stats.untimed),
+        (&m::EVICTED, |stats| stats.evicted),
+        (&m::EVICTED_HITS, |stats| stats.evicted_hits),
+    ];
+    for (metric, count) in stats {
+        let counters = Arc::clone(counters);
+        metrics.observe(metric, &at, move || count(&counters.detection().0));
+    }
+    let tracking = Arc::clone(counters);
+    metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().1));
+    for (place, state) in STATES.into_iter().enumerate() {
+        let counters = Arc::clone(counters);
+        let at = [("pipeline", id.as_str()), ("state", state)];
+        metrics.observe(&m::FINDINGS, &at, move || counters.findings(place));
+    }
+    let [opened, updated, _] =
+        STATES.map(|state| metrics.timer(&m::FINDING_LAG, &[("pipeline", &id), ("state", state)]));
+    counters.time(opened, updated);
+
+    let at = [("processor", processor.as_str()), ("otel.signal", "logs")];
+    let incoming = Arc::clone(counters);
+    metrics.observe(&m::INCOMING, &at, move || {
+        incoming.screened.load(Ordering::Relaxed) - incoming.rejected.load(Ordering::Relaxed)
+    });
+    let outgoing = Arc::clone(counters);
+    metrics.observe(&m::OUTGOING, &at, move || {
+        (0..STATES.len())
+            .map(|place| outgoing.findings(place))
+            .sum()
+    });
+}
+
+/// An exporter and its queue.
+pub(super) fn exporter(metrics: &Metrics, id: &ComponentId, queue: &Queue) {
+    let id = id.to_string();
+    let at = [("exporter", id.as_str())];
+    let counters: [(&Metric, Number<QueueCounters>); 4] = [
+        (&m::SENT, QueueCounters::sent),
+        (&m::SEND_FAILED, QueueCounters::send_failed),
+        (&m::ENQUEUE_FAILED, QueueCounters::enqueue_failed),
+        (&m::RETRIES, QueueCounters::retries),
+    ];
+    for (metric, count) in counters {
+        let counters = Arc::clone(queue.counters());
+        metrics.observe(metric, &at, move || count(&counters));
+    }
+    queue
+        .counters()
+        .time(metrics.timer(&m::DELIVERY_DELAY, &at));
+    let at = [("exporter", id.as_str()), ("data_type", "logs")];
+    let capacity = wide(queue.capacity());
+    metrics.observe(&m::QUEUE_CAPACITY, &at, move || capacity);
+    let waiting = queue.waiting();
+    metrics.observe(&m::QUEUE_SIZE, &at, move || wide(waiting()));
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,360 @@
+//! Our own metrics: their names, and the numbers they are read from.
+//!
+//! Parts of the service count for themselves, in atomics. [`Metrics::observe`] ties such a number
+//! to a name; it is read when somebody asks, and costs nothing until then. Names and attributes of
+//! `otelcol_*` are the Collector's, so that its dashboards show auditwatch too.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Histogram, Meter, MeterProvider as _},
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
+
+/// How much is measured, `service::telemetry::metrics::level`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing, and nobody is answered.
+    None,
+    /// What came in, what was found, what went out.
+    Basic,
+    /// What an operator wants to know beside that.
+    #[default]
+    Normal,
+    /// Everything.
+    Detailed,
+}
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number that grows.
+    Counter,
+    /// Seconds that grow, read as nanoseconds.
+    Seconds,
+    /// A whole number that goes up and down.
+    Gauge,
+    /// How many times were how long, in seconds.
+    Histogram,
+}
+
+/// One metric: what it is called and what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The name, as OTLP has it. Prometheus shows the same one.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// The least level at which it is measured.
+    pub level: Level,
+    /// The unit, as UCUM writes it.
+    pub unit: &'static str,
+    /// What it says.
+    pub description: &'static str,
+    /// The attributes of every value of it.
+    pub attributes: &'static [&'static str],
+}
+
+macro_rules! metrics {
+    ($($id:ident: $kind:ident $level:ident $name:literal [$($attribute:literal),*]
+        $unit:literal $description:literal;)*) => {
+        $(#[doc = $description]
+        pub const $id: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            level: Level::$level,
+            unit: $unit,
+            description: $description,
+            attributes: &[$($attribute),*],
+        };)*
+        /// All metrics there are.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    ACCEPTED: Counter Basic "otelcol_receiver_accepted_log_records" ["receiver", "transport"]
+        "{records}" "Log records that were taken into the pipeline.";
+    REFUSED: Counter Basic "otelcol_receiver_refused_log_records" ["receiver", "transport"]
+        "{records}" "Log records that were not taken: unreadable ones, and all of a request that had to come again. A request that was refused before it was read is not among them.";
+    INCOMING: Counter Basic "otelcol_processor_incoming_items" ["processor", "otel.signal"]
+        "{items}" "Log records that went into the detection.";
+    OUTGOING: Counter Basic "otelcol_processor_outgoing_items" ["processor", "otel.signal"]
+        "{items}" "States of findings that came out of the detection.";
+    SENT: Counter Basic "otelcol_exporter_sent_log_records" ["exporter"]
+        "{records}" "Findings that the other side accepted.";
+    SEND_FAILED: Counter Basic "otelcol_exporter_send_failed_log_records" ["exporter"]
+        "{records}" "Findings that were given up.";
+    ENQUEUE_FAILED: Counter Basic "otelcol_exporter_enqueue_failed_log_records" ["exporter"]
+        "{records}" "Findings that found no place in the queue before the exporter ended.";
+    QUEUE_SIZE: Gauge Basic "otelcol_exporter_queue_size" ["exporter", "data_type"]
+        "{findings}" "Findings that wait in the queue.";
+    QUEUE_CAPACITY: Gauge Basic "otelcol_exporter_queue_capacity" ["exporter", "data_type"]
+        "{findings}" "Findings that may wait in the queue.";
+    UPTIME: Seconds Basic "otelcol_process_uptime" []
+        "s" "How long the process has been running.";
+    CPU: Seconds Basic "otelcol_process_cpu_seconds" []
+        "s" "Processor time of the process, in its own code and in the kernel.";
+    RSS: Gauge Basic "otelcol_process_memory_rss" []
+        "By" "Physical memory of the process.";
+
+    REQUESTS: Counter Detailed "auditwatch_receiver_requests" ["receiver", "transport"]
+        "{requests}" "Requests that were taken.";
+    REFUSED_REQUESTS: Counter Normal "auditwatch_receiver_refused_requests" ["receiver", "transport", "reason"]
+        "{requests}" "Requests that were not taken.";
+    IN_FLIGHT: Gauge Normal "auditwatch_receiver_in_flight" []
+        "By" "Memory that requests under way hold, over all receivers.";
+    SCREENED: Counter Normal "auditwatch_screened_log_records" ["pipeline"]
+        "{records}" "Log records that were looked at, of requests that were taken.";
+    CANDIDATES: Counter Normal "auditwatch_candidates" ["pipeline"]
+        "{records}" "Those of them that may hold a refused request, and so were read in full.";
+    UNREADABLE: Counter Normal "auditwatch_unreadable_log_records" ["pipeline"]
+        "{records}" "Candidates that are not one JSON value.";
+    HITS: Counter Basic "auditwatch_hits" ["pipeline"]
+        "{hits}" "Refused requests without a user: what is counted.";
+    DESELECTED: Counter Normal "auditwatch_hits_deselected" ["pipeline"]
+        "{hits}" "What would have been hits, but for the selector.";
+    REPEATS: Counter Normal "auditwatch_hits_repeated" ["pipeline"]
+        "{hits}" "Hits that came again and were counted once.";
+    LATE: Counter Normal "auditwatch_hits_late" ["pipeline"]
+        "{hits}" "Hits further behind the newest event than the lateness.";
+    LATE_DROPPED: Counter Normal "auditwatch_hits_late_dropped" ["pipeline"]
+        "{hits}" "Late hits that could not be counted any more.";
+    UNTIMED: Counter Normal "auditwatch_hits_untimed" ["pipeline"]
+        "{hits}" "Hits without any time, which are left out.";
+    TRACKED: Gauge Normal "auditwatch_tracked_keys" ["pipeline"]
+        "{keys}" "Addresses that are tracked.";
+    EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
+        "{keys}" "Addresses that were given up to stay within the limit.";
+    EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]
+        "{hits}" "The most hits that an address had when it was given up.";
+    FINDINGS: Counter Basic "auditwatch_findings" ["pipeline", "state"]
+        "{findings}" "States of findings: opened, updated, closed.";
+    FINDING_LAG: Histogram Normal "auditwatch_finding_lag" ["pipeline", "state"]
+        "s" "From the event that opened or changed a finding to the finding, by the wall clock. For escu from the end of the window.";
+    RETRIES: Counter Normal "auditwatch_exporter_retries" ["exporter"]
+        "{requests}" "Requests of an exporter that were repeated.";
+    DELIVERY_DELAY: Histogram Normal "auditwatch_exporter_delivery_delay" ["exporter"]
+        "s" "From the queue to the acceptance by the other side, for each finding.";
+}
+
+/// Bounds of the histograms, in seconds: from a request that goes well to an outage.
+const BOUNDS: [f64; 15] = [
+    0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
+];
+
+/// What an attribute says.
+pub type Attribute<'a> = (&'static str, &'a str);
+
+/// Where one value comes from.
+struct Source {
+    attributes: Vec<KeyValue>,
+    read: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Where the values of one metric come from.
+#[derive(Clone, Default)]
+struct Sources(Arc<Mutex<Vec<Source>>>);
+
+impl Sources {
+    fn each(&self, mut show: impl FnMut(u64, &[KeyValue])) {
+        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Source { attributes, read } in &*sources {
+            show(read(), attributes);
+        }
+    }
+}
+
+/// The metrics of a service. Copies share them; one of level none measures nothing.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    inner: Option<Arc<Inner>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    level: Level,
+    meter: Meter,
+    sources: Mutex<BTreeMap<&'static str, Sources>>,
+    /// Its readers end with it.
+    _provider: SdkMeterProvider,
+}
+
+impl Metrics {
+    /// Metrics for the readers of a provider.
+    pub(super) fn new(level: Level, provider: MeterProviderBuilder, resource: Resource) -> Self {
+        let provider = provider.with_resource(resource).build();
+        Self {
+            inner: Some(Arc::new(Inner {
+                level,
+                meter: provider.meter("auditwatch"),
+                sources: Mutex::default(),
+                _provider: provider,
+            })),
+        }
+    }
+
+    fn at(&self, metric: &Metric) -> Option<&Inner> {
+        let inner = self.inner.as_deref()?;
+        (metric.level <= inner.level).then_some(inner)
+    }
+
+    /// Ties a number to a metric. It is read whenever a reader asks, and must not wait.
+    pub fn observe(
+        &self,
+        metric: &Metric,
+        attributes: &[Attribute<'_>],
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let Some(inner) = self.at(metric) else { return };
+        let mut all = inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = all.entry(metric.name).or_insert_with(|| {
+            let sources = Sources::default();
+            instrument(&inner.meter, metric, sources.clone());
+            sources
+        });
+        sources
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Source {
+                attributes: key_values(metric, attributes),
+                read: Box::new(read),
+            });
+    }
+
+    /// What takes the times of a histogram.
+    pub fn timer(&self, metric: &Metric, attributes: &[Attribute<'_>]) -> Timer {
+        Timer {
+            to: self.at(metric).map(|inner| {
+                let histogram = inner
+                    .meter
+                    .f64_histogram(metric.name)
+                    .with_unit(metric.unit)
+                    .with_description(metric.description)
+                    .with_boundaries(BOUNDS.to_vec())
+                    .build();
+                (histogram, key_values(metric, attributes).into())
+            }),
+        }
+    }
+}
+
+fn key_values(metric: &Metric, attributes: &[Attribute<'_>]) -> Vec<KeyValue> {
+    debug_assert!(
+        metric
+            .attributes
+            .iter()
+            .eq(attributes.iter().map(|(name, _)| name)),
+        "{} has other attributes",
+        metric.name
+    );
+    attributes
+        .iter()
+        .map(|(name, value)| KeyValue::new(*name, (*value).to_owned()))
+        .collect()
+}
+
+/// Makes the instrument that shows what the sources say.
+fn instrument(meter: &Meter, metric: &Metric, sources: Sources) {
+    let Metric {
+        name,
+        unit,
+        description,
+        ..
+    } = *metric;
+    match metric.kind {
+        Kind::Counter => {
+            meter
+                .u64_observable_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |seen| sources.each(|value, at| seen.observe(value, at)))
+                .build();
+        }
+        Kind::Gauge => {
+            meter
+                .u64_observable_gauge(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |seen| sources.each(|value, at| seen.observe(value, at)))
+                .build();
+        }
+        Kind::Seconds => {
+            meter
+                .f64_observable_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |seen| {
+                    sources.each(|nanos, at| {
+                        seen.observe(Duration::from_nanos(nanos).as_secs_f64(), at);
+                    });
+                })
+                .build();
+        }
+        // Times are told, not read.
+        Kind::Histogram => debug_assert!(false, "{name} wants a timer"),
+    }
+}
+
+/// Takes the times of a histogram. The default takes them and does nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Timer {
+    to: Option<(Histogram<f64>, Arc<[KeyValue]>)>,
+}
+
+impl Timer {
+    /// Takes one time.
+    pub fn record(&self, time: Duration) {
+        if let Some((histogram, attributes)) = &self.to {
+            histogram.record(time.as_secs_f64(), attributes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_name_of_its_own_and_says_what_it_is() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            let Metric {
+                name, description, ..
+            } = metric;
+            assert!(
+                name.starts_with("otelcol_") || name.starts_with("auditwatch_"),
+                "{name}"
+            );
+            assert!(description.ends_with('.'), "{name}");
+            assert!(metric.level > Level::None, "{name}");
+        }
+    }
+
+    #[test]
+    fn without_a_provider_nothing_is_measured() {
+        let metrics = Metrics::default();
+        metrics.observe(&UPTIME, &[], || panic!("nobody asks"));
+        metrics
+            .timer(&DELIVERY_DELAY, &[("exporter", "debug")])
+            .record(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,60 @@
+//! What the kernel says of this process, as far as there is a `/proc`.
+
+use std::{fs, time::Duration};
+
+/// `USER_HZ`, the ticks of a second in `/proc/self/stat`: a constant of Linux's interface.
+const TICKS: u64 = 100;
+
+/// Physical memory of the process, in bytes.
+pub fn memory() -> u64 {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| resident(&text))
+        .unwrap_or(0)
+}
+
+/// Processor time of the process so far.
+pub fn cpu() -> Duration {
+    fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|text| ticks(&text))
+        .map(|ticks| Duration::from_millis(ticks.saturating_mul(1000 / TICKS)))
+        .unwrap_or_default()
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
+fn ticks(stat: &str) -> Option<u64> {
+    // The name of the program may hold anything, so fields are counted behind its bracket.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user.saturating_add(system))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        let status = "Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t   12 kB\nThreads:\t3\n";
+        assert_eq!(resident(status), Some(12 * 1024));
+        assert_eq!(resident("Name:\tx\n"), None);
+        let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks("42 (a) S 1"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn there_is_something_to_read() {
+        assert!(memory() > 1024 * 1024);
+    }
+}

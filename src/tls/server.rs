@@ -1,0 +1,299 @@
+//! TLS of what connects to us: our certificate, the versions, and who may connect.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustls::{
+    AlertDescription, CertificateError, InconsistentKeys, InvalidMessage, RootCertStore,
+    ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, UnixTime},
+    server::{ParsedCertificate, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{info, warn};
+
+use super::{Error, Pem, Version, provider, versions};
+use crate::clock::{self, Instant};
+
+/// Settings of `tls` of something that is listened on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `cert_file` or `cert_pem`: our certificate, and behind it those that lead to its authority.
+    pub cert: Pem,
+    /// `key_file` or `key_pem`: its key.
+    pub key: Pem,
+    /// `client_ca_file`: who connects must show a certificate of one of these authorities.
+    pub client_ca_file: Option<PathBuf>,
+    /// `min_version`: the oldest version that is spoken.
+    pub min_version: Version,
+    /// `max_version`: the newest.
+    pub max_version: Version,
+    /// `reload_interval`: after so long files are read again; `None`: never.
+    pub reload_interval: Option<Duration>,
+}
+
+/// Makes TLS of connections. Clones share what was read.
+#[derive(Clone, Debug)]
+pub struct Acceptor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    protocols: &'static [&'static [u8]],
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    loaded: Loaded,
+    /// When files were read last, well or not.
+    at: Instant,
+    /// Whether that went wrong, and so was told.
+    failed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Loaded {
+    tls: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl Acceptor {
+    /// Reads certificates and key. `protocols` are offered by ALPN, the first is liked best.
+    ///
+    /// # Errors
+    /// When something cannot be read, has expired, or does not fit together.
+    pub fn new(config: &Config, protocols: &'static [&'static [u8]]) -> Result<Self, Error> {
+        let loaded = load(config, protocols)?;
+        Ok(Self(Arc::new(Inner {
+            config: config.clone(),
+            protocols,
+            state: Mutex::new(State {
+                loaded,
+                at: clock::monotonic(),
+                failed: false,
+            }),
+        })))
+    }
+
+    /// Shakes hands. The time for that is the caller's affair.
+    ///
+    /// # Errors
+    /// When the other side speaks no TLS, does not like ours, or may not connect.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let tls = self.current().await;
+        TlsAcceptor::from(tls).accept(stream).await
+    }
+
+    /// What is in use, read again when it is time for that.
+    async fn current(&self) -> Arc<ServerConfig> {
+        let Some(interval) = self.0.config.reload_interval else {
+            return Arc::clone(&self.0.lock().loaded.tls);
+        };
+        {
+            let mut state = self.0.lock();
+            let now = clock::monotonic();
+            if now.saturating_duration_since(state.at) < interval {
+                return Arc::clone(&state.loaded.tls);
+            }
+            // Whoever comes meanwhile takes the old ones and does not wait.
+            state.at = now;
+        }
+        let inner = Arc::clone(&self.0);
+        // Files may stand on a disk that hangs; only this one connection shall wait for it.
+        let read = tokio::task::spawn_blocking(move || load(&inner.config, inner.protocols)).await;
+        let mut state = self.0.lock();
+        let place = self.0.config.cert.place();
+        match read {
+            Ok(Ok(loaded)) => {
+                if loaded.chain != state.loaded.chain {
+                    info!(certificate = place, "a new certificate is in use");
+                } else if state.failed {
+                    info!(certificate = place, "certificates can be read again");
+                }
+                state.loaded = loaded;
+                state.failed = false;
+            }
+            Ok(Err(error)) => {
+                if !state.failed {
+                    warn!(certificate = place, %error, "certificates cannot be read again, those before stay in use");
+                }
+                state.failed = true;
+            }
+            // The runtime is ending.
+            Err(_) => {}
+        }
+        Arc::clone(&state.loaded.tls)
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(config: &Config, protocols: &[&[u8]]) -> Result<Loaded, Error> {
+    let provider = provider();
+    let cert = setting(&config.cert, "cert_file", "cert_pem");
+    let key = setting(&config.key, "key_file", "key_pem");
+    let chain = config.cert.certificates(cert)?;
+    check_time(
+        &chain,
+        &provider,
+        &format!("{cert} {}", config.cert.place()),
+    )?;
+    let private = config.key.private_key(key)?;
+    let unfit = |error: rustls::Error| Error::Unfit(error.to_string());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions(config.min_version, config.max_version))
+        .map_err(unfit)?;
+    let builder = match &config.client_ca_file {
+        Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut tls =
+        builder
+            .with_single_cert(chain.clone(), private)
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    Error::Unfit(format!(
+                        "{key} {} is not the key of the first certificate in {cert} {}",
+                        config.key.place(),
+                        config.cert.place()
+                    ))
+                }
+                error => Error::Unfit(format!(
+                    "{cert} {} and {key} {} cannot be used: {error}",
+                    config.cert.place(),
+                    config.key.place()
+                )),
+            })?;
+    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Ok(Loaded {
+        tls: Arc::new(tls),
+        chain,
+    })
+}
+
+fn setting(pem: &Pem, file: &'static str, text: &'static str) -> &'static str {
+    match pem {
+        Pem::File(_) => file,
+        Pem::Text(_) => text,
+    }
+}
+
+/// Whether it is the time of a certificate. Nobody who looks at it would connect otherwise, and
+/// that shall be known here, not only there.
+fn check_time(
+    chain: &[CertificateDer<'static>],
+    provider: &CryptoProvider,
+    place: &str,
+) -> Result<(), Error> {
+    let Some(parsed) = chain
+        .first()
+        .and_then(|own| ParsedCertificate::try_from(own).ok())
+    else {
+        return Ok(());
+    };
+    let now = UnixTime::since_unix_epoch(Duration::from_nanos(clock::unix_nanos()));
+    // Without authorities nothing is good, but the time is what is looked at first.
+    let judged = verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &RootCertStore::empty(),
+        &[],
+        now,
+        provider.signature_verification_algorithms.all,
+    );
+    let day = |time: UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |at| at.to_string())
+    };
+    match judged {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+            not_after,
+            ..
+        })) => Err(Error::Unfit(format!(
+            "the certificate in {place} expired at {}, renew it",
+            day(not_after)
+        ))),
+        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before,
+            ..
+        })) => Err(Error::Unfit(format!(
+            "the certificate in {place} is not valid before {}, look at the clock of this machine",
+            day(not_before)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Asks who connects for a certificate of one of these authorities.
+fn verifier(
+    path: &std::path::Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let unfit = |error: &dyn std::fmt::Display| {
+        Error::Unfit(format!(
+            "client_ca_file {} cannot be used: {error}",
+            path.display()
+        ))
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in Pem::File(path.to_owned()).certificates("client_ca_file")? {
+        roots.add(authority).map_err(|error| unfit(&error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| unfit(&error))
+}
+
+/// Why a handshake failed and what to do, for the log. `None` when the other side only left, as
+/// those do that look whether a port is open.
+pub fn why(error: &io::Error) -> Option<String> {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(inner) = inner else {
+        let left = [
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::BrokenPipe,
+        ];
+        return (!left.contains(&error.kind())).then(|| error.to_string());
+    };
+    Some(match inner {
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "what came is no TLS, turn tls on at the sender (https://, no insecure: true)"
+                .to_owned()
+        }
+        rustls::Error::NoCertificatesPresented => {
+            "the sender shows no certificate, which client_ca_file asks for: \
+             set its tls::cert_file and tls::key_file"
+                .to_owned()
+        }
+        rustls::Error::InvalidCertificate(error) => {
+            format!("the certificate of the sender is not accepted by client_ca_file: {error}")
+        }
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired),
+        ) => format!(
+            "the sender does not accept our certificate ({alert:?}), set its tls::ca_file and ask \
+             for a name that the certificate holds"
+        ),
+        error => error.to_string(),
+    })
+}

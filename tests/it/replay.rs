@@ -1,0 +1,189 @@
+//! `auditwatch replay` and `auditwatch health`, as their users run them.
+
+use std::{
+    fs,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use auditwatch::{
+    config::{self, Config},
+    detection::time::Micros,
+    service::Service,
+};
+
+use crate::support::{corpus, process::quiet};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn auditwatch(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_auditwatch"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn config(findings: &std::path::Path) -> Config {
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, http: {{endpoint: '127.0.0.1:0'}}}}}}}}
+processors: {{detection: }}
+exporters: {{file: {{path: '{}'}}}}
+extensions: {{health_check: {{endpoint: '127.0.0.1:0'}}}}
+service:
+  extensions: [health_check]
+  pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [file]}}}}
+",
+        findings.display()
+    );
+    config::parse("replay.yaml", &quiet(&text), &|_| None).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_sent_over_both_protocols_and_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let findings = dir.path().join("findings");
+    let service = Service::start(config(&findings)).await.unwrap();
+    let log = corpus::path("kube-hunter.ndjson.gz").display().to_string();
+    for ((_, address), (protocol, cluster)) in service
+        .addresses()
+        .to_vec()
+        .into_iter()
+        .zip([("grpc", "one"), ("http", "two")])
+    {
+        let log = log.clone();
+        let replayed = tokio::task::spawn_blocking(move || {
+            auditwatch(&[
+                "replay",
+                &log,
+                "--endpoint",
+                &address.to_string(),
+                "--protocol",
+                protocol,
+                "--speed",
+                "full",
+                "--shift-to-now",
+                "--resource-attribute",
+                &format!("k8s.cluster.name={cluster}"),
+            ])
+        });
+        let output = replayed.await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = stdout(&output);
+        assert!(
+            said.starts_with("1311 events sent, 0 rejected, 0 given up in "),
+            "{said}"
+        );
+    }
+    let (_, health) = service.extension_addresses()[0].clone();
+    let ready = tokio::task::spawn_blocking(move || {
+        auditwatch(&["health", "--endpoint", &health.to_string()])
+    });
+    let ready = ready.await.unwrap();
+    assert!(
+        ready.status.success() && stdout(&ready).contains("Server available"),
+        "{ready:?}"
+    );
+    assert!(service.shutdown(LONG).await);
+    let gone = tokio::task::spawn_blocking(move || {
+        auditwatch(&["health", "--endpoint", &format!("http://{health}/")])
+    });
+    assert_eq!(gone.await.unwrap().status.code(), Some(1));
+    let findings = fs::read_to_string(findings).unwrap();
+    let recent = Micros(i64::try_from(unix_micros()).unwrap() - 300_000_000);
+    for cluster in ["one", "two"] {
+        let mut of_cluster = findings
+            .lines()
+            .filter(|line| line.contains(&format!("\"{cluster}\"")));
+        let last: serde_json::Value =
+            serde_json::from_str(of_cluster.next_back().unwrap()).unwrap();
+        assert_eq!(last["count"], 19);
+        // Its times were moved: it has just ended.
+        assert!(Micros::parse(last["last_time"].as_str().unwrap()).unwrap() > recent);
+    }
+}
+
+fn unix_micros() -> u128 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_micros()
+}
+
+#[test]
+fn lines_are_appended_in_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, out) = (dir.path().join("log"), dir.path().join("out"));
+    let event = |second: u32| {
+        format!(
+            "{{\"requestReceivedTimestamp\":\"2026-11-25T10:00:{second:02}.000000Z\",\"n\":{second}}}"
+        )
+    };
+    fs::write(&log, format!("{}\n\n{}\nno event\n", event(0), event(40))).unwrap();
+    fs::write(&out, "there before\n").unwrap();
+    let began = auditwatch::clock::monotonic();
+    let (log, out_path) = (log.display().to_string(), out.display().to_string());
+    let output = auditwatch(&["replay", &log, "--output", &out_path, "--speed", "40"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout(&output).starts_with("3 events sent"), "{output:?}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "40 s at forty times the speed"
+    );
+    let wanted = format!("there before\n{}\n{}\nno event\n", event(0), event(40));
+    assert_eq!(fs::read_to_string(&out).unwrap(), wanted);
+}
+
+#[test]
+fn who_cannot_send_says_so() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    let log = corpus::path("kube-hunter.ndjson.gz").display().to_string();
+    let output = auditwatch(&[
+        "replay",
+        &log,
+        "--endpoint",
+        &address,
+        "--speed",
+        "full",
+        "--batch-size",
+        "2000",
+        "--max-elapsed-time",
+        "1",
+        "--header",
+        "Authorization=Bearer s3cret-token",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).starts_with("0 events sent, 0 rejected, 1311 given up"));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("given up") && !told.contains("s3cret"),
+        "{told}"
+    );
+    for (arguments, wanted) in [
+        (vec!["replay", "no/such.log"], "cannot read no/such.log"),
+        (
+            vec!["replay", "-", "--speed", "full", "--shift-to-now"],
+            "reads the log twice",
+        ),
+        (vec!["replay", "a", "--endpoint", "a"], "host:port"),
+        (
+            vec!["replay", "a", "--speed", "0"],
+            "expected full, or a number",
+        ),
+        (
+            vec!["replay", "a", "--header", "a b=c"],
+            "no name of a header",
+        ),
+        (
+            vec!["replay", "a", "--output", "b", "--endpoint", "c:1"],
+            "cannot be used with",
+        ),
+    ] {
+        let output = auditwatch(&arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(wanted), "{told}");
+    }
+}
