@@ -108,7 +108,10 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 grep -q listening "$work/log" || fail "the service did not start: $(cat "$work/log")"
+# The health check of the image.
+run /auditwatch health --endpoint "http://127.0.0.1:$health" || fail "the service is not well: $(cat "$work/log")"
 kill -TERM "$(program "$service")"
 wait "$service" || fail "the service did not end well: $(cat "$work/log")"
+if run /auditwatch health --endpoint "http://127.0.0.1:$health" 2>/dev/null; then fail "a service that is gone is well"; fi
 
-echo "check.sh: the runtime stage was built and run: $(du -h "$root/auditwatch" | cut -f 1) binary, user 65532, no shell, configuration valid, started and stopped"
+echo "check.sh: the runtime stage was built and run: $(du -h "$root/auditwatch" | cut -f 1) binary, user 65532, no shell, configuration valid, started, healthy, stopped"
