@@ -6,9 +6,10 @@
 #
 # The base image cannot be had here. A stand-in made from the machine's own files takes its place: the libraries that the binary
 # asks for, the TLS roots and the files that name lookups need, as in distroless cc. So this checks our stage, not the base.
-# Needs Debian's buildah and root.
+# Needs Debian's buildah, and root or sudo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+[ "$(id -u)" -eq 0 ] || exec sudo -E deploy/container/check.sh "$@"
 
 binary=${1:-${AUDITWATCH:-target/debug/auditwatch}}
 command -v buildah >/dev/null || { echo "check.sh: needs buildah: apt-get install --no-install-recommends buildah" >&2; exit 1; }
@@ -91,6 +92,7 @@ run_service() {
         --set "extensions.health_check.endpoint=127.0.0.1:$health" --set "service.extensions=[health_check]" \
         --set service.telemetry.metrics.level=none
 }
+: >"$work/log"
 run_service >"$work/log" 2>&1 &
 service=$!
 # The program is a descendant of what was started here.
