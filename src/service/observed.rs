@@ -88,11 +88,12 @@ pub(super) fn pipeline(
             count(&counters).load(Ordering::Relaxed)
         });
     }
-    let stats: [(&Metric, Number<Stats>); 6] = [
+    let stats: [(&Metric, Number<Stats>); 7] = [
         (&m::REPEATS, |stats| stats.repeats),
         (&m::LATE, |stats| stats.late),
         (&m::LATE_DROPPED, |stats| stats.late_dropped),
         (&m::UNTIMED, |stats| stats.untimed),
+        (&m::CROWDED_OUT, |stats| stats.crowded_out),
         (&m::EVICTED, |stats| stats.evicted),
         (&m::EVICTED_HITS, |stats| stats.evicted_hits),
     ];

@@ -129,6 +129,8 @@ metrics! {
         "{hits}" "Hits further behind the newest event than the lateness.";
     LATE_DROPPED: Counter Normal "auditwatch_hits_late_dropped" ["pipeline"]
         "{hits}" "Late hits that could not be counted any more.";
+    CROWDED_OUT: Counter Normal "auditwatch_hits_crowded_out" ["pipeline"]
+        "{hits}" "Hits that were forgotten while a second scan of their address waited for the first to close.";
     UNTIMED: Counter Normal "auditwatch_hits_untimed" ["pipeline"]
         "{hits}" "Hits without any time, which are left out.";
     TRACKED: Gauge Normal "auditwatch_tracked_keys" ["pipeline"]

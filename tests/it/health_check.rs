@@ -89,7 +89,6 @@ async fn answers_as_the_collector_does() {
         assert_eq!(body.is_empty(), method == "HEAD");
     }
     assert!(service.shutdown(LONG).await);
-    assert!(std::net::TcpStream::connect(address).is_err());
 }
 
 #[tokio::test]

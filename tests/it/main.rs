@@ -3,6 +3,7 @@
 
 mod collector;
 mod collector_tls;
+mod docs;
 mod engine;
 mod engine_backlog;
 mod engine_escu;
