@@ -15,6 +15,10 @@ if [ ! -x "$venv/bin/splunk-appinspect" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "splunk-appinspect==$appinspect"
 fi
+if ! "$venv/bin/python" -c 'import magic' 2>/dev/null; then
+    echo "check.sh: AppInspect needs libmagic: apt-get install libmagic1" >&2
+    exit 1
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
