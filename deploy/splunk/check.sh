@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Checks the Splunk add-on: its own tests (fields against the code, searches parse), then Splunk's AppInspect on the package.
+# Fails on any failure or error of AppInspect and prints its warnings. Needs Python 3.9 or newer with venv, and libmagic.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+python3 -B -m unittest discover -s tests -t tests
+
+# Kept outside the tree, by version.
+appinspect=4.3.1
+cache="${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}"
+venv="$cache/splunk-appinspect-$appinspect"
+if [ ! -x "$venv/bin/splunk-appinspect" ]; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "splunk-appinspect==$appinspect"
+fi
+if ! "$venv/bin/python" -c 'import magic' 2>/dev/null; then
+    echo "check.sh: AppInspect needs libmagic: apt-get install libmagic1" >&2
+    exit 1
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+package=$(./package.sh "$work/one")
+again=$(./package.sh "$work/two")
+cmp "$package" "$again"
+
+for tags in "" "--included-tags cloud" "--included-tags private_victoria"; do
+    report="$work/report.json"
+    rm -f "$report"
+    echo "check.sh: AppInspect ${tags:-(all checks)}"
+    # shellcheck disable=SC2086 # one or two words
+    if ! "$venv/bin/splunk-appinspect" inspect "$package" --mode precert $tags \
+        --data-format json --output-file "$report" >"$work/log" 2>&1; then
+        cat "$work/log" >&2
+    fi
+    python3 -B tests/appinspect_report.py "$report"
+done

@@ -1,0 +1,268 @@
+"""The add-on against the code of auditwatch, against itself, and run over real findings and recorded audit logs."""
+
+import json
+import re
+import unittest
+
+import addon
+from addon import ADDON, AUDIT, DASHBOARD, FINDING, MACROS, PROPS, REPOSITORY, SAVED
+from commands import Pipeline
+
+RULE = "auditwatch - Kubernetes Scanning by Unauthenticated IP Address"
+REPAIRED = "auditwatch - Kubernetes Scanning over Raw Audit Logs"
+
+
+def setUpModule():
+    global WORLD
+    WORLD = addon.world()
+
+
+class Fields(unittest.TestCase):
+    def test_each_field_of_a_finding_is_there_once(self):
+        indexed, made = addon.indexed(), addon.names(PROPS[FINDING])
+        self.assertEqual(set(addon.proto()) - set(indexed) - made, set(), "fields of finding.proto without a name in Splunk")
+        self.assertEqual(set(indexed) & made, set(), "an indexed field that search time makes again")
+        self.assertEqual(set(indexed.values()) - set(addon.proto()), set())
+
+    def test_automatic_extraction_is_off(self):
+        props = PROPS[FINDING]
+        self.assertEqual((props["KV_MODE"], props["AUTO_KV_JSON"], props["TRUNCATE"]), ("none", "false", "0"))
+        self.assertNotIn("INDEXED_EXTRACTIONS", props)
+
+    def test_lists_become_multivalue_fields_and_the_rest_does_not(self):
+        for name, is_list in addon.proto().items():
+            wanted = f'json_extract(_raw, "{name}")'
+            wanted = f"json_array_to_mv({wanted})" if is_list else wanted
+            value = PROPS[FINDING].get(f"EVAL-{name}")
+            if value is None:
+                self.assertIn(name, {*addon.indexed(), *(alias for _, alias in addon.aliases(PROPS[FINDING]))}, name)
+            else:
+                self.assertEqual(value, wanted)
+
+    def test_calculated_fields_read_no_calculated_fields(self):
+        # Splunk computes them side by side.
+        for stanza, raw in ((FINDING, set(addon.indexed())), (AUDIT, WORLD.events[AUDIT])):
+            made = addon.calculated(PROPS[stanza])
+            for name, value in made.items():
+                self.assertEqual(value.reads - raw - {"_raw", "host"}, set(), name)
+                if stanza == FINDING:
+                    self.assertEqual(value.reads & set(made), set(), name)
+
+    def test_aliases_are_of_fields_that_exist(self):
+        for name, _ in addon.aliases(PROPS[FINDING]):
+            self.assertIn(name, addon.indexed())
+        for name, _ in addon.aliases(PROPS[AUDIT]):
+            self.assertTrue(name in WORLD.events[AUDIT], name)
+
+    def test_the_words_of_the_common_information_model(self):
+        event = addon.findings()[0]
+        for name, value in {
+            "src": event["src_ip"], "dest": "unknown", "signature": "Kubernetes Scanning by Unauthenticated IP Address",
+            "signature_id": "f9cadf4e-df22-4f4e-a08f-9d3344c2165d", "severity": "low", "severity_id": 2, "type": "alert",
+            "user": "system:anonymous", "app": "kubernetes", "ids_type": "application", "action": "blocked",
+            "category": "Discovery", "mitre_technique_id": "T1046", "vendor_product": "auditwatch", "id": event["finding_id"],
+        }.items():  # fmt: skip
+            self.assertEqual(event[name], value, name)
+
+    def test_a_long_finding_keeps_its_last_fields(self):
+        event = max(addon.findings(), key=lambda event: len(event["_raw"]))
+        self.assertGreater(len(event["_raw"]), 5000)
+        self.assertTrue(event["drilldown_search"].startswith("`kube_audit` "))
+        self.assertEqual(len(event["paths"]), len(json.loads(event["_raw"])["paths"]))
+        self.assertEqual([json.loads(sample)["stage"] for sample in event["samples"]][0], "ResponseComplete")
+
+    def test_the_audit_log_has_who_what_and_whether(self):
+        refused = next(e for e in addon.recorded("scenario-1") if e.get("responseStatus.code") == 403)
+        wanted = {"user": "system:anonymous", "http_status": 403, "status": "failure", "action": "read", "cluster": "prod"}
+        self.assertEqual({name: refused[name] for name in wanted}, wanted)
+        forged = next(e for e in addon.recorded("scenario-1") if isinstance(e.get("sourceIPs{}"), list))
+        self.assertEqual(forged["src"], forged["sourceIPs{}"][-1])
+        failed = next(e for e in addon.recorded("anonymous-auth-off") if e.get("responseStatus.code") == 401)
+        self.assertEqual(failed["action"], "failure")
+        verbs = {str(e["verb"]).lower() for e in addon.recorded("scenario-1") if e.get("verb")}
+        self.assertLessEqual({"get", "list", "watch", "create"} & verbs, set(addon.lookup("auditwatch_kubernetes_verbs")))
+
+
+class Files(unittest.TestCase):
+    def test_eventtypes_have_no_pipes_and_tags_have_eventtypes(self):
+        eventtypes = addon.conf("default/eventtypes.conf")
+        for name, stanza in eventtypes.items():
+            self.assertEqual(len(Pipeline(stanza["search"], WORLD).commands), 1, name)
+        for stanza in addon.conf("default/tags.conf"):
+            self.assertIn(stanza.removeprefix("eventtype="), eventtypes)
+
+    def test_only_opened_findings_are_alerts(self):
+        search = Pipeline(addon.conf("default/eventtypes.conf")["auditwatch_finding_opened"]["search"], WORLD)
+        self.assertEqual({row["state"] for row in search.run(addon.findings(), WORLD)}, {"opened"})
+
+    def test_macros_are_ours_and_used(self):
+        used = "\n".join(text for _, text in addon.queries()) + "\n".join(MACROS.values())
+        for name in MACROS:
+            self.assertTrue(name.startswith("auditwatch_"), "another app may have a macro of this name")
+            self.assertIn(f"`{name}`", used)
+
+    def test_look_ups_exist(self):
+        for table, by, out, _ in addon.looked_up(PROPS[AUDIT]):
+            for row in addon.lookup(table).values():
+                self.assertTrue(row[by] and row[out])
+
+    def test_the_rule_has_the_name_that_the_exporter_writes(self):
+        self.assertIn(f'"{RULE}"', (REPOSITORY / "src/exporter/splunk_hec/config.rs").read_text(encoding="utf-8"))
+        self.assertIn(RULE, SAVED)
+
+    def test_the_licence_is_that_of_the_repository(self):
+        self.assertEqual((ADDON / "LICENSE").read_bytes(), (REPOSITORY / "LICENSE").read_bytes())
+
+
+class Rules(unittest.TestCase):
+    def test_all_are_off_and_miss_no_period(self):
+        for name, stanza in SAVED.items():
+            self.assertEqual((stanza["disabled"], stanza["enableSched"], stanza["realtime_schedule"]), ("1", "1", "0"), name)
+            minute, *rest = stanza["cron_schedule"].split()
+            self.assertRegex(minute, r"^(0|\*/5)$")
+            self.assertEqual(rest, ["*"] * 4)
+
+    def test_windows_touch(self):
+        rule, repaired = SAVED[RULE], SAVED[REPAIRED]
+        times = Pipeline(rule["search"], WORLD).commands[0].terms.times
+        self.assertEqual(times, {"_index_earliest": "-6m@m", "_index_latest": "-1m@m"})
+        self.assertEqual(rule["cron_schedule"], "*/5 * * * *")
+        self.assertEqual((repaired["dispatch.earliest_time"], repaired["dispatch.latest_time"]), ("-70m@m", "-10m@m"))
+        self.assertEqual(repaired["cron_schedule"], "0 * * * *")
+
+    def test_risk_is_put_on_fields_of_the_results(self):
+        for name, stanza in SAVED.items():
+            results = Pipeline(stanza["search"], WORLD).fields
+            objects = json.loads(stanza["action.risk.param._risk"])
+            for part in objects:
+                self.assertIn(part.get("risk_object_field") or part["threat_object_field"], results)
+            self.assertEqual([part["risk_score"] for part in objects if "risk_score" in part], [20], name)
+            drilldowns = json.loads(stanza["action.notable.param.drilldown_searches"])
+            told = stanza["action.risk.param._risk_message"] + json.dumps(drilldowns)
+            self.assertEqual(set(re.findall(r"\$(\w+)\$", told)) - results - {"info_min_time", "info_max_time"}, set())
+            for field in filter(None, stanza.get("alert.suppress.fields", "").split(",")):
+                self.assertIn(field, results)
+            self.assertEqual(json.loads(stanza["action.correlationsearch.annotations"])["mitre_attack"], ["T1046"])
+
+    def test_one_risk_event_for_each_finding(self):
+        events = addon.findings()
+        again = [dict(event) for event in events]  # delivered twice
+        rows = Pipeline(SAVED[RULE]["search"], WORLD).run(events + again, WORLD)
+        self.assertEqual(len(rows), len({event["finding_id"] for event in events}))
+        self.assertTrue(all(row["src_ip"] and row["requestURI"] for row in rows))
+        self.assertEqual(Pipeline(SAVED[RULE]["search"], WORLD).run([], WORLD), [])
+
+    def test_the_filter_sees_the_columns_of_escu(self):
+        filtered = {**MACROS, "auditwatch_filter": 'search NOT src_ip="203.0.113.*" NOT user="nobody" userAgent=* verb=*'}
+        for name, stanza in SAVED.items():
+            with self.subTest(name):
+                Pipeline(stanza["search"], addon.World(filtered, WORLD.events, WORLD.indexed_fields))
+
+
+class RepairedSearch(unittest.TestCase):
+    """Over recorded logs, against a count made another way."""
+
+    def rows(self, recording, locate=lambda address: {}):
+        world = addon.World(MACROS, WORLD.events, WORLD.indexed_fields, locate)
+        return Pipeline(SAVED[REPAIRED]["search"], world).run(recording, world)
+
+    def test_it_counts_each_request_once_for_each_address(self):
+        for name in ("scenario-1", "kube-hunter", "request-response-level", "anonymous-auth-off", "cloud-style"):
+            requests = {}
+            for event in addon.recorded(name):
+                raw = json.loads(event["_raw"])
+                groups = [group.lower() for group in raw.get("user", {}).get("groups", [])]
+                if "system:unauthenticated" in groups and (raw.get("responseStatus") or {}).get("code") == 403:
+                    key = (raw["auditID"], raw["requestReceivedTimestamp"], raw["verb"], raw["requestURI"])
+                    for address in raw.get("sourceIPs", ["unknown"]):
+                        requests.setdefault(address, set()).add(key)
+            wanted = {address: len(found) for address, found in requests.items() if len(found) > 5}
+            self.assertEqual({row["src_ip"]: row["count"] for row in self.rows(addon.recorded(name))}, wanted, name)
+
+    def test_it_has_the_rows_of_escu_less_what_escu_counts_twice(self):
+        golden = (REPOSITORY / "tests/data/corpus/scenario-1.escu.json").read_text(encoding="utf-8").splitlines()
+        golden = {row["src_ip"]: row for row in map(json.loads, golden)}
+        rows = {row["src_ip"]: row for row in self.rows(addon.recorded("scenario-1"))}
+        self.assertLessEqual(set(rows), set(golden))
+        for address, row in rows.items():
+            self.assertLessEqual(row["count"], golden[address]["count"])
+            for column in ("verb", "userAgent", "user", "user.groups{}", "responseStatus.code"):
+                found = row[column] if isinstance(row[column], list) else [row[column]]
+                self.assertEqual(found, golden[address][column], (address, column))
+        # Requests in two stages (.50, .51), and one address written several times into one header (.201).
+        self.assertEqual(set(golden) - set(rows), {"192.0.2.50", "192.0.2.51", "192.0.2.201"})
+
+    def test_addresses_without_a_location_keep_their_rows(self):
+        located = self.rows(addon.recorded("scenario-1"), lambda address: {"Country": "Romania"} if address[0] == "2" else {})
+        self.assertEqual(len(located), len(self.rows(addon.recorded("scenario-1"))))
+        self.assertEqual({(row["Country"], row["City"]) for row in located}, {("Romania", "unknown"), ("unknown", "unknown")})
+
+    def test_nothing_is_no_error(self):
+        self.assertEqual(self.rows([]), [])
+
+
+class Dashboard(unittest.TestCase):
+    def run_query(self, title, **tokens):
+        query = next(e for e in DASHBOARD.iter() if (e.findtext("title") or "").startswith(title)).find("search/query").text
+        return Pipeline(addon.with_tokens(query, **tokens), WORLD).run(addon.findings(), WORLD)
+
+    def test_it_is_simple_xml_without_scripts(self):
+        self.assertEqual((DASHBOARD.tag, DASHBOARD.get("version")), ("form", "1.1"))
+        self.assertFalse({"script", "stylesheet"} & set(DASHBOARD.keys()))
+        self.assertFalse([e for e in DASHBOARD.iter() if e.tag in ("script", "style", "iframe")])
+
+    def test_tokens_are_set_and_rows_have_what_is_chosen(self):
+        made = {e.get("token").removeprefix("form.") for e in DASHBOARD.iter() if e.tag in ("input", "set")}
+        for element in DASHBOARD.iter():
+            texts = [element.text or "", element.get("depends") or ""]
+            for token in re.findall(r"\$(\w+)(?:\.(?:earliest|latest))?(?:\|s)?\$", " ".join(texts)):
+                self.assertIn(token, made)
+            if query := element.findtext("search/query"):
+                self.assertNotRegex(query, r"\$\w+\$", "a value from outside without quotes")
+                drilldown = element.find("drilldown")
+                chosen = [] if drilldown is None else re.findall(r"\$row\.(\w+)", " ".join(drilldown.itertext()))
+                self.assertLessEqual(set(chosen), Pipeline(addon.with_tokens(query), WORLD).fields)
+
+    def test_each_panel_has_a_time_range(self):
+        for search in DASHBOARD.iter("search"):
+            self.assertTrue(search.findtext("earliest") and search.findtext("latest"))
+
+    def test_findings_are_shown_in_their_last_state(self):
+        rows = self.run_query("Findings as they stand now")
+        latest = {}
+        for event in addon.findings():
+            latest[event["finding_id"]] = max(event["count"], latest.get(event["finding_id"], 0))
+        self.assertEqual({row["finding_id"]: row["count"] for row in rows}, latest)
+
+    def test_a_state_of_the_same_time_is_told_from_the_last_one(self):
+        events = addon.findings()
+        last = max((e for e in events if e["state"] == "updated"), key=lambda e: e["count"])
+        closed = addon.finding_event(last["_raw"].replace('"state":"updated"', '"state":"closed"'))
+        self.assertEqual(closed["_time"], last["_time"])
+        for order in ([closed, *events], [*events, closed]):
+            rows = Pipeline("`auditwatch_findings` | `auditwatch_latest`", WORLD).run(order, WORLD)
+            self.assertEqual([r["state"] for r in rows if r["finding_id"] == last["finding_id"]], ["closed"])
+
+    def test_one_finding_in_detail(self):
+        event = max(addon.findings(), key=lambda event: len(event["_raw"]))
+        detail = self.run_query("Finding $finding$", finding=event["finding_id"])
+        self.assertEqual(len(detail), 1)
+        self.assertTrue(detail[0]["requests"].startswith(' ("user.groups{}"='))
+        samples = self.run_query("Sample requests", finding=event["finding_id"])
+        self.assertEqual(len(samples), len(event["samples"]))
+        self.assertTrue(all(row["time"] and row["verb"] and row["code"] for row in samples))
+        paths = self.run_query("Paths", finding=event["finding_id"])
+        self.assertGreaterEqual(len(paths), 5)
+
+    def test_numbers_with_and_without_data(self):
+        ids = {event["finding_id"] for event in addon.findings()}
+        self.assertEqual(self.run_query("Findings", address="203.0.113.71"), [{"findings": 1}])
+        self.assertEqual(self.run_query("Findings"), [{"findings": len(ids)}])
+        self.assertEqual(self.run_query("Findings", cluster="elsewhere"), [{"findings": 0}])
+        self.assertEqual(self.run_query("Scans going on"), [{"open": len(ids)}])
+        delays = self.run_query("Seconds from the request")
+        self.assertEqual([row["max_delay"] for row in delays], [2.0])
+
+
+if __name__ == "__main__":
+    unittest.main()
