@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the Splunk add-on: its own tests (fields against the code, searches parse), then Splunk's AppInspect on the package.
-# Fails on any failure or error of AppInspect and prints its warnings. Needs Python 3.9 or newer with venv, and libmagic.
+# Fails on any failure or error of AppInspect and prints its warnings. Needs Python 3.9 or newer, and installs the rest.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,15 +10,22 @@ python3 -B -m unittest discover -s tests -t tests
 appinspect=4.3.1
 cache="${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}"
 venv="$cache/splunk-appinspect-$appinspect"
+
+install_debian() { # install_debian PACKAGE...
+    local sudo=()
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    echo "check.sh: installing $*"
+    "${sudo[@]}" apt-get update -q && "${sudo[@]}" apt-get install -yq --no-install-recommends "$@"
+}
+
+python3 -c 'import ensurepip' 2>/dev/null || install_debian python3-venv
 if [ ! -x "$venv/bin/splunk-appinspect" ]; then
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "splunk-appinspect==$appinspect"
 fi
-if ! "$venv/bin/python" -c 'import magic' 2>/dev/null; then
-    echo "check.sh: AppInspect needs libmagic: apt-get install libmagic1" >&2
-    exit 1
-fi
+# AppInspect asks it what kind of file a file is.
+"$venv/bin/python" -c 'import magic' 2>/dev/null || install_debian libmagic1
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
