@@ -92,7 +92,7 @@ fn zstd_decoder<S: Sink>(limited: Limited<S>) -> io::Result<ZstdDecoder<S>> {
 /// Takes a message in pieces and hands on what is in them.
 pub(super) enum Inflow<S: Sink> {
     Plain(Limited<S>),
-    Gzip(Box<flate2::write::GzDecoder<Limited<S>>>),
+    Gzip(Box<flate2::write::MultiGzDecoder<Limited<S>>>),
     Zstd(Box<ZstdDecoder<S>>),
 }
 
@@ -106,7 +106,7 @@ impl<S: Sink> Inflow<S> {
         };
         Ok(match compression {
             Compression::Identity => Self::Plain(limited),
-            Compression::Gzip => Self::Gzip(Box::new(flate2::write::GzDecoder::new(limited))),
+            Compression::Gzip => Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(limited))),
             Compression::Zstd => Self::Zstd(Box::new(
                 zstd_decoder(limited).map_err(Unreadable::Compression)?,
             )),
@@ -224,5 +224,43 @@ mod tests {
         assert!(inflow.held() >= 8 << 20);
         let gzip = Inflow::new(Compression::Gzip, Vec::with_capacity(100), 100).unwrap();
         assert_eq!(gzip.held(), DECODER + 100);
+    }
+
+    /// RFC 1952 lets members follow each other, as frames of zstd may; senders that compress in
+    /// pieces write them so, and the Collector reads them.
+    #[test]
+    fn reads_all_members_of_gzip() {
+        let member = |text: &[u8]| {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let read = |bytes: &[u8], step: usize, limit: usize| {
+            let mut inflow = Inflow::new(Compression::Gzip, Vec::new(), limit)?;
+            for piece in bytes.chunks(step) {
+                inflow.feed(piece)?;
+            }
+            inflow.finish()
+        };
+        let whole = [member(b"one "), member(b""), member(b"two")].concat();
+        for step in [1, 7, whole.len()] {
+            assert_eq!(read(&whole, step, 7).unwrap(), b"one two", "{step}");
+            let cut = &whole[..whole.len() - 1];
+            assert!(
+                matches!(read(cut, step, 7), Err(Unreadable::Compression(_))),
+                "{step}"
+            );
+            let junk = [&whole[..], b"junk"].concat();
+            assert!(
+                matches!(read(&junk, step, 7), Err(Unreadable::Compression(_))),
+                "{step}"
+            );
+            assert!(
+                matches!(read(&whole, step, 6), Err(Unreadable::TooLarge(6))),
+                "{step}"
+            );
+        }
+        assert!(matches!(read(b"", 1, 1), Err(Unreadable::Compression(_))));
     }
 }
