@@ -305,6 +305,7 @@ impl Consumer for Intake {
         {
             self.entry.refuse(match refusal {
                 Refusal::Full { .. } => Reason::QueueFull,
+                Refusal::Memory { .. } => Reason::Memory,
                 Refusal::ShuttingDown => Reason::ShuttingDown,
             });
             self.entry.refused.fetch_add(records, Ordering::Relaxed);

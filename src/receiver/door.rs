@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use http::request::Parts;
 use tracing::warn;
 
-use super::{Consumer, Refusal, Shared, in_flight::Lease, rejection::Rejection};
+use super::{Consumer, Reason, Refusal, Shared, in_flight::Lease, rejection::Rejection};
 use crate::{
     detection::screen::Screened,
     extension::bearer_token_auth::BearerTokenAuth,
@@ -20,32 +20,10 @@ pub(super) struct Door<C> {
     pub(super) shared: Shared,
     /// How long a request may take to come in.
     pub(super) read_timeout: Duration,
-    guard: Option<Guard>,
-}
-
-/// Who stands at the door.
-#[derive(Clone, Debug)]
-struct Guard {
-    auth: BearerTokenAuth,
-    told: Arc<Seldom>,
-}
-
-impl Guard {
-    async fn check(&self, head: &Parts) -> Result<(), Rejection> {
-        let Err(denied) = self.auth.check(&head.headers).await else {
-            return Ok(());
-        };
-        if let Some(unsaid) = self.told.worth_a_line() {
-            let peer = head.extensions.get().map(|Peer(address)| *address);
-            warn!(
-                peer = peer.map(tracing::field::display),
-                reason = %denied,
-                refusals_not_logged = unsaid,
-                "a request was refused, senders drop what they sent then"
-            );
-        }
-        Err(denied.into())
-    }
+    /// Who stands at it.
+    auth: Option<BearerTokenAuth>,
+    /// Refusals for good, by their reason.
+    told: Arc<[Seldom; Reason::ALL.len()]>,
 }
 
 impl<C: Consumer> Door<C> {
@@ -56,12 +34,31 @@ impl<C: Consumer> Door<C> {
         read_timeout: Duration,
         auth: Option<BearerTokenAuth>,
     ) -> Self {
-        let told = Arc::default();
         Self {
             consumer,
             shared,
             read_timeout,
-            guard: auth.map(|auth| Guard { auth, told }),
+            auth,
+            told: Arc::default(),
+        }
+    }
+
+    /// Says that a request was refused for good: its sender drops what was in it, and may say so
+    /// nowhere.
+    fn tell(&self, head: &Parts, rejection: &Rejection) {
+        let reason = rejection.reason();
+        let told = Reason::ALL.iter().zip(self.told.iter());
+        let Some((_, told)) = told.into_iter().find(|(known, _)| **known == reason) else {
+            return;
+        };
+        if let Some(unsaid) = told.worth_a_line() {
+            let peer = head.extensions.get().map(|Peer(address)| *address);
+            warn!(
+                peer = peer.map(tracing::field::display),
+                reason = %rejection.text(),
+                refusals_not_logged = unsaid,
+                "a request was refused, senders drop what they sent then"
+            );
         }
     }
 
@@ -84,8 +81,8 @@ impl<C: Consumer> Door<C> {
         receive: impl Future<Output = Result<(Screened, Lease), Rejection>>,
     ) -> Result<u64, Rejection> {
         let receive = async {
-            if let Some(guard) = &self.guard {
-                guard.check(head).await?;
+            if let Some(auth) = &self.auth {
+                auth.check(&head.headers).await?;
             }
             receive.await
         };
@@ -101,6 +98,9 @@ impl<C: Consumer> Door<C> {
             Ok(received) => received,
             Err(rejection) => {
                 self.consumer.refused(rejection.reason());
+                if rejection.is_final() {
+                    self.tell(head, &rejection);
+                }
                 return Err(rejection);
             }
         };

@@ -96,7 +96,7 @@ impl Lease {
         self.shared
             .held
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
-            .map_err(|_full| Refusal::Full {
+            .map_err(|_full| Refusal::Memory {
                 retry_after: RETRY_AFTER,
             })?;
         self.held = wanted;

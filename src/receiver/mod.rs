@@ -104,6 +104,14 @@ pub enum Refusal {
         /// How long the sender should wait.
         retry_after: Duration,
     },
+    /// There is no memory for more of the request.
+    #[error(
+        "the requests under way hold all the memory they may (service::admission), try again later"
+    )]
+    Memory {
+        /// How long the sender should wait.
+        retry_after: Duration,
+    },
     /// The service is shutting down.
     #[error("the service is shutting down, try again later")]
     ShuttingDown,
@@ -113,7 +121,7 @@ impl Refusal {
     /// How long the sender should wait.
     pub fn retry_after(self) -> Duration {
         match self {
-            Self::Full { retry_after } => retry_after,
+            Self::Full { retry_after } | Self::Memory { retry_after } => retry_after,
             // Long enough for a restart.
             Self::ShuttingDown => Duration::from_secs(5),
         }

@@ -268,7 +268,7 @@ impl MessageReader {
 /// The answer to what is not taken; `RetryInfo` is the one form of "later" that every Collector
 /// understands.
 fn rejected(rejection: &Rejection) -> Response<Body> {
-    let (code, message) = (rejection.code(), rejection.to_string());
+    let (code, message) = (rejection.code(), rejection.text());
     let status = match rejection.retry_after() {
         Some(wait) => {
             Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(wait)))

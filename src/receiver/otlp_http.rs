@@ -302,7 +302,7 @@ fn success(unreadable: u64, format: Format) -> Response<Full<Bytes>> {
 
 /// An error carries a `google.rpc.Status` in the content type of the request.
 fn rejected(rejection: &Rejection, format: Format) -> Response<Full<Bytes>> {
-    let (code, message) = (rejection.code() as i32, rejection.to_string());
+    let (code, message) = (rejection.code() as i32, rejection.text());
     let body = match format {
         Format::Protobuf => tonic_types::pb::Status {
             code,

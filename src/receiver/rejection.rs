@@ -52,6 +52,11 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
+    /// What the sender and our log are told. It quotes what was sent, so it is short and on one line.
+    pub(super) fn text(&self) -> String {
+        shown(&self.to_string())
+    }
+
     /// The code of gRPC, and of `google.rpc.Status`. It decides whether the sender tries again:
     /// `ResourceExhausted` without `RetryInfo` is final for the Collector.
     pub(super) fn code(&self) -> Code {
@@ -89,8 +94,8 @@ impl Rejection {
         match self {
             Self::Unreadable(Unreadable::TooLarge(_)) => Reason::TooLarge,
             Self::Unreadable(_) | Self::Framing(_) => Reason::Malformed,
-            // Room for findings is looked for when the request is in.
-            Self::Later(Refusal::Full { .. }) => Reason::Memory,
+            Self::Later(Refusal::Memory { .. }) => Reason::Memory,
+            Self::Later(Refusal::Full { .. }) => Reason::QueueFull,
             Self::Later(Refusal::ShuttingDown) => Reason::ShuttingDown,
             Self::Unauthenticated(_) => Reason::Unauthenticated,
             Self::Slow(_) => Reason::Slow,
@@ -115,5 +120,31 @@ impl Rejection {
             Self::Slow(_) => Some(Duration::from_secs(1)),
             _ => None,
         }
+    }
+}
+
+fn shown(reason: &str) -> String {
+    const MOST: usize = 300;
+    let mut short: String = reason
+        .chars()
+        .take(MOST)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
+    if reason.chars().nth(MOST).is_some() {
+        short.push_str("...");
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One field of a request in JSON may be as long as the request.
+    #[test]
+    fn reasons_are_short_and_on_one_line() {
+        assert_eq!(shown("a\n\u{1b}b"), "a  b");
+        assert_eq!(shown(&"\u{fc}".repeat(300)), "\u{fc}".repeat(300));
+        assert_eq!(shown(&"x".repeat(1 << 20)).len(), 303);
     }
 }

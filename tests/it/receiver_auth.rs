@@ -320,6 +320,20 @@ async fn refusals_are_one_line_a_minute() {
         !told.contains("s3cret") && !told.contains("first"),
         "{told}"
     );
+    // A refusal for another reason has a line of its own: what was sent is lost as well.
+    let headers = [
+        ("authorization", "Bearer first"),
+        ("grpc-encoding", "snappy"),
+    ];
+    for _ in 0..2 {
+        let frames = vec![framed_request(&two())];
+        raw(address, EXPORT, &headers, frames, End::Well)
+            .await
+            .unwrap();
+    }
+    process.wait_for("compression \"snappy\" is not supported", LONG);
+    let told = process.stderr();
+    assert_eq!(told.matches("a request was refused").count(), 2, "{told}");
     // On loopback nobody is warned of what others could read.
     assert!(!told.contains("without tls"), "{told}");
 }
