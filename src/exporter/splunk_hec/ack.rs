@@ -41,9 +41,14 @@ pub(super) fn number(body: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Accepted {
         #[serde(rename = "ackId")]
-        ack_id: Option<u64>,
+        ack_id: Value,
     }
-    serde_json::from_str::<Accepted>(body).ok()?.ack_id
+    let Accepted { ack_id } = serde_json::from_str(body).ok()?;
+    // What stands before Splunk may write it as a text.
+    match ack_id {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_u64(),
+    }
 }
 
 /// The question for a number.
@@ -95,10 +100,12 @@ mod tests {
     #[test]
     fn reads_numbers_and_answers_and_nothing_else() {
         assert_eq!(number(r#"{"text":"Success","code":0,"ackId":7}"#), Some(7));
+        assert_eq!(number(r#"{"code":0,"ackId":"7"}"#), Some(7));
         for none in [
             r#"{"code":0}"#,
             r#"{"ackId":-1}"#,
-            r#"{"ackId":"7"}"#,
+            r#"{"ackId":"seven"}"#,
+            r#"{"ackId":null}"#,
             "<html>",
             "",
         ] {
