@@ -94,12 +94,12 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be listened on.
-    #[error("cannot listen on {endpoint}: {source}")]
+    #[error("cannot listen on {endpoint}: {reason}")]
     Listen {
         /// The address.
         endpoint: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// TLS cannot be set up.
     #[error(transparent)]
@@ -147,9 +147,9 @@ impl Listening {
         let tls = tls
             .map(|config| Acceptor::new(config, versions.alpn()))
             .transpose()?;
-        let failed = |source| Error::Listen {
+        let failed = |reason| Error::Listen {
             endpoint: endpoint.to_owned(),
-            source,
+            reason,
         };
         let listener = TcpListener::bind(endpoint).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

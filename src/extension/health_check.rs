@@ -29,7 +29,7 @@ use crate::{
 pub struct Config {
     /// `endpoint`: host and port to listen on.
     pub endpoint: String,
-    /// `path` that is answered; others get 404.
+    /// `path` that is answered, and all below it when it ends in a slash; others get 404.
     pub path: String,
     /// `response_body::healthy`: the body while ready, instead of the Collector's JSON.
     pub healthy_body: Option<String>,
@@ -164,7 +164,7 @@ impl Handler for Answers {
     type Body = Full<Bytes>;
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        if request.uri().path() != self.config.path {
+        if !is_answered(&self.config.path, request.uri().path()) {
             let text = format!("only {} is answered", self.config.path);
             return respond(StatusCode::NOT_FOUND, TEXT, text);
         }
@@ -185,6 +185,12 @@ impl Handler for Answers {
             None => respond(status, "application/json", body(ready)),
         }
     }
+}
+
+/// Whether a path is answered. As in the Collector, one that ends in a slash stands for all below it,
+/// so that a probe of `/healthz` finds what listens at `/`.
+fn is_answered(own: &str, asked: &str) -> bool {
+    asked == own || own.ends_with('/') && asked.starts_with(own)
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

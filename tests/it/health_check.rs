@@ -80,8 +80,8 @@ async fn answers_as_the_collector_does() {
         ("HEAD", "/", 200),
         ("POST", "/", 405),
         ("DELETE", "/", 405),
-        ("GET", "/health", 404),
-        ("POST", "/health", 404),
+        ("GET", "/healthz", 200),
+        ("POST", "/healthz", 405),
     ] {
         let (status, headers, body) = http(address, method, path, &[], Vec::new()).await.unwrap();
         assert_eq!(status.as_u16(), wanted, "{method} {path}");
