@@ -11,11 +11,12 @@ mod table;
 mod validate;
 
 use std::{
+    ffi::OsStr,
     io::{self, Write},
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 
 use crate::config::Source;
 use health::Health;
@@ -61,12 +62,34 @@ enum Command {
 #[derive(Args, Debug)]
 struct Sources {
     /// Configuration: a file, or env:NAME, yaml:TEXT; several are merged, later ones win
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = Unseen("--config", str::parse))]
     config: Vec<Source>,
 
     /// One setting over all files, such as service.telemetry.logs.level=debug
-    #[arg(long, value_name = "KEY=VALUE", value_parser = Source::set)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Unseen("--set", Source::set))]
     set: Vec<Source>,
+}
+
+/// Reads the value of a flag, which may hold a secret: clap's own messages would show it.
+#[derive(Clone, Copy)]
+struct Unseen(&'static str, fn(&str) -> Result<Source, String>);
+
+impl TypedValueParser for Unseen {
+    type Value = Source;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Source, clap::Error> {
+        let Self(flag, read) = *self;
+        let text = value.to_str().ok_or_else(|| "is not UTF-8".to_owned());
+        text.and_then(read).map_err(|why| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{flag}: {why}\n"))
+                .with_cmd(command)
+        })
+    }
 }
 
 impl Sources {
@@ -172,4 +195,29 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
                 .downcast_ref::<serde_json::Error>()
                 .is_some_and(|json| json.io_error_kind() == Some(io::ErrorKind::BrokenPipe))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A colon for an equals sign, and a URL with a password: both end in the log of a container.
+    #[test]
+    fn wrong_flags_show_no_value() {
+        for (flags, wanted) in [
+            (
+                ["--set", "exporters.splunk_hec.token:s3cret"],
+                "--set: expected KEY=VALUE",
+            ),
+            (["--set", "=s3cret"], "--set: expected KEY=VALUE with a key"),
+            (
+                ["--config", "https://a:s3cret@b/c"],
+                "--config: https: is not available",
+            ),
+        ] {
+            let flags = ["auditwatch"].into_iter().chain(flags);
+            let told = Cli::try_parse_from(flags).unwrap_err().to_string();
+            assert!(told.contains(wanted) && !told.contains("s3cret"), "{told}");
+        }
+    }
 }

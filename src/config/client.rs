@@ -94,9 +94,9 @@ pub(crate) fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
     let Some(place) = section.get("headers") else {
         return headers;
     };
-    for (key, place) in place.children() {
-        let Ok(name) = HeaderName::try_from(key.name.as_str()) else {
-            place.fail_key("is no name of a header");
+    for (key, place) in place.pairs() {
+        let Ok(name) = HeaderName::try_from(key.as_str()) else {
+            place.fail_name("holds a key that is no name of a header, expected name: value");
             continue;
         };
         if taken.contains(&name.as_str()) || FRAMING.contains(&name.as_str()) {

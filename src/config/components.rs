@@ -14,6 +14,15 @@ pub(crate) struct Types {
 }
 
 const ABSENT: &str = "not available in this version";
+/// Receivers, and processors that say where logs come from.
+const IN_FRONT: &str = "leave it to a collector that sends its logs here over otlp, and remove it";
+const AS_THEY_COME: &str =
+    "audit events are read as they come, leave it to the collector that sends them, and remove it";
+const NOT_KEPT: &str = "nothing is kept on disk, remove it";
+const OTHER_SIGNAL: &str =
+    "findings are logs, send them to splunk_hec, otlp_grpc or otlp_http, and remove it";
+const NO_DEBUG: &str = "service::telemetry has metrics and traces, remove it";
+const BEARER: &str = "senders and exporters use bearertokenauth or certificates (tls), remove it";
 
 /// Receivers.
 pub(crate) const RECEIVERS: Types = Types {
@@ -30,6 +39,31 @@ pub(crate) const RECEIVERS: Types = Types {
         ),
         ("splunk_hec", ABSENT),
         ("k8s_audit_webhook", ABSENT),
+        ("fluentforward", IN_FRONT),
+        ("fluent_forward", IN_FRONT),
+        ("hostmetrics", IN_FRONT),
+        ("host_metrics", IN_FRONT),
+        ("jaeger", IN_FRONT),
+        ("journald", IN_FRONT),
+        ("k8s_cluster", IN_FRONT),
+        ("k8s_events", IN_FRONT),
+        ("k8sobjects", IN_FRONT),
+        ("k8s_objects", IN_FRONT),
+        ("kafka", IN_FRONT),
+        ("kubeletstats", IN_FRONT),
+        ("kubelet_stats", IN_FRONT),
+        ("nop", "a pipeline needs a source, use otlp"),
+        ("prometheus", IN_FRONT),
+        ("receiver_creator", IN_FRONT),
+        ("signalfx", IN_FRONT),
+        ("smartagent", IN_FRONT),
+        ("statsd", IN_FRONT),
+        ("syslog", IN_FRONT),
+        ("tcplog", IN_FRONT),
+        ("tcp_log", IN_FRONT),
+        ("webhookevent", IN_FRONT),
+        ("webhook_event", IN_FRONT),
+        ("zipkin", IN_FRONT),
     ],
     renamed: &[],
 };
@@ -48,6 +82,34 @@ pub(crate) const PROCESSORS: Types = Types {
             "findings leave at once and splunk_hec batches what waits, remove it",
         ),
         ("filter", "detection looks at audit events alone, remove it"),
+        ("attributes", AS_THEY_COME),
+        ("cumulativetodelta", "only logs are taken, remove it"),
+        ("groupbyattrs", AS_THEY_COME),
+        ("group_by_attrs", AS_THEY_COME),
+        ("k8sattributes", AS_THEY_COME),
+        ("k8s_attributes", AS_THEY_COME),
+        ("logstransform", AS_THEY_COME),
+        ("metricstransform", "only logs are taken, remove it"),
+        ("metrics_transform", "only logs are taken, remove it"),
+        (
+            "probabilistic_sampler",
+            "a rule that counts needs every event, remove it",
+        ),
+        ("redaction", AS_THEY_COME),
+        (
+            "resource",
+            "the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it",
+        ),
+        (
+            "resource_detection",
+            "the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it",
+        ),
+        (
+            "resourcedetection",
+            "the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it",
+        ),
+        ("tail_sampling", "only logs are taken, remove it"),
+        ("transform", AS_THEY_COME),
     ],
     renamed: &[],
 };
@@ -56,7 +118,24 @@ pub(crate) const PROCESSORS: Types = Types {
 pub(crate) const EXPORTERS: Types = Types {
     noun: "exporter",
     known: &["debug", "file", "otlp_grpc", "otlp_http", "splunk_hec"],
-    hints: &[("logging", "it is called debug")],
+    hints: &[
+        ("logging", "it is called debug"),
+        ("kafka", OTHER_SIGNAL),
+        (
+            "loadbalancing",
+            "one receiver gets all findings, use otlp_grpc",
+        ),
+        (
+            "load_balancing",
+            "one receiver gets all findings, use otlp_grpc",
+        ),
+        ("nop", "findings have to go somewhere, use debug"),
+        ("prometheus", OTHER_SIGNAL),
+        ("prometheusremotewrite", OTHER_SIGNAL),
+        ("prometheus_remote_write", OTHER_SIGNAL),
+        ("sapm", OTHER_SIGNAL),
+        ("signalfx", OTHER_SIGNAL),
+    ],
     renamed: &[("otlp", "otlp_grpc"), ("otlphttp", "otlp_http")],
 };
 
@@ -69,13 +148,24 @@ pub(crate) const EXTENSIONS: Types = Types {
             "memory_limiter",
             "service::admission::request_limit_mib bounds what requests hold, remove it",
         ),
-        ("file_storage", ABSENT),
-        (
-            "basicauth",
-            "senders prove themselves by bearertokenauth or by certificates",
-        ),
-        ("pprof", ABSENT),
-        ("zpages", ABSENT),
+        ("file_storage", NOT_KEPT),
+        ("db_storage", NOT_KEPT),
+        ("redis_storage", NOT_KEPT),
+        ("basicauth", BEARER),
+        ("headers_setter", "set headers of the exporter, remove it"),
+        ("asapauthclient", BEARER),
+        ("oauth2client", BEARER),
+        ("oidc", BEARER),
+        ("sigv4auth", BEARER),
+        ("healthcheckv2", "it is called health_check"),
+        ("http_forwarder", "not available, remove it"),
+        ("k8s_observer", "nothing is looked for, remove it"),
+        ("host_observer", "nothing is looked for, remove it"),
+        ("docker_observer", "nothing is looked for, remove it"),
+        ("opamp", "restart it with another configuration, remove it"),
+        ("smartagent", "not available, remove it"),
+        ("pprof", NO_DEBUG),
+        ("zpages", NO_DEBUG),
     ],
     renamed: &[],
 };
@@ -90,6 +180,13 @@ impl Types {
             String::new()
         };
         format!("unknown {} type {kind:?}{advice}{known}", self.noun)
+    }
+
+    /// Whether a type is none, and no mistyped one either.
+    pub(crate) fn is_foreign(&self, kind: &str) -> bool {
+        let kind = self.present(kind);
+        !self.known.contains(&kind)
+            && !advice(kind, self.known, self.hints).contains("did you mean")
     }
 
     /// What a type is called now.

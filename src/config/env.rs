@@ -1,7 +1,8 @@
 //! `${env:X}`, `${env:X:-default}`, `${X}`, `${X:-default}`, `${file:PATH}` and `$$` inside a scalar.
 //!
 //! It works on the text of one scalar after the YAML was parsed, so that a value can hold anything
-//! and never becomes a key, a list or another setting.
+//! and never becomes a key or another setting. Only a value that is one of them as a whole may be a
+//! map or a list, which `source.rs` sees to.
 
 use std::{
     io::Read as _,
@@ -83,6 +84,20 @@ pub(crate) fn whole_file(text: &str) -> Option<PathBuf> {
     (!path.contains(['$', '}'])).then(|| PathBuf::from(path))
 }
 
+/// The name and the content of the variable that a text is as a whole, `${env:X}`, when that has
+/// the form of a map or list, `{...}` or `[...]`.
+pub(crate) fn whole_variable(text: &str, env: Env<'_>) -> Option<(String, String)> {
+    let inside = text.trim().strip_prefix("${")?.strip_suffix('}')?;
+    let (reference, default) = match inside.split_once(":-") {
+        Some((reference, default)) => (reference, Some(default)),
+        None => (inside, None),
+    };
+    let name = reference.strip_prefix("env:").unwrap_or(reference);
+    let content = env(name).or_else(|| default.map(str::to_owned))?;
+    let is_whole = !inside.contains("${") && content.trim_start().starts_with(['{', '[']);
+    is_whole.then(|| (name.to_owned(), content))
+}
+
 /// The text of a file.
 ///
 /// # Errors
@@ -131,9 +146,12 @@ fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, String> {
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && !name.is_empty();
     if !valid {
-        return Err(format!(
-            "{name:?} is no name of an environment variable, write $$ for a dollar sign"
-        ));
+        // It may be a part of a secret, which is not shown.
+        return Err(
+            "what stands between ${ and } is no name of an environment variable, write $$ for a \
+             dollar sign"
+                .to_owned(),
+        );
     }
     if default.is_some_and(|default| default.contains('$')) {
         return Err(format!(
@@ -199,11 +217,11 @@ mod tests {
             ("${A", "\"${\" without \"}\", write $$ for a dollar sign"),
             (
                 "${}",
-                "\"\" is no name of an environment variable, write $$ for a dollar sign",
+                "what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
                 "${1A}",
-                "\"1A\" is no name of an environment variable, write $$ for a dollar sign",
+                "what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
                 "${http:x}",

@@ -111,13 +111,14 @@ fn bearer_token_auth(section: &Section<'_>) -> bearer_token_auth::Config {
     if HeaderName::from_bytes(header.as_bytes()).is_err()
         && let Some(value) = section.value("header")
     {
-        value.expected("expected the name of a header");
+        value.fail("expected the name of a header");
     }
     let scheme = section.text("scheme", default.scheme);
     if !scheme.chars().all(|letter| letter.is_ascii_graphic())
         && let Some(value) = section.value("scheme")
     {
-        value.expected("expected a word such as Bearer");
+        // Who writes the token behind it shall not read it in a log.
+        value.fail("expected a word such as Bearer, without the token");
     }
     bearer_token_auth::Config {
         header,

@@ -42,7 +42,8 @@ tables! {
     ROOT at "": ["receivers", "processors", "exporters", "extensions", "service"],
         ["connectors": "a pipeline ends with its detection's findings, remove it"];
 
-    OTLP at "receivers::otlp": ["protocols"], [];
+    OTLP at "receivers::otlp": ["protocols"],
+        ["grpc": "it stands under protocols", "http": "it stands under protocols"];
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
     HTTP at "receivers::otlp::protocols::http": [
         "endpoint", "max_request_body_size", "max_connections", "read_header_timeout",
@@ -50,6 +51,8 @@ tables! {
     ],
         ["cors": ABSENT, "include_metadata": ABSENT,
          "write_timeout": "answers are short, and idle_timeout ends who does not read them, remove it",
+         "keepalive": "idle_timeout says how long a connection is kept, remove it",
+         "transport": "always tcp, remove it",
          "keep_alives_enabled": ABSENT, "middlewares": ABSENT, "response_headers": ABSENT,
          "logs_url_path": ABSENT, "compression_algorithms": "identity, gzip and zstd, remove it",
          "traces_url_path": "only logs are taken, remove it",
@@ -125,6 +128,8 @@ tables! {
         "compression": "gzip, unless disable_compression says otherwise",
         "auth": "token is what HEC asks for, remove it",
         "proxy_url": "set the environment variable HTTPS_PROXY",
+        "max_connections": "one connection is used at a time, remove it",
+        "access_token": "write token",
         "max_conns_per_host": "one request is under way at a time, remove it"];
     ACK at "exporters::splunk_hec::ack": ["enabled", "poll_interval", "timeout"],
         ["extension": "that is for receivers, set ack: {enabled: true}"];
@@ -164,7 +169,7 @@ tables! {
         "proxy_url": "set the environment variable HTTPS_PROXY",
         "batcher": "what waits leaves together, remove it",
         "max_idle_conns": ONE, "max_idle_conns_per_host": ONE, "max_conns_per_host": ONE,
-        "idle_conn_timeout": ONE, "disable_keep_alives": ABSENT, "force_attempt_http2": ABSENT,
+        "keepalive": ONE, "idle_conn_timeout": ONE, "disable_keep_alives": ABSENT, "force_attempt_http2": ABSENT,
         "http2_read_idle_timeout": ABSENT, "http2_ping_timeout": ABSENT,
         "read_buffer_size": ABSENT, "write_buffer_size": ABSENT];
     OTLP_TLS at "exporters::otlp_grpc::tls": [
@@ -175,15 +180,24 @@ tables! {
         "curve_preferences": "only sound ones are spoken, remove it",
         "reload_interval": ABSENT, "tpm": ABSENT];
     FILE at "exporters::file": ["path", "append"],
-        ["rotation": ABSENT, "format": "always JSON, a finding a line, remove it",
+        ["rotation": ABSENT, "create_directory": "make the directory first, remove it",
+         "directory_permissions": "make the directory first, remove it", "group_by": ABSENT,
+         "compression_params": ABSENT, "format": "always JSON, a finding a line, remove it",
          "compression": ABSENT, "flush_interval": ABSENT, "encoding": ABSENT];
     DEBUG at "exporters::debug": ["verbosity"],
-        ["sampling_initial": ABSENT, "sampling_thereafter": ABSENT, "use_internal_logger": ABSENT];
+        ["output_paths": ABSENT, "sending_queue": ABSENT, "sampling_initial": ABSENT, "sampling_thereafter": ABSENT, "use_internal_logger": ABSENT];
 
     BEARER_TOKEN_AUTH at "extensions::bearertokenauth":
         ["header", "scheme", "token", "tokens", "filename"], [];
     HEALTH_CHECK at "extensions::health_check": ["endpoint", "path", "response_body", "tls"],
-        ["check_collector_pipeline": "exporters are looked at as it is, remove it"];
+        ["check_collector_pipeline": "exporters are looked at as it is, remove it",
+         "component_health": "exporters are looked at as it is, remove it",
+         "use_v2": ABSENT, "grpc": ABSENT, "http": "write endpoint and path without it",
+         "keepalive": ABSENT, "transport": "always tcp, remove it", "auth": ABSENT, "cors": ABSENT,
+         "read_header_timeout": "5s, remove it", "read_timeout": ABSENT, "write_timeout": ABSENT,
+         "idle_timeout": "30s, remove it", "response_headers": ABSENT, "middlewares": ABSENT,
+         "include_metadata": ABSENT, "max_request_body_size": ABSENT,
+         "compression_algorithms": ABSENT];
     RESPONSE_BODY at "extensions::health_check::response_body": ["healthy", "unhealthy"], [];
 
     SERVICE at "service": ["extensions", "pipelines", "telemetry", "admission", "shutdown_timeout"], [];

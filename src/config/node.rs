@@ -97,7 +97,7 @@ pub(crate) fn parse(
         let (event, span) = event.map_err(|error| {
             Problem::new(
                 Mark::of(source, error.marker()),
-                format!("not valid YAML: {}", error.info()),
+                format!("not valid YAML: {}{}", error.info(), hint(error.info())),
             )
         })?;
         let mark = Mark::of(source, &span.start);
@@ -115,6 +115,29 @@ pub(crate) fn parse(
         mark: Mark::start_of(source),
         value: Value::Null,
     }))
+}
+
+/// What is usually behind words of the parser.
+fn hint(info: &str) -> &'static str {
+    const HINTS: [(&str, &str); 6] = [
+        ("tabs disallowed", ": indent with blanks"),
+        (
+            "did not find expected key",
+            ": do the keys of one map begin in the same column, each with a colon and a blank behind it?",
+        ),
+        (
+            "mapping values are not allowed",
+            ": is the indentation right, and is there a blank behind each colon?",
+        ),
+        ("in quoted scalar", ": is a closing quote missing?"),
+        ("unknown anchor", ": a text that begins with * needs quotes"),
+        (
+            "unexpected character",
+            ": a text that begins with it needs quotes",
+        ),
+    ];
+    let found = HINTS.iter().find(|(words, _)| info.contains(words));
+    found.map_or("", |(_, hint)| hint)
 }
 
 /// A map or list whose end has not come yet.
@@ -218,15 +241,17 @@ impl Builder<'_> {
 
     fn refuse_tag(&mut self, mark: Mark, tag: Option<&Tag>) {
         if let Some(tag) = tag {
-            let tag = if tag.is_yaml_core_schema() {
-                format!("!!{}", tag.suffix)
+            let text = if tag.is_yaml_core_schema() {
+                format!(
+                    "the tag !!{} means nothing here, remove it (quotes make a text)",
+                    tag.suffix
+                )
             } else {
-                tag.to_string()
+                // It may be a secret, which is not shown.
+                "what begins with ! is a tag and means nothing here, remove it (quotes make a text)"
+                    .to_owned()
             };
-            self.problems.push(Problem::new(
-                mark,
-                format!("the tag {tag} means nothing here, remove it (quotes make a text)"),
-            ));
+            self.problems.push(Problem::new(mark, text));
         }
     }
 

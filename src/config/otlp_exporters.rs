@@ -92,8 +92,8 @@ fn auth(
 ) -> Option<bearer_token_auth::Config> {
     let config = authenticators.config(section)?;
     let given = |place: Place<'_>| {
-        let mut names = place.children().into_iter();
-        names.any(|(key, _)| key.name.eq_ignore_ascii_case(&config.header))
+        let mut names = place.pairs().into_iter();
+        names.any(|(name, _)| name.eq_ignore_ascii_case(&config.header))
     };
     if section.get("headers").is_some_and(given)
         && let Some(place) = section.get("auth")

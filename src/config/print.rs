@@ -10,15 +10,24 @@ use super::{
 
 const REDACTED: &str = "[REDACTED]";
 
+/// What is not shown.
+#[derive(Clone, Copy)]
+enum Hide {
+    Nothing,
+    /// All but the `name` of a pair.
+    Values,
+    All,
+}
+
 /// Writes a tree. Reading it again gives the same settings, but for the secrets.
 pub(super) fn yaml(root: &Node, env: Env<'_>) -> String {
     let mut out = String::new();
-    write(&mut out, root, env, 0, false);
+    write(&mut out, root, env, 0, Hide::Nothing);
     out
 }
 
 /// Writes a value behind its key or dash, and ends the line.
-fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, secret: bool) {
+fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, hide: Hide) {
     match &node.value {
         Value::Null if depth == 0 => out.push_str("{}\n"),
         Value::Null => begin(out, depth),
@@ -26,8 +35,8 @@ fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, secret: bool
             // It was read before, so its variables are there.
             let text =
                 env::expand(text, env).map_or_else(|_| REDACTED.to_owned(), |done| done.text);
-            let text = match (secret, text) {
-                (true, text) if !text.is_empty() => REDACTED.to_owned(),
+            let text = match (hide, text) {
+                (Hide::All | Hide::Values, text) if !text.is_empty() => REDACTED.to_owned(),
                 (_, text) => without_credentials(text),
             };
             out.push_str(&scalar(&text));
@@ -40,7 +49,12 @@ fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, secret: bool
             for item in items {
                 indent(out, depth);
                 out.push_str("- ");
-                write(out, item, env, depth + 1, secret);
+                let hide = match (hide, &item.value) {
+                    // A list of headers: each has a name and a value.
+                    (Hide::All, Value::Map(_)) => Hide::Values,
+                    _ => hide,
+                };
+                write(out, item, env, depth + 1, hide);
             }
         }
         Value::Map(entries) => {
@@ -49,8 +63,13 @@ fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, secret: bool
                 indent(out, depth);
                 out.push_str(&scalar(&key.name));
                 out.push_str(": ");
-                let secret = secret || SECRETS.contains(&key.name.as_str());
-                write(out, node, env, depth + 1, secret);
+                let hide = match (hide, key.name.as_str()) {
+                    (Hide::Values, "name") => Hide::Nothing,
+                    (Hide::Values, _) => Hide::All,
+                    (Hide::Nothing, name) if SECRETS.contains(&name) => Hide::All,
+                    (hide, _) => hide,
+                };
+                write(out, node, env, depth + 1, hide);
             }
         }
     }

@@ -13,6 +13,13 @@ use super::{
     node::{Key, Mark, Node, Problem, Value as Tree},
 };
 
+/// An entry of what the Collector takes as a list of pairs or as a map.
+const PAIR: Table = Table {
+    path: "",
+    keys: &["name", "value"],
+    hints: &[],
+};
+
 /// What all places of one file share.
 pub(crate) struct Reader<'a> {
     env: Env<'a>,
@@ -98,14 +105,45 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The entries of a map whose keys the user chose, or of a list of `{name: ..., value: ...}`,
+    /// which the Collector takes for the same. Each with its name.
+    pub(crate) fn pairs(&self) -> Vec<(String, Place<'a>)> {
+        let Tree::List(items) = &self.node.value else {
+            let named = |(key, place): (&Key, _)| (key.name.clone(), place);
+            return self.children().into_iter().map(named).collect();
+        };
+        let pair = |node: &'a Node| {
+            let item = Place {
+                node,
+                key: node.mark,
+                ..self.clone()
+            };
+            let item = item.section(&PAIR);
+            let name = item.required("name").and_then(|name| name.filled());
+            let value = item.place("value");
+            if value.is_none() {
+                item.fail("value is required");
+            }
+            let (name, value) = (name?, value?);
+            let path = format!("{}::{name}", self.path);
+            Some((name, Place { path, ..value }))
+        };
+        items.iter().filter_map(pair).collect()
+    }
+
+    /// Says what is wrong with the name of the thing, without showing it.
+    pub(crate) fn fail_name(&self, message: impl Display) {
+        let around = self.path.rsplit_once("::").map_or("", |(around, _)| around);
+        self.reader.fail(self.key, around, message);
+    }
+
     /// The map here, with the keys of `table`. Null is an empty map, as in the Collector.
     pub(crate) fn section(self, table: &Table) -> Section<'a> {
         let entries = self.children();
         for (key, _) in &entries {
             if !table.keys.contains(&key.name.as_str()) {
-                let advice = advice(&key.name, table.keys, table.hints);
-                let message = format!("unknown key {:?}{advice}", key.name);
-                self.reader.fail(key.mark, &self.path, message);
+                self.reader
+                    .fail(key.mark, &self.path, unknown(&key.name, table));
             }
         }
         Section {
@@ -491,6 +529,20 @@ impl Value<'_> {
         }
         Some(text.into())
     }
+}
+
+/// What to say of a key that is none of a table's. Whoever forgets the blank behind a colon makes a
+/// key of a value, which may be a secret.
+fn unknown(name: &str, table: &Table) -> String {
+    let Some((word, _)) = name.split_once([':', '=', ' ']) else {
+        let advice = advice(name, table.keys, table.hints);
+        return format!("unknown key {}{advice}", shown(name));
+    };
+    if table.keys.contains(&word) {
+        return format!("expected a blank behind \"{word}:\", before the value");
+    }
+    let advice = advice(word, table.keys, table.hints);
+    format!("unknown key that begins with {}{advice}", shown(word))
 }
 
 /// A value as it may stand in a message: quoted, on one line, not too long.

@@ -28,6 +28,13 @@ pub(crate) fn receiver(place: Place<'_>, authenticators: &Authenticators<'_>) ->
     };
     let (grpc_keys, http_keys) = (section("grpc", &keys::GRPC), section("http", &keys::HTTP));
     let auth = |keys: &Section<'_>| authenticators.read(keys);
+    if let (Some(grpc), Some(http)) = (&grpc_keys, &http_keys)
+        && let (Some(grpc), Some(http)) = (grpc.value("endpoint"), http.value("endpoint"))
+        && grpc.text == http.text
+        && !http.text.ends_with(":0")
+    {
+        http.fail("grpc listens on this address already, give http another port");
+    }
     ReceiverConfig::Otlp(OtlpReceiver {
         grpc: grpc_keys.as_ref().map(grpc),
         grpc_auth: grpc_keys.as_ref().and_then(auth),

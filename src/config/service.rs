@@ -115,7 +115,8 @@ fn pipeline(
             ));
         }
     }
-    if processors.written == 0 {
+    // Where nothing but the Collector's own processors stands, all of them are told to go.
+    if processors.written == processors.foreign {
         section.fail("needs one detection processor, such as processors: [detection]");
     }
     for (reference, value) in processors.good.iter().skip(1) {
@@ -138,6 +139,8 @@ struct Found<'a> {
     key: &'static str,
     /// How many there are, the wrong ones too.
     written: usize,
+    /// How many are of a type that is none, and no mistyped one.
+    foreign: usize,
     good: Vec<(ComponentId, Value<'a>)>,
 }
 
@@ -150,12 +153,14 @@ fn references<'a>(
     let mut found = Found {
         key,
         written: section.count(key),
+        foreign: 0,
         good: Vec::new(),
     };
     for value in section.values(key).unwrap_or_default() {
         let Some(id) = value.id() else { continue };
         let noun = types.noun;
         let expected = format!("expected {noun}s that are defined, each once");
+        found.foreign += usize::from(types.is_foreign(id.kind()));
         match state(&id) {
             State::Told => {}
             State::Missing if types.known.contains(&id.kind()) => value.refuse(

@@ -252,14 +252,18 @@ impl Loading<'_> {
         Node { mark, value }
     }
 
-    /// The map or list that a file holds, where a value is that file as a whole. Anything else,
-    /// and what is wrong with it, is for the reader of the value.
+    /// The map or list that a file or variable holds, where a value is that as a whole. Anything
+    /// else, and what is wrong with it, is for the reader of the value.
     fn included(&mut self, text: &str, mark: Mark) -> Option<Node> {
-        let path = env::whole_file(text)?;
-        let content = env::read(&path).ok()?;
-        // Most files of this kind hold a secret, which is no YAML to complain of.
+        let (name, content) = if let Some(path) = env::whole_file(text) {
+            (path.display().to_string(), env::read(&path).ok()?)
+        } else {
+            let (name, content) = env::whole_variable(text, self.env)?;
+            (format!("env:{name}"), content)
+        };
+        // Most of them hold a secret, which is no YAML to complain of.
         let known = self.problems.len();
-        let source = self.places.add(path.display().to_string(), true);
+        let source = self.places.add(name, true);
         let parsed = node::parse(&content, source, &mut self.problems);
         let node = match parsed {
             Ok(node) if matches!(node.value, Value::Map(_) | Value::List(_)) => node,
@@ -270,7 +274,9 @@ impl Loading<'_> {
         };
         self.included += 1;
         if self.included > MOST_INCLUDED {
-            let text = format!("more than {MOST_INCLUDED} files are pulled in, is one in itself?");
+            let text = format!(
+                "more than {MOST_INCLUDED} files or variables are pulled in, is one in itself?"
+            );
             if self.included == MOST_INCLUDED + 1 {
                 self.problems.push(Problem::new(mark, text));
             }

@@ -168,17 +168,17 @@ fn otlp(section: &Section<'_>, timeout: Duration) -> Option<otlp::Config> {
     let protocol = section.choice("protocol", &protocols, otlp::Protocol::default());
     let insecure = section.boolean("insecure", false);
     let mut headers = BTreeMap::new();
-    for (key, place) in section
+    for (name, place) in section
         .get("headers")
-        .map(|place| place.children())
+        .map(|place| place.pairs())
         .unwrap_or_default()
     {
-        if http::HeaderName::try_from(&key.name).is_err() {
-            place.fail_key("is no name of a header");
+        if http::HeaderName::try_from(&name).is_err() {
+            place.fail_name("holds a key that is no name of a header, expected name: value");
             continue;
         }
         if let Some(value) = place.header() {
-            headers.insert(key.name.clone(), value);
+            headers.insert(name, value);
         }
     }
     let value = section.required("endpoint")?;
@@ -208,9 +208,16 @@ pub(crate) fn resource(section: &Section<'_>) -> BTreeMap<String, String> {
     let place = section
         .section("telemetry", &keys::TELEMETRY)
         .get("resource");
-    place
-        .iter()
-        .flat_map(Place::children)
-        .filter_map(|(key, place)| Some((key.name.clone(), place.text_or_null()?)))
-        .collect()
+    let mut resource = BTreeMap::new();
+    for (key, place) in place.iter().flat_map(Place::children) {
+        // The other form of the Collector, whose schema says nothing that we would not.
+        let pairs = match key.name.as_str() {
+            "schema_url" => continue,
+            "attributes" => place.pairs(),
+            name => vec![(name.to_owned(), place)],
+        };
+        let read = |(name, place): (String, Place<'_>)| Some((name, place.text_or_null()?));
+        resource.extend(pairs.into_iter().filter_map(read));
+    }
+    resource
 }

@@ -93,7 +93,7 @@ fn refuses_what_is_no_yaml_or_more_than_a_configuration_needs() {
         ),
         (
             "a: *x",
-            "1:4: not valid YAML: while parsing node, found unknown anchor",
+            "1:4: not valid YAML: while parsing node, found unknown anchor: a text that begins with * needs quotes",
         ),
         ("a: &x [*x]", "1:8: an alias of a value that holds it"),
         (
@@ -180,7 +180,7 @@ fn refuses_other_shapes() {
 fn refuses_components_it_does_not_have() {
     refused(
         &format!(
-            "receivers: {{otlp: {{protocols: {{grpc: }}}}, filelog: , kafka: }}
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}, filelog: , foreign: }}
 processors: {{detection: , memory_limiter: {{limit_mib: 1}}, batch: , _x: }}
 exporters: {{debug: , logging/x: , splunkhec: }}
 {}",
@@ -188,7 +188,7 @@ exporters: {{debug: , logging/x: , splunkhec: }}
         ),
         &[
             "1:42: receivers::filelog: unknown receiver type \"filelog\": auditwatch reads no files while it runs, let a collector send them over otlp",
-            "1:53: receivers::kafka: unknown receiver type \"kafka\", known: otlp",
+            "1:53: receivers::foreign: unknown receiver type \"foreign\", known: otlp",
             "2:27: processors::memory_limiter: unknown processor type \"memory_limiter\": auditwatch bounds its memory itself, remove it",
             "2:59: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
             "2:68: processors::_x: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks",
@@ -196,6 +196,60 @@ exporters: {{debug: , logging/x: , splunkhec: }}
             "3:35: exporters::splunkhec: unknown exporter type \"splunkhec\", did you mean \"splunk_hec\"?",
         ],
     );
+}
+
+/// Whoever takes the Collector's processors away finds out in the same go what belongs there.
+#[test]
+fn asks_for_a_detection_where_only_foreign_processors_stand() {
+    let service = SERVICE.replace("[detection]", "[batch, transform]");
+    refused(
+        &format!("processors: {{batch: , transform: }}\n{OTLP}{DEBUG}{service}"),
+        &[
+            "1:14: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
+            "1:23: processors::transform: unknown processor type \"transform\": audit events are read as they come, leave it to the collector that sends them, and remove it",
+            "5:23: service::pipelines::logs: needs one detection processor, such as processors: [detection]",
+        ],
+    );
+}
+
+/// Secrets where people put them by mistake, none of which is shown.
+#[test]
+fn shows_no_secret_in_the_wrong_place() {
+    for (keys, wanted) in [
+        (
+            "token:s3cret",
+            "2:3: exporters::splunk_hec: expected a blank behind \"token:\", before the value",
+        ),
+        (
+            "password=s3cret",
+            "2:3: exporters::splunk_hec: unknown key that begins with \"password\", known: ",
+        ),
+        (
+            "headers: {Authorization s3cret: }",
+            "2:13: exporters::splunk_hec::headers: holds a key that is no name of a header, expected name: value",
+        ),
+        (
+            "headers: [{name: 'a s3cret', value: b}]",
+            "2:32: exporters::splunk_hec::headers: holds a key that is no name of a header, expected name: value",
+        ),
+        (
+            "source: !s3cret a",
+            "2:11: what begins with ! is a tag and means nothing here, remove it (quotes make a text)",
+        ),
+        (
+            "source: 'a${s3cret!}'",
+            "2:11: exporters::splunk_hec::source: what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
+        ),
+    ] {
+        let hec = "token: t, endpoint: 'http://a'";
+        let service = SERVICE.replace("debug", "splunk_hec");
+        let text =
+            format!("exporters: {{splunk_hec: {{{hec},\n  {keys}}}}}\n{OTLP}{DETECTION}{service}");
+        let error = parse("a.yaml", &text, &env).expect_err(keys);
+        let told = error.to_string();
+        assert!(told.starts_with(&format!("a.yaml:{wanted}")), "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+    }
 }
 
 #[test]
@@ -220,6 +274,14 @@ fn refuses_receivers_that_cannot_listen() {
         (
             "{protocols: {grpc: {endpoint: ':${WORD}'}}}",
             "1:49: receivers::otlp::protocols::grpc::endpoint: expected host:port with a port from 0 to 65535, got something else (from ${WORD})",
+        ),
+        (
+            "{protocols: {grpc: {endpoint: 'a:1'}, http: {endpoint: 'a:1'}}}",
+            "1:74: receivers::otlp::protocols::http::endpoint: grpc listens on this address already, give http another port",
+        ),
+        (
+            "{grpc: , protocols: {http: }}",
+            "1:20: receivers::otlp: unknown key \"grpc\": it stands under protocols",
         ),
         (
             "{protocols: {http: {endpoint: '4318'}}}",
@@ -517,7 +579,9 @@ fn refuses_tls_and_headers_that_do_not_fit() {
         ),
         (
             "headers: {'a b': s3cret}",
-            format!("2:13: {at}::headers::a b: is no name of a header"),
+            format!(
+                "2:13: {at}::headers: holds a key that is no name of a header, expected name: value"
+            ),
         ),
         (
             "headers: {a: '${LINE}'}",
@@ -862,7 +926,7 @@ fn refuses_settings_of_telemetry() {
             "2:36: service::telemetry::metrics::readers::periodic: needs exporter: {otlp: {endpoint: ...}}",
             "2:71: service::telemetry::metrics::readers::periodic::interval: expected a duration from 1ms to 24h, got \"0\"",
             "2:102: service::telemetry::metrics::readers::periodic::exporter::otlp::protocol: expected grpc or http/protobuf, got \"json\"",
-            "2:118: service::telemetry::metrics::readers::periodic::exporter::otlp::headers::a b: is no name of a header",
+            "2:118: service::telemetry::metrics::readers::periodic::exporter::otlp::headers: holds a key that is no name of a header, expected name: value",
             "2:131: service::telemetry::metrics::readers::periodic::exporter::otlp::headers::d: holds a line end or another character no header has",
             "2:149: service::telemetry::metrics::readers::periodic::exporter::otlp::endpoint: must be a URL such as http://localhost:4317",
             "2:187: service::telemetry::metrics::readers::periodic::exporter::otlp: endpoint is required",
@@ -911,10 +975,10 @@ fn refuses_settings_of_an_extension() {
              no token has",
             "9:3: extensions::bearertokenauth/b: token, tokens and filename exclude each other, keep one",
             "10:3: extensions::bearertokenauth/c: needs a token, tokens or a filename to read tokens from",
-            "11:41: extensions::bearertokenauth/d::header: expected the name of a header, got \"a b\"",
-            "11:56: extensions::bearertokenauth/d::scheme: expected a word such as Bearer, got \"a b\"",
-            "12:3: extensions::zpages: unknown extension type \"zpages\": not available in this \
-             version, known: bearertokenauth, health_check",
+            "11:41: extensions::bearertokenauth/d::header: expected the name of a header",
+            "11:56: extensions::bearertokenauth/d::scheme: expected a word such as Bearer, without the token",
+            "12:3: extensions::zpages: unknown extension type \"zpages\": service::telemetry has metrics \
+             and traces, remove it",
         ],
     );
 }

@@ -209,9 +209,96 @@ fn a_file_may_hold_a_secret_or_a_part() {
         told.contains(&format!("cannot read {none}: No such file")),
         "{told}"
     );
-    assert!(told.contains("more than 64 files are pulled in"), "{told}");
+    assert!(
+        told.contains("more than 64 files or variables are pulled in"),
+        "{told}"
+    );
     assert!(told.contains("expected basic, normal or detailed, got something else (from ${file:"));
     assert!(!told.contains("s3cret"), "{told}");
+}
+
+/// As in the Collector: only a value that is a variable as a whole, and only when it has that form.
+#[test]
+fn a_variable_may_hold_a_list_or_map() {
+    let env = |name: &str| match name {
+        "LIST" => Some("[debug, file]".to_owned()),
+        "MAP" => Some("{threshold: 7, window: '${env:WINDOW}'}".to_owned()),
+        "WINDOW" => Some("2h".to_owned()),
+        "TEXT" => Some("threshold: 7".to_owned()),
+        "LOOP" => Some("['${LOOP}']".to_owned()),
+        _ => None,
+    };
+    let load = |set: &[&str]| {
+        let mut sources = vec![whole(), yaml("exporters: {file: {path: x}}")];
+        sources.extend(set.iter().map(|text| Source::set(text).unwrap()));
+        checked(source::load(&sources, &env), &env).map(|(config, _)| config)
+    };
+    let config = load(&[
+        "service.pipelines.logs.exporters=${env:LIST}",
+        "processors.detection=${MAP}",
+    ]);
+    let exporters = vec!["debug".to_owned(), "file".to_owned()];
+    assert_eq!(shape(&config.unwrap()), (7, 2 * 3600, exporters));
+    let config = load(&["processors.detection='${env:NONE:-{threshold: 8}}'"]);
+    assert_eq!(shape(&config.unwrap()).0, 8);
+    for (set, wanted) in [
+        (
+            "processors.detection=${env:TEXT}",
+            "--set processors.detection: processors::detection: expected a map",
+        ),
+        (
+            "processors.detection.cluster=${env:LIST}",
+            "env:LIST:1:1: processors::detection::cluster: expected a single value",
+        ),
+    ] {
+        assert_eq!(load(&[set]).unwrap_err().problems(), [wanted]);
+    }
+    let told = load(&["processors.detection.codes=${LOOP}"]).unwrap_err();
+    assert!(
+        told.to_string().contains("more than 64 files or variables"),
+        "{told}"
+    );
+}
+
+/// The form in which the Collector prints them, and in which its telemetry writes them.
+#[test]
+fn headers_and_attributes_may_be_pairs() {
+    let pairs = "[{name: X-A, value: s3cret}, {name: X-B, value: '${SPLUNK_HEC_TOKEN}'}]";
+    let text = format!(
+        "exporters: {{splunk_hec: {{token: t, endpoint: 'http://a', headers: {pairs}}}}}
+service: {{telemetry: {{
+  resource: {{schema_url: 'https://a', attributes: [{{name: service.name, value: mine}}]}},
+  metrics: {{readers: [{{periodic: {{exporter: {{otlp: {{endpoint: 'http://a', headers: {pairs}}}}}}}}}]}}}}}}"
+    );
+    let sources = [whole(), yaml(&text)];
+    let config = load(&sources).unwrap();
+    let ExporterConfig::SplunkHec(hec) = &config.exporters[&"splunk_hec".parse().unwrap()] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(hec.headers["x-a"], "s3cret");
+    assert_eq!(hec.headers["x-b"], "s3cret");
+    let resource = [("service.name".to_owned(), "mine".to_owned())];
+    assert_eq!(config.resource, resource.into());
+    let text = printed(&sources);
+    assert!(!text.contains("s3cret"), "{text}");
+    assert!(
+        text.contains("name: X-A\n        value: \"[REDACTED]\""),
+        "{text}"
+    );
+    assert_eq!(printed(&[yaml(&text)]), text);
+    let wrong = yaml(
+        "exporters: {splunk_hec: {token: t, endpoint: 'http://a', headers: [{name: a}, {value: b}, c]}}",
+    );
+    refused(
+        &[whole(), wrong],
+        &[
+            "yaml::1:68: exporters::splunk_hec::headers: value is required",
+            "yaml::1:79: exporters::splunk_hec::headers: name is required",
+            "yaml::1:91: exporters::splunk_hec::headers: expected a map",
+            "yaml::1:91: exporters::splunk_hec::headers: name is required",
+            "yaml::1:91: exporters::splunk_hec::headers: value is required",
+        ],
+    );
 }
 
 #[test]
