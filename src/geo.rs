@@ -17,10 +17,10 @@ pub struct Databases {
 
 /// A database that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the location database {path}: {source}")]
+#[error("cannot read the location database {path}: {reason}")]
 pub struct GeoError {
     path: PathBuf,
-    source: maxminddb::MaxMindDbError,
+    reason: maxminddb::MaxMindDbError,
 }
 
 impl Databases {
@@ -32,9 +32,9 @@ impl Databases {
         let readers = paths
             .iter()
             .map(|path| {
-                maxminddb::Reader::open_readfile(path).map_err(|source| GeoError {
+                maxminddb::Reader::open_readfile(path).map_err(|reason| GeoError {
                     path: path.as_ref().to_owned(),
-                    source,
+                    reason,
                 })
             })
             .collect::<Result<_, _>>()?;

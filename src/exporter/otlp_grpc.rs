@@ -127,6 +127,9 @@ pub fn address<'a>(endpoint: &'a str, tls: &tls::client::Config) -> Result<&'a s
     if address.contains("://") || address.starts_with("unix:") {
         return Err("expected host:port, with https://, http://, dns:/// or nothing before it");
     }
+    if address.contains('@') {
+        return Err("holds a user name or password, which headers are for");
+    }
     let (host, port) = address.rsplit_once(':').ok_or(form)?;
     if port.parse::<u16>().map_or(true, |port| port == 0) || port.starts_with('+') {
         return Err("expected host:port with a port from 1 to 65535");

@@ -662,6 +662,10 @@ fn refuses_otlp_exporters_that_cannot_send() {
             "1:35: exporters::otlp_grpc::endpoint: https:// and tls::insecure contradict each other, remove one",
         ),
         (
+            "otlp_grpc: {endpoint: 'u:s3cret@a:1'}",
+            "1:35: exporters::otlp_grpc::endpoint: holds a user name or password, which headers are for",
+        ),
+        (
             "otlp: {endpoint: a}",
             "1:30: exporters::otlp::endpoint: expected host:port, such as collector:4317",
         ),
