@@ -26,6 +26,9 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
         Level::Error => LevelFilter::ERROR,
     };
     telemetry::start(level, config.telemetry.encoding == Encoding::Json);
+    for setting in &config.without_effect {
+        info!("{setting}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

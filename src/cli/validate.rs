@@ -21,6 +21,9 @@ impl Validate {
     pub(super) fn run(&self, err: &mut dyn Write) -> std::io::Result<bool> {
         match config::load(&self.sources.all()) {
             Ok(config) => {
+                for note in &config.without_effect {
+                    writeln!(err, "note: {note}")?;
+                }
                 for note in config.notes() {
                     writeln!(err, "note: {note}; here it would not start")?;
                 }

@@ -22,6 +22,68 @@ pub(crate) const SECRETS: &[&str] = &[
     "token", "tokens", "headers", "ca_pem", "cert_pem", "key_pem",
 ];
 
+/// Keys of the Collector with values under which nothing is different here: a configuration may keep
+/// them. No value: any, for the key has no effect here, which is noted. Null is always among them.
+const HARMLESS: &[(&str, &[&str])] = &[
+    ("transport", &["tcp"]),
+    ("include_metadata", &["false"]),
+    ("read_buffer_size", &[]),
+    ("write_buffer_size", &[]),
+    ("logs_url_path", &["/v1/logs"]),
+    ("traces_url_path", &[]),
+    ("metrics_url_path", &[]),
+    ("keep_alives_enabled", &["true"]),
+    ("enforcement_policy", &[]),
+    ("include_insecure_cipher_suites", &["false"]),
+    ("num_consumers", &[]),
+    ("block_on_overflow", &["false"]),
+    ("wait_for_result", &["false"]),
+    ("sizer", &["requests", "items"]),
+    ("insecure", &["false"]),
+    ("log_data_enabled", &["true"]),
+    ("profiling_data_enabled", &[]),
+    ("export_raw", &["false"]),
+    ("use_multi_metric_format", &["false"]),
+    ("max_content_length_metrics", &[]),
+    ("max_content_length_traces", &[]),
+    ("max_conns_per_host", &[]),
+    ("max_idle_conns", &[]),
+    ("max_idle_conns_per_host", &[]),
+    ("idle_conn_timeout", &[]),
+    ("balancer_name", &[]),
+    ("wait_for_ready", &[]),
+    ("disable_keep_alives", &["false"]),
+    ("force_attempt_http2", &[]),
+    ("http2_read_idle_timeout", &[]),
+    ("http2_ping_timeout", &[]),
+    ("format", &["json"]),
+    ("flush_interval", &[]),
+    ("sampling_initial", &[]),
+    ("sampling_thereafter", &[]),
+    ("use_internal_logger", &["true"]),
+    ("development", &["false"]),
+    ("output_paths", &["stderr"]),
+    ("error_output_paths", &["stderr"]),
+    ("disable_caller", &[]),
+    ("disable_stacktrace", &[]),
+    ("check_collector_pipeline", &[]),
+];
+
+impl Table {
+    /// The values that a key of the Collector may keep here; none: any. `None`: it may not stay.
+    pub(crate) fn harmless(&self, key: &str) -> Option<&'static [&'static str]> {
+        self.hint(key)?;
+        let listed = HARMLESS.iter().find(|(name, _)| *name == key);
+        listed.map(|(_, values)| *values)
+    }
+
+    /// What to say of a key that only the Collector has.
+    pub(crate) fn hint(&self, key: &str) -> Option<&'static str> {
+        let found = self.hints.iter().find(|(hinted, _)| *hinted == key);
+        found.map(|(_, hint)| *hint)
+    }
+}
+
 const ABSENT: &str = "not available in this version, remove it";
 const ONE: &str = "one connection is used at a time, remove it";
 

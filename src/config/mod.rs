@@ -65,6 +65,8 @@ pub struct Config {
     pub request_limit: usize,
     /// `service::shutdown_timeout`: how long the shutdown may take in all.
     pub shutdown_timeout: Duration,
+    /// Settings of the Collector that have no effect here, a line for people each.
+    pub without_effect: Vec<String>,
 }
 
 /// Settings of one receiver.
@@ -253,9 +255,10 @@ fn checked(
         return Err(places.tell(problems));
     };
     let reader = read::Reader::new(env, problems);
-    let config = config(reader.root(&root));
-    let problems = reader.into_problems();
+    let mut config = config(reader.root(&root));
+    let (problems, notes) = reader.into_found();
     if problems.is_empty() {
+        config.without_effect = places.lines(notes);
         Ok((config, root))
     } else {
         Err(places.tell(problems))
@@ -303,6 +306,7 @@ fn config(root: read::Place<'_>) -> Config {
         resource: BTreeMap::new(),
         request_limit: service::REQUEST_LIMIT,
         shutdown_timeout: Duration::from_secs(20),
+        without_effect: Vec::new(),
     };
     if let Some(section) = service {
         let defined = Defined {

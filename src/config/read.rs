@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::{
     env::{self, Env},
     id::ComponentId,
-    keys::{Table, advice},
+    keys::{SECRETS, Table, advice},
     node::{Key, Mark, Node, Problem, Value as Tree},
 };
 
@@ -24,6 +24,7 @@ const PAIR: Table = Table {
 pub(crate) struct Reader<'a> {
     env: Env<'a>,
     problems: RefCell<Vec<Problem>>,
+    notes: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Reader<'a> {
@@ -31,12 +32,18 @@ impl<'a> Reader<'a> {
         Self {
             env,
             problems: RefCell::new(problems),
+            notes: RefCell::default(),
         }
     }
 
-    /// What was wrong, in no order.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// What was wrong, and what has no effect, each in no order.
+    pub(crate) fn into_found(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.problems.into_inner(), self.notes.into_inner())
+    }
+
+    fn note(&self, mark: Mark, path: &str, why: &str) {
+        let text = format!("{path} has no effect here: {why}");
+        self.notes.borrow_mut().push(Problem { mark, text });
     }
 
     /// The place of the whole file.
@@ -140,8 +147,8 @@ impl<'a> Place<'a> {
     /// The map here, with the keys of `table`. Null is an empty map, as in the Collector.
     pub(crate) fn section(self, table: &Table) -> Section<'a> {
         let entries = self.children();
-        for (key, _) in &entries {
-            if !table.keys.contains(&key.name.as_str()) {
+        for (key, place) in &entries {
+            if !table.keys.contains(&key.name.as_str()) && !place.is_harmless(&key.name, table) {
                 self.reader
                     .fail(key.mark, &self.path, unknown(&key.name, table));
             }
@@ -151,6 +158,37 @@ impl<'a> Place<'a> {
             entries,
             keys: table.keys,
         }
+    }
+
+    /// Whether this is a key of the Collector whose value changes nothing here.
+    fn is_harmless(&self, key: &str, table: &Table) -> bool {
+        let Some(hint) = table.hint(key) else {
+            return false;
+        };
+        if matches!(self.node.value, Tree::Null) {
+            // Unless it belongs somewhere else.
+            return hint.ends_with("remove it");
+        }
+        let Some(values) = table.harmless(key) else {
+            return false;
+        };
+        if values.is_empty() {
+            let why = hint.trim_end_matches(", remove it");
+            self.reader.note(self.key, &self.path, why);
+            return true;
+        }
+        let texts: Vec<&str> = match &self.node.value {
+            Tree::Scalar(text) => vec![text],
+            Tree::List(items) => items
+                .iter()
+                .map(|item| match &item.value {
+                    Tree::Scalar(text) => text.as_str(),
+                    _ => "",
+                })
+                .collect(),
+            _ => return false,
+        };
+        texts.iter().all(|text| values.contains(text))
     }
 
     /// The text here; empty for null.
@@ -196,7 +234,13 @@ impl<'a> Place<'a> {
                 })
             }
             Err(problems) => {
+                let key = self.path.rsplit("::").next().unwrap_or_default();
                 for problem in problems {
+                    // A secret with a default is none.
+                    let problem = match problem.split_once(" or write ${env:") {
+                        Some((advice, _)) if SECRETS.contains(&key) => advice,
+                        _ => &problem,
+                    };
                     self.reader.fail(self.node.mark, &self.path, problem);
                 }
                 None

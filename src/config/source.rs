@@ -114,8 +114,8 @@ impl Places {
         self.0.len() - 1
     }
 
-    /// All problems as lines for people, in the order of the sources.
-    pub(super) fn tell(&self, mut problems: Vec<Problem>) -> ConfigError {
+    /// All problems, or notes, as lines for people, in the order of the sources.
+    pub(super) fn lines(&self, mut problems: Vec<Problem>) -> Vec<String> {
         problems.sort();
         problems.dedup();
         let line = |Problem { mark, text }: Problem| match self.0.get(mark.source) {
@@ -125,8 +125,13 @@ impl Places {
             Some(Named { name, .. }) => format!("{name}: {text}"),
             None => text,
         };
+        problems.into_iter().map(line).collect()
+    }
+
+    /// All problems, as the error that they are.
+    pub(super) fn tell(&self, problems: Vec<Problem>) -> ConfigError {
         ConfigError {
-            problems: problems.into_iter().map(line).collect(),
+            problems: self.lines(problems),
         }
     }
 }

@@ -308,8 +308,8 @@ fn refuses_receivers_that_cannot_listen() {
             "1:63: receivers::otlp::protocols::grpc::max_concurrent_streams: expected a whole number from 1 to 1000000, got \"none\"",
         ),
         (
-            "{protocols: {grpc: {keepalive: {enforcement_policy: {}}}}}",
-            "1:51: receivers::otlp::protocols::grpc::keepalive: unknown key \"enforcement_policy\": clients may ask whether we are there as often as they like, remove it",
+            "{protocols: {grpc: {transport: unix}}}",
+            "1:39: receivers::otlp::protocols::grpc: unknown key \"transport\": always tcp, remove it",
         ),
     ] {
         refused(
@@ -519,9 +519,9 @@ fn refuses_what_hec_cannot_do() {
             ),
         ),
         (
-            "sending_queue: {num_consumers: 10}",
+            "sending_queue: {block_on_overflow: true}",
             format!(
-                "2:19: {at}::sending_queue: unknown key \"num_consumers\": one request at a time keeps findings in order, remove it"
+                "2:19: {at}::sending_queue: unknown key \"block_on_overflow\": without room senders are told to come again, remove it"
             ),
         ),
     ] {

@@ -385,3 +385,50 @@ fn nothing_wrong_is_printed() {
         "{told}"
     );
 }
+
+/// Settings of the Collector that change nothing here may stay.
+#[test]
+fn what_changes_nothing_is_taken_and_noted() {
+    let text = "
+receivers:
+  otlp:
+    protocols:
+      grpc: {transport: tcp, read_buffer_size: 524288, include_metadata: false,
+        keepalive: {enforcement_policy: {min_time: 10s}}}
+      http: {cors: , logs_url_path: /v1/logs}
+exporters:
+  splunk_hec:
+    {token: t, endpoint: 'https://a', tls: {insecure: false}, log_data_enabled: true, batcher: ,
+    sending_queue: {num_consumers: 10, storage: , block_on_overflow: false, sizer: requests}}
+service:
+  telemetry: {logs: {output_paths: [stderr], development: false, sampling: }}
+";
+    let config = load(&[whole(), yaml(text)]).unwrap();
+    assert_eq!(
+        config.without_effect,
+        [
+            "yaml::5:30: receivers::otlp::protocols::grpc::read_buffer_size has no effect here: not \
+             available in this version",
+            "yaml::6:21: receivers::otlp::protocols::grpc::keepalive::enforcement_policy has no effect \
+             here: clients may ask whether we are there as often as they like",
+            "yaml::11:21: exporters::splunk_hec::sending_queue::num_consumers has no effect here: one \
+             request at a time keeps findings in order",
+        ]
+    );
+    for (set, wanted) in [
+        ("receivers.otlp.protocols.grpc.transport=unix", "always tcp"),
+        (
+            "exporters.splunk_hec.sending_queue.storage=file_storage",
+            "not available",
+        ),
+        (
+            "service.telemetry.logs.output_paths=[a.log]",
+            "not available",
+        ),
+    ] {
+        let told = load(&[whole(), yaml(text), self::set(set)])
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains(wanted), "{told}");
+    }
+}
