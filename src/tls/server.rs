@@ -8,8 +8,8 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, CertificateError, InconsistentKeys, InvalidMessage, RootCertStore,
-    ServerConfig,
+    AlertDescription, CertificateError, InconsistentKeys, InvalidMessage, PeerIncompatible,
+    RootCertStore, ServerConfig,
     client::verify_server_cert_signed_by_trust_anchor,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, UnixTime},
@@ -294,6 +294,14 @@ pub fn why(error: &io::Error) -> Option<String> {
             "the sender does not accept our certificate ({alert:?}), set its tls::ca_file and ask \
              for a name that the certificate holds"
         ),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => {
+            "the sender offers no version of TLS that min_version and max_version allow".to_owned()
+        }
         error => error.to_string(),
     })
 }
