@@ -264,17 +264,7 @@ pub(crate) fn request(batches: &[Batch], rule: &Rule, noise: &mut Noise) -> (Vec
             )],
             ..Default::default()
         });
-        let of = |resource, scope_logs| ResourceLogs {
-            resource,
-            scope_logs,
-            ..Default::default()
-        };
-        // Fields in any order are one message.
-        let mut parts = [of(resource, Vec::new()), of(None, vec![scope])];
-        if batch.resource_last {
-            parts.reverse();
-        }
-        let group = parts.map(|part| part.encode_to_vec()).concat();
+        let group = otlp::group(resource, scope, batch.resource_last);
         prost::encoding::bytes::encode(1, &group, &mut bytes);
     }
     (bytes, hits)

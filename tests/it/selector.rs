@@ -6,10 +6,9 @@ use auditwatch::detection::{
     selector::{Pattern, Selector},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
-use prost::Message as _;
 
 use crate::support::{
-    otlp::{self, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs, holding, pair},
+    otlp::{self, KeyValue, LogRecord, Resource, ScopeLogs, holding, pair},
     props::cases,
 };
 
@@ -100,16 +99,7 @@ fn encoded(groups: &[Group]) -> Vec<u8> {
             attributes: attributes(group.resource),
             ..Default::default()
         };
-        let of = |resource, scope_logs| ResourceLogs {
-            resource,
-            scope_logs,
-            ..Default::default()
-        };
-        let mut parts = [of(Some(resource), vec![]), of(None, vec![scope])];
-        if group.resource_last {
-            parts.reverse();
-        }
-        let group = parts.map(|part| part.encode_to_vec()).concat();
+        let group = otlp::group(Some(resource), scope, group.resource_last);
         prost::encoding::bytes::encode(1, &group, &mut bytes);
     }
     bytes

@@ -137,6 +137,20 @@ pub(crate) struct KeyValueList {
     pub(crate) values: Vec<KeyValue>,
 }
 
+/// One group of a request, encoded: fields in any order are one message.
+pub(crate) fn group(resource: Option<Resource>, scope: ScopeLogs, resource_last: bool) -> Vec<u8> {
+    let of = |resource, scope_logs| ResourceLogs {
+        resource,
+        scope_logs,
+        ..Default::default()
+    };
+    let mut parts = [of(resource, Vec::new()), of(None, vec![scope])];
+    if resource_last {
+        parts.reverse();
+    }
+    parts.map(|part| part.encode_to_vec()).concat()
+}
+
 /// An `AnyValue` of this value.
 #[expect(
     clippy::unnecessary_wraps,
