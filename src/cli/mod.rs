@@ -5,10 +5,13 @@ mod health;
 mod input;
 mod print_config;
 mod replay;
+mod report;
 mod run;
 mod scan;
 mod table;
+mod tally;
 mod validate;
+mod visible;
 
 use std::{
     io::{self, Write},

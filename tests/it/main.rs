@@ -20,6 +20,7 @@ mod receiver_tls;
 mod replay;
 mod rows;
 mod scan_cli;
+mod scan_html;
 mod screen;
 mod selector;
 mod service;
