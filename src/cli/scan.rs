@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, ColorChoice, ValueEnum};
 use ipnet::IpNet;
 
 use super::{
     input::{self, Line},
+    progress::Progress,
     report::{self, Report},
     table,
     tally::{Place, Tally},
@@ -92,6 +93,10 @@ pub struct Scan {
     /// Exit with 1 when there are findings
     #[arg(long)]
     fail_on_findings: bool,
+
+    /// Whether the table is coloured; auto asks the terminal and the variable `NO_COLOR`
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
 }
 
 /// What to print.
@@ -289,8 +294,11 @@ impl Scan {
         err: &mut dyn Write,
         show: &mut dyn FnMut(&Event<'_>, &Rule),
     ) -> anyhow::Result<()> {
+        // Findings are printed while the log is read.
+        let busy = self.output == Output::Findings && io::stdout().is_terminal();
+        let progress = Progress::new(&self.files, !busy);
         for path in &self.files {
-            let read = input::open(path).and_then(|from| {
+            let read = input::open(path, &progress).and_then(|from| {
                 input::for_each_line(from, |number, line| match line {
                     Line::TooLong => tally.too_long(&Place { path, number }),
                     Line::Text(line) => tally.line(&Place { path, number }, line, rule, show),
@@ -298,11 +306,13 @@ impl Scan {
             });
             if let Err(error) = read {
                 let complaint = format!("cannot read {}: {error}", path.display());
-                writeln!(err, "auditwatch: {complaint}")
+                progress
+                    .aside(|| writeln!(err, "auditwatch: {complaint}"))
                     .context("cannot write to standard error")?;
                 tally.unreadable.push(complaint);
             }
         }
+        progress.end();
         Ok(())
     }
 
@@ -324,7 +334,15 @@ impl Scan {
                         .then(terminal_size::terminal_size)
                         .flatten()
                         .map(|(width, _)| usize::from(width.0));
-                    write!(out, "{}", table::table(rows, locate, width))?;
+                    let styled = match self.color {
+                        ColorChoice::Always => true,
+                        ColorChoice::Never => false,
+                        ColorChoice::Auto => {
+                            anstream::AutoStream::choice(&io::stdout())
+                                != anstream::ColorChoice::Never
+                        }
+                    };
+                    write!(out, "{}", table::table(rows, locate, width, styled))?;
                     let many = if rows.len() == 1 { "row" } else { "rows" };
                     let above = if self.all {
                         String::new()

@@ -30,8 +30,13 @@ struct Entry<'a> {
     columns: &'a Columns,
 }
 
-/// The table of these rows.
-pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usize>) -> String {
+/// The table of these rows; `styled` with a bold head and quiet lists.
+pub(super) fn table(
+    rows: &[Row],
+    locate: Option<&dyn Locate>,
+    width: Option<usize>,
+    styled: bool,
+) -> String {
     let width = width.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH);
     let entries: Vec<_> = rows.iter().map(|row| entry(row, locate)).collect();
     let header = ["ADDRESS", "LOCATION", "COUNT", "FIRST", "LAST"];
@@ -54,10 +59,13 @@ pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usi
         last,
     ];
 
-    let mut text = String::new();
-    line(&mut text, &header.map(str::to_owned), widths, width);
+    let style = |code| if styled { code } else { "" };
+    let (bold, dim, plain) = (style("\x1b[1m"), style("\x1b[2m"), style("\x1b[0m"));
+    let head = line(&header.map(str::to_owned), widths, width);
+    let mut text = format!("{bold}{head}{plain}\n");
     for entry in &entries {
-        line(&mut text, &entry.cells, widths, width);
+        text.push_str(&line(&entry.cells, widths, width));
+        text.push('\n');
         for (name, values) in [
             ("verbs", &entry.columns.verbs),
             ("paths", &entry.columns.uris),
@@ -65,7 +73,7 @@ pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usi
         ] {
             let shown = list(values, width.saturating_sub(10));
             // Writing into a string cannot fail.
-            let _ok = writeln!(text, "  {name:<6}  {shown}");
+            let _ok = writeln!(text, "{dim}  {name:<6}  {shown}{plain}");
         }
     }
     text
@@ -128,7 +136,7 @@ pub(super) fn second(time: Micros) -> String {
     }
 }
 
-fn line(text: &mut String, cells: &[String; 5], widths: [usize; 5], width: usize) {
+fn line(cells: &[String; 5], widths: [usize; 5], width: usize) -> String {
     let mut line = String::new();
     for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let cell = fit(cell, width);
@@ -142,8 +150,7 @@ fn line(text: &mut String, cells: &[String; 5], widths: [usize; 5], width: usize
         line.push_str(&padded);
         line.push_str("  ");
     }
-    text.push_str(&fit(line.trim_end(), width));
-    text.push('\n');
+    fit(line.trim_end(), width)
 }
 
 /// As many values as fit into a line, and how many more there are.
@@ -230,6 +237,7 @@ mod tests {
             &[row("192.0.2.1"), row(&"z".repeat(200_000))],
             None,
             Some(110),
+            false,
         );
         assert!(text.lines().all(|line| line.width() <= 110), "{text}");
         let shown = text

@@ -28,4 +28,5 @@ mod splunk_hec;
 mod splunk_hec_tls;
 mod support;
 mod telemetry;
+mod terminal;
 mod walk;
