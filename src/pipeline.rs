@@ -27,12 +27,11 @@ use crate::{
     clock,
     detection::{
         Finding,
-        engine::Stats,
         hit::Hit,
         screen::{Screen, Screened, Screening},
     },
     exporter::queue::Queue,
-    processor::detection::Detection,
+    processor::detection::{Detection, Kept},
     receiver::{Consumer, Reason, Refusal},
     telemetry::{
         metrics::Timer,
@@ -97,7 +96,7 @@ pub struct Counters {
     /// States of findings, in the order of [`STATES`].
     findings: [AtomicU64; STATES.len()],
     /// What the detection has counted, as of the last request or tick.
-    detection: Mutex<(Stats, usize)>,
+    detection: Mutex<Kept>,
     entries: Mutex<Vec<Arc<Entry>>>,
     /// From events to the findings they opened or changed, in the order of [`STATES`].
     lag: OnceLock<[Timer; 2]>,
@@ -114,8 +113,8 @@ impl Counters {
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    /// What the detection has counted, and the addresses it tracks.
-    pub fn detection(&self) -> (Stats, usize) {
+    /// What the detection has counted, and what it keeps.
+    pub fn detection(&self) -> Kept {
         *self
             .detection
             .lock()
@@ -514,8 +513,7 @@ impl Pipeline {
             .counters
             .detection
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) =
-            (self.detection.stats(), self.detection.tracked());
+            .unwrap_or_else(PoisonError::into_inner) = self.detection.kept();
     }
 
     /// Hands findings to every exporter.

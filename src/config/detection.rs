@@ -13,6 +13,7 @@ use crate::detection::{
 
 /// Windows and offsets beyond a year are slips of the unit.
 const YEAR: Duration = Duration::from_hours(365 * 24);
+const MIB: usize = 1024 * 1024;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// Reads one detection processor.
@@ -143,6 +144,7 @@ fn limits(section: &Section<'_>) -> Limits {
     let default = Limits::default();
     Limits {
         keys: section.number("keys", 1..=1_000_000_000, default.keys),
+        memory: MIB * section.number("memory_mib", 1..=1024 * 1024, default.memory / MIB),
         hits_per_key: section.number("hits_per_key", 1..=100_000_000, default.hits_per_key),
         values_per_field: section.number(
             "values_per_field",

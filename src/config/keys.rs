@@ -99,7 +99,7 @@ tables! {
          "com.splunk.index": "write index"];
     GEO at "processors::detection::geo": ["databases"], [];
     LIMITS at "processors::detection::limits":
-        ["keys", "hits_per_key", "values_per_field", "value_bytes", "source_ips"], [];
+        ["keys", "memory_mib", "hits_per_key", "values_per_field", "value_bytes", "source_ips"], [];
 
     SPLUNK_HEC at "exporters::splunk_hec": [
         "token", "endpoint", "source", "sourcetype", "index", "host", "format", "search_name",

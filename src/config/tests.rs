@@ -284,7 +284,7 @@ processors:
     cluster: prod
     selector: {source: "kubernetes, *audit.log", sourcetype: ["a,b"], index: 7}
     geo: {databases: [a.mmdb, b.mmdb]}
-    limits: {keys: 10, hits_per_key: 11, values_per_field: 12, value_bytes: 13, source_ips: 14}
+    limits: {keys: 10, memory_mib: 5, hits_per_key: 11, values_per_field: 12, value_bytes: 13, source_ips: 14}
   detection/escu:
     {semantics: escu, window_offset: 0, missing_city: drop, geo: {databases: a.mmdb}, cluster: "${EMPTY}"}
 exporters:
@@ -457,6 +457,7 @@ fn reads_every_setting_of_a_detection() {
     assert_eq!(rule.selector, selector);
     let limits = Limits {
         keys: 10,
+        memory: 5 << 20,
         hits_per_key: 11,
         values_per_field: 12,
         value_bytes: 13,

@@ -147,8 +147,8 @@ impl Cluster {
         if !known || rank != held.rank.0 {
             ranking.remove(held.rank, name, Slot::Key(Arc::clone(&id)));
             held.rank = (rank, held.key.last());
-            ranking.insert(held.rank, name, Slot::Key(Arc::clone(&id)));
         }
+        ranking.put(held.rank, name, Slot::Key(Arc::clone(&id)), held.key.held());
         if !known {
             self.expiries
                 .insert((held.key.expires_at(terms), Arc::clone(&id)));

@@ -94,6 +94,11 @@ impl Engine {
         self.state.ranking.len()
     }
 
+    /// Bytes of memory that what is tracked holds, about.
+    pub fn held(&self) -> usize {
+        self.state.ranking.held()
+    }
+
     /// Everything the engine remembers.
     pub fn export(&self) -> EngineState {
         self.state.clone()
@@ -141,7 +146,8 @@ impl Engine {
             Semantics::Native => self.observe_native(&name, TimedHit { time, hit }, out),
             Semantics::Escu => self.observe_escu(&name, &hit, time),
         }
-        while let Some(((rank, _), name, slot)) = self.state.ranking.pop_excess(self.limits.keys) {
+        let Limits { keys, memory, .. } = self.limits;
+        while let Some(((rank, _), name, slot)) = self.state.ranking.pop_excess(keys, memory) {
             self.state.stats.evicted += 1;
             self.state.stats.evicted_hits = self
                 .state
@@ -226,12 +232,13 @@ impl Engine {
         };
         // Beyond the threshold a group is as precious as it gets.
         let rank = |count: u64, start| (count.min(rule.threshold + 1), start);
-        for (group, before, after) in touched {
-            let (old, new) = (rank(before, group.0), rank(after, group.0));
+        for one in touched {
+            let slot = Slot::Group(one.group.clone());
+            let (old, new) = (rank(one.before, one.group.0), rank(one.after, one.group.0));
             if old != new {
-                state.ranking.remove(old, name, Slot::Group(group.clone()));
-                state.ranking.insert(new, name, Slot::Group(group));
+                state.ranking.remove(old, name, slot.clone());
             }
+            state.ranking.put(new, name, slot, one.held);
         }
     }
 

@@ -41,22 +41,34 @@ impl Default for Windows {
 /// Where a group is, so that it can be found again among all.
 pub(super) type GroupPlace = (Micros, GroupKey);
 
+/// What a group takes beside its evidence: its name, and its places in trees.
+const OVERHEAD: usize = 512;
+
+/// A group that an event adds to.
+pub(super) struct Touched {
+    pub(super) group: GroupPlace,
+    /// Its count before the event, and after.
+    pub(super) before: u64,
+    pub(super) after: u64,
+    /// Bytes of memory it holds now, about.
+    pub(super) held: usize,
+}
+
 impl Windows {
-    /// Takes an event; the groups it adds to, with their counts before and after. `None` when its
-    /// window was evaluated already.
+    /// Takes an event; the groups it adds to. `None` when its window was evaluated already.
     pub(super) fn observe(
         &mut self,
         hit: &Hit,
         time: Micros,
         rule: &Rule,
         (locate, limits): (Option<&dyn Locate>, &Limits),
-    ) -> Option<Vec<(GroupPlace, u64, u64)>> {
+    ) -> Option<Vec<Touched>> {
         let start = window_start(time, rule);
         if start.plus(rule.window) <= self.evaluated {
             return None;
         }
         let drop_missing_city = rule.missing_city == MissingCity::Drop;
-        let mut touched: BTreeMap<GroupKey, (u64, u64)> = BTreeMap::new();
+        let mut touched: BTreeMap<GroupKey, Touched> = BTreeMap::new();
         for source in &hit.sources {
             let Some(place) = geo::place(source, locate, drop_missing_city) else {
                 continue;
@@ -66,14 +78,16 @@ impl Windows {
             let group = groups.entry(key.clone()).or_default();
             let before = group.count;
             group.add(hit, time, limits);
-            touched.entry(key).or_insert((before, 0)).1 = group.count;
+            let entry = touched.entry(key.clone()).or_insert_with(|| Touched {
+                group: (start, key),
+                before,
+                after: 0,
+                held: 0,
+            });
+            entry.after = group.count;
+            entry.held = OVERHEAD + group.held();
         }
-        Some(
-            touched
-                .into_iter()
-                .map(|(key, (before, after))| ((start, key), before, after))
-                .collect(),
-        )
+        Some(touched.into_values().collect())
     }
 
     /// Takes the windows whose end the watermark has reached, in order.

@@ -158,6 +158,37 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
+    /// Bytes of memory it holds, about.
+    pub(super) fn held(&self) -> usize {
+        let sets = [
+            &self.verbs,
+            &self.paths,
+            &self.agents,
+            &self.users,
+            &self.groups,
+            &self.codes,
+            &self.messages,
+            &self.reasons,
+            &self.statuses,
+            &self.claimed,
+        ];
+        let values = sets.into_iter().flat_map(|set| &set.0.things);
+        let values = values.map(|(value, _)| size_of::<(String, First)>() + value.len());
+        let requests = self.requests.things.iter();
+        let requests = requests.map(|(request, _)| request.verb.len() + request.path.len());
+        let details = self.details.iter().map(|(_, detail)| {
+            let Detail {
+                audit_id,
+                stage,
+                code,
+                user_agent,
+            } = detail;
+            let texts = audit_id.len() + stage.len() + code.len() + user_agent.len();
+            size_of::<(Request, First, First, Detail)>() + texts
+        });
+        size_of::<Self>() + values.chain(requests).chain(details).sum::<usize>()
+    }
+
     /// Takes one request (or, in escu semantics, one event times address).
     pub(super) fn add(&mut self, hit: &Hit, time: Micros, limits: &Limits) {
         let seen = (time, hit.identity);

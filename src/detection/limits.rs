@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Keys (cluster and address) that are tracked at a time.
     pub keys: usize,
+    /// Bytes of memory that they may hold, about, with all that is kept for them.
+    pub memory: usize,
     /// Requests that are remembered for one key.
     pub hits_per_key: usize,
     /// Distinct values that are kept of one field of one finding.
@@ -19,6 +21,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             keys: 100_000,
+            memory: 256 * 1024 * 1024,
             hits_per_key: 10_000,
             values_per_field: 100,
             value_bytes: 1024,

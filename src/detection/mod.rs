@@ -15,6 +15,7 @@ mod filter;
 pub mod finding;
 pub mod geo;
 pub mod hit;
+mod hits;
 mod ids;
 pub mod json;
 pub mod limits;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::Evidence,
     hit::{Hit, Identity},
+    hits::Hits,
     limits::Limits,
     seen::Seen,
     time::{BEGINNING, Micros},
@@ -28,10 +29,13 @@ pub(super) struct TimedHit {
 }
 
 impl TimedHit {
-    fn place(&self) -> (Micros, Identity) {
+    pub(super) fn place(&self) -> (Micros, Identity) {
         (self.time, self.hit.identity)
     }
 }
+
+/// What a key takes beside what is in it: its name, and its places in lists and trees.
+const OVERHEAD: usize = 512;
 
 /// What a key needs to know of the rule and its bounds.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +95,7 @@ pub(super) enum Fate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key {
     /// Hits that belong to no finding, by time and identity.
-    free: Vec<TimedHit>,
+    free: Hits,
     /// Requests that are remembered besides the free ones.
     seen: Seen,
     open: Option<Box<Open>>,
@@ -112,7 +116,7 @@ pub(super) struct Open {
     pub(super) alert_at: Micros,
     pub(super) evidence: Evidence,
     /// Hits up to `alert_at`, members or not: a late hit may move it back.
-    before: Vec<TimedHit>,
+    before: Hits,
     /// Time of its last hit.
     last: Micros,
     /// How far the cluster was quiet when a hit last joined.
@@ -129,7 +133,7 @@ impl Key {
     /// A key without hits, in a place where what happened up to `floor` may have been forgotten.
     pub(super) fn new(floor: Micros) -> Self {
         Self {
-            free: Vec::new(),
+            free: Hits::default(),
             seen: Seen::default(),
             open: None,
             floor,
@@ -145,6 +149,14 @@ impl Key {
     /// Time of the latest hit.
     pub(super) fn last(&self) -> Micros {
         self.last
+    }
+
+    /// Bytes of memory it holds, about.
+    pub(super) fn held(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |open| {
+            size_of::<Open>() + open.before.held() + open.evidence.held()
+        });
+        OVERHEAD + self.free.held() + self.seen.held() + open
     }
 
     /// How precious the key is: by its hits at hand, with an open finding above all others.
@@ -227,17 +239,10 @@ impl Key {
                 self.retire();
             }
         }
-        let at = self
-            .free
-            .partition_point(|free| free.place() < (time, identity));
-        if self.free.is_empty() {
-            // Most keys never have a second hit.
-            self.free.reserve_exact(1);
-        }
-        self.free.insert(at, hit);
+        self.free.insert(hit);
         let crowded = self.free.len() > terms.limits.hits_per_key;
         if crowded {
-            self.floor = self.floor.max(self.free.remove(0).time);
+            self.forget_first(1);
         }
         self.open_if_due(Some((time, identity)), terms, say);
         if crowded {
@@ -297,16 +302,20 @@ impl Key {
 
     fn forget(&mut self, horizon: Micros) {
         let forgotten = self.free.partition_point(|free| free.time <= horizon);
-        if let Some(last) = self.free.drain(..forgotten).next_back() {
-            self.floor = self.floor.max(last.time);
-        }
+        self.forget_first(forgotten);
         if let Some(open) = &mut self.open {
             let forgotten = open.before.partition_point(|hit| hit.time <= horizon);
-            if let Some(last) = open.before.drain(..forgotten).next_back() {
+            if let Some(last) = open.before.take_first(forgotten).last() {
                 self.floor = self.floor.max(last.time);
             }
         }
         self.floor = self.floor.max(self.seen.forget(horizon));
+    }
+
+    fn forget_first(&mut self, count: usize) {
+        if let Some(last) = self.free.take_first(count).last() {
+            self.floor = self.floor.max(last.time);
+        }
     }
 
     /// The finding is over for good.
@@ -330,8 +339,7 @@ impl Key {
         let Some((first, alert)) = first_above(&self.free, terms) else {
             return;
         };
-        let later = self.free.split_off(alert + 1);
-        let before = std::mem::replace(&mut self.free, later);
+        let before = self.free.take_first(alert + 1);
         let Some(alert) = before.last().map(TimedHit::place) else {
             return;
         };
@@ -339,14 +347,14 @@ impl Key {
             opening: opening.unwrap_or(alert),
             alert_at: alert.0,
             evidence: Evidence::default(),
-            before: Vec::new(),
+            before: Hits::default(),
             last: alert.0,
             joined: self.arrival.quiet,
             sent: 0,
             changed: false,
             closed: false,
         });
-        for hit in &before {
+        for hit in before.iter() {
             remember(&mut self.seen, &mut self.floor, &mut open, hit, terms);
         }
         for member in before.iter().skip(first) {
@@ -373,7 +381,7 @@ impl Key {
             last = last.max(free.time);
             near += 1;
         }
-        for hit in self.free.drain(..near).collect::<Vec<_>>() {
+        for hit in self.free.take_first(near) {
             remember(&mut self.seen, &mut self.floor, open, &hit, terms);
             open.join(hit, terms);
         }
@@ -386,7 +394,7 @@ impl Open {
     fn reaches_back_to(&self, time: Micros, terms: &Terms<'_>) -> bool {
         let start = self.alert_at.minus(terms.window);
         let mut latest = time;
-        for before in &self.before {
+        for before in self.before.iter() {
             if before.time > latest && before.time < latest.plus(terms.window) {
                 latest = before.time;
             }
@@ -408,10 +416,7 @@ impl Open {
             self.changed = true;
         }
         if hit.time < self.alert_at && self.before.len() < terms.limits.hits_per_key {
-            let at = self
-                .before
-                .partition_point(|before| before.place() < hit.place());
-            self.before.insert(at, hit);
+            self.before.insert(hit);
             self.correct(terms);
         }
     }

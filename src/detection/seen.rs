@@ -43,6 +43,13 @@ impl Default for Generation {
 }
 
 impl Seen {
+    /// Bytes of memory it holds, about.
+    pub(super) fn held(&self) -> usize {
+        // An identity, and its share of a node of the tree.
+        let all = self.young.identities.len() + self.old.identities.len();
+        all * 2 * size_of::<Identity>()
+    }
+
     pub(super) fn contains(&self, identity: Identity) -> bool {
         self.young.identities.contains(&identity) || self.old.identities.contains(&identity)
     }

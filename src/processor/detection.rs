@@ -22,6 +22,17 @@ pub struct Detection {
     engine: Engine,
 }
 
+/// What a detection has counted, and what it keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// What was counted so far.
+    pub stats: Stats,
+    /// Addresses that are tracked.
+    pub tracked: usize,
+    /// Bytes of memory that they hold, about.
+    pub held: usize,
+}
+
 impl Detection {
     /// A detection that has seen nothing.
     ///
@@ -78,9 +89,13 @@ impl Detection {
         findings
     }
 
-    /// Addresses that are tracked now.
-    pub fn tracked(&self) -> usize {
-        self.engine.tracked()
+    /// What it has counted, and what it keeps now.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            stats: self.engine.stats(),
+            tracked: self.engine.tracked(),
+            held: self.engine.held(),
+        }
     }
 
     /// What was counted so far.

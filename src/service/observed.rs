@@ -99,10 +99,12 @@ pub(super) fn pipeline(
     ];
     for (metric, count) in stats {
         let counters = Arc::clone(counters);
-        metrics.observe(metric, &at, move || count(&counters.detection().0));
+        metrics.observe(metric, &at, move || count(&counters.detection().stats));
     }
     let tracking = Arc::clone(counters);
-    metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().1));
+    metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().tracked));
+    let tracking = Arc::clone(counters);
+    metrics.observe(&m::STATE, &at, move || wide(tracking.detection().held));
     for (place, state) in STATES.into_iter().enumerate() {
         let counters = Arc::clone(counters);
         let at = [("pipeline", id.as_str()), ("state", state)];

@@ -135,6 +135,8 @@ metrics! {
         "{hits}" "Hits without any time, which are left out.";
     TRACKED: Gauge Normal "auditwatch_tracked_keys" ["pipeline"]
         "{keys}" "Addresses that are tracked.";
+    STATE: Gauge Normal "auditwatch_state_memory" ["pipeline"]
+        "By" "Memory that they hold with all that is kept for them, about.";
     EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
         "{keys}" "Addresses that were given up to stay within the limit.";
     EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]

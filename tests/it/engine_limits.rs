@@ -398,3 +398,33 @@ fn what_a_waiting_scan_forgets_is_counted() {
         [("closed", 6), ("opened", 6), ("updated", 20)]
     );
 }
+
+#[test]
+fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
+    let limits = Limits {
+        memory: 1 << 20,
+        ..Limits::default()
+    };
+    let mut engine = Engine::new(Rule::default(), limits, None);
+    let mut said = Vec::new();
+    let mut at = |id: u32, key: &str, engine: &mut Engine| {
+        let mut hit = hit(id, "", key, i64::from(id) * 1000);
+        hit.uri = Some(format!("/{id}{}", "x".repeat(100_000)));
+        hit.agent = Some("y".repeat(100_000));
+        said.extend(observe(engine, &hit));
+    };
+    for id in 0..6 {
+        at(id, SCANNER, &mut engine);
+    }
+    for id in 6..3000 {
+        // Each tries three times: more than the threshold would be a scan of its own.
+        at(id, &format!("2001:db8::{:x}", id / 3), &mut engine);
+        assert!(engine.held() <= 1 << 20, "{}", engine.held());
+    }
+    at(3000, SCANNER, &mut engine);
+    assert!(engine.stats().evicted > 500 && engine.tracked() > 50);
+    assert!(engine.stats().evicted_hits <= 3);
+    let last = drain(&mut engine);
+    assert_eq!(states(&said), [("opened", 6)]);
+    assert_eq!((last[0].src_ip.as_str(), last[0].count), (SCANNER, 7));
+}

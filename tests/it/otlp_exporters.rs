@@ -27,8 +27,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::support::{
+    certificates::{Authority, Texts},
     otlp_peer::{Answer, Peer, Protocol},
-    tls_peers::{Authority, Identity, server, server_of_name},
+    tls_peers::{server, server_of_name},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -535,7 +536,7 @@ async fn tls_is_as_it_is_set() {
     let authority = Authority::new();
     let identity = authority.issue(&["127.0.0.1"]);
     let client = authority.issue(&["us"]);
-    let with = |Identity { cert, key }: &Identity| client::Config {
+    let with = |Texts { cert, key }: &Texts| client::Config {
         cert: Some(Pem::Text(cert.as_str().into())),
         key: Some(Pem::Text(key.as_str().into())),
         ..trusting(&authority)

@@ -17,8 +17,9 @@ use rustls::{
 use secrecy::SecretString;
 
 use crate::support::{
+    certificates::{Authority, Texts},
     hec::HecServer,
-    tls_peers::{Authority, Identity, server, server_of_name, write},
+    tls_peers::{server, server_of_name, write},
 };
 
 const BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
@@ -141,7 +142,7 @@ async fn a_server_may_want_to_know_who_it_is() {
     let authority = Authority::new();
     let (identity, client) = (authority.issue(&["127.0.0.1"]), authority.issue(&["us"]));
     let stranger = Authority::new().issue(&["us"]);
-    let with = |Identity { cert, key }: &Identity| client::Config {
+    let with = |Texts { cert, key }: &Texts| client::Config {
         cert: Some(text(cert)),
         key: Some(text(key)),
         ..trusting(&authority)

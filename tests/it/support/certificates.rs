@@ -1,10 +1,17 @@
 //! Certificates made on the spot, and clients that know them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use auditwatch::tls::{Pem, Version, server};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
@@ -17,6 +24,12 @@ pub(crate) struct Authority {
     folder: tempfile::TempDir,
 }
 
+/// A certificate and its key, as PEM.
+pub(crate) struct Texts {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
 /// A certificate and its key, in files.
 #[derive(Clone)]
 pub(crate) struct Identity {
@@ -26,8 +39,14 @@ pub(crate) struct Identity {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("authority {number}"));
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
@@ -53,6 +72,21 @@ impl Authority {
         self.sign(name, ExtendedKeyUsagePurpose::ClientAuth, |_| {})
     }
 
+    /// A certificate for these names or addresses.
+    pub(crate) fn issue(&self, names: &[&str]) -> Texts {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        self.signed(&CertificateParams::new(names).unwrap())
+    }
+
+    fn signed(&self, params: &CertificateParams) -> Texts {
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        Texts {
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     pub(crate) fn sign(
         &self,
         name: &str,
@@ -63,14 +97,13 @@ impl Authority {
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![usage];
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let Texts { cert, key } = self.signed(&params);
         let identity = Identity {
             cert: self.folder.path().join(format!("{name}.crt")),
             key: self.folder.path().join(format!("{name}.key")),
         };
-        std::fs::write(&identity.cert, cert.pem()).unwrap();
-        std::fs::write(&identity.key, key.serialize_pem()).unwrap();
+        std::fs::write(&identity.cert, cert).unwrap();
+        std::fs::write(&identity.key, key).unwrap();
         identity
     }
 

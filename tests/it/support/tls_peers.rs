@@ -1,17 +1,10 @@
-//! Authorities and certificates, made on the spot.
-#![allow(dead_code, reason = "each test uses the part it needs")]
+//! Servers that speak TLS, for exporters to talk to.
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-};
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -19,48 +12,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// Who signs.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+use super::certificates::{Authority, Texts};
 
-/// A certificate and its key, as PEM.
-pub(crate) struct Identity {
-    pub(crate) cert: String,
-    pub(crate) key: String,
-}
-
-impl Authority {
-    /// A new one, with a name of its own.
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.distinguished_name.push(
-            DnType::CommonName,
-            format!("authority {}", NUMBER.fetch_add(1, Relaxed)),
-        );
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Its own certificate.
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A certificate for these names or addresses.
-    pub(crate) fn issue(&self, names: &[&str]) -> Identity {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
-        let cert = params.signed_by(&key, &self.0).unwrap();
-        Identity {
-            cert: cert.pem(),
-            key: key.serialize_pem(),
-        }
-    }
-}
-
-impl Identity {
+impl Texts {
     fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         (
             vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()],
@@ -71,7 +25,7 @@ impl Identity {
 
 /// A server that shows this certificate, and wants one of `clients` if that is given.
 pub(crate) fn server(
-    identity: &Identity,
+    identity: &Texts,
     clients: Option<&Authority>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ServerConfig {
@@ -97,7 +51,7 @@ pub(crate) fn server(
 }
 
 /// A server that knows one name, and turns away who asks for another or for none.
-pub(crate) fn server_of_name(name: &str, identity: &Identity) -> ServerConfig {
+pub(crate) fn server_of_name(name: &str, identity: &Texts) -> ServerConfig {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let (chain, key) = identity.read();
     let key = CertifiedKey::from_der(chain, key, &provider).unwrap();
