@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,9 @@ import hostile
 CORPUS = "tests/data/corpus/"
 GEO = ["--geo-db", CORPUS + "test-geo.mmdb"]
 WIDTHS = (360, 1280)
+# Widths at which nothing may stick out besides, and the width of A4 less its margins.
+OTHER_WIDTHS = (320, 500, 736, 768, 928, 929, 1024, 1920)
+PAPER = 718
 SCHEMES = ("light", "dark")
 
 # Everything that a page is made of. What a log says can add none, so it is enough to name them.
@@ -144,6 +148,12 @@ def content(name, seen, found, sections):
     check(missing == 0, name, "has links that lead nowhere:", missing)
 
 
+def fits(case, seen):
+    full, inner, wide = seen.page.evaluate(OVERFLOW)
+    check(full <= inner, case, "is wider than the window:", full, wide)
+    check(not wide, case, "something sticks out:", wide)
+
+
 def looks(name, browser, path, work):
     pictures = {}
     for width in WIDTHS:
@@ -157,24 +167,28 @@ def looks(name, browser, path, work):
                     summary.click()
                     check(seen.page.evaluate("document.querySelector('details').open") != was, case, "details do not open")
                 seen.page.eval_on_selector_all("details", "all => all.slice(0, 60).forEach(d => d.open = true)")
-                full, inner, wide = seen.page.evaluate(OVERFLOW)
-                check(full <= inner, case, "is wider than the window:", full, wide)
-                check(not wide, case, "something sticks out:", wide)
+                fits(case, seen)
                 for bar, ratio, what in seen.page.evaluate(CONTRAST):
                     check(ratio >= (3 if bar else 4.5), case, what, f"has a contrast of {ratio:.2f}")
                 quiet(case, seen)
+                if scheme == "light" and width == 1280:
+                    for other in OTHER_WIDTHS:
+                        seen.page.set_viewport_size({"width": other, "height": 900})
+                        fits(f"{name} {other}", seen)
     for width in WIDTHS:
         check(pictures[width, "light"] != pictures[width, "dark"], name, width, "light and dark look the same")
 
 
 def prints(name, browser, path):
-    """On paper everything is unfolded."""
+    """On paper everything is unfolded, and fits."""
     count = "[...document.querySelectorAll('details li')].filter(e => !e.checkVisibility()).length"
     with Browser(browser, path) as seen:
         folded = seen.page.locator("details:not([open])").count()
         check((seen.page.evaluate(count) > 0) == (folded > 0), name, "values are seen though folded")
         seen.page.emulate_media(media="print")
         check(seen.page.evaluate(count) == 0, name, "not all values are printed")
+        seen.page.set_viewport_size({"width": PAPER, "height": 1000})
+        fits(f"{name} on paper", seen)
 
 
 def attacks(name, seen):
@@ -227,7 +241,7 @@ def main():
     # Root may not use Chromium's own sandbox.
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         for name, arguments in cases:
             path = work / f"{name}.html"
             path.write_bytes(scan(binary, "--output", "html", *arguments))

@@ -7,7 +7,7 @@
 # $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Installs what is missing: Debian's
 # chromium and python3-venv, and Playwright, pinned, outside the tree. Playwright's own browsers are not used.
 set -euo pipefail
-out=$(realpath -m "${1:-/nonexistent}")
+out=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/../.."
 
 install_debian() { # install_debian PACKAGE...
@@ -34,7 +34,10 @@ if [ -z "${AUDITWATCH:-}" ]; then
     AUDITWATCH=${CARGO_TARGET_DIR:-target}/debug/auditwatch
 fi
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-[ "$out" = /nonexistent ] || { mkdir -p "$out" && work=$out; trap - EXIT; }
-"$venv/bin/python" -B tests/browser/check.py "$AUDITWATCH" "$work"
+if [ -n "$out" ]; then
+    mkdir -p "$out"
+else
+    out=$(mktemp -d)
+    trap 'rm -rf "$out"' EXIT
+fi
+"$venv/bin/python" -B tests/browser/check.py "$AUDITWATCH" "$out"

@@ -59,7 +59,10 @@ fn marked(text: &str, page: &mut String) {
 
 /// `2026-11-25 07:17:03Z`, exact for whoever reads the source.
 pub(super) fn time(time: Micros) -> Markup {
-    html! { time datetime=(time) { (crate::cli::table::second(time)) } }
+    let text = crate::cli::table::second(time);
+    let (day, second) = text.split_once(' ').unwrap_or((&text, ""));
+    // Where there is no room, a line may end between the two and nowhere else.
+    html! { time datetime=(time) { span { (day) } " " span { (second) } } }
 }
 
 /// `12,345`
