@@ -203,7 +203,7 @@ pub fn start(level: LevelFilter, json: bool) {
     let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
         .with_target(false);
     let lines = if json {
         lines.json().boxed()

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use super::progress::Progress;
+
 /// A longer line is passed over: as long as a request of the service may be.
 const MAX_LINE: usize = 64 * 1024 * 1024;
 
@@ -19,11 +21,11 @@ pub(super) enum Line<'a> {
 
 /// Opens a file, or standard input for `-`. gzip and zstd are recognised by content, with several
 /// members or frames.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Box<dyn BufRead>> {
     let mut raw: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
+        Box::new(progress.of(io::stdin().lock()))
     } else {
-        Box::new(File::open(path)?)
+        Box::new(progress.of(File::open(path)?))
     };
     let mut magic = Vec::with_capacity(4);
     raw.by_ref().take(4).read_to_end(&mut magic)?;
@@ -164,7 +166,7 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             let mut all = Vec::new();
-            for_each_line(open(&path).unwrap(), |_, line| {
+            for_each_line(open(&path, &Progress::hidden()).unwrap(), |_, line| {
                 if let Line::Text(text) = line {
                     all.push(text.to_vec());
                 }

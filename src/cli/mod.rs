@@ -3,12 +3,17 @@
 mod components;
 mod health;
 mod input;
+mod pages;
 mod print_config;
+mod progress;
 mod replay;
+mod report;
 mod run;
 mod scan;
 mod table;
+mod tally;
 mod validate;
+mod visible;
 
 use std::{
     ffi::OsStr,
@@ -20,6 +25,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, builder::TypedValueParser, 
 
 use crate::config::Source;
 use health::Health;
+use pages::{Completions, Man};
 use print_config::PrintConfig;
 use replay::Replay;
 pub use scan::Scan;
@@ -56,6 +62,10 @@ enum Command {
     Health(Health),
     /// Send an audit log as it was recorded, faster, or as if it happened now
     Replay(Replay),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Print the manual page, or write those of all commands
+    Man(Man),
 }
 
 /// The configuration, for whatever needs one.
@@ -113,6 +123,12 @@ impl Cli {
             }
             Some(Command::Health(health)) => succeeded(health.run(&mut io::stdout().lock())),
             Some(Command::Replay(replay)) => run_replay(&replay),
+            Some(Command::Completions(completions)) => {
+                succeeded(completions.run(Self::command(), &mut io::stdout().lock()))
+            }
+            Some(Command::Man(man)) => {
+                succeeded(man.run(Self::command(), &mut io::stdout().lock()))
+            }
             None if !self.sources.config.is_empty() => run_service(&self.sources.all()),
             None => Self::command()
                 .error(
@@ -142,6 +158,7 @@ fn succeeded(ended: anyhow::Result<bool>) -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&error);
             ExitCode::FAILURE

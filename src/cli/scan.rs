@@ -2,34 +2,34 @@
 
 use std::{
     io::{self, IsTerminal as _, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, ColorChoice, ValueEnum};
 use ipnet::IpNet;
 
 use super::{
     input::{self, Line},
+    progress::Progress,
+    report::{self, Report},
     table,
+    tally::{Place, Tally},
 };
 use crate::{
     detection::{
         engine::Engine,
         event::Event,
         geo::Locate,
-        json::{self, Document},
         limits::Limits,
         rows::{Row, Rows},
         rule::{MissingCity, Rule, SECOND, Semantics, Who, parse_proxy},
         selector::Selector,
+        time::Micros,
     },
     geo::Databases,
 };
-
-/// How many line numbers a complaint names.
-const NAMED_LINES: usize = 5;
 
 /// Read audit logs and report who scanned.
 #[derive(Args, Debug)]
@@ -93,6 +93,10 @@ pub struct Scan {
     /// Exit with 1 when there are findings
     #[arg(long)]
     fail_on_findings: bool,
+
+    /// Whether the table is coloured; auto asks the terminal and the variable `NO_COLOR`
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
 }
 
 /// What to print.
@@ -106,6 +110,8 @@ enum Output {
     Ndjson,
     /// What the service would export for this log, one JSON object a line
     Findings,
+    /// A report for people: one page that needs nothing else
+    Html,
 }
 
 /// A duration such as `1h30m`, or a number of seconds; in microseconds.
@@ -200,24 +206,48 @@ impl Scan {
             let engine = Engine::new(rule.clone(), Limits::default(), databases);
             self.findings(rule, engine, &mut tally, (out, err))?
         } else {
-            let mut rows = Rows::default();
+            let html = self.output == Output::Html;
+            let mut rows = if html {
+                Rows::detailed()
+            } else {
+                Rows::default()
+            };
+            let mut span = None;
             self.read(rule, &mut tally, err, &mut |event, rule| {
+                if html {
+                    widen(&mut span, event);
+                }
                 if let Some(hit) = event.judge(rule) {
                     rows.add(&hit, rule, locate);
                 }
             })?;
             tally.untimed = rows.untimed;
             let rows = rows.finish(rule, self.all);
-            self.print(&rows, locate, &tally, out)?;
+            if html {
+                let report = Report {
+                    rule,
+                    all: self.all,
+                    rows: &rows,
+                    locate,
+                    files: &self.files,
+                    tally: &tally,
+                    span,
+                };
+                out.write_all(report::page(&report).as_bytes())?;
+            } else {
+                self.print(&rows, locate, &tally, out)?;
+            }
             rows.iter()
                 .filter(|row| !matches!(row, Row::Native(row) if row.alert_at.is_none()))
                 .count()
         };
-        tally.complain(err)?;
+        for complaint in tally.complaints() {
+            writeln!(err, "auditwatch: {complaint}")?;
+        }
         out.flush()?;
         Ok(Ended {
             findings: findings > 0,
-            trouble: tally.trouble,
+            trouble: !tally.unreadable.is_empty(),
         })
     }
 
@@ -264,19 +294,25 @@ impl Scan {
         err: &mut dyn Write,
         show: &mut dyn FnMut(&Event<'_>, &Rule),
     ) -> anyhow::Result<()> {
+        // Findings are printed while the log is read.
+        let busy = self.output == Output::Findings && io::stdout().is_terminal();
+        let progress = Progress::new(&self.files, !busy);
         for path in &self.files {
-            let read = input::open(path).and_then(|from| {
+            let read = input::open(path, &progress).and_then(|from| {
                 input::for_each_line(from, |number, line| match line {
-                    Line::TooLong => tally.too_long.add(&Place { path, number }),
+                    Line::TooLong => tally.too_long(&Place { path, number }),
                     Line::Text(line) => tally.line(&Place { path, number }, line, rule, show),
                 })
             });
             if let Err(error) = read {
-                tally.trouble = true;
-                writeln!(err, "auditwatch: cannot read {}: {error}", path.display())
+                let complaint = format!("cannot read {}: {error}", path.display());
+                progress
+                    .aside(|| writeln!(err, "auditwatch: {complaint}"))
                     .context("cannot write to standard error")?;
+                tally.unreadable.push(complaint);
             }
         }
+        progress.end();
         Ok(())
     }
 
@@ -298,7 +334,15 @@ impl Scan {
                         .then(terminal_size::terminal_size)
                         .flatten()
                         .map(|(width, _)| usize::from(width.0));
-                    write!(out, "{}", table::table(rows, locate, width))?;
+                    let styled = match self.color {
+                        ColorChoice::Always => true,
+                        ColorChoice::Never => false,
+                        ColorChoice::Auto => {
+                            anstream::AutoStream::choice(&io::stdout())
+                                != anstream::ColorChoice::Never
+                        }
+                    };
+                    write!(out, "{}", table::table(rows, locate, width, styled))?;
                     let many = if rows.len() == 1 { "row" } else { "rows" };
                     let above = if self.all {
                         String::new()
@@ -317,7 +361,7 @@ impl Scan {
                 serde_json::to_writer(&mut *out, rows)?;
                 writeln!(out)?;
             }
-            Output::Ndjson | Output::Findings => {
+            Output::Ndjson | Output::Findings | Output::Html => {
                 for row in rows {
                     serde_json::to_writer(&mut *out, row)?;
                     writeln!(out)?;
@@ -337,6 +381,14 @@ pub struct Ended {
     pub trouble: bool,
 }
 
+/// Takes the time of an event into the time that the log covers.
+fn widen(span: &mut Option<(Micros, Micros)>, event: &Event<'_>) {
+    if let Some(time) = event.time.text().and_then(Micros::parse) {
+        let (first, last) = span.unwrap_or((time, time));
+        *span = Some((first.min(time), last.max(time)));
+    }
+}
+
 impl Scan {
     /// The exit code: 2 on trouble, 1 for findings if asked for, else 0.
     pub fn exit_code(&self, ended: Ended) -> u8 {
@@ -345,107 +397,5 @@ impl Scan {
             Ended { findings: true, .. } if self.fail_on_findings => 1,
             _ => 0,
         }
-    }
-}
-
-/// What was read besides what matched.
-#[derive(Default)]
-struct Tally {
-    events: u64,
-    untimed: u64,
-    trouble: bool,
-    no_json: Places,
-    no_event: Places,
-    too_long: Places,
-}
-
-impl Tally {
-    fn line(
-        &mut self,
-        place: &Place<'_>,
-        line: &[u8],
-        rule: &Rule,
-        show: &mut dyn FnMut(&Event<'_>, &Rule),
-    ) {
-        let text = String::from_utf8_lossy(line);
-        if text.trim().is_empty() {
-            return;
-        }
-        match json::read(&text, &rule.time_field) {
-            Ok(Document::Event(event)) => {
-                self.events += 1;
-                show(&event, rule);
-            }
-            Ok(Document::List(events, others)) => {
-                self.events += events.len() as u64;
-                for event in &events {
-                    show(event, rule);
-                }
-                if others > 0 {
-                    self.no_event.add(place);
-                }
-            }
-            Ok(Document::Other) => self.no_event.add(place),
-            Err(_) => self.no_json.add(place),
-        }
-    }
-
-    fn complain(&self, err: &mut dyn Write) -> io::Result<()> {
-        for (places, one, many) in [
-            (&self.no_json, "that is not JSON", "that are not JSON"),
-            (
-                &self.no_event,
-                "that holds something else than events",
-                "that hold something else than events",
-            ),
-            (&self.too_long, "longer than 64 MiB", "longer than 64 MiB"),
-        ] {
-            let named = places.named();
-            match places.count {
-                0 => {}
-                1 => writeln!(err, "auditwatch: skipped 1 line {one}: {named}")?,
-                count => writeln!(err, "auditwatch: skipped {count} lines {many}: {named}")?,
-            }
-        }
-        if self.untimed > 0 {
-            writeln!(
-                err,
-                "auditwatch: left out {} events that count but have no readable time",
-                self.untimed
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// A line of a file.
-struct Place<'a> {
-    path: &'a Path,
-    number: u64,
-}
-
-/// Lines to complain about: all counted, the first ones named.
-#[derive(Default)]
-struct Places {
-    count: u64,
-    first: Vec<String>,
-}
-
-impl Places {
-    fn add(&mut self, place: &Place<'_>) {
-        self.count += 1;
-        if self.first.len() < NAMED_LINES {
-            self.first
-                .push(format!("{}:{}", place.path.display(), place.number));
-        }
-    }
-
-    fn named(&self) -> String {
-        let more = if self.count > self.first.len() as u64 {
-            ", ..."
-        } else {
-            ""
-        };
-        self.first.join(", ") + more
     }
 }

@@ -3,13 +3,11 @@
 //! Everything in it was written by whoever made the requests, so control characters, terminal
 //! sequences and characters that reorder text are shown escaped.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{self, Write as _},
-};
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::visible::escaped;
 use crate::detection::{
     address,
     geo::Locate,
@@ -32,8 +30,13 @@ struct Entry<'a> {
     columns: &'a Columns,
 }
 
-/// The table of these rows.
-pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usize>) -> String {
+/// The table of these rows; `styled` with a bold head and quiet lists.
+pub(super) fn table(
+    rows: &[Row],
+    locate: Option<&dyn Locate>,
+    width: Option<usize>,
+    styled: bool,
+) -> String {
     let width = width.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH);
     let entries: Vec<_> = rows.iter().map(|row| entry(row, locate)).collect();
     let header = ["ADDRESS", "LOCATION", "COUNT", "FIRST", "LAST"];
@@ -56,10 +59,13 @@ pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usi
         last,
     ];
 
-    let mut text = String::new();
-    line(&mut text, &header.map(str::to_owned), widths, width);
+    let style = |code| if styled { code } else { "" };
+    let (bold, dim, plain) = (style("\x1b[1m"), style("\x1b[2m"), style("\x1b[0m"));
+    let head = line(&header.map(str::to_owned), widths, width);
+    let mut text = format!("{bold}{head}{plain}\n");
     for entry in &entries {
-        line(&mut text, &entry.cells, widths, width);
+        text.push_str(&line(&entry.cells, widths, width));
+        text.push('\n');
         for (name, values) in [
             ("verbs", &entry.columns.verbs),
             ("paths", &entry.columns.uris),
@@ -67,7 +73,7 @@ pub(super) fn table(rows: &[Row], locate: Option<&dyn Locate>, width: Option<usi
         ] {
             let shown = list(values, width.saturating_sub(10));
             // Writing into a string cannot fail.
-            let _ok = writeln!(text, "  {name:<6}  {shown}");
+            let _ok = writeln!(text, "{dim}  {name:<6}  {shown}{plain}");
         }
     }
     text
@@ -90,17 +96,8 @@ fn entry<'a>(row: &'a Row, locate: Option<&dyn Locate>) -> Entry<'a> {
             &row.columns,
         ),
     };
-    let (country, city) = match row {
-        Row::Escu(row) => (row.country.clone(), row.city.clone()),
-        Row::Native(_) => locate
-            .and_then(|locate| locate.locate(address::locatable(source)?))
-            .map_or((None, None), |location| (location.country, location.city)),
-    };
-    let place: Vec<_> = [city, country]
-        .into_iter()
-        .flatten()
-        .filter(|name| !name.is_empty())
-        .collect();
+    let (country, city) = place(row, locate);
+    let place: Vec<_> = [city, country].into_iter().flatten().collect();
     let place = if place.is_empty() {
         "-".to_owned()
     } else {
@@ -118,8 +115,20 @@ fn entry<'a>(row: &'a Row, locate: Option<&dyn Locate>) -> Entry<'a> {
     }
 }
 
+/// Country and city of a row; never an empty name.
+pub(super) fn place(row: &Row, locate: Option<&dyn Locate>) -> (Option<String>, Option<String>) {
+    let (country, city) = match row {
+        Row::Escu(row) => (row.country.clone(), row.city.clone()),
+        Row::Native(row) => locate
+            .and_then(|locate| locate.locate(address::locatable(&row.src_ip)?))
+            .map_or((None, None), |location| (location.country, location.city)),
+    };
+    let named = |name: &String| !name.is_empty();
+    (country.filter(named), city.filter(named))
+}
+
 /// `2026-11-25 07:17:03Z`
-fn second(time: Micros) -> String {
+pub(super) fn second(time: Micros) -> String {
     let text = time.to_string();
     match text.split_once('.') {
         Some((second, _)) => second.replacen('T', " ", 1) + "Z",
@@ -127,7 +136,7 @@ fn second(time: Micros) -> String {
     }
 }
 
-fn line(text: &mut String, cells: &[String; 5], widths: [usize; 5], width: usize) {
+fn line(cells: &[String; 5], widths: [usize; 5], width: usize) -> String {
     let mut line = String::new();
     for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let cell = fit(cell, width);
@@ -141,8 +150,7 @@ fn line(text: &mut String, cells: &[String; 5], widths: [usize; 5], width: usize
         line.push_str(&padded);
         line.push_str("  ");
     }
-    text.push_str(&fit(line.trim_end(), width));
-    text.push('\n');
+    fit(line.trim_end(), width)
 }
 
 /// As many values as fit into a line, and how many more there are.
@@ -204,46 +212,10 @@ fn fit(text: &str, width: usize) -> String {
     cut + "…"
 }
 
-/// A text with everything escaped that a terminal might obey.
-fn escaped(text: &str) -> impl fmt::Display + '_ {
-    struct Escaped<'a>(&'a str);
-    impl fmt::Display for Escaped<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            for c in self.0.chars() {
-                if is_harmless(c) {
-                    f.write_char(c)?;
-                } else {
-                    write!(f, "{}", c.escape_default())?;
-                }
-            }
-            Ok(())
-        }
-    }
-    Escaped(text)
-}
-
-/// Not a control character, not one that reorders or hides text, not a line end of any kind.
-fn is_harmless(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::detection::rows::EscuRow;
-
-    #[test]
-    fn nothing_reaches_the_terminal_that_it_might_obey() {
-        let hostile = "a\u{1b}[2J\u{7}\r\n\t\u{9b}31m\u{202e}\u{2028}é\u{200b}";
-        let shown = escaped(hostile).to_string();
-        assert_eq!(
-            shown,
-            r"a\u{1b}[2J\u{7}\r\n\t\u{9b}31m\u{202e}\u{2028}é\u{200b}"
-        );
-    }
 
     #[test]
     fn one_long_source_hides_no_other_column() {
@@ -258,12 +230,14 @@ mod tests {
                 columns: Columns::default(),
                 first_time: Micros(0),
                 last_time: Micros(0),
+                detail: None,
             }))
         };
         let text = table(
             &[row("192.0.2.1"), row(&"z".repeat(200_000))],
             None,
             Some(110),
+            false,
         );
         assert!(text.lines().all(|line| line.width() <= 110), "{text}");
         let shown = text

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::Serialize;
 
 use super::{
+    evidence::Evidence,
+    finding::Finding,
     geo::{self, Locate, Place},
     hit::{Hit, Identity},
+    limits::Limits,
     rule::{MissingCity, Rule, Semantics},
     time::Micros,
 };
@@ -47,6 +50,9 @@ pub struct NativeRow {
     /// What the table shows besides; no part of the row.
     #[serde(skip)]
     pub seen: Columns,
+    /// The requests behind the row, if asked for; no part of the row.
+    #[serde(skip)]
+    pub detail: Option<Box<Detail>>,
 }
 
 /// One address, place and window in escu semantics.
@@ -77,6 +83,19 @@ pub struct EscuRow {
     /// Time of the last event; no part of the row.
     #[serde(skip)]
     pub last_time: Micros,
+    /// The requests behind the row, if asked for; no part of the row.
+    #[serde(skip)]
+    pub detail: Option<Box<Detail>>,
+}
+
+/// The requests behind a row, for the report.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detail {
+    /// Time and code of each request that is counted, in order of time.
+    pub times: Vec<(Micros, u16)>,
+    /// Counts by code, lists and samples, chosen and bounded as in a finding of the service. What
+    /// a finding has besides (id, state, rule) is not set.
+    pub seen: Finding,
 }
 
 /// The `values()` columns of the search: distinct, sorted by bytes, null when empty.
@@ -146,6 +165,8 @@ pub struct Rows {
     native: BTreeMap<String, Key>,
     /// By window start, source, country and city: the order of the rows.
     escu: BTreeMap<(Micros, String, Place), Group>,
+    /// Whether each row gets its [`Detail`].
+    detailed: bool,
     /// Events that count but have no readable time: in no window, in no row.
     pub untimed: u64,
 }
@@ -155,16 +176,27 @@ struct Key {
     seen: HashSet<Identity>,
     times: Vec<(Micros, u16)>,
     columns: Columns,
+    evidence: Option<Box<Evidence>>,
 }
 
 struct Group {
     count: u64,
     columns: Columns,
+    times: Vec<(Micros, u16)>,
+    evidence: Option<Box<Evidence>>,
     first: Micros,
     last: Micros,
 }
 
 impl Rows {
+    /// Rows that come with the requests behind them.
+    pub fn detailed() -> Self {
+        Self {
+            detailed: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes one event that counts.
     pub fn add(&mut self, hit: &Hit, rule: &Rule, locate: Option<&dyn Locate>) {
         let Some(time) = hit.time else {
@@ -181,6 +213,9 @@ impl Rows {
                 {
                     key.times.push((time, hit.code));
                     key.columns.add(hit);
+                    if self.detailed {
+                        gather(&mut key.evidence, hit, time);
+                    }
                 }
             }
             Semantics::Escu => {
@@ -196,11 +231,17 @@ impl Rows {
                         .or_insert_with(|| Group {
                             count: 0,
                             columns: Columns::default(),
+                            times: Vec::new(),
+                            evidence: None,
                             first: time,
                             last: time,
                         });
                     group.count += 1;
                     group.columns.add(hit);
+                    if self.detailed {
+                        group.times.push((time, hit.code));
+                        gather(&mut group.evidence, hit, time);
+                    }
                     group.first = group.first.min(time);
                     group.last = group.last.max(time);
                 }
@@ -233,6 +274,9 @@ impl Rows {
                         columns: group.columns,
                         first_time: group.first,
                         last_time: group.last,
+                        detail: group
+                            .evidence
+                            .map(|evidence| detail(group.times, &evidence)),
                     }))
                 })
                 .collect(),
@@ -280,7 +324,21 @@ fn native_row(src_ip: String, mut key: Key, rule: &Rule) -> Option<NativeRow> {
         first_time,
         last_time,
         seen: key.columns,
+        detail: key.evidence.map(|evidence| detail(key.times, &evidence)),
     })
+}
+
+fn gather(evidence: &mut Option<Box<Evidence>>, hit: &Hit, time: Micros) {
+    evidence
+        .get_or_insert_default()
+        .add(hit, time, &Limits::default());
+}
+
+fn detail(mut times: Vec<(Micros, u16)>, evidence: &Evidence) -> Box<Detail> {
+    times.sort_unstable();
+    let mut seen = Finding::default();
+    evidence.write(&mut seen);
+    Box::new(Detail { times, seen })
 }
 
 #[expect(

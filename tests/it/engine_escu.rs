@@ -105,6 +105,7 @@ fn row(finding: &Finding) -> EscuRow {
         },
         first_time: micros(finding.first_time),
         last_time: micros(finding.last_time),
+        detail: None,
     }
 }
 

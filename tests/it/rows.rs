@@ -212,6 +212,7 @@ fn native(counted: &[Counted<'_>], rule: &Rule) -> Vec<Row> {
             first_time: Micros(*times.iter().min().unwrap()),
             last_time: Micros(*times.iter().max().unwrap()),
             seen: columns(&events),
+            detail: None,
         }))
     };
     keys.into_iter().map(row).collect()
@@ -258,6 +259,7 @@ fn escu(counted: &[Counted<'_>], rule: &Rule, located: bool) -> Vec<Row> {
             columns: columns(&events),
             first_time: Micros(*times(&events).iter().min().unwrap()),
             last_time: Micros(*times(&events).iter().max().unwrap()),
+            detail: None,
         }))
     };
     groups

@@ -76,7 +76,7 @@ fn findings_end_with_1_only_when_asked_for() {
         "quiet",
         log((0..5).map(|second| refused(second, "192.0.2.1"))),
     );
-    for output in ["table", "json", "ndjson", "findings"] {
+    for output in ["table", "json", "ndjson", "findings", "html"] {
         for (file, flags, code) in [
             (&scanned, &[] as &[&str], 0),
             (&scanned, &["--fail-on-findings"], 1),
@@ -254,7 +254,7 @@ fn the_table_shows_terminal_sequences_escaped_and_says_how_many_more() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    for output in ["table", "json", "ndjson", "findings"] {
+    for output in ["table", "json", "ndjson", "findings", "html"] {
         let mut args = vec!["scan", "--output", output];
         if output != "findings" {
             args.push("--all");

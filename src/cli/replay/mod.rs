@@ -21,7 +21,10 @@ use self::{
     pace::{Pace, Speed},
     target::{Tally, Target},
 };
-use super::input::{self, Line};
+use super::{
+    input::{self, Line},
+    progress::Progress,
+};
 use crate::{clock, detection::time::Micros, exporter::queue::RetryConfig, telemetry};
 
 /// Events that were read and are not due yet.
@@ -226,7 +229,7 @@ fn shift(
 fn read(files: &[PathBuf], mut show: impl FnMut(Event)) -> anyhow::Result<()> {
     for file in files {
         let context = || format!("cannot read {}", file.display());
-        let lines = input::open(file).with_context(context)?;
+        let lines = input::open(file, &Progress::hidden()).with_context(context)?;
         input::for_each_line(lines, |_, line| {
             let Line::Text(line) = line else { return };
             let line = String::from_utf8_lossy(line);

@@ -1,0 +1,148 @@
+//! What each address tried, folded up.
+
+use maud::{Markup, html};
+
+use super::{
+    entry::Entry,
+    place,
+    shown::{Shown, counted, number, time},
+};
+use crate::detection::{
+    finding::{Finding, Sample},
+    rows::Detail,
+    time::Micros,
+};
+
+/// Addresses with a section of their own, at most.
+const MOST: usize = 500;
+/// Bytes of all sections together, about: values are an attacker's, and there may be many.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// More values than these stand side by side where there is room.
+const FEW_VALUES: usize = 8;
+/// So few sections are open from the start.
+const FEW: usize = 2;
+
+/// A section for each entry, as many as there is room for.
+pub(super) fn sections(entries: &[Entry<'_>]) -> Vec<Markup> {
+    let mut bytes = 0;
+    (0..MOST)
+        .zip(entries)
+        .map_while(|(at, entry)| {
+            let section = (bytes < MOST_BYTES).then(|| detail(at, entry, entries.len() <= FEW))?;
+            bytes += section.0.len();
+            Some(section)
+        })
+        .collect()
+}
+
+fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
+    html! {
+        details id={ "a" (at + 1) } open[open] {
+            summary {
+                span.address { (Shown(entry.address)) }
+                span.meta {
+                    (counted(entry.count, "request", "requests")) ", "
+                    (counted(entry.columns.uris.len() as u64, "path", "paths")) ", "
+                    @if let Some((start, _)) = entry.window { "window from " (time(start)) }
+                    @else { (time(entry.first)) }
+                }
+            }
+            dl.lists {
+                div { dt { "Location" } dd { (place(entry)) } }
+                div { dt { "Time" } dd {
+                    (time(entry.first)) " to " (time(entry.last))
+                    @if let Some((start, end)) = entry.window {
+                        ", window " (time(start)) " to " (time(end))
+                    }
+                } }
+                div { dt { "By code" } dd {
+                    @for (at, (code, count)) in entry.by_code.iter().enumerate() {
+                        @if at > 0 { ", " }
+                        (code) ": " (number(*count))
+                    }
+                } }
+                @if let Some(detail) = entry.detail { (lists(entry, detail)) }
+            }
+            @if let Some(detail) = entry.detail { (samples(&detail.seen)) }
+        }
+    }
+}
+
+/// The distinct values, and how many there are beyond those that are shown.
+fn lists(entry: &Entry<'_>, detail: &Detail) -> Markup {
+    let (columns, seen) = (entry.columns, &detail.seen);
+    let cut = |name: &str| seen.truncated.iter().any(|cut| cut == name);
+    html! {
+        (list("Verbs", &seen.verbs, columns.verbs.len(), cut("verbs")))
+        (list("Paths", &seen.paths, columns.uris.len(), cut("paths")))
+        (list("User agents", &seen.user_agents, columns.agents.len(), cut("user_agents")))
+        (list("Users", &seen.users, columns.users.len(), cut("users")))
+        (list("Groups", &seen.groups, columns.groups.len(), cut("groups")))
+        (list("Reasons", &seen.reasons, columns.reasons.len(), cut("reasons")))
+        (list("Messages", &seen.messages, columns.messages.len(), cut("messages")))
+        (list("Claimed addresses", &seen.claimed_ips, seen.claimed_ips.len(), cut("claimed_ips")))
+    }
+}
+
+fn list(name: &str, values: &[String], distinct: usize, cut: bool) -> Markup {
+    html! {
+        @if !values.is_empty() {
+            div {
+                dt {
+                    (name)
+                    @if distinct > 1 { span.quiet { " (" (number(distinct as u64)) ")" } }
+                }
+                dd {
+                    ul.many[values.len() > FEW_VALUES] data-list=(name) {
+                        @for value in values { li { (Shown(value)) } }
+                    }
+                    @if values.len() < distinct {
+                        p.note { "The " (number(values.len() as u64)) " seen first." }
+                    }
+                    @else if cut { p.note { "Not all of it: values are cut, or there were more." } }
+                }
+            }
+        }
+    }
+}
+
+/// The first request of each verb and path.
+fn samples(seen: &Finding) -> Markup {
+    html! {
+        @if !seen.samples.is_empty() {
+            table.cards.samples {
+                caption { "Sample requests: the first of each verb and path" }
+                thead {
+                    tr {
+                        th scope="col" { "Time" }
+                        th scope="col" { "Code" }
+                        th scope="col" { "Verb" }
+                        th scope="col" { "Path" }
+                        th scope="col" { "User agent" }
+                        th scope="col" { "Audit id" }
+                    }
+                }
+                tbody { @for sample in &seen.samples { (request(sample)) } }
+            }
+        }
+    }
+}
+
+fn request(sample: &Sample) -> Markup {
+    let at = sample.time.unwrap_or_default();
+    let at = Micros(
+        at.seconds
+            .saturating_mul(1_000_000)
+            .saturating_add(i64::from(at.nanos) / 1000),
+    );
+    html! {
+        tr {
+            td data-label="Time" { (time(at)) }
+            td data-label="Code" { (Shown(&sample.code)) }
+            td data-label="Verb" { (Shown(&sample.verb)) }
+            td.text data-label="Path" { (Shown(&sample.path)) }
+            td.text data-label="User agent" { (Shown(&sample.user_agent)) }
+            td.text data-label="Audit id" { (Shown(&sample.audit_id)) }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The rows of a scan as the report shows them, the busiest first.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::Report;
+use crate::{
+    cli::table,
+    detection::{
+        rows::{Columns, Detail, Row},
+        time::Micros,
+    },
+};
+
+/// One row, of either semantics.
+pub(super) struct Entry<'a> {
+    pub(super) address: &'a str,
+    pub(super) country: Option<String>,
+    pub(super) city: Option<String>,
+    pub(super) count: u64,
+    pub(super) by_code: BTreeMap<u16, u64>,
+    pub(super) first: Micros,
+    pub(super) last: Micros,
+    /// Native: when it was above the threshold, and the most in a window.
+    pub(super) alert: Option<Micros>,
+    pub(super) most: Option<u64>,
+    /// Escu: start and end of the window.
+    pub(super) window: Option<(Micros, Micros)>,
+    pub(super) columns: &'a Columns,
+    pub(super) detail: Option<&'a Detail>,
+}
+
+impl Entry<'_> {
+    /// Whether it is above the threshold.
+    pub(super) fn alerts(&self) -> bool {
+        self.alert.is_some() || self.window.is_some()
+    }
+
+    /// Time and code of each request.
+    pub(super) fn times(&self) -> &[(Micros, u16)] {
+        self.detail.map_or(&[], |detail| &detail.times)
+    }
+}
+
+/// All rows of a report.
+pub(super) fn entries<'a>(report: &Report<'a>) -> Vec<Entry<'a>> {
+    let mut entries: Vec<_> = report.rows.iter().map(|row| entry(row, report)).collect();
+    // Stable: equally busy ones stay in the order of the rows.
+    entries.sort_by_key(|entry| Reverse(entry.count));
+    entries
+}
+
+fn entry<'a>(row: &'a Row, report: &Report<'a>) -> Entry<'a> {
+    let (country, city) = table::place(row, report.locate);
+    match row {
+        Row::Native(row) => Entry {
+            address: &row.src_ip,
+            country,
+            city,
+            count: row.count,
+            by_code: row.count_by_code.clone(),
+            first: row.first_time,
+            last: row.last_time,
+            alert: row.alert_at,
+            most: Some(row.max_in_window),
+            window: None,
+            columns: &row.seen,
+            detail: row.detail.as_deref(),
+        },
+        Row::Escu(row) => Entry {
+            address: &row.src_ip,
+            country,
+            city,
+            count: row.count,
+            // All that counts in these semantics.
+            by_code: BTreeMap::from([(403, row.count)]),
+            first: row.first_time,
+            last: row.last_time,
+            alert: None,
+            most: None,
+            window: Some((row.window_start, row.window_end)),
+            columns: &row.columns,
+            detail: row.detail.as_deref(),
+        },
+    }
+}
+
+/// Numbers over all entries.
+#[derive(Default)]
+pub(super) struct Totals {
+    /// Addresses above the threshold.
+    pub(super) above: u64,
+    /// Addresses in all.
+    pub(super) addresses: u64,
+    /// Requests of all entries.
+    pub(super) requests: u64,
+    /// The same by code.
+    pub(super) by_code: BTreeMap<u16, u64>,
+    /// First and last request.
+    pub(super) span: Option<(Micros, Micros)>,
+}
+
+pub(super) fn totals(entries: &[Entry<'_>]) -> Totals {
+    let mut totals = Totals::default();
+    let distinct = |alerting: bool| {
+        let addresses = entries
+            .iter()
+            .filter(|entry| !alerting || entry.alerts())
+            .map(|entry| entry.address);
+        addresses.collect::<BTreeSet<_>>().len() as u64
+    };
+    (totals.above, totals.addresses) = (distinct(true), distinct(false));
+    for entry in entries {
+        totals.requests += entry.count;
+        for (code, count) in &entry.by_code {
+            *totals.by_code.entry(*code).or_default() += count;
+        }
+        let (first, last) = totals.span.unwrap_or((entry.first, entry.last));
+        totals.span = Some((first.min(entry.first), last.max(entry.last)));
+    }
+    totals
+}
