@@ -5,7 +5,8 @@ use super::{
     ExporterConfig, client,
     extensions::Authenticators,
     keys, otlp_exporters,
-    read::{Place, Section, go_text},
+    read::{Place, Section},
+    value::go_text,
 };
 use crate::exporter::{debug, file, queue, splunk_hec};
 

@@ -92,7 +92,7 @@ fn bearer_token_auth(section: &Section<'_>) -> bearer_token_auth::Config {
     let tokens: Vec<_> = match section.values("tokens") {
         Some(values) => values
             .iter()
-            .filter_map(super::read::Value::secret)
+            .filter_map(super::value::Value::secret)
             .collect(),
         None => section
             .value("token")

@@ -25,6 +25,7 @@ mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 

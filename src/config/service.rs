@@ -5,7 +5,8 @@ use super::{
     ComponentId, PipelineConfig,
     components::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS, Types},
     keys,
-    read::{Place, Section, Value},
+    read::{Place, Section},
+    value::Value,
 };
 
 /// Which ids are defined, also those of no use.
