@@ -74,12 +74,7 @@ impl Tally {
             ),
             (&self.too_long, "longer than 64 MiB", "longer than 64 MiB"),
         ] {
-            let named = places.named();
-            match places.count {
-                0 => {}
-                1 => complaints.push(format!("skipped 1 line {one}: {named}")),
-                count => complaints.push(format!("skipped {count} lines {many}: {named}")),
-            }
+            complaints.extend(places.complaint(one, many));
         }
         if self.untimed > 0 {
             complaints.push(format!(
@@ -99,13 +94,27 @@ pub(super) struct Place<'a> {
 
 /// Lines to complain about: all counted, the first ones named.
 #[derive(Default)]
-struct Places {
+pub(super) struct Places {
     count: u64,
     first: Vec<String>,
 }
 
 impl Places {
-    fn add(&mut self, place: &Place<'_>) {
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// What is wrong with them, if there are any: of one, of many.
+    pub(super) fn complaint(&self, one: &str, many: &str) -> Option<String> {
+        let named = self.named();
+        match self.count {
+            0 => None,
+            1 => Some(format!("skipped 1 line {one}: {named}")),
+            count => Some(format!("skipped {count} lines {many}: {named}")),
+        }
+    }
+
+    pub(super) fn add(&mut self, place: &Place<'_>) {
         self.count += 1;
         if self.first.len() < NAMED_LINES {
             self.first

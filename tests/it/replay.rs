@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Output},
     time::Duration,
 };
@@ -12,7 +13,10 @@ use auditwatch::{
     service::Service,
 };
 
-use crate::support::{corpus, process::quiet};
+use crate::support::{
+    corpus,
+    process::{Process, quiet},
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -27,7 +31,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn config(findings: &std::path::Path) -> Config {
+fn config(findings: &Path) -> Config {
     let text = format!(
         "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, http: {{endpoint: '127.0.0.1:0'}}}}}}}}
 processors: {{detection: }}
@@ -182,5 +186,76 @@ fn who_cannot_send_says_so() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_to_its_end_is_never_a_success() {
+    // Reader and sender end at about the same time, so once is not enough.
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out").display().to_string();
+    let cut = dir.path().join("cut.gz");
+    let log = fs::read(corpus::path("kube-hunter.ndjson.gz")).unwrap();
+    fs::write(&cut, &log[..log.len() / 2]).unwrap();
+    let cut = cut.display().to_string();
+    for _ in 0..20 {
+        for log in ["no/such.log", &cut] {
+            let output = auditwatch(&["replay", log, "--output", &out, "--speed", "full"]);
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let line = vec![b'x'; 64 * 1024 * 1024 + 1];
+    fs::write(&log, [b"one\n", &line[..], b"\nthree\n"].concat()).unwrap();
+    let (log, out) = (
+        log.display().to_string(),
+        dir.path().join("out").display().to_string(),
+    );
+    let output = auditwatch(&["replay", &log, "--output", &out, "--speed", "full"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = stdout(&output);
+    assert!(
+        said.starts_with("2 events sent, 0 rejected, 0 given up, 1 too long in "),
+        "{said}"
+    );
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains(&format!("skipped 1 line longer than 64 MiB: {log}:2")),
+        "{told}"
+    );
+    assert_eq!(fs::read_to_string(out).unwrap(), "one\nthree\n");
+}
+
+#[test]
+fn who_is_told_to_stop_does_not_try_for_ever() {
+    let log = corpus::path("kube-hunter.ndjson.gz").display().to_string();
+    for signal in ["INT", "TERM"] {
+        let mut replay = Process::start(
+            Path::new(env!("CARGO_BIN_EXE_auditwatch")),
+            &[
+                "replay",
+                &log,
+                "--endpoint",
+                "127.0.0.1:1",
+                "--speed",
+                "full",
+                "--max-elapsed-time",
+                "0",
+            ],
+            &[],
+        );
+        replay.wait_for("trying again", LONG);
+        replay.signal(signal);
+        assert_eq!(replay.wait(LONG).code(), Some(1), "{}", replay.stderr());
+        assert!(
+            replay.stderr().contains("events were given up"),
+            "{}",
+            replay.stderr()
+        );
     }
 }

@@ -3,6 +3,7 @@
 
 mod pace;
 mod shift;
+mod stop;
 mod target;
 
 use std::{
@@ -19,11 +20,13 @@ use tracing::level_filters::LevelFilter;
 
 use self::{
     pace::{Pace, Speed},
+    stop::Stop,
     target::{Tally, Target},
 };
 use super::{
     input::{self, Line},
     progress::Progress,
+    tally::{Place, Places},
 };
 use crate::{clock, detection::time::Micros, exporter::queue::RetryConfig, telemetry};
 
@@ -148,18 +151,18 @@ impl Replay {
         let (sender, mut events) = mpsc::channel(AHEAD);
         let files = self.files.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            // Whoever is interrupted reads no more of it.
+            // Whoever is told to stop reads no more of it.
             read(&files, |event| drop(sender.blocking_send(event)))
         });
         let bar = bar();
         let mut target = self.target(bar.clone())?;
         let mut pace = Pace::new(self.speed);
         let (start, began) = (clock::monotonic(), now());
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut stop = Stop::listen()?;
         let mut flush_by = start;
         loop {
             let event = tokio::select! {
-                _ = &mut interrupted => break,
+                () = stop.told() => break,
                 event = events.recv() => event,
             };
             let Some(Event { text, time }) = event else {
@@ -168,11 +171,14 @@ impl Replay {
             let after = pace.due(time);
             let due = start + after;
             if target.is_full(self.batch_size, BATCH_BYTES) || due > flush_by {
-                target.flush().await?;
+                target.flush(&mut stop).await?;
+                if stop.is_told() {
+                    break;
+                }
             }
             if due > clock::monotonic() {
                 tokio::select! {
-                    _ = &mut interrupted => break,
+                    () = stop.told() => break,
                     () = tokio::time::sleep_until(due) => {}
                 }
             }
@@ -186,11 +192,12 @@ impl Replay {
             });
             bar.inc(1);
         }
-        target.flush().await?;
+        target.flush(&mut stop).await?;
         bar.finish_and_clear();
         drop(events);
-        if reading.is_finished() {
-            reading.await.context("cannot read the log")??;
+        // Whoever is told to stop does not wait for standard input.
+        if !stop.is_told() || reading.is_finished() {
+            target.left_out(&reading.await.context("cannot read the log")??);
         }
         Ok((target.tally(), clock::monotonic() - start))
     }
@@ -225,13 +232,17 @@ fn shift(
     }
 }
 
-/// Shows each event of the files.
-fn read(files: &[PathBuf], mut show: impl FnMut(Event)) -> anyhow::Result<()> {
+/// Shows each event of the files. The lines that are too long to be read.
+fn read(files: &[PathBuf], mut show: impl FnMut(Event)) -> anyhow::Result<Places> {
+    let mut too_long = Places::default();
     for file in files {
         let context = || format!("cannot read {}", file.display());
         let lines = input::open(file, &Progress::hidden()).with_context(context)?;
-        input::for_each_line(lines, |_, line| {
-            let Line::Text(line) = line else { return };
+        input::for_each_line(lines, |number, line| {
+            let Line::Text(line) = line else {
+                too_long.add(&Place { path: file, number });
+                return;
+            };
             let line = String::from_utf8_lossy(line);
             if line.trim().is_empty() {
                 return;
@@ -245,7 +256,7 @@ fn read(files: &[PathBuf], mut show: impl FnMut(Event)) -> anyhow::Result<()> {
         })
         .with_context(context)?;
     }
-    Ok(())
+    Ok(too_long)
 }
 
 fn now() -> Micros {

@@ -12,8 +12,9 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::{Protocol, Replay};
+use super::{Protocol, Replay, stop::Stop};
 use crate::{
+    cli::tally::Places,
     clock,
     exporter::{
         Outcome, otlp_grpc, otlp_http,
@@ -28,12 +29,14 @@ pub(super) struct Tally {
     sent: u64,
     rejected: u64,
     given_up: u64,
+    /// Lines that were too long to be read.
+    left_out: u64,
 }
 
 impl Tally {
     /// Whether all were taken.
     pub(super) fn is_whole(&self) -> bool {
-        self.rejected == 0 && self.given_up == 0
+        self.rejected == 0 && self.given_up == 0 && self.left_out == 0
     }
 }
 
@@ -43,11 +46,16 @@ impl fmt::Display for Tally {
             sent,
             rejected,
             given_up,
+            left_out,
         } = self;
         write!(
             f,
             "{sent} events sent, {rejected} rejected, {given_up} given up"
-        )
+        )?;
+        if *left_out > 0 {
+            write!(f, ", {left_out} too long")?;
+        }
+        Ok(())
     }
 }
 
@@ -179,11 +187,19 @@ impl Target {
         self.tally
     }
 
-    /// Sends what waits, until it is taken or given up.
+    /// Takes note of lines that never came to be events.
+    pub(super) fn left_out(&mut self, too_long: &Places) {
+        if let Some(complaint) = too_long.complaint("longer than 64 MiB", "longer than 64 MiB") {
+            tracing::warn!("{complaint}");
+        }
+        self.tally.left_out = too_long.count();
+    }
+
+    /// Sends what waits, until it is taken or given up. Whoever is told to stop tries it once.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub(super) async fn flush(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn flush(&mut self, stop: &mut Stop) -> anyhow::Result<()> {
         let events = std::mem::take(&mut self.waiting);
         self.bytes = 0;
         if events.is_empty() {
@@ -196,14 +212,23 @@ impl Target {
                 file.write_all(text.as_bytes()).context("cannot write")?;
                 self.tally.sent += events.len() as u64;
             }
-            Way::Otlp(otlp) => otlp.deliver(&events, &mut self.tally, &self.bar).await,
+            Way::Otlp(otlp) => {
+                otlp.deliver(&events, &mut self.tally, &self.bar, stop)
+                    .await;
+            }
         }
         Ok(())
     }
 }
 
 impl Otlp {
-    async fn deliver(&mut self, events: &[String], tally: &mut Tally, bar: &ProgressBar) {
+    async fn deliver(
+        &mut self,
+        events: &[String],
+        tally: &mut Tally,
+        bar: &ProgressBar,
+        stop: &mut Stop,
+    ) {
         let say = |line: String| bar.suspend(|| tracing::warn!("{line}"));
         let (mut rest, mut most) = (events, usize::MAX);
         let mut failed = Failed::default();
@@ -211,7 +236,15 @@ impl Otlp {
         while !rest.is_empty() {
             let (part, later) = rest.split_at(most.min(rest.len()));
             let count = part.len() as u64;
-            match self.send(part).await {
+            let outcome = tokio::select! {
+                outcome = self.send(part) => outcome,
+                // What is under way may have been taken all the same.
+                () = stop.told_again() => {
+                    tally.given_up += rest.len() as u64;
+                    return;
+                }
+            };
+            match outcome {
                 Outcome::Accepted(_) => tally.sent += count,
                 Outcome::Partial {
                     rejected, reason, ..
@@ -234,13 +267,17 @@ impl Otlp {
                     failed.limited += u32::from(limit.is_some());
                     failed.elapsed = clock::monotonic() - since;
                     (failed.after, failed.limit) = (after, limit);
-                    if let Some(wait) = next_wait(&self.retry, &failed, rand::random()) {
+                    if let Some(wait) = next_wait(&self.retry, &failed, rand::random())
+                        && !stop.is_told()
+                    {
                         say(format!(
                             "{reason}, trying again in {:.1} s",
                             wait.as_secs_f64()
                         ));
-                        tokio::time::sleep(wait).await;
-                        continue;
+                        tokio::select! {
+                            () = tokio::time::sleep(wait) => continue,
+                            () = stop.told() => {}
+                        }
                     }
                     tally.given_up += count;
                     say(format!("{count} events were given up: {reason}"));
