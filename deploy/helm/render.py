@@ -58,6 +58,15 @@ def main():
         refused(chart, "endpoint", {"splunk": {"endpoint": "splunk:8088", "existingSecret": "auditwatch"}})
         refused(chart, "digest", with_(image={"digest": "latest"}))
         refused(chart, "trustedProxies", with_(trustedProxies=["balancer"]))
+        # Helm would write them as they are, and the API server would refuse them later, in words of Go.
+        refused(chart, "podAnnotations", with_(podAnnotations={"prometheus.io/scrape": True}))
+        refused(chart, "extraEnv", with_(extraEnv=[{"name": "N", "value": 1}]))
+        # Names that YAML would take for something else.
+        odd = {"splunk": MINIMAL["splunk"] | {"existingSecret": "12345", "existingSecretKey": "yes"}, "priorityClassName": "1"}
+        text = chart.render(odd, name="auditwatch", namespace="auditwatch")
+        pod = next(yaml.safe_load(t) for path, t in text.items() if path.endswith("deployment.yaml"))["spec"]["template"]["spec"]
+        assert pod["containers"][0]["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "12345", "key": "yes"}, pod
+        assert pod["priorityClassName"] == "1", pod
 
 
 def check(name, objects, config):
