@@ -95,6 +95,13 @@ class Files(unittest.TestCase):
         search = Pipeline(addon.conf("default/eventtypes.conf")["auditwatch_finding_opened"]["search"], WORLD)
         self.assertEqual({row["state"] for row in search.run(addon.findings(), WORLD)}, {"opened"})
 
+    def test_failed_authentication_is_authentication(self):
+        search = Pipeline(addon.conf("default/eventtypes.conf")["auditwatch_audit_authentication"]["search"], WORLD)
+        recorded = addon.recorded("anonymous-auth-off")
+        failed = [event for event in recorded if event.get("responseStatus.code") == 401]
+        self.assertTrue(failed)
+        self.assertEqual(len(search.run(recorded, WORLD)), len(failed))
+
     def test_macros_are_ours_and_used(self):
         used = "\n".join(text for _, text in addon.queries()) + "\n".join(MACROS.values())
         for name in MACROS:
