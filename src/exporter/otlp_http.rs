@@ -52,6 +52,14 @@ pub struct Config {
     pub retry: RetryConfig,
 }
 
+impl Config {
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        let whole = self.logs_endpoint.as_deref();
+        whole.unwrap_or(&self.endpoint).starts_with("https://")
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

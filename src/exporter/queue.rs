@@ -174,9 +174,9 @@ impl Queue {
     pub fn waiting(&self) -> impl Fn() -> usize + Send + Sync + use<> {
         let inbox = self.inbox.downgrade();
         move || {
-            inbox
-                .upgrade()
-                .map_or(0, |inbox| inbox.max_capacity() - inbox.capacity())
+            inbox.upgrade().map_or(0, |inbox| {
+                inbox.max_capacity().saturating_sub(inbox.capacity())
+            })
         }
     }
 }

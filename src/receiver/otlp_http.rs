@@ -208,7 +208,8 @@ impl<C: Consumer> Logs<C> {
                 let text = self.read(body, compression, Vec::new(), &mut lease).await?;
                 // The protobuf takes about as much again, twice that at worst.
                 lease.hold(text.capacity().saturating_add(2 * text.len()))?;
-                let request = protobuf_of(text).await?;
+                let request;
+                (request, lease) = protobuf_of(text, lease).await?;
                 let mut screening = consumer.begin();
                 screening.feed(&request).map_err(Unreadable::Malformed)?;
                 screening
@@ -246,16 +247,21 @@ impl<C: Consumer> Logs<C> {
     }
 }
 
-/// The request that a JSON text is.
-async fn protobuf_of(text: Vec<u8>) -> Result<Vec<u8>, Rejection> {
+/// The request that a JSON text is. What it holds is held until it is read, also when its sender
+/// does not wait for that.
+async fn protobuf_of(text: Vec<u8>, lease: Lease) -> Result<(Vec<u8>, Lease), Rejection> {
     let is_short = text.len() <= SHORT;
-    let read = move || otlp_json::to_protobuf(&text).map_err(Unreadable::Json);
+    let read = move || {
+        let request = otlp_json::to_protobuf(&text).map_err(Unreadable::Json);
+        drop(text);
+        request.map(|request| (request, lease))
+    };
     if is_short {
         return Ok(read()?);
     }
     // Nobody else shall wait for it: a large one takes a second.
     match tokio::task::spawn_blocking(read).await {
-        Ok(request) => Ok(request?),
+        Ok(read) => Ok(read?),
         // The runtime goes down.
         Err(_) => Err(Refusal::ShuttingDown.into()),
     }

@@ -117,7 +117,9 @@ pub(super) fn pipeline(
     let at = [("processor", processor.as_str()), ("otel.signal", "logs")];
     let incoming = Arc::clone(counters);
     metrics.observe(&m::INCOMING, &at, move || {
-        incoming.screened.load(Ordering::Relaxed) - incoming.rejected.load(Ordering::Relaxed)
+        // A request may end between the two.
+        let screened = incoming.screened.load(Ordering::Relaxed);
+        screened.saturating_sub(incoming.rejected.load(Ordering::Relaxed))
     });
     let outgoing = Arc::clone(counters);
     metrics.observe(&m::OUTGOING, &at, move || {

@@ -357,8 +357,11 @@ fn files_that_are_not_there_are_noted_and_no_problem() {
         whole(),
         yaml(
             "processors::detection::geo::databases: [no/such.mmdb]
-exporters: {splunk_hec: {token: t, endpoint: 'https://a', tls: {ca_file: no/such.pem}}}
-extensions: {bearertokenauth: {filename: no/such.tokens}}
+exporters:
+  splunk_hec: {token: t, endpoint: 'https://a', tls: {ca_file: no/such.pem}}
+  otlp_grpc: {endpoint: 'a:1', tls: {ca_file: no/such.more}}
+extensions: {bearertokenauth: {filename: no/such.tokens}, bearertokenauth/idle: {filename: no/such.more}}
+service: {extensions: [bearertokenauth], pipelines: {logs: {exporters: [splunk_hec]}}}
 receivers::otlp::protocols::grpc::tls: {cert_file: no/such.crt, key_file: no/such.key}",
         ),
     ])
