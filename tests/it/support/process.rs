@@ -99,6 +99,26 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its resident memory now, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        status(self.pid(), "VmRSS:")
+    }
+
+    /// The most resident memory it had since it started, or since [`Self::reset_peak`], in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        status(self.pid(), "VmHWM:")
+    }
+
+    /// Begins a new measurement of [`Self::peak`].
+    pub(crate) fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
@@ -130,6 +150,17 @@ impl Drop for Process {
         let _killed = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// A line of `/proc/PID/status` that counts kilobytes, in bytes.
+fn status(pid: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|text| text.strip_prefix(line));
+    let kilobytes: u64 = value
+        .and_then(|value| value.trim().strip_suffix(" kB"))
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no {line} in {status}"));
+    kilobytes * 1024
 }
 
 /// The clock of the tests.

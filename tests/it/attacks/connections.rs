@@ -1,0 +1,1 @@
+//! Connections that cost their peer nothing: silent, slow, or without end.

@@ -1,0 +1,1 @@
+//! The memory limit, and whether the metrics say what the process holds.

@@ -1,0 +1,1 @@
+//! Records that are small on the wire and large in memory.

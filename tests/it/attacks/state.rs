@@ -1,0 +1,1 @@
+//! Scans made to be expensive for the engine.
