@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     exporter::{
-        otlp::Compression,
+        compression::Compression,
         otlp_grpc,
         otlp_http::{self, Encoding},
     },

@@ -616,7 +616,7 @@ fn reads_every_setting_of_tls() {
 
 #[test]
 fn reads_every_setting_of_the_otlp_exporters() {
-    use exporter::{otlp::Compression, otlp_http::Encoding};
+    use exporter::{compression::Compression, otlp_http::Encoding};
 
     let config = load(EVERYTHING);
     let ExporterConfig::OtlpGrpc(grpc) = &config.exporters[&id("otlp/old")] else {

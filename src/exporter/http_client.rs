@@ -5,9 +5,8 @@
 //! endpoint is, and the `Host` header stays the endpoint's. Proxies of the environment are not
 //! used then: they would resolve the name themselves.
 
-use std::{io::Write as _, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use flate2::{Compression, write::GzEncoder};
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -135,14 +134,6 @@ impl Resolve for Elsewhere {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
-}
-
-/// A body, compressed.
-pub(super) fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    // Findings are repetitive: the fastest level already makes them small.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body)?;
-    encoder.finish()
 }
 
 /// The first bytes of an answer's body. An answer that breaks off ends there: what has come is

@@ -6,6 +6,7 @@
 //! without a network.
 
 pub mod auth;
+pub mod compression;
 pub mod debug;
 pub mod file;
 mod http_client;

@@ -30,28 +30,6 @@ const SOURCETYPE: &str = "auditwatch:finding";
 /// At most one line about warnings of a receiver in this time.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
-/// `compression` of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// `gzip`.
-    Gzip,
-    /// `zstd`.
-    Zstd,
-    /// `none`.
-    None,
-}
-
-impl Compression {
-    /// What headers call it.
-    pub(super) fn name(self) -> Option<&'static str> {
-        match self {
-            Self::Gzip => Some("gzip"),
-            Self::Zstd => Some("zstd"),
-            Self::None => None,
-        }
-    }
-}
-
 /// Warnings of a receiver that takes everything, as many as are worth a line.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {

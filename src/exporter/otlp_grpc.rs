@@ -39,9 +39,10 @@ use tower_service::Service;
 use super::{
     Exporter, Outcome,
     auth::Headers,
+    compression::Compression,
     http_client::unreached,
     otlp::{
-        Compression, Warnings,
+        Warnings,
         request::{self, Observed, REQUEST_MAX},
         response,
     },

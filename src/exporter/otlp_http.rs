@@ -13,9 +13,10 @@ use reqwest::{Method, Url};
 use super::{
     Exporter, Outcome,
     auth::Headers,
-    http_client::{HttpClient, Settings, beginning, gzip, unreached},
+    compression::{Compression, Compressor},
+    http_client::{HttpClient, Settings, beginning, unreached},
     otlp::{
-        Compression, Warnings,
+        Warnings,
         request::{self, Observed, REQUEST_MAX},
         response::{self, Answer},
     },
@@ -98,6 +99,9 @@ pub enum Error {
     /// There is no token to send.
     #[error("auth: {0}")]
     Auth(#[from] bearer_token_auth::Error),
+    /// The compressor cannot be made.
+    #[error("compression: {0}")]
+    Compression(std::io::Error),
 }
 
 /// The URL that an endpoint means, checked against what `tls` says. The text itself is not in the
@@ -127,7 +131,7 @@ pub struct OtlpHttp {
     client: HttpClient,
     url: Url,
     encoding: Encoding,
-    compression: Compression,
+    compressor: Compressor,
     headers: Headers,
     observed: Observed,
     warnings: Warnings,
@@ -180,23 +184,19 @@ impl OtlpHttp {
             client,
             url,
             encoding: config.encoding,
-            compression: config.compression,
+            compressor: Compressor::new(config.compression).map_err(Error::Compression)?,
             headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
             observed: Observed::default(),
             warnings: Warnings::default(),
         })
     }
 
-    fn body(&self, message: &ExportLogsServiceRequest) -> std::io::Result<Vec<u8>> {
+    fn body(&mut self, message: &ExportLogsServiceRequest) -> std::io::Result<Vec<u8>> {
         let body = match self.encoding {
             Encoding::Proto => message.encode_to_vec(),
             Encoding::Json => serde_json::to_vec(message)?,
         };
-        match self.compression {
-            Compression::Gzip => gzip(&body),
-            Compression::Zstd => zstd::stream::encode_all(body.as_slice(), 1),
-            Compression::None => Ok(body),
-        }
+        self.compressor.compress(body)
     }
 
     /// Sends one request of so many records, once, and says how it ended.
@@ -204,9 +204,7 @@ impl OtlpHttp {
         let body = match self.body(message) {
             Ok(body) => body,
             Err(error) => {
-                return Outcome::Permanent {
-                    reason: format!("the request could not be written: {error}"),
-                };
+                return Outcome::retry(format!("the request could not be written: {error}"));
             }
         };
         let (headers, secrets) = self.headers.now().await;

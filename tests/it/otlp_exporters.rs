@@ -6,7 +6,8 @@ use auditwatch::{
     detection::Finding,
     exporter::{
         Exporter, Outcome,
-        otlp::{Compression, log_record, resource},
+        compression::Compression,
+        otlp::{log_record, resource},
         otlp_grpc::{self, OtlpGrpc},
         otlp_http::{self, Encoding, OtlpHttp},
         queue::{QueueConfig, RetryConfig, Totals, queue, run},

@@ -26,6 +26,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     Exporter, Outcome,
+    compression::{Compression, Compressor},
     http_client::{HttpClient, Settings, beginning, unreached},
     text,
 };
@@ -49,6 +50,9 @@ pub enum Error {
     /// The name or version of the application cannot be sent.
     #[error("{0}: holds characters that no HTTP header can carry")]
     App(&'static str),
+    /// The compressor cannot be made.
+    #[error("disable_compression: {0}")]
+    Compression(std::io::Error),
     /// HEC is not fit to take events.
     #[error("health_check_enabled: {0}")]
     Unhealthy(String),
@@ -65,6 +69,7 @@ pub struct SplunkHec {
     /// What no message may hold: the token and the values of `headers`.
     secrets: Vec<SecretString>,
     shape: request::Shape,
+    compressor: Compressor,
     health: Url,
     ack: Option<Ack>,
 }
@@ -106,6 +111,11 @@ impl SplunkHec {
             timeout: config.ack.timeout,
             told: false,
         });
+        let compression = if config.disable_compression {
+            Compression::None
+        } else {
+            Compression::Gzip
+        };
         let client = HttpClient::new(&Settings {
             url: &url,
             tls: &config.tls,
@@ -119,6 +129,7 @@ impl SplunkHec {
             health,
             ack,
             headers,
+            compressor: Compressor::new(compression).map_err(Error::Compression)?,
             secrets: text::secrets(&config.headers, Some(token)),
             shape: request::Shape {
                 metadata: event::Metadata {
@@ -130,7 +141,6 @@ impl SplunkHec {
                 format: config.format.clone(),
                 max_content_length: config.max_content_length_logs,
                 max_event_size: config.max_event_size,
-                gzip: !config.disable_compression,
             },
         })
     }
@@ -159,11 +169,17 @@ impl SplunkHec {
     }
 
     async fn attempt(&mut self, mut request: request::Request) -> Outcome {
+        let body = match self.compressor.compress(std::mem::take(&mut request.body)) {
+            Ok(body) => body,
+            Err(error) => {
+                return Outcome::retry(format!("the request could not be compressed: {error}"));
+            }
+        };
         let post = self
             .client
             .request(Method::POST, &self.url)
             .headers(self.headers.clone())
-            .body(std::mem::take(&mut request.body));
+            .body(body);
         let heard = match self.exchange(post).await {
             Ok(heard) => heard,
             Err(reason) => return Outcome::retry(reason),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     detection::Finding,
-    exporter::{Outcome, http_client::gzip, smaller},
+    exporter::{Outcome, smaller},
 };
 
 /// What the configuration says about every request.
@@ -26,14 +26,12 @@ pub struct Shape {
     pub max_content_length: usize,
     /// Most bytes of one event; 0: no limit.
     pub max_event_size: usize,
-    /// Whether bodies are compressed.
-    pub gzip: bool,
 }
 
 /// One request to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its body, compressed if the shape says so.
+    /// Its body, before compression.
     pub body: Vec<u8>,
     /// How many findings from the front of the batch it holds, at least one.
     pub findings: usize,
@@ -96,11 +94,6 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
         events.push(index);
         findings += 1;
     }
-    if shape.gzip {
-        body = gzip(&body).map_err(|error| Outcome::Permanent {
-            reason: format!("the request could not be compressed: {error}"),
-        })?;
-    }
     Ok(Request {
         body,
         findings,
@@ -144,8 +137,6 @@ fn event(finding: &Finding, shape: &Shape, most: usize) -> Result<Option<Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use serde_json::Value;
 
     use super::*;
@@ -231,26 +222,5 @@ mod tests {
             assert_eq!(event["event"]["truncated"][1], "paths");
             assert_eq!(event["event"]["count"], 6);
         }
-    }
-
-    #[test]
-    fn gzip_holds_the_same_bytes() {
-        let batch = samples::findings(20);
-        let plain = first(&batch, &Shape::default()).unwrap();
-        let packed = first(
-            &batch,
-            &Shape {
-                gzip: true,
-                ..Shape::default()
-            },
-        )
-        .unwrap();
-        let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(packed.body.as_slice())
-            .read_to_end(&mut unpacked)
-            .unwrap();
-        assert_eq!(unpacked, plain.body);
-        assert!(packed.body.len() * 4 < plain.body.len());
-        assert_eq!(packed.findings, plain.findings);
     }
 }
