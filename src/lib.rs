@@ -25,6 +25,7 @@ pub mod exporter;
 pub mod extension;
 pub mod geo;
 pub mod http_server;
+pub mod memory;
 pub mod pdata;
 pub mod pipeline;
 pub mod processor;

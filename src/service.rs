@@ -5,6 +5,7 @@
 //! all of them. The end of the data is the signal to stop: receivers end, so the intakes are gone,
 //! so the pipelines drain and end, so the queues are closed, so the exporters drain and end.
 
+mod memory;
 mod observed;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -16,8 +17,9 @@ use tracing::{error, info, warn};
 use crate::{
     config::{
         ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
-        ReceiverConfig,
+        PipelineConfig, ReceiverConfig,
     },
+    detection::limits::Limits,
     exporter::{
         Exporter,
         debug::Debug,
@@ -32,6 +34,7 @@ use crate::{
         health_check::{Health, HealthCheck},
     },
     http_server::Ends,
+    memory::{Pressure, cgroup_limit},
     pipeline,
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
@@ -108,7 +111,9 @@ impl Service {
             extensions,
             service_extensions,
             pipelines,
+            memory,
             request_limit,
+            queue_limit,
             metrics,
             traces,
             resource,
@@ -118,13 +123,23 @@ impl Service {
         let authenticators = self
             .start_extensions(&extensions, &service_extensions)
             .await?;
-        self.onlookers.close();
+        let plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
         let shared = receiver::Shared {
-            in_flight: InFlight::new(request_limit),
+            in_flight: InFlight::new(plan.requests),
+            pressure: Pressure::default(),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
         };
+        let watch = memory::Watch {
+            plan,
+            pressure: shared.pressure.clone(),
+            in_flight: shared.in_flight.clone(),
+            interval: memory.check_interval,
+        };
+        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
+        self.onlookers.close();
         observed::process(&self.metrics, &shared.in_flight);
+        let state = plan.state / open_states(&processors, &pipelines).max(1);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, parts) in pipelines {
@@ -146,7 +161,7 @@ impl Service {
             let detection = processors
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))
-                .and_then(|config| detection(&parts.processor, config))?;
+                .and_then(|config| detection(&parts.processor, config, state))?;
             let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             self.tracker.spawn(pipeline.run(self.cut.clone()));
@@ -409,18 +424,33 @@ async fn servers(
     Ok(servers)
 }
 
-fn detection(id: &ComponentId, config: &DetectionConfig) -> anyhow::Result<Detection> {
+/// Detections in pipelines that share what is left for state.
+fn open_states(
+    processors: &BTreeMap<ComponentId, DetectionConfig>,
+    pipelines: &BTreeMap<ComponentId, PipelineConfig>,
+) -> usize {
+    let used = pipelines.values().map(|parts| &parts.processor);
+    used.filter_map(|id| processors.get(id))
+        .filter(|config| config.state_limit.is_none())
+        .count()
+}
+
+fn detection(
+    id: &ComponentId,
+    config: &DetectionConfig,
+    state: usize,
+) -> anyhow::Result<Detection> {
     let DetectionConfig {
         rule,
         limits,
+        state_limit,
         geo_databases,
         cluster,
     } = config;
-    Detection::new(
-        rule.clone(),
-        limits.clone(),
-        geo_databases,
-        cluster.as_deref(),
-    )
-    .with_context(|| format!("cannot start processor {id}"))
+    let limits = Limits {
+        memory: state_limit.unwrap_or(state),
+        ..limits.clone()
+    };
+    Detection::new(rule.clone(), limits, geo_databases, cluster.as_deref())
+        .with_context(|| format!("cannot start processor {id}"))
 }

@@ -146,7 +146,7 @@ pub(crate) const EXTENSIONS: Types = Types {
     hints: &[
         (
             "memory_limiter",
-            "service::admission::request_limit_mib bounds what requests hold, remove it",
+            "service::memory has its keys, move them there",
         ),
         ("file_storage", NOT_KEPT),
         ("db_storage", NOT_KEPT),

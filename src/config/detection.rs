@@ -4,6 +4,7 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 use super::{
     DetectionConfig, keys,
     read::{Place, Section},
+    service,
 };
 use crate::detection::{
     limits::Limits,
@@ -13,14 +14,15 @@ use crate::detection::{
 
 /// Windows and offsets beyond a year are slips of the unit.
 const YEAR: Duration = Duration::from_hours(365 * 24);
-const MIB: usize = 1024 * 1024;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// Reads one detection processor.
 pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
     let section = place.section(&keys::DETECTION);
     let databases = databases(&section.section("geo", &keys::GEO));
-    let limits = limits(&section.section("limits", &keys::LIMITS));
+    let limit_keys = section.section("limits", &keys::LIMITS);
+    let state_limit = service::mib(&limit_keys, "memory_mib");
+    let limits = limits(&limit_keys, state_limit);
     let rule = rule(&section);
     check_semantics(&section, rule.semantics, !databases.is_empty());
     if rule.semantics == Semantics::Native
@@ -35,6 +37,7 @@ pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
     DetectionConfig {
         rule,
         limits,
+        state_limit,
         geo_databases: databases,
         // An empty text is no cluster, so that ${env:CLUSTER:-} works.
         cluster: section
@@ -140,11 +143,11 @@ fn databases(section: &Section<'_>) -> Vec<PathBuf> {
         .collect()
 }
 
-fn limits(section: &Section<'_>) -> Limits {
+fn limits(section: &Section<'_>, memory: Option<usize>) -> Limits {
     let default = Limits::default();
     Limits {
         keys: section.number("keys", 1..=1_000_000_000, default.keys),
-        memory: MIB * section.number("memory_mib", 1..=1024 * 1024, default.memory / MIB),
+        memory: memory.unwrap_or(default.memory),
         hits_per_key: section.number("hits_per_key", 1..=100_000_000, default.hits_per_key),
         values_per_field: section.number(
             "values_per_field",

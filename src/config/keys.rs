@@ -262,8 +262,12 @@ tables! {
          "compression_algorithms": ABSENT];
     RESPONSE_BODY at "extensions::health_check::response_body": ["healthy", "unhealthy"], [];
 
-    SERVICE at "service": ["extensions", "pipelines", "telemetry", "admission", "shutdown_timeout"], [];
-    ADMISSION at "service::admission": ["request_limit_mib"],
+    SERVICE at "service": ["extensions", "pipelines", "telemetry", "admission", "memory",
+        "shutdown_timeout"], [];
+    MEMORY at "service::memory": ["check_interval", "limit_mib", "spike_limit_mib",
+        "limit_percentage", "spike_limit_percentage"],
+        ["min_gc_interval_when_soft_limited": ABSENT, "min_gc_interval_when_hard_limited": ABSENT];
+    ADMISSION at "service::admission": ["request_limit_mib", "queue_limit_mib"],
         ["waiting_limit_mib": "requests beyond the limit do not wait, they are refused, remove it"];
     PIPELINE at "service::pipelines::logs": ["receivers", "processors", "exporters"], [];
     TELEMETRY at "service::telemetry": ["logs", "metrics", "traces", "resource"], [];

@@ -34,7 +34,7 @@ pub use source::Source;
 
 use crate::{
     detection::{limits::Limits, rule::Rule},
-    exporter, extension, receiver,
+    exporter, extension, memory, receiver,
     telemetry::{MetricsConfig, traces},
 };
 use service::{Defined, State};
@@ -62,8 +62,14 @@ pub struct Config {
     pub traces: traces::Config,
     /// `service::telemetry::resource`: what they are said to come from.
     pub resource: BTreeMap<String, String>,
-    /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold.
-    pub request_limit: usize,
+    /// `service::memory`: what the process may take.
+    pub memory: memory::Config,
+    /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold. `None`:
+    /// a share of the limit of `memory`.
+    pub request_limit: Option<usize>,
+    /// `service::admission::queue_limit_mib`, in bytes: what pending findings may hold. `None`: a
+    /// share of the limit of `memory`.
+    pub queue_limit: Option<usize>,
     /// `service::shutdown_timeout`: how long the shutdown may take in all.
     pub shutdown_timeout: Duration,
     /// Settings of the Collector that have no effect here, a line for people each.
@@ -97,6 +103,8 @@ pub struct DetectionConfig {
     pub rule: Rule,
     /// `limits`: what is kept.
     pub limits: Limits,
+    /// `limits::memory_mib`, in bytes. `None`: a share of the limit of `service::memory`.
+    pub state_limit: Option<usize>,
     /// `geo::databases`: files to locate addresses with. Whether they can be read is not known.
     pub geo_databases: Vec<PathBuf>,
     /// `cluster`: name of the cluster of all records, whatever they say themselves.
@@ -305,7 +313,9 @@ fn config(root: read::Place<'_>) -> Config {
         metrics: MetricsConfig::default(),
         traces: traces::Config::default(),
         resource: BTreeMap::new(),
-        request_limit: service::REQUEST_LIMIT,
+        memory: memory::Config::default(),
+        request_limit: None,
+        queue_limit: None,
         shutdown_timeout: Duration::from_secs(20),
         without_effect: Vec::new(),
     };
@@ -320,7 +330,13 @@ fn config(root: read::Place<'_>) -> Config {
         config.metrics = telemetry::metrics(&section);
         config.traces = telemetry::traces(&section);
         config.resource = telemetry::resource(&section);
-        config.request_limit = service::request_limit(&section);
+        (config.request_limit, config.queue_limit) = service::admission(&section);
+        let state = config.pipelines.values().filter_map(|pipeline| {
+            let detection = processors.get(&pipeline.processor)?.as_ref()?;
+            detection.state_limit
+        });
+        let budgets = config.request_limit.into_iter().chain(config.queue_limit);
+        config.memory = service::memory(&section, state.chain(budgets).sum());
         let range = Duration::ZERO..=Duration::from_hours(1);
         config.shutdown_timeout =
             section.duration("shutdown_timeout", range, config.shutdown_timeout);

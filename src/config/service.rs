@@ -1,5 +1,5 @@
 //! The service section: pipelines, which must fit together.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     ComponentId, PipelineConfig,
@@ -8,6 +8,7 @@ use super::{
     read::{Place, Section},
     value::Value,
 };
+use crate::memory;
 
 /// Which ids are defined, also those of no use.
 pub(crate) struct Defined<'a> {
@@ -178,12 +179,63 @@ fn references<'a>(
     found
 }
 
-/// What requests under way may hold, in bytes, unless told otherwise: four of the largest.
-pub(crate) const REQUEST_LIMIT: usize = 256 * MIB;
 const MIB: usize = 1024 * 1024;
+/// The largest number of MiB that a budget or limit may have.
+const MOST_MIB: usize = 1024 * 1024;
 
-/// What requests under way may hold, in bytes.
-pub(crate) fn request_limit(section: &Section<'_>) -> usize {
+/// A number of MiB, in bytes, if it is written.
+pub(crate) fn mib(section: &Section<'_>, key: &str) -> Option<usize> {
+    section
+        .value(key)
+        .and_then(|value| value.number("whole number", 1..=MOST_MIB))
+        .map(|mib| mib * MIB)
+}
+
+/// `service::admission`: what requests under way may hold, and what pending findings may.
+pub(crate) fn admission(section: &Section<'_>) -> (Option<usize>, Option<usize>) {
     let admission = section.section("admission", &keys::ADMISSION);
-    MIB * admission.number("request_limit_mib", 1..=1024 * 1024, REQUEST_LIMIT / MIB)
+    (
+        mib(&admission, "request_limit_mib"),
+        mib(&admission, "queue_limit_mib"),
+    )
+}
+
+/// `service::memory`. `budgets` are those that the user wrote: they must fit within the limit.
+pub(crate) fn memory(section: &Section<'_>, budgets: usize) -> memory::Config {
+    let default = memory::Config::default();
+    let memory = section.section("memory", &keys::MEMORY);
+    let wide = |key| mib(&memory, key).and_then(|bytes| u64::try_from(bytes).ok());
+    let (limit, spike_limit) = (wide("limit_mib"), wide("spike_limit_mib"));
+    if let Some(limit) = limit {
+        if spike_limit.is_some_and(|spike| spike >= limit)
+            && let Some(place) = memory.get("spike_limit_mib")
+        {
+            place.fail_key("expected less than limit_mib, the soft limit is what is left of it");
+        }
+        if u64::try_from(budgets).is_ok_and(|budgets| budgets > limit)
+            && let Some(place) = memory.get("limit_mib")
+        {
+            place.fail_key(format_args!(
+                "the budgets of limits::memory_mib and service::admission add up to {} MiB, \
+                 which is more than this limit, raise it or lower them",
+                budgets / MIB
+            ));
+        }
+    }
+    let percentage = |key, range, default| memory.number::<u64>(key, range, default);
+    memory::Config {
+        limit,
+        limit_percentage: percentage("limit_percentage", 1..=100, default.limit_percentage),
+        spike_limit,
+        spike_limit_percentage: percentage(
+            "spike_limit_percentage",
+            0..=99,
+            default.spike_limit_percentage,
+        ),
+        check_interval: memory.duration(
+            "check_interval",
+            Duration::from_millis(10)..=Duration::from_mins(1),
+            default.check_interval,
+        ),
+    }
 }

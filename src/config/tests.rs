@@ -110,7 +110,7 @@ fn the_reference_file_shows_the_defaults() {
             config.metrics,
             config.traces,
             config.resource,
-            config.request_limit,
+            (config.request_limit, config.queue_limit, &config.memory),
             config.shutdown_timeout
         )
     };
@@ -350,7 +350,8 @@ service:
       processors: [batch: {schedule_delay: 1s, export_timeout: 200, exporter: {otlp: {
         protocol: grpc, endpoint: "collector:4317", insecure: false, headers: {a: s3cret}}}}]
     resource: {service.name: mine, deployment.environment.name: test, service.instance.id: }
-  admission: {request_limit_mib: 7}
+  admission: {request_limit_mib: 7, queue_limit_mib: 8}
+  memory: {check_interval: 1s, limit_mib: 90, spike_limit_mib: 9, limit_percentage: 70, spike_limit_percentage: 0}
   shutdown_timeout: 1m
 "#;
 
@@ -411,7 +412,16 @@ fn reads_every_setting_of_a_receiver() {
         panic!()
     };
     assert_eq!(key.expose_secret(), "s3cret-too");
-    assert_eq!(config.request_limit, 7 << 20);
+    assert_eq!(config.request_limit, Some(7 << 20));
+    assert_eq!(config.queue_limit, Some(8 << 20));
+    let memory = memory::Config {
+        limit: Some(90 << 20),
+        limit_percentage: 70,
+        spike_limit: Some(9 << 20),
+        spike_limit_percentage: 0,
+        check_interval: seconds(1),
+    };
+    assert_eq!(config.memory, memory);
     assert_eq!(
         [&otlp.grpc_auth, &otlp.http_auth],
         [&Some(id("bearertokenauth")), &Some(id("bearertokenauth/b"))]

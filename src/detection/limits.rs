@@ -21,7 +21,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             keys: 100_000,
-            memory: 256 * 1024 * 1024,
+            memory: 192 * 1024 * 1024,
             hits_per_key: 10_000,
             values_per_field: 100,
             value_bytes: 1024,

@@ -6,11 +6,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 use http::request::Parts;
 use tracing::warn;
 
-use super::{Consumer, Reason, Refusal, Shared, in_flight::Lease, rejection::Rejection};
+use super::{
+    Consumer, Reason, Refusal, Shared,
+    in_flight::{Lease, RETRY_AFTER},
+    rejection::Rejection,
+};
 use crate::{
     detection::screen::Screened,
     extension::bearer_token_auth::BearerTokenAuth,
     http_server::{Peer, Seldom},
+    memory::Level,
 };
 
 /// The way from a server to a consumer.
@@ -67,6 +72,12 @@ impl<C: Consumer> Door<C> {
     /// # Errors
     /// When there is no room for it.
     pub(super) fn enter(&self) -> Result<Lease, Rejection> {
+        if self.shared.pressure.level() > Level::Normal {
+            return Err(Refusal::Memory {
+                retry_after: RETRY_AFTER,
+            }
+            .into());
+        }
         Ok(self.shared.in_flight.enter()?)
     }
 

@@ -19,7 +19,7 @@ const BASE: usize = 16 * 1024;
 /// Leases grow and shrink by so much at a time, so that few frames touch what all share.
 const STEP: usize = 16 * 1024;
 /// How long a sender is asked to wait when there is no room.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The bytes that requests under way may hold together. Copies share one bound.
 #[derive(Clone, Debug)]

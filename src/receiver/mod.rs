@@ -23,6 +23,7 @@ pub use crate::http_server::{Error, Limits};
 use crate::{
     detection::screen::{Screened, Screening},
     http_server::{Ends, Listening, Versions},
+    memory::Pressure,
     tls,
 };
 
@@ -133,6 +134,8 @@ impl Refusal {
 pub struct Shared {
     /// What their requests hold together.
     pub in_flight: InFlight,
+    /// Whether the process takes more memory than it may.
+    pub pressure: Pressure,
     /// No more connections; what has begun may end.
     pub stop: CancellationToken,
     /// What has not come in by now is refused.

@@ -861,6 +861,7 @@ fn refuses_settings_of_the_service() {
   shutdown_timeout: forever
   telemetry: {{logs: {{level: loud, encoding: xml}}, trace: }}
   admission: {{request_limit_mib: 0, waiting_limit_mib: 1}}
+  memory: {{limit_mib: 5, spike_limit_mib: 5, limit_percentage: 101, min_gc_interval_when_soft_limited: 1s}}
   pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [debug]}}}}
 "
         ),
@@ -873,6 +874,9 @@ fn refuses_settings_of_the_service() {
             "7:51: service::telemetry: unknown key \"trace\", did you mean \"traces\"?",
             "8:34: service::admission::request_limit_mib: expected a whole number from 1 to 1048576, got \"0\"",
             "8:37: service::admission: unknown key \"waiting_limit_mib\": requests beyond the limit do not wait, they are refused, remove it",
+            "9:26: service::memory::spike_limit_mib: expected less than limit_mib, the soft limit is what is left of it",
+            "9:64: service::memory::limit_percentage: expected a whole number from 1 to 100, got \"101\"",
+            "9:69: service::memory: unknown key \"min_gc_interval_when_soft_limited\": not available in this version, remove it",
         ],
     );
 }

@@ -1,1 +1,142 @@
 //! The memory limit, and whether the metrics say what the process holds.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    corpus::denied,
+    hec::{HecServer, Options},
+    otlp_peer::{Peer, Protocol},
+    process::{Process, free_address, now},
+    sender::{Hanging, client, framed_request, request, send},
+};
+
+/// Longer than anything takes here, shorter than anybody waits.
+const LONG: Duration = Duration::from_secs(20);
+const MIB: u64 = 1024 * 1024;
+
+/// The service with this exporter, and what `service` adds under that key. It listens when this
+/// returns.
+pub(crate) fn start(folder: &Path, exporter: &str, service: &str) -> (Process, SocketAddr) {
+    let (address, name) = (free_address(), exporter.split(':').next().unwrap());
+    let config = folder.join("config.yaml");
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"{address}\"}}}}}}}}\n\
+         processors: {{detection: }}\n\
+         exporters: {{{exporter}}}\n\
+         service:\n  \
+           pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [{name}]}}}}\n\
+         {service}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let process = Process::auditwatch(&config, &[]);
+    process.wait_for("listening", LONG);
+    (process, address)
+}
+
+/// Six requests of an address that nothing else comes from.
+fn scan(number: u32) -> Vec<String> {
+    let [_, high, middle, low] = number.to_be_bytes();
+    let source = format!("198.{high}.{middle}.{low}");
+    (0..6)
+        .map(|at| denied(&source, at, &format!("/api/v1/{at}")))
+        .collect()
+}
+
+/// Sends scans one by one, each when the finding before it was delivered, so that each is a request
+/// of the exporter. How many bytes the process grows by for each, once it is warm.
+async fn growth(process: &Process, address: SocketAddr, delivered: impl Fn() -> usize) -> u64 {
+    const WARM: u32 = 30;
+    const SCANS: u32 = 120;
+    let mut client = client(address).await;
+    let mut before = 0;
+    for number in 0..WARM + SCANS {
+        if number == WARM {
+            before = process.resident();
+        }
+        client.export(request(&scan(number))).await.unwrap();
+        let begin = now();
+        while delivered() <= usize::try_from(number).unwrap() {
+            assert!(begin.elapsed() < LONG, "{}", process.stderr());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    process.resident().saturating_sub(before) / u64::from(SCANS)
+}
+
+/// What a finding may cost at most, its address's state included. A compressor that is made anew
+/// for each request cost 270 KB with glibc's allocator.
+const PER_FINDING: u64 = 60 * 1024;
+
+#[tokio::test]
+async fn findings_to_splunk_leave_nothing_behind() {
+    let (folder, hec) = (
+        tempfile::tempdir().unwrap(),
+        HecServer::start(Options::default()).await,
+    );
+    let exporter = format!(
+        "splunk_hec: {{token: test-token, endpoint: \"{}\"}}",
+        hec.url()
+    );
+    let (process, address) = start(folder.path(), &exporter, "");
+    let growth = growth(&process, address, || hec.events().len()).await;
+    assert!(growth < PER_FINDING, "{growth} bytes a finding");
+}
+
+#[tokio::test]
+async fn findings_over_otlp_leave_nothing_behind() {
+    let peer = Peer::start(Protocol::Grpc).await;
+    let folder = tempfile::tempdir().unwrap();
+    let exporter = format!(
+        "otlp_grpc: {{endpoint: \"{}\", compression: gzip, tls: {{insecure: true}}}}",
+        peer.address
+    );
+    let (process, address) = start(folder.path(), &exporter, "");
+    let growth = growth(&process, address, || peer.messages().len()).await;
+    assert!(growth < PER_FINDING, "{growth} bytes a finding");
+}
+
+/// Above the soft limit new requests are refused in the form that senders repeat, while requests are
+/// what exceeds, and taken again when those have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_soft_limit_senders_are_asked_to_come_later() {
+    let folder = tempfile::tempdir().unwrap();
+    // The process alone takes some 40 MiB in a debug build.
+    let limit = "  memory: {limit_mib: 140, spike_limit_mib: 60, check_interval: 10ms}\n  \
+                 admission: {request_limit_mib: 90, queue_limit_mib: 10}";
+    let (process, address) = start(folder.path(), "debug:", limit);
+    process.wait_for("memory limits", LONG);
+    send(address, &scan(1), None).await.unwrap();
+
+    // Half a record has to be held until its end comes.
+    let mut half = framed_request(&["x".repeat(62 << 20)]);
+    half.pop();
+    let hanging = Hanging::start(address, half).await;
+    process.wait_for("memory is above the soft limit", LONG);
+    let begin = now();
+    let refused = loop {
+        match send(address, &scan(2), None).await {
+            Err(status) => break status,
+            Ok(_) => assert!(begin.elapsed() < LONG, "{}", process.stderr()),
+        }
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let details = refused.get_error_details();
+    assert!(details.retry_info().is_some(), "{refused:?}");
+
+    drop(hanging);
+    let begin = now();
+    while send(address, &scan(3), None).await.is_err() {
+        assert!(begin.elapsed() < LONG, "{}", process.stderr());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    process.wait_for("memory is below the soft limit again", LONG);
+    let lines = process
+        .stderr()
+        .matches("memory is above the soft limit")
+        .count();
+    assert_eq!(lines, 1, "{}", process.stderr());
+    assert!(process.peak() < 200 * MIB, "{}", process.peak());
+}

@@ -15,6 +15,7 @@ use auditwatch::{
         screen::{Screen, Screened, Screening},
     },
     extension::bearer_token_auth::BearerTokenAuth,
+    memory::Pressure,
     receiver::{
         Consumer, InFlight, Limits, Reason, Refusal, Shared,
         otlp_grpc::{self, OtlpGrpc},
@@ -104,6 +105,7 @@ impl Running {
         };
         let shared = Shared {
             in_flight: InFlight::new(setup.in_flight),
+            pressure: Pressure::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
