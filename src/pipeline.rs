@@ -6,6 +6,7 @@
 //! wait with the owner until there is room and refuse nobody.
 
 mod first;
+mod ledger;
 
 use std::{
     collections::VecDeque,
@@ -40,6 +41,8 @@ use crate::{
 };
 
 use first::First;
+pub use ledger::FindingBudget;
+use ledger::Ledger;
 
 /// Requests with hits that may wait for the owner.
 const INBOX: usize = 64;
@@ -198,6 +201,7 @@ pub struct Pipeline {
     detection: Detection,
     inbox: mpsc::Receiver<Submission>,
     outlets: Vec<Outlet>,
+    ledger: Ledger,
     /// The answer that waits until all findings have found room: a request that causes more than
     /// a queue can hold was taken while it was empty, and none like it is until all have moved on.
     owed: Option<(oneshot::Sender<Answer>, usize)>,
@@ -244,7 +248,12 @@ impl Outlet {
 }
 
 /// A pipeline and the way into it. It ends when every copy of the intake is gone.
-pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake, Pipeline) {
+pub fn pipeline(
+    id: String,
+    detection: Detection,
+    queues: Vec<Queue>,
+    budget: FindingBudget,
+) -> (Intake, Pipeline) {
     let (sender, inbox) = mpsc::channel(INBOX);
     let counters = Arc::new(Counters::default());
     let intake = Intake {
@@ -272,6 +281,7 @@ pub fn pipeline(id: String, detection: Detection, queues: Vec<Queue>) -> (Intake
             detection,
             inbox,
             outlets,
+            ledger: Ledger::new(budget),
             owed: None,
             counters,
         },
@@ -437,13 +447,14 @@ impl Pipeline {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = clock::monotonic();
         loop {
-            let waiting = !self.push_on();
+            let is_full = self.is_full();
+            let waiting = !self.push_on() || is_full;
             tokio::select! {
                 submission = self.inbox.recv() => match submission {
                     Some(submission) => self.take(submission),
                     None => break,
                 },
-                _ = ticks.tick(), if !self.is_full() => {
+                _ = ticks.tick(), if !is_full => {
                     let now = clock::monotonic();
                     let findings = self.detection.tick(now - ticked);
                     ticked = now;
@@ -491,21 +502,24 @@ impl Pipeline {
 
     /// Whether every queue has room for so many findings. More than a queue can ever hold find
     /// room when it is empty; the rest then waits here, with the answer.
-    fn has_room(&self, findings: usize) -> bool {
+    fn has_room(&mut self, findings: usize) -> bool {
         if findings == 0 {
             return !self.is_full();
         }
-        self.outlets.iter().all(|outlet| {
-            outlet.waiting.is_empty()
-                && outlet.queue.free() >= findings.min(outlet.queue.capacity())
-        })
+        self.ledger.has_room()
+            && self.outlets.iter().all(|outlet| {
+                outlet.waiting.is_empty()
+                    && outlet.queue.free() >= findings.min(outlet.queue.capacity())
+            })
     }
 
     /// Whether so many findings wait that nothing may be added.
-    fn is_full(&self) -> bool {
-        self.outlets
-            .iter()
-            .any(|outlet| outlet.waiting.len() >= OUTBOX)
+    fn is_full(&mut self) -> bool {
+        !self.ledger.has_room()
+            || self
+                .outlets
+                .iter()
+                .any(|outlet| outlet.waiting.len() >= OUTBOX)
     }
 
     /// Lets others see what the detection has counted.
@@ -531,6 +545,7 @@ impl Pipeline {
             );
             self.counters.found(&finding, now);
             let finding = Arc::new(finding);
+            self.ledger.add(&finding);
             for outlet in &mut self.outlets {
                 outlet.waiting.push_back(Arc::clone(&finding));
             }

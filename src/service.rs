@@ -35,7 +35,7 @@ use crate::{
     },
     http_server::Ends,
     memory::{Pressure, cgroup_limit},
-    pipeline,
+    pipeline::{self, FindingBudget},
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
     telemetry::{self, metrics::Metrics, traces::Tracer},
@@ -138,7 +138,9 @@ impl Service {
         };
         self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
         self.onlookers.close();
-        observed::process(&self.metrics, &shared.in_flight);
+        let findings = FindingBudget::new(plan.findings);
+        observed::process(&self.metrics, &shared.in_flight, &findings);
+        observed::memory_limits(&self.metrics, &plan);
         let state = plan.state / open_states(&processors, &pipelines).max(1);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
@@ -162,7 +164,8 @@ impl Service {
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))
                 .and_then(|config| detection(&parts.processor, config, state))?;
-            let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
+            let (intake, pipeline) =
+                pipeline::pipeline(id.to_string(), detection, own, findings.clone());
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             self.tracker.spawn(pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {

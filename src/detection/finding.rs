@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use prost::Message as _;
 use serde::{Serializer, ser::Error as _};
 
 pub use generated::{Finding, Sample};
@@ -29,6 +30,34 @@ impl Finding {
     pub fn to_json(&self) -> String {
         // Serializing plain data into memory has no way to fail; an empty object would show it.
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+/// What a value of a list takes beside its bytes: its place in the list, which grows in steps, and
+/// what the allocator rounds up to.
+const PER_VALUE: usize = 2 * size_of::<String>();
+
+impl Finding {
+    /// Bytes of memory it holds, about.
+    pub fn heap_bytes(&self) -> usize {
+        let lists = [
+            &self.verbs,
+            &self.paths,
+            &self.user_agents,
+            &self.users,
+            &self.groups,
+            &self.codes,
+            &self.messages,
+            &self.reasons,
+            &self.statuses,
+            &self.claimed_ips,
+            &self.truncated,
+        ];
+        let values = lists.into_iter().map(Vec::len).sum::<usize>();
+        // Six texts and a time each.
+        let samples = self.samples.len() * (size_of::<Sample>() + 6 * 16);
+        // The encoded form holds every text once and little else.
+        size_of::<Self>() + self.encoded_len() + values * PER_VALUE + samples
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{
     config::ComponentId,
     detection::engine::Stats,
     exporter::queue::{Counters as QueueCounters, Queue},
-    pipeline::{Counters, Entry, STATES},
+    memory::Plan,
+    pipeline::{Counters, Entry, FindingBudget, STATES},
     receiver::{InFlight, Reason},
     telemetry::{
         metrics::{self as m, Metric, Metrics},
@@ -27,7 +28,7 @@ type Count<T> = fn(&T) -> &AtomicU64;
 type Number<T> = fn(&T) -> u64;
 
 /// The process, and what its receivers share.
-pub(super) fn process(metrics: &Metrics, in_flight: &InFlight) {
+pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &FindingBudget) {
     let begin = clock::monotonic();
     metrics.observe(&m::UPTIME, &[], move || {
         nanos(clock::monotonic().saturating_duration_since(begin))
@@ -36,6 +37,17 @@ pub(super) fn process(metrics: &Metrics, in_flight: &InFlight) {
     metrics.observe(&m::RSS, &[], process::memory);
     let in_flight = in_flight.clone();
     metrics.observe(&m::IN_FLIGHT, &[], move || wide(in_flight.held()));
+    let findings = findings.clone();
+    metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.held()));
+}
+
+/// What the process may take, if there is a limit.
+pub(super) fn memory_limits(metrics: &Metrics, plan: &Plan) {
+    if let Some((soft, hard)) = plan.limits {
+        for (kind, limit) in [("soft", soft), ("hard", hard)] {
+            metrics.observe(&m::MEMORY_LIMIT, &[("limit", kind)], move || limit);
+        }
+    }
 }
 
 /// One receiver and protocol.

@@ -111,6 +111,10 @@ metrics! {
         "{requests}" "Requests that were taken.";
     REFUSED_REQUESTS: Counter Normal "auditwatch_receiver_refused_requests" ["receiver", "transport", "reason"]
         "{requests}" "Requests that were not taken.";
+    MEMORY_LIMIT: Gauge Normal "auditwatch_memory_limit" ["limit"]
+        "By" "Memory that the process may take, soft and hard.";
+    QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []
+        "By" "Memory that findings hold which exporters are not done with.";
     IN_FLIGHT: Gauge Normal "auditwatch_receiver_in_flight" []
         "By" "Memory that requests under way hold, over all receivers.";
     SCREENED: Counter Normal "auditwatch_screened_log_records" ["pipeline"]

@@ -7,9 +7,10 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     corpus::denied,
-    hec::{HecServer, Options},
+    hec::{Answer, HecServer, Options},
     otlp_peer::{Peer, Protocol},
     process::{Process, free_address, now},
+    prometheus::scrape,
     sender::{Hanging, client, framed_request, request, send},
 };
 
@@ -19,7 +20,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// The service with this exporter, and what `service` adds under that key. It listens when this
 /// returns.
-pub(crate) fn start(folder: &Path, exporter: &str, service: &str) -> (Process, SocketAddr) {
+fn start(folder: &Path, exporter: &str, service: &str) -> (Process, SocketAddr) {
     let (address, name) = (free_address(), exporter.split(':').next().unwrap());
     let config = folder.join("config.yaml");
     let text = format!(
@@ -139,4 +140,84 @@ async fn above_the_soft_limit_senders_are_asked_to_come_later() {
         .count();
     assert_eq!(lines, 1, "{}", process.stderr());
     assert!(process.peak() < 200 * MIB, "{}", process.peak());
+}
+
+/// Six requests of an address with texts as long as they are kept.
+fn heavy_scan(number: u32) -> Vec<String> {
+    let long = |what: &str, at: usize| format!("/{number}/{at}/{what}/{}", "x".repeat(1000));
+    scan(number)
+        .iter()
+        .enumerate()
+        .map(|(at, line)| {
+            let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+            for field in ["requestURI", "userAgent", "auditID"] {
+                event[field] = long(field, at).into();
+            }
+            for field in ["message", "reason", "status"] {
+                event["responseStatus"][field] = long(field, at).into();
+            }
+            event.to_string()
+        })
+        .collect()
+}
+
+/// Findings that no exporter can deliver fill their budget and no more, requests that may cause more
+/// are refused for now, and the metric says what the process holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn pending_findings_have_a_budget_of_real_memory() {
+    const BUDGET: u64 = 48 * MIB;
+    let (folder, hec) = (
+        tempfile::tempdir().unwrap(),
+        HecServer::start(Options::default()).await,
+    );
+    hec.answer_next(vec![Answer::hang(); 100]);
+    let exporter = format!(
+        "splunk_hec: {{token: test-token, endpoint: \"{}\", sending_queue: {{queue_size: 100000}}}}",
+        hec.url()
+    );
+    let metrics = "  telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, \
+                   port: 0}}}}]}}\n  admission: {queue_limit_mib: 48}";
+    let (process, address) = start(folder.path(), &exporter, metrics);
+    let line = process.stderr();
+    let metrics = line.split("endpoint=http://").nth(1).unwrap();
+    let metrics: SocketAddr = metrics.split('/').next().unwrap().parse().unwrap();
+
+    let mut client = client(address).await;
+    for number in 0..20 {
+        client.export(request(&heavy_scan(number))).await.unwrap();
+    }
+    let before = process.resident();
+    // Each finding is of an address of its own, which is tracked too.
+    let held = async || {
+        let scrape = scrape(metrics).await;
+        let held = |name| scrape.sum(name, &[]).unwrap();
+        (
+            held("auditwatch_queue_memory"),
+            held("auditwatch_state_memory"),
+        )
+    };
+    let (queue_before, state_before) = held().await;
+    let mut number = 20;
+    let refused = loop {
+        match client.export(request(&heavy_scan(number))).await {
+            Ok(_) => number += 1,
+            Err(status) => break status,
+        }
+        assert!(number < 10_000, "never refused:\n{}", process.stderr());
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let (queue, state) = held().await;
+    let grown = process.resident().saturating_sub(before);
+    let (queue, state) = (queue - queue_before, state - state_before);
+    println!("findings hold {queue}, state {state} by the metrics, the process grew by {grown}");
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let (grown, budget) = (grown as f64, BUDGET as f64);
+    let ratio = grown / (queue + state);
+    assert!((0.8..1.25).contains(&ratio), "{ratio}");
+    assert!(
+        (0.9 * budget..1.1 * budget).contains(&(queue + queue_before)),
+        "{queue}"
+    );
+    // A request without hits passes.
+    send(address, &["{}".to_owned()], None).await.unwrap();
 }

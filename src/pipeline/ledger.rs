@@ -1,0 +1,120 @@
+//! What pending findings hold in memory, over all pipelines and queues, and its bound.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::detection::Finding;
+
+/// The bytes that findings may hold until every exporter is done with them. Copies share one bound.
+#[derive(Clone, Debug)]
+pub struct FindingBudget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+impl FindingBudget {
+    /// Room for so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Shared {
+            limit,
+            held: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Bytes that findings hold now.
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        self.held() >= self.0.limit
+    }
+}
+
+/// The findings of one pipeline that exporters are not done with, oldest first. Exporters deliver
+/// them in this order, so those that are done with are always the first.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    budget: FindingBudget,
+    pending: VecDeque<(Weak<Finding>, usize)>,
+}
+
+impl Ledger {
+    pub(super) fn new(budget: FindingBudget) -> Self {
+        Self {
+            budget,
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// Takes down a finding that goes to the exporters now.
+    pub(super) fn add(&mut self, finding: &Arc<Finding>) {
+        let bytes = finding.heap_bytes();
+        self.budget.0.held.fetch_add(bytes, Ordering::Relaxed);
+        self.pending.push_back((Arc::downgrade(finding), bytes));
+    }
+
+    /// Crosses out the findings that every exporter is done with; whether there is room for more.
+    pub(super) fn has_room(&mut self) -> bool {
+        while let Some((finding, bytes)) = self.pending.front()
+            && finding.strong_count() == 0
+        {
+            self.budget.0.held.fetch_sub(*bytes, Ordering::Relaxed);
+            self.pending.pop_front();
+        }
+        !self.budget.is_full()
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        let bytes = self.pending.iter().map(|(_, bytes)| bytes).sum();
+        self.budget.0.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(path_bytes: usize) -> Arc<Finding> {
+        Arc::new(Finding {
+            paths: vec!["x".repeat(path_bytes)],
+            ..Finding::default()
+        })
+    }
+
+    #[test]
+    fn room_comes_back_when_every_exporter_is_done() {
+        let budget = FindingBudget::new(10_000);
+        let mut ledger = Ledger::new(budget.clone());
+        let first = finding(6_000);
+        ledger.add(&first);
+        assert!(ledger.has_room());
+        assert!((6_000..8_000).contains(&budget.held()), "{}", budget.held());
+        let (second, other_exporter) = (finding(6_000), Arc::clone(&first));
+        ledger.add(&second);
+        assert!(!ledger.has_room());
+        drop(first);
+        assert!(!ledger.has_room());
+        drop(other_exporter);
+        assert!(ledger.has_room());
+        let mut other_pipeline = Ledger::new(budget.clone());
+        let third = finding(6_000);
+        other_pipeline.add(&third);
+        assert!(!ledger.has_room());
+        drop(other_pipeline);
+        assert!(ledger.has_room());
+        drop(second);
+        assert!(ledger.has_room());
+        assert_eq!(budget.held(), 0);
+    }
+}
