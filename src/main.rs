@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use auditwatch::cli::Cli;
-use clap::Parser as _;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    Cli::read().run()
 }

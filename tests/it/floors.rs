@@ -10,12 +10,13 @@ use std::{
 const FLOORS: &[(&str, &[&str])] = &[
     ("pdata", &[]),
     ("clock", &[]),
-    ("telemetry", &["clock"]),
-    ("tls", &["clock"]),
+    ("visible", &[]),
+    ("telemetry", &["clock", "visible"]),
+    ("tls", &["clock", "visible"]),
     ("http_server", &["clock", "tls"]),
-    ("detection", &["pdata"]),
-    ("geo", &["detection"]),
-    ("extension", &["clock", "tls", "http_server"]),
+    ("detection", &["pdata", "visible"]),
+    ("geo", &["detection", "visible"]),
+    ("extension", &["clock", "tls", "http_server", "visible"]),
     (
         "receiver",
         &[
@@ -37,6 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "clock",
             "telemetry",
             "tls",
+            "visible",
         ],
     ),
     (
@@ -48,6 +50,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "exporter",
             "telemetry",
             "tls",
+            "visible",
         ],
     ),
     (
@@ -87,6 +90,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "exporter",
             "clock",
             "tls",
+            "visible",
         ],
     ),
 ];
