@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::detection::geo::{Locate, Location};
+use crate::{
+    detection::geo::{Locate, Location},
+    visible,
+};
 
 /// One or more databases; the first one that knows an address answers.
 pub struct Databases {
@@ -17,7 +20,7 @@ pub struct Databases {
 
 /// A database that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the location database {path}: {reason}")]
+#[error("cannot read the location database {}: {reason}", visible::path(.path))]
 pub struct GeoError {
     path: PathBuf,
     reason: maxminddb::MaxMindDbError,

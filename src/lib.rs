@@ -13,7 +13,7 @@
 //!  exporter          queue, retry, and the way out
 //! ```
 //!
-//! `detection` is the pure core and knows `pdata` alone. Receivers, processors and exporters never
+//! `detection` is the pure core and knows `pdata`, and `visible` for text that others wrote. Receivers, processors and exporters never
 //! know each other. `http_server` and `tls` are what others connect to, `extension` stands beside the
 //! data. ARCHITECTURE.md follows one batch through these modules.
 
@@ -33,3 +33,4 @@ pub mod receiver;
 pub mod service;
 pub mod telemetry;
 pub mod tls;
+pub mod visible;

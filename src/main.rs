@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use auditwatch::cli::Cli;
-use clap::Parser as _;
 
 /// Keeps allocations of different sizes apart, so that what a request takes and gives back leaves no
 /// holes among what stays. glibc's allocator fills those holes with small things, and the next
@@ -12,5 +11,5 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    Cli::read().run()
 }

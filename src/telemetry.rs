@@ -4,6 +4,7 @@
 mod folding;
 pub mod metrics;
 pub mod otlp;
+mod plain;
 pub mod process;
 pub mod prometheus;
 pub mod traces;
@@ -21,6 +22,7 @@ use tracing_subscriber::{
 pub use folding::Folded;
 use folding::Folding;
 use metrics::{Level, Metrics};
+use plain::{Form, Plain};
 
 /// `service::telemetry::metrics`.
 #[derive(Clone, Debug)]
@@ -201,9 +203,19 @@ pub fn folded() -> Folded {
 pub fn start(level: LevelFilter, json: bool) {
     // Libraries speak up only when something is wrong.
     let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
+    let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    let form = match (json, colours) {
+        (true, _) => Form::Json,
+        (false, true) => Form::Colours,
+        (false, false) => Form::Console,
+    };
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
+        .fmt_fields(plain::fields())
+        .with_writer(Plain {
+            inner: std::io::stderr,
+            form,
+        })
+        .with_ansi(colours)
         .with_target(false);
     let lines = if json {
         lines.json().boxed()

@@ -4,6 +4,7 @@
 //! something of it cannot be used. No message holds any of a key.
 
 pub mod client;
+pub mod inline;
 pub mod server;
 
 use std::{path::PathBuf, sync::Arc};
@@ -15,6 +16,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::visible;
 
 /// Where certificates or a key come from.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub enum Version {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("tls::{key}: cannot read {path}: {why}")]
+    #[error("tls::{key}: cannot read {}: {why}", visible::path(.path))]
     Read {
         /// The setting that names it.
         key: &'static str,
@@ -68,7 +71,7 @@ impl Pem {
     /// Where it comes from, for messages.
     pub fn place(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) => visible::path(path).to_string(),
             Self::Text(_) => "the text".to_owned(),
         }
     }

@@ -5,7 +5,10 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::tls;
+use crate::{tls, visible};
+
+/// Most bytes of an answer that are shown.
+const MOST: usize = 64 * 1024;
 
 /// Ask a running auditwatch whether it is ready
 #[derive(Args, Debug)]
@@ -35,7 +38,7 @@ impl Health {
             .build()
             .context("cannot start the runtime")?;
         let (ready, body) = runtime.block_on(self.ask(&url))?;
-        writeln!(out, "{}", body.trim_end())?;
+        writeln!(visible::Writer(out), "{}", body.trim_end())?;
         Ok(ready)
     }
 
@@ -52,6 +55,18 @@ impl Health {
             format!("nobody answers at {url}: is the health_check extension on?")
         })?;
         let ready = answer.status() == reqwest::StatusCode::OK;
-        Ok((ready, answer.text().await.unwrap_or_default()))
+        Ok((ready, beginning(answer).await))
     }
+}
+
+/// The beginning of an answer: whatever listens there decides how long it is.
+async fn beginning(mut answer: reqwest::Response) -> String {
+    let mut body = Vec::new();
+    while body.len() < MOST
+        && let Ok(Some(part)) = answer.chunk().await
+    {
+        body.extend_from_slice(&part);
+    }
+    body.truncate(MOST);
+    String::from_utf8_lossy(&body).into_owned()
 }

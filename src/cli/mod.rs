@@ -13,17 +13,16 @@ mod scan;
 mod table;
 mod tally;
 mod validate;
-mod visible;
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{self, Write},
     process::ExitCode,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 
-use crate::config::Source;
+use crate::{config::Source, visible};
 use health::Health;
 use pages::{Completions, Man};
 use print_config::PrintConfig;
@@ -110,13 +109,40 @@ impl Sources {
 }
 
 impl Cli {
+    /// Reads the arguments of this process. With wrong ones it ends and says why.
+    pub fn read() -> Self {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        Self::read_from(&arguments).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The same from these arguments. The error shows them escaped, for they may come from a
+    /// script that was given names of files.
+    fn read_from(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments).map_err(|error| {
+            let shown: Vec<_> = arguments
+                .iter()
+                .map(|argument| OsString::from(visible::os(argument).to_string()))
+                .collect();
+            if shown == arguments {
+                return error;
+            }
+            // clap quotes arguments as they are, so it is to complain of what can be shown.
+            Self::try_parse_from(shown).err().unwrap_or_else(|| {
+                let text = error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text);
+                clap::Error::raw(error.kind(), visible::lines(text))
+            })
+        })
+    }
+
     /// Does what the command line asks for.
     pub fn run(self) -> ExitCode {
+        std::panic::set_hook(Box::new(tell_panic));
         match self.command {
             Some(Command::Scan(scan)) => run_scan(&scan),
-            Some(Command::Validate(validate)) => ended(validate.run(&mut io::stderr().lock())),
+            Some(Command::Validate(validate)) => ended(validate.run(&mut stderr())),
             Some(Command::PrintConfig(print)) => {
-                ended(print.run(&mut io::stdout().lock(), &mut io::stderr().lock()))
+                ended(print.run(&mut io::stdout().lock(), &mut stderr()))
             }
             Some(Command::Components) => {
                 ended(components::print(&mut io::stdout().lock()).map(|()| true))
@@ -138,6 +164,11 @@ impl Cli {
                 .exit(),
         }
     }
+}
+
+/// Standard error, on which nothing acts or hides that stands in a message.
+fn stderr() -> visible::Writer<io::StderrLock<'static>> {
+    visible::Writer(io::stderr().lock())
 }
 
 /// The exit code of a command that prints: 0 when all is well.
@@ -169,7 +200,18 @@ fn succeeded(ended: anyhow::Result<bool>) -> ExitCode {
 /// Prints the chain of an error, once.
 fn tell(error: &anyhow::Error) {
     // If standard error is gone there is nobody left to tell.
-    let _told = writeln!(io::stderr(), "auditwatch: {error:#}");
+    let _told = writeln!(stderr(), "auditwatch: {error:#}");
+}
+
+/// Prints what the standard library would of a panic, whose message may hold what others sent.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let backtrace = std::backtrace::Backtrace::capture();
+    let _told = writeln!(stderr(), "thread '{name}' {panic}");
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        let _told = writeln!(stderr(), "{backtrace}");
+    }
 }
 
 fn run_replay(replay: &Replay) -> ExitCode {
@@ -192,7 +234,7 @@ fn run_scan(scan: &Scan) -> ExitCode {
             .exit(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match scan.run(&rule, &mut out, &mut io::stderr().lock()) {
+    match scan.run(&rule, &mut out, &mut stderr()) {
         Ok(ended) => ExitCode::from(scan.exit_code(ended)),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

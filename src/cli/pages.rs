@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
+use crate::visible;
+
 /// Print completions for a shell
 #[derive(Args, Debug)]
 pub(super) struct Completions {
@@ -39,7 +41,7 @@ impl Man {
             clap_mangen::Man::new(command).render(out)?;
             return Ok(true);
         };
-        let context = || format!("cannot write manual pages into {}", folder.display());
+        let context = || format!("cannot write manual pages into {}", visible::path(folder));
         fs::create_dir_all(folder).with_context(context)?;
         // There is no page for the command that prints help.
         let command = command.disable_help_subcommand(true);

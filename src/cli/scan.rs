@@ -24,11 +24,12 @@ use crate::{
         geo::Locate,
         limits::Limits,
         rows::{Row, Rows},
-        rule::{MissingCity, Rule, SECOND, Semantics, Who, parse_proxy},
+        rule::{MissingCity, Rule, SECOND, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
         selector::Selector,
         time::Micros,
     },
     geo::Databases,
+    visible,
 };
 
 /// Read audit logs and report who scanned.
@@ -73,6 +74,10 @@ pub struct Scan {
     /// CIDRs of proxies whose word is believed, by comma or repetition (native)
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_proxy)]
     trusted_proxies: Vec<IpNet>,
+
+    /// Accept --trusted-proxies that cover every address (native)
+    #[arg(long, requires = "trusted_proxies")]
+    allow_all: bool,
 
     /// Count IPv6 addresses by this many bits (native) [default: 128]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=128))]
@@ -138,6 +143,7 @@ impl Scan {
             ("--codes", !self.codes.is_empty()),
             ("--who", self.who.is_some()),
             ("--trusted-proxies", !self.trusted_proxies.is_empty()),
+            ("--allow-all", self.allow_all),
             ("--ipv6-prefix", self.ipv6_prefix.is_some()),
             ("--all", self.all),
         ];
@@ -160,6 +166,11 @@ impl Scan {
                 "--all means nothing with --output findings: a finding is above the threshold"
                     .to_owned(),
             );
+        }
+        if covers_all(&self.trusted_proxies) && !self.allow_all {
+            return Err(format!(
+                "--trusted-proxies {TRUST_IN_ALL}; list your proxies alone, or add --allow-all"
+            ));
         }
         if self.window == 0 {
             return Err("--window must be longer than nothing".to_owned());
@@ -305,7 +316,7 @@ impl Scan {
                 })
             });
             if let Err(error) = read {
-                let complaint = format!("cannot read {}: {error}", path.display());
+                let complaint = format!("cannot read {}: {error}", visible::path(path));
                 progress
                     .aside(|| writeln!(err, "auditwatch: {complaint}"))
                     .context("cannot write to standard error")?;
@@ -358,12 +369,12 @@ impl Scan {
                 }
             }
             Output::Json => {
-                serde_json::to_writer(&mut *out, rows)?;
+                visible::json_to(&mut *out, rows)?;
                 writeln!(out)?;
             }
             Output::Ndjson | Output::Findings | Output::Html => {
                 for row in rows {
-                    serde_json::to_writer(&mut *out, row)?;
+                    visible::json_to(&mut *out, row)?;
                     writeln!(out)?;
                 }
             }

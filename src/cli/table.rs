@@ -7,12 +7,14 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::visible::escaped;
-use crate::detection::{
-    address,
-    geo::Locate,
-    rows::{Columns, Row},
-    time::Micros,
+use crate::{
+    detection::{
+        address,
+        geo::Locate,
+        rows::{Columns, Row},
+        time::Micros,
+    },
+    visible::escaped,
 };
 
 /// Width where there is no terminal to ask.

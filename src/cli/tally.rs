@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use crate::detection::{
-    event::Event,
-    json::{self, Document},
-    rule::Rule,
+use crate::{
+    detection::{
+        event::Event,
+        json::{self, Document},
+        rule::Rule,
+    },
+    visible,
 };
 
 /// How many line numbers a complaint names.
@@ -118,7 +121,7 @@ impl Places {
         self.count += 1;
         if self.first.len() < NAMED_LINES {
             self.first
-                .push(format!("{}:{}", place.path.display(), place.number));
+                .push(format!("{}:{}", visible::path(place.path), place.number));
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::Sources;
-use crate::config;
+use crate::{config, visible};
 
 /// Check a configuration and exit; nothing is started
 #[derive(Args, Debug)]
@@ -25,7 +25,11 @@ impl Validate {
                     writeln!(err, "note: {note}")?;
                 }
                 for note in config.notes() {
-                    writeln!(err, "note: {note}; here it would not start")?;
+                    writeln!(
+                        err,
+                        "note: {}; here it would not start",
+                        visible::escaped(&note)
+                    )?;
                 }
                 Ok(true)
             }

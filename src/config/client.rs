@@ -1,7 +1,10 @@
 //! What exporters that speak over the network share: `tls` and `headers`.
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::read::Section;
+use super::{
+    read::Section,
+    server_tls::{check_authorities, check_identity},
+};
 use crate::tls::{Pem, Version, client};
 
 const VERSIONS: [(&str, Version); 2] = [("1.2", Version::Tls12), ("1.3", Version::Tls13)];
@@ -32,8 +35,9 @@ pub(crate) fn tls(section: &Section<'_>, has_insecure: bool) -> client::Config {
     match (&config.cert, &config.key) {
         (Some(_), None) => section.fail("a client certificate needs its key, add key_file"),
         (None, Some(_)) => section.fail("a key needs its client certificate, add cert_file"),
-        _ => {}
+        _ => check_identity(section, config.cert.as_ref(), config.key.as_ref()),
     }
+    check_authorities(section, config.ca.as_ref());
     if config.min_version > config.max_version {
         section.fail("min_version (1.3) must not be newer than max_version (1.2)");
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::detection::{
     limits::Limits,
-    rule::{Rule, Semantics, parse_proxy},
+    rule::{Rule, Semantics, TRUST_IN_ALL, covers_all, parse_proxy},
     selector::{Pattern, Selector},
 };
 
@@ -25,6 +25,15 @@ pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
     let limits = limits(&limit_keys, state_limit);
     let rule = rule(&section);
     check_semantics(&section, rule.semantics, !databases.is_empty());
+    let allow_all = section.boolean("allow_all", false);
+    if !allow_all
+        && covers_all(&rule.trusted_proxies)
+        && let Some(place) = section.get("trusted_proxies")
+    {
+        place.fail_key(format_args!(
+            "{TRUST_IN_ALL}; list your proxies alone, or set allow_all: true"
+        ));
+    }
     if rule.semantics == Semantics::Native
         && u64::try_from(limits.hits_per_key).is_ok_and(|most| most <= rule.threshold)
     {
@@ -174,7 +183,14 @@ fn check_semantics(section: &Section<'_>, semantics: Semantics, located: bool) {
             Semantics::Escu,
         ),
         Semantics::Escu => (
-            ["codes", "who", "trusted_proxies", "ipv6_prefix"].as_slice(),
+            [
+                "codes",
+                "who",
+                "trusted_proxies",
+                "allow_all",
+                "ipv6_prefix",
+            ]
+            .as_slice(),
             Semantics::Native,
         ),
     };

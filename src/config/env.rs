@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::visible;
+
 /// Most bytes of a file that is a configuration or part of one.
 const MOST_BYTES: u64 = 1024 * 1024;
 
@@ -98,12 +100,58 @@ pub(crate) fn whole_variable(text: &str, env: Env<'_>) -> Option<(String, String
     is_whole.then(|| (name.to_owned(), content))
 }
 
+/// Where in a text a shell's `$NAME` is looked for, which stands for itself here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is the whole text.
+    Whole,
+    /// It is a word of it: `Bearer $NAME`.
+    Words,
+    /// Anywhere: `https://$NAME:8088`.
+    Anywhere,
+}
+
+/// The name behind the first `$NAME` in a text, as it was written.
+pub(crate) fn unbraced(text: &str, look: Look) -> Option<&str> {
+    let text = text.trim();
+    let begins = |before: &str, rest: &str| {
+        let first = before.is_empty() && rest.len() == text.len();
+        first || before.ends_with(|c: char| c.is_whitespace() || c == ',')
+    };
+    // Splunk's collector also had `$file:PATH`.
+    let ends = |c: char| c.is_whitespace() || c == ',' || c == ':';
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('$') {
+        if let Some(behind) = behind.strip_prefix(['$', '{']) {
+            rest = behind;
+            continue;
+        }
+        let end = behind.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let (name, after) = behind.split_at(end.unwrap_or(behind.len()));
+        let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        let fits = match look {
+            Look::Whole => {
+                text.starts_with('$')
+                    && rest.len() == text.len()
+                    && (after.is_empty() || after.starts_with(':'))
+            }
+            Look::Words => begins(before, rest) && (after.is_empty() || after.starts_with(ends)),
+            Look::Anywhere => true,
+        };
+        if is_name && fits {
+            return Some(name);
+        }
+        rest = after;
+    }
+    None
+}
+
 /// The text of a file.
 ///
 /// # Errors
 /// Why it cannot be read, as a text for people.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
-    let shown = path.display();
+    let shown = visible::path(path);
     let mut text = Vec::new();
     let file = std::fs::File::open(path);
     // Bounded whatever it says of its size: it may be a device.
@@ -205,6 +253,31 @@ mod tests {
         }
         let from = expand("${A}-${env:NONE:-x}", &env).unwrap().from;
         assert_eq!(from, ["${A}", "the default of ${env:NONE}"]);
+    }
+
+    #[test]
+    fn knows_variables_as_shells_write_them() {
+        use Look::{Anywhere, Whole, Words};
+        for (text, wanted) in [
+            ("$A", [true, true, true]),
+            (" $_A1 ", [true, true, true]),
+            ("Bearer $A", [false, true, true]),
+            ("x, $A,y", [false, true, true]),
+            ("$file:/run/token", [true, true, true]),
+            ("x$file:/run/token", [false, false, true]),
+            ("https://$A:8088", [false, false, true]),
+            ("pa$word", [false, false, true]),
+            ("$A$B", [false, false, true]),
+            ("$$A", [false; 3]),
+            ("${A}", [false; 3]),
+            ("${A}B$", [false; 3]),
+            ("$5", [false; 3]),
+            ("a$ b", [false; 3]),
+            ("", [false; 3]),
+        ] {
+            let found = [Whole, Words, Anywhere].map(|look| unbraced(text, look).is_some());
+            assert_eq!(found, wanted, "{text}");
+        }
     }
 
     #[test]

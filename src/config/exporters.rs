@@ -199,7 +199,37 @@ fn check_url(text: &str) -> Result<(), String> {
     if url.fragment().is_some() {
         return Err("a URL to send to has no fragment, remove what begins with #".to_owned());
     }
-    Ok(())
+    takes_events(&url)
+}
+
+/// Whether a path is none of those of HEC that take something else than events.
+fn takes_events(url: &reqwest::Url) -> Result<(), String> {
+    const OTHERS: [(&str, &str); 5] = [
+        ("raw", "takes lines of text, and findings are events"),
+        (
+            "ack",
+            "only answers what was indexed; ack::enabled asks there by itself",
+        ),
+        (
+            "health",
+            "only says whether HEC is well; health_path names it",
+        ),
+        ("mint", "takes data of mobile apps"),
+        ("s2s", "takes what Splunk's forwarders send"),
+    ];
+    let mut words = url.path().split('/').filter(|word| !word.is_empty()).rev();
+    let version = |word: &&str| word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let Some(last) = words.find(|word| !version(word)) else {
+        return Ok(());
+    };
+    let found = OTHERS
+        .iter()
+        .find(|(word, _)| last.eq_ignore_ascii_case(word));
+    found.map_or(Ok(()), |(word, why)| {
+        Err(format!(
+            "ends in /{word}, which {why}: end it with /services/collector, or with the port"
+        ))
+    })
 }
 
 pub(crate) fn queue(section: &Section<'_>) -> queue::QueueConfig {
@@ -281,7 +311,15 @@ mod tests {
 
     #[test]
     fn knows_urls_to_send_to() {
-        for good in ["http://a", "https://a:8088/x?y=1", "https://[::1]:8088"] {
+        for good in [
+            "http://a",
+            "https://a:8088/x?y=1",
+            "https://[::1]:8088",
+            "https://a/services/collector/event/1.0",
+            "https://raw/",
+            "https://a/raw/collector/",
+            "https://a/1.0",
+        ] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }
         for bad in [
@@ -293,6 +331,13 @@ mod tests {
             "https://a#b",
             "https://user:pass@a",
             "https://user@a",
+            "https://a/services/collector/raw",
+            "https://a/services/collector/raw/1.0",
+            "https://a:8088/services/collector/RAW//",
+            "https://a/services/collector/ack?channel=1",
+            "https://a/hec/health/",
+            "https://a/services/collector/health/1.0",
+            "https://a/services/collector/mint/1.0",
         ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }

@@ -6,6 +6,7 @@ use super::{ComponentId, Config, ExporterConfig, ExtensionConfig, ReceiverConfig
 use crate::{
     extension::bearer_token_auth::BearerTokenAuth,
     tls::{self, server::Acceptor},
+    visible,
 };
 
 impl Config {
@@ -31,8 +32,12 @@ impl Config {
         for (id, detection) in self.processors.iter().filter(|(id, _)| detects(id)) {
             for path in &detection.geo_databases {
                 let opened = std::fs::File::open(path).err();
-                let why =
-                    |error| format!("geo::databases: cannot read {}: {error}", path.display());
+                let why = |error| {
+                    format!(
+                        "geo::databases: cannot read {}: {error}",
+                        visible::path(path)
+                    )
+                };
                 note(id, opened.map(why));
             }
         }

@@ -1,6 +1,8 @@
 //! Names of components and pipelines: `type[/name]`, as in the Collector.
 use std::{fmt, str::FromStr};
 
+use crate::visible::is_visible;
+
 /// The id of a component or pipeline: a type and, to tell two of one type apart, a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ComponentId {
@@ -50,7 +52,8 @@ impl FromStr for ComponentId {
             && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
             && kind.len() <= 63;
         let name_ok = name.is_none_or(|name| {
-            let odd = |letter: char| letter.is_whitespace() || letter.is_control();
+            // As in the Collector, which allows no separators and no control or format characters.
+            let odd = |letter: char| letter == ' ' || !is_visible(letter);
             !name.is_empty() && name.chars().count() <= 1024 && !name.contains(odd)
         });
         if !(kind_ok && name_ok) {
@@ -79,7 +82,18 @@ mod tests {
     #[test]
     fn refuses_the_rest() {
         for text in [
-            "", "/", "otlp/", "/x", "1a", "_a", "a-b", "a b", "a/b c", "a/\n", " a",
+            "",
+            "/",
+            "otlp/",
+            "/x",
+            "1a",
+            "_a",
+            "a-b",
+            "a b",
+            "a/b c",
+            "a/\n",
+            " a",
+            "a/\u{202e}",
         ] {
             assert_eq!(text.parse::<ComponentId>(), Err(InvalidId), "{text:?}");
         }

@@ -22,6 +22,20 @@ pub(crate) const SECRETS: &[&str] = &[
     "token", "tokens", "headers", "ca_pem", "cert_pem", "key_pem",
 ];
 
+/// Keys whose values are addresses or paths.
+pub(crate) const PLACES: &[&str] = &[
+    "endpoint",
+    "logs_endpoint",
+    "host",
+    "path",
+    "filename",
+    "databases",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "client_ca_file",
+];
+
 /// Keys of the Collector with values under which nothing is different here: a configuration may keep
 /// them. No value: any, for the key has no effect here, which is noted. Null is always among them.
 const HARMLESS: &[(&str, &[&str])] = &[
@@ -155,7 +169,7 @@ tables! {
 
     DETECTION at "processors::detection": [
         "semantics", "threshold", "window", "window_offset", "time_field", "codes", "who",
-        "trusted_proxies", "ipv6_prefix", "missing_city", "lateness", "cluster", "selector", "geo",
+        "trusted_proxies", "allow_all", "ipv6_prefix", "missing_city", "lateness", "cluster", "selector", "geo",
         "limits"
     ], [];
     SELECTOR at "processors::detection::selector": ["source", "sourcetype", "index"],

@@ -62,8 +62,13 @@ pub(crate) fn http(
     let url = |key| {
         let value = section.value(key)?;
         let url = value.filled()?.trim().to_owned();
-        if let Err(why) = otlp_http::url(&url, &tls) {
-            value.fail(why);
+        match otlp_http::url(&url, &tls) {
+            Err(why) => value.fail(why),
+            Ok(url) => {
+                if let Some(why) = takes_something_else(key, url.path()) {
+                    value.fail(why);
+                }
+            }
         }
         Some(url)
     };
@@ -82,6 +87,18 @@ pub(crate) fn http(
         queue: queue(&section.section("sending_queue", &keys::QUEUE)),
         retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
         tls,
+    }
+}
+
+/// Why findings cannot be sent to a path.
+fn takes_something_else(key: &str, path: &str) -> Option<&'static str> {
+    let path = path.trim_end_matches('/');
+    if path.ends_with("/v1/logs") && key == "endpoint" {
+        Some("ends in /v1/logs, which is added to it: leave that out, or write logs_endpoint")
+    } else if path.ends_with("/v1/traces") || path.ends_with("/v1/metrics") {
+        Some("findings are logs, which this path does not take: logs_endpoint ends in /v1/logs")
+    } else {
+        None
     }
 }
 

@@ -1,5 +1,7 @@
 //! The tree as YAML again, for `print-config`: variables replaced, secrets hidden.
 
+use std::fmt::Write as _;
+
 use reqwest::Url;
 
 use super::{
@@ -7,8 +9,9 @@ use super::{
     keys::SECRETS,
     node::{Node, Value},
 };
+use crate::visible;
 
-const REDACTED: &str = "[REDACTED]";
+pub(super) const REDACTED: &str = "[REDACTED]";
 
 /// What is not shown.
 #[derive(Clone, Copy)]
@@ -102,8 +105,27 @@ fn scalar(text: &str) -> String {
         // A secret looks the same wherever it stands.
         return if plain { text } else { format!("{text:?}") };
     }
-    // JSON's quoted texts are YAML's.
-    serde_json::Value::from(text).to_string()
+    quoted(&text)
+}
+
+/// A text in double quotes, as YAML has them, in which every character is visible.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        // Writing into a string cannot fail.
+        let _ok = match c {
+            '"' | '\\' => write!(quoted, "\\{c}"),
+            '\n' => write!(quoted, "\\n"),
+            '\t' => write!(quoted, "\\t"),
+            '\r' => write!(quoted, "\\r"),
+            c if visible::is_visible(c) => write!(quoted, "{c}"),
+            c if u32::from(c) > 0xffff => write!(quoted, "\\U{:08x}", u32::from(c)),
+            c => write!(quoted, "\\u{:04x}", u32::from(c)),
+        };
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A URL without what may be a password in it.

@@ -7,8 +7,8 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    env::{self, Env},
-    keys::{SECRETS, Table, advice},
+    env::{self, Env, Look},
+    keys::{PLACES, SECRETS, Table, advice},
     node::{Key, Mark, Node, Problem, Value as Tree},
     value::{Value, shown},
 };
@@ -216,6 +216,10 @@ impl<'a> Place<'a> {
                 .fail(self.node.mark, &self.path, "expected a single value");
             return None;
         };
+        if let Some(why) = self.unbraced(text) {
+            self.reader.fail(self.node.mark, &self.path, why);
+            return None;
+        }
         match env::expand(text, self.reader.env) {
             Ok(done) => {
                 let from = if done.from.is_empty() {
@@ -246,6 +250,34 @@ impl<'a> Place<'a> {
                 None
             }
         }
+    }
+
+    /// What is wrong with a text that holds `$NAME`. As in the Collector it stands for itself, which
+    /// nobody means who writes it as a whole value, in a secret, or in an address or path.
+    fn unbraced(&self, text: &str) -> Option<String> {
+        let key = self.path.rsplit("::").next().unwrap_or_default();
+        let is_secret = self.path.split("::").any(|step| SECRETS.contains(&step));
+        let look = if is_secret {
+            Look::Words
+        } else if PLACES.contains(&key) {
+            Look::Anywhere
+        } else {
+            Look::Whole
+        };
+        let name = env::unbraced(text, look)?;
+        Some(
+            if look == Look::Whole && text.trim().len() == name.len() + 1 {
+                format!(
+                    "${name} stands for itself here, write ${{env:{name}}} for the environment \
+                 variable, or $${name} for this text"
+                )
+            } else {
+                // The name may be a part of a secret.
+                "a $ before a word stands for itself here, write ${env:NAME} for an environment \
+             variable, or $$ for a dollar sign"
+                    .to_owned()
+            },
+        )
     }
 
     /// Whether the text here is one its type reads. What is wrong with it is not told again.

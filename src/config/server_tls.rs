@@ -1,8 +1,14 @@
 //! TLS of what is listened on: keys, defaults and what must hold.
 use std::time::Duration;
 
-use super::{keys, read::Section};
-use crate::tls::{Pem, Version, server::Config};
+use secrecy::ExposeSecret as _;
+
+use super::{keys, print::REDACTED, read::Section};
+use crate::tls::{
+    Pem, Version,
+    inline::{self, Problem},
+    server::Config,
+};
 
 /// Reads `tls` of a section; `None` when it is not there.
 pub(crate) fn server_tls(parent: &Section<'_>) -> Option<Config> {
@@ -16,7 +22,7 @@ pub(crate) fn server_tls(parent: &Section<'_>) -> Option<Config> {
         ),
         (Some(_), None) => section.fail("a certificate needs its key, add key_file"),
         (None, Some(_)) => section.fail("a key needs its certificate, add cert_file"),
-        (Some(_), Some(_)) => {}
+        (Some(_), Some(_)) => check_identity(&section, cert.as_ref(), key.as_ref()),
     }
     let min_version = version(&section, "min_version", Version::Tls12);
     let max_version = version(&section, "max_version", Version::Tls13);
@@ -48,6 +54,31 @@ fn pem(section: &Section<'_>, file: &str, text: &str) -> Option<Pem> {
     }
     path.map(Pem::File)
         .or_else(|| inline.map(|text| Pem::Text(text.into())))
+}
+
+/// Says what is wrong with a certificate and key that stand in the configuration itself. Files are
+/// looked at when it starts, where they are.
+pub(super) fn check_identity(section: &Section<'_>, cert: Option<&Pem>, key: Option<&Pem>) {
+    tell(section, inline::check_identity(written(cert), written(key)));
+}
+
+/// The same of authorities.
+pub(super) fn check_authorities(section: &Section<'_>, ca: Option<&Pem>) {
+    tell(section, inline::check_authorities(written(ca)));
+}
+
+/// A text that was written, and not what `print-config` shows instead of one: what that prints is
+/// to be read again.
+fn written(pem: Option<&Pem>) -> Option<&Pem> {
+    pem.filter(|pem| !matches!(pem, Pem::Text(text) if text.expose_secret() == REDACTED))
+}
+
+fn tell(section: &Section<'_>, checked: Result<(), Problem>) {
+    if let Err((key, why)) = checked
+        && let Some(place) = section.place(key)
+    {
+        place.fail_key(why);
+    }
 }
 
 fn version(section: &Section<'_>, key: &str, default: Version) -> Version {

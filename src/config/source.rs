@@ -11,6 +11,7 @@ use super::{
     env::{self, Env},
     node::{self, Key, Mark, Node, Problem, Value},
 };
+use crate::visible;
 
 /// Files that values may pull in, all in all; enough for anybody, and an end to a file in itself.
 const MOST_INCLUDED: usize = 64;
@@ -64,7 +65,7 @@ impl Source {
     /// What messages call it. Holds no value.
     fn name(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) => visible::path(path).to_string(),
             Self::Variable(name) => format!("env:{name}"),
             Self::Yaml(_) => "yaml:".to_owned(),
             Self::Set { key, .. } => format!("--set {}", key.replace("::", ".")),
@@ -125,7 +126,9 @@ impl Places {
             Some(Named { name, .. }) => format!("{name}: {text}"),
             None => text,
         };
-        problems.into_iter().map(line).collect()
+        // Names of keys and of variables stand in it as they were written.
+        let shown = |line: String| visible::escaped(&line).to_string();
+        problems.into_iter().map(line).map(shown).collect()
     }
 
     /// All problems, as the error that they are.
@@ -261,7 +264,7 @@ impl Loading<'_> {
     /// else, and what is wrong with it, is for the reader of the value.
     fn included(&mut self, text: &str, mark: Mark) -> Option<Node> {
         let (name, content) = if let Some(path) = env::whole_file(text) {
-            (path.display().to_string(), env::read(&path).ok()?)
+            (visible::path(&path).to_string(), env::read(&path).ok()?)
         } else {
             let (name, content) = env::whole_variable(text, self.env)?;
             (format!("env:{name}"), content)

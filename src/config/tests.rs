@@ -3,8 +3,9 @@ mod docs;
 mod refused;
 mod sources;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::LazyLock, time::Duration};
 
+use rcgen::{CertificateParams, KeyPair};
 use secrecy::ExposeSecret;
 
 use super::{
@@ -31,6 +32,16 @@ const OTLP: &str = "receivers: {otlp: {protocols: {grpc: }}}\n";
 const DETECTION: &str = "processors: {detection: }\n";
 const DEBUG: &str = "exporters: {debug: }\n";
 
+/// A certificate that signs itself, and its key.
+static IDENTITY: LazyLock<(String, String)> = LazyLock::new(|| identity(|_| {}));
+
+fn identity(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+    change(&mut params);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
 fn env(name: &str) -> Option<String> {
     let value = match name {
         "SPLUNK_HEC_TOKEN" => "s3cret",
@@ -40,6 +51,8 @@ fn env(name: &str) -> Option<String> {
         "LINE" => "s3cret\n",
         "AUDITWATCH_TOKEN" => "s3cret-too",
         "EMPTY" => "",
+        "CERT" => &IDENTITY.0,
+        "KEY" => &IDENTITY.1,
         _ => return None,
     };
     Some(value.to_owned())
@@ -269,7 +282,7 @@ receivers:
       http:
         {endpoint: "localhost:2", max_request_body_size: 5, max_connections: 6,
         read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s,
-        tls: {cert_pem: c, key_pem: "${env:AUDITWATCH_TOKEN}", max_version: 1.2},
+        tls: {cert_pem: "${env:CERT}", key_pem: "${env:KEY}", max_version: 1.2},
         auth: {authenticator: bearertokenauth/b}}
 processors:
   detection:
@@ -279,6 +292,7 @@ processors:
     codes: "403"
     who: group
     trusted_proxies: "${env:PROXIES}"
+    allow_all: true
     ipv6_prefix: 64
     lateness: 1m30s
     cluster: prod
@@ -312,7 +326,7 @@ exporters:
     max_event_size: 7
     headers: {X-Scope: s3cret-scope, b: "2"}
     tls: {ca_file: ca.pem, include_system_ca_certs_pool: true, insecure_skip_verify: true,
-      server_name_override: other.example, cert_file: c.pem, key_pem: "s3cret key",
+      server_name_override: other.example, cert_file: c.pem, key_pem: "${env:KEY}",
       min_version: 1.3, max_version: "1.3"}
     sending_queue: {enabled: true, queue_size: 8}
     retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
@@ -394,8 +408,8 @@ fn reads_every_setting_of_a_receiver() {
             ..limits
         },
         tls: Some(tls::server::Config {
-            cert: tls::Pem::Text("c".into()),
-            key: tls::Pem::Text("s3cret-too".into()),
+            cert: tls::Pem::Text(IDENTITY.0.as_str().into()),
+            key: tls::Pem::Text(IDENTITY.1.as_str().into()),
             client_ca_file: None,
             min_version: tls::Version::Tls12,
             max_version: tls::Version::Tls12,
@@ -411,7 +425,7 @@ fn reads_every_setting_of_a_receiver() {
     else {
         panic!()
     };
-    assert_eq!(key.expose_secret(), "s3cret-too");
+    assert_eq!(key.expose_secret(), IDENTITY.1);
     assert_eq!(config.request_limit, Some(7 << 20));
     assert_eq!(config.queue_limit, Some(8 << 20));
     let memory = memory::Config {

@@ -21,7 +21,8 @@ mod generated {
 }
 
 impl Finding {
-    /// The JSON form: one object on one line, field names as in `finding.proto`.
+    /// The JSON form: one object on one line, field names as in `finding.proto`. What a terminal
+    /// might obey or hide is escaped.
     ///
     /// ```
     /// let finding = auditwatch::detection::Finding { count: 6, ..Default::default() };
@@ -29,7 +30,7 @@ impl Finding {
     /// ```
     pub fn to_json(&self) -> String {
         // Serializing plain data into memory has no way to fail; an empty object would show it.
-        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+        crate::visible::json(self).unwrap_or_else(|_| "{}".to_owned())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -201,7 +201,7 @@ words!(MissingCity, "empty or drop", "empty" => MissingCity::Empty, "drop" => Mi
 pub fn parse_proxy(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let net: IpNet = text
         .parse()
@@ -212,12 +212,86 @@ pub fn parse_proxy(text: &str) -> Result<IpNet, String> {
             net.trunc()
         ));
     }
-    Ok(net)
+    Ok(match net {
+        // Addresses of events are compared as IPv4 where they are mapped, so networks are too.
+        IpNet::V6(mapped) if mapped.prefix_len() >= 96 => mapped
+            .addr()
+            .to_ipv4_mapped()
+            .and_then(|address| Ipv4Net::new(address, mapped.prefix_len() - 96).ok())
+            .map_or(net, IpNet::V4),
+        net => net,
+    })
+}
+
+/// Why proxies that [cover all](covers_all) are refused, to stand behind their name.
+pub const TRUST_IN_ALL: &str = "covers every address: each would be believed to be a proxy, and \
+    the leftmost claim in sourceIPs would be counted, which a client writes";
+
+/// Whether every address that may be on the internet, of IPv4 or of IPv6, is in one of these
+/// networks, alone or together.
+pub fn covers_all(networks: &[IpNet]) -> bool {
+    /// What no sender on the internet has: private, local, reserved and multicast addresses.
+    const OTHERS: [&str; 11] = [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/3",
+        "::/3",
+        "4000::/2",
+        "8000::/1",
+    ];
+    let others = OTHERS.iter().filter_map(|net| net.parse().ok());
+    let all: Vec<IpNet> = networks.iter().copied().chain(others).collect();
+    IpNet::aggregate(&all)
+        .iter()
+        .any(|net| net.prefix_len() == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::selector::Pattern, *};
+
+    #[test]
+    fn networks_that_cover_the_internet_are_known() {
+        let covers = |nets: &[&str]| {
+            let nets: Vec<_> = nets.iter().map(|net| parse_proxy(net).unwrap()).collect();
+            covers_all(&nets)
+        };
+        for all in [
+            &["0.0.0.0/0"] as &[&str],
+            &["::/0"],
+            &["::ffff:0.0.0.0/96"],
+            &["2000::/3"],
+            &["10.0.0.0/8", "0.0.0.0/1", "128.0.0.0/1"],
+            &["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"],
+        ] {
+            assert!(covers(all), "{all:?}");
+        }
+        for some in [
+            &[] as &[&str],
+            &["0.0.0.0/1"],
+            &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"],
+            &["::ffff:0.0.0.0/97", "2001:db8::/32"],
+        ] {
+            assert!(!covers(some), "{some:?}");
+        }
+    }
+
+    #[test]
+    fn mapped_proxies_are_those_of_ipv4() {
+        for (mapped, wanted) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/96", "::/96"),
+        ] {
+            assert_eq!(parse_proxy(mapped).unwrap().to_string(), wanted);
+        }
+    }
 
     #[test]
     fn every_setting_is_in_the_fingerprint() {

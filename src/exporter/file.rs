@@ -13,7 +13,7 @@ use std::{
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{Exporter, Outcome};
-use crate::detection::Finding;
+use crate::{detection::Finding, visible};
 
 /// Settings of one `file` exporter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,10 @@ impl Default for Config {
 
 /// Why the file cannot be written to.
 #[derive(Debug, thiserror::Error)]
-#[error("path: cannot open {path}: {why}; does its folder exist, and may we write there?")]
+#[error(
+    "path: cannot open {}: {why}; does its folder exist, and may we write there?",
+    visible::path(.path)
+)]
 pub struct Error {
     path: PathBuf,
     /// Part of the message, and so no source that is printed behind it.
@@ -141,9 +144,10 @@ impl<S: Sink> Exporter for File<S> {
         }
         match self.append(&lines).await {
             Ok(()) => Outcome::Accepted(batch.len()),
-            Err(error) => {
-                Outcome::retry(format!("cannot write to {}: {error}", self.path.display()))
-            }
+            Err(error) => Outcome::retry(format!(
+                "cannot write to {}: {error}",
+                visible::path(&self.path)
+            )),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::detection::Finding;
+use crate::{detection::Finding, visible};
 
 /// `text` with everything escaped that a terminal or a log reader could act on (control
 /// characters, line ends, terminal sequences, marks that turn the direction of writing), cut to
@@ -15,7 +15,17 @@ pub fn plain(text: &str, most: usize) -> String {
         Some((end, _)) => (text.get(..end).unwrap_or_default(), "..."),
         None => (text, ""),
     };
-    format!("{}{cut}", kept.escape_debug())
+    let mut shown = String::with_capacity(kept.len() + cut.len());
+    for c in kept.chars() {
+        // Writing into a string cannot fail.
+        let _ok = match c {
+            '"' | '\'' | '\\' => write!(shown, "\\{c}"),
+            '\0' => write!(shown, "\\0"),
+            c if visible::is_visible(c) => write!(shown, "{c}"),
+            c => write!(shown, "{}", visible::escape(c)),
+        };
+    }
+    shown + cut
 }
 
 /// What stands in the place of a secret wherever one might be printed.

@@ -14,7 +14,10 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tracing::{info, warn};
 
-use crate::clock::{self, Instant};
+use crate::{
+    clock::{self, Instant},
+    visible,
+};
 
 /// How often a file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -53,7 +56,7 @@ pub enum Error {
     #[error("header: {0:?} is no name of a header")]
     Header(String),
     /// The file cannot be read.
-    #[error("filename: cannot read {path}: {why}")]
+    #[error("filename: cannot read {}: {why}", visible::path(.path))]
     Read {
         /// Where it should be.
         path: PathBuf,
@@ -61,7 +64,7 @@ pub enum Error {
         why: std::io::Error,
     },
     /// It holds something else than tokens.
-    #[error("filename: {path} {why}")]
+    #[error("filename: {} {why}", visible::path(.path))]
     Content {
         /// Where it is.
         path: PathBuf,
@@ -282,10 +285,10 @@ impl BearerTokenAuth {
                 let tokens = Tokens::new(&tokens);
                 if tokens.digests != state.tokens.digests {
                     let count = tokens.digests.len();
-                    info!(file = %path.display(), tokens = count, "new tokens are in use");
+                    info!(file = %visible::path(path), tokens = count, "new tokens are in use");
                     state.tokens = Arc::new(tokens);
                 } else if state.failed {
-                    info!(file = %path.display(), "tokens can be read again");
+                    info!(file = %visible::path(path), "tokens can be read again");
                 }
                 state.failed = false;
             }

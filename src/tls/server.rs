@@ -20,7 +20,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 
 use super::{Error, Pem, Version, provider, versions};
-use crate::clock::{self, Instant};
+use crate::{
+    clock::{self, Instant},
+    visible,
+};
 
 /// Settings of `tls` of something that is listened on.
 #[derive(Clone, Debug)]
@@ -200,12 +203,40 @@ fn check_time(
     provider: &CryptoProvider,
     place: &str,
 ) -> Result<(), Error> {
-    let Some(parsed) = chain
-        .first()
-        .and_then(|own| ParsedCertificate::try_from(own).ok())
-    else {
-        return Ok(());
-    };
+    match untimely(chain, provider) {
+        Some(CertificateError::ExpiredContext { not_after, .. }) => Err(Error::Unfit(format!(
+            "the certificate in {place} expired at {}, renew it",
+            day(not_after)
+        ))),
+        Some(CertificateError::NotValidYetContext { not_before, .. }) => {
+            Err(Error::Unfit(format!(
+                "the certificate in {place} is not valid before {}, look at the clock of this machine",
+                day(not_before)
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// When the first certificate expired, if it has.
+pub(super) fn expired(chain: &[CertificateDer<'static>]) -> Option<String> {
+    match untimely(chain, &provider()) {
+        Some(CertificateError::ExpiredContext { not_after, .. }) => Some(day(not_after)),
+        _ => None,
+    }
+}
+
+fn day(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |at| at.to_string())
+}
+
+/// What is wrong with the first certificate now; its time is looked at before all else.
+fn untimely(
+    chain: &[CertificateDer<'static>],
+    provider: &CryptoProvider,
+) -> Option<CertificateError> {
+    let parsed = ParsedCertificate::try_from(chain.first()?).ok()?;
     let now = UnixTime::since_unix_epoch(Duration::from_nanos(clock::unix_nanos()));
     // Without authorities nothing is good, but the time is what is looked at first.
     let judged = verify_server_cert_signed_by_trust_anchor(
@@ -215,26 +246,9 @@ fn check_time(
         now,
         provider.signature_verification_algorithms.all,
     );
-    let day = |time: UnixTime| {
-        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |at| at.to_string())
-    };
     match judged {
-        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
-            not_after,
-            ..
-        })) => Err(Error::Unfit(format!(
-            "the certificate in {place} expired at {}, renew it",
-            day(not_after)
-        ))),
-        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
-            not_before,
-            ..
-        })) => Err(Error::Unfit(format!(
-            "the certificate in {place} is not valid before {}, look at the clock of this machine",
-            day(not_before)
-        ))),
-        _ => Ok(()),
+        Err(rustls::Error::InvalidCertificate(error)) => Some(error),
+        _ => None,
     }
 }
 
@@ -246,7 +260,7 @@ fn verifier(
     let unfit = |error: &dyn std::fmt::Display| {
         Error::Unfit(format!(
             "client_ca_file {} cannot be used: {error}",
-            path.display()
+            visible::path(path)
         ))
     };
     let mut roots = RootCertStore::empty();

@@ -11,12 +11,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("pdata", &[]),
     ("clock", &[]),
     ("memory", &[]),
-    ("telemetry", &["clock"]),
-    ("tls", &["clock"]),
+    ("visible", &[]),
+    ("telemetry", &["clock", "visible"]),
+    ("tls", &["clock", "visible"]),
     ("http_server", &["clock", "tls"]),
-    ("detection", &["pdata"]),
-    ("geo", &["detection"]),
-    ("extension", &["clock", "tls", "http_server"]),
+    ("detection", &["pdata", "visible"]),
+    ("geo", &["detection", "visible"]),
+    ("extension", &["clock", "tls", "http_server", "visible"]),
     (
         "receiver",
         &[
@@ -39,6 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "clock",
             "telemetry",
             "tls",
+            "visible",
         ],
     ),
     (
@@ -51,6 +53,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "memory",
             "telemetry",
             "tls",
+            "visible",
         ],
     ),
     (
@@ -91,6 +94,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "exporter",
             "clock",
             "tls",
+            "visible",
         ],
     ),
 ];

@@ -28,7 +28,7 @@ use super::{
     progress::Progress,
     tally::{Place, Places},
 };
-use crate::{clock, detection::time::Micros, exporter::queue::RetryConfig, telemetry};
+use crate::{clock, detection::time::Micros, exporter::queue::RetryConfig, telemetry, visible};
 
 /// Events that were read and are not due yet.
 const AHEAD: usize = 4096;
@@ -36,6 +36,9 @@ const AHEAD: usize = 4096;
 const BATCH_WAIT: Duration = Duration::from_millis(200);
 /// Bytes of events that fill a request.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// How long the events are counted that a stopped replay does not send.
+const COUNT_WAIT: Duration = Duration::from_secs(2);
 
 /// Send an audit log as it was recorded, faster, or as if it happened now
 #[derive(Args, Debug)]
@@ -160,6 +163,7 @@ impl Replay {
         let (start, began) = (clock::monotonic(), now());
         let mut stop = Stop::listen()?;
         let mut flush_by = start;
+        let mut unsent = 0;
         loop {
             let event = tokio::select! {
                 () = stop.told() => break,
@@ -173,12 +177,16 @@ impl Replay {
             if target.is_full(self.batch_size, BATCH_BYTES) || due > flush_by {
                 target.flush(&mut stop).await?;
                 if stop.is_told() {
+                    unsent += 1;
                     break;
                 }
             }
             if due > clock::monotonic() {
                 tokio::select! {
-                    () = stop.told() => break,
+                    () = stop.told() => {
+                        unsent += 1;
+                        break;
+                    }
                     () = tokio::time::sleep_until(due) => {}
                 }
             }
@@ -194,9 +202,13 @@ impl Replay {
         }
         target.flush(&mut stop).await?;
         bar.finish_and_clear();
+        let mut is_all = true;
+        if stop.is_told() {
+            is_all = count(&mut events, &mut unsent, &mut stop).await;
+            target.unsent(unsent, is_all);
+        }
         drop(events);
-        // Whoever is told to stop does not wait for standard input.
-        if !stop.is_told() || reading.is_finished() {
+        if is_all {
             target.left_out(&reading.await.context("cannot read the log")??);
         }
         Ok((target.tally(), clock::monotonic() - start))
@@ -212,6 +224,21 @@ impl Replay {
             Some(file) => Target::file(file, bar),
             None => Target::otlp(self, retry, bar),
         }
+    }
+}
+
+/// Counts the events that are not sent any more. Whether those are all: standard input may have no
+/// end, and a log may be long.
+async fn count(events: &mut mpsc::Receiver<Event>, unsent: &mut u64, stop: &mut Stop) -> bool {
+    let rest = async {
+        while events.recv().await.is_some() {
+            *unsent += 1;
+        }
+    };
+    tokio::select! {
+        () = rest => true,
+        () = stop.told_again() => false,
+        () = tokio::time::sleep(COUNT_WAIT) => false,
     }
 }
 
@@ -236,7 +263,7 @@ fn shift(
 fn read(files: &[PathBuf], mut show: impl FnMut(Event)) -> anyhow::Result<Places> {
     let mut too_long = Places::default();
     for file in files {
-        let context = || format!("cannot read {}", file.display());
+        let context = || format!("cannot read {}", visible::path(file));
         let lines = input::open(file, &Progress::hidden()).with_context(context)?;
         input::for_each_line(lines, |number, line| {
             let Line::Text(line) = line else {

@@ -21,6 +21,7 @@ use crate::{
         queue::{Failed, RetryConfig, next_wait},
     },
     tls::{self, Pem},
+    visible,
 };
 
 /// What became of the events.
@@ -31,12 +32,16 @@ pub(super) struct Tally {
     given_up: u64,
     /// Lines that were too long to be read.
     left_out: u64,
+    /// Events that were left when it was stopped.
+    unsent: u64,
+    /// Whether there are more of them than were counted.
+    more: bool,
 }
 
 impl Tally {
     /// Whether all were taken.
     pub(super) fn is_whole(&self) -> bool {
-        self.rejected == 0 && self.given_up == 0 && self.left_out == 0
+        self.rejected == 0 && self.given_up == 0 && self.left_out == 0 && self.unsent == 0
     }
 }
 
@@ -47,6 +52,8 @@ impl fmt::Display for Tally {
             rejected,
             given_up,
             left_out,
+            unsent,
+            more,
         } = self;
         write!(
             f,
@@ -54,6 +61,10 @@ impl fmt::Display for Tally {
         )?;
         if *left_out > 0 {
             write!(f, ", {left_out} too long")?;
+        }
+        if *unsent > 0 {
+            let least = if *more { "at least " } else { "" };
+            write!(f, ", {least}{unsent} not sent")?;
         }
         Ok(())
     }
@@ -98,7 +109,7 @@ impl Target {
     /// A file that is appended to.
     pub(super) fn file(path: &Path, bar: ProgressBar) -> anyhow::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let file = file.with_context(|| format!("cannot open {}", visible::path(path)))?;
         Ok(Self::new(Way::File(file), bar))
     }
 
@@ -193,6 +204,18 @@ impl Target {
             tracing::warn!("{complaint}");
         }
         self.tally.left_out = too_long.count();
+    }
+
+    /// Takes note of events that are left because it was stopped; `is_all`: there are no more.
+    pub(super) fn unsent(&mut self, unsent: u64, is_all: bool) {
+        self.tally.unsent = unsent;
+        self.tally.more = !is_all;
+        if unsent > 0 {
+            let least = if is_all { "" } else { "at least " };
+            tracing::warn!(
+                "stopped before the end of the log, {least}{unsent} events were not sent"
+            );
+        }
     }
 
     /// Sends what waits, until it is taken or given up. Whoever is told to stop tries it once.

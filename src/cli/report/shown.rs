@@ -6,8 +6,8 @@
 use maud::{Markup, Render, html};
 
 use crate::{
-    cli::visible::{escape, is_visible},
     detection::time::Micros,
+    visible::{escape, is_visible},
 };
 
 /// Bytes of one value that are shown, as many as a finding keeps.

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::{DEBUG, DETECTION, OTLP, SERVICE, env};
+use super::{DEBUG, DETECTION, OTLP, SERVICE, env, identity};
 use crate::config::parse;
 
 /// Checks that exactly these problems are told, each without the name of the file.
@@ -1056,4 +1056,236 @@ extensions: {{health_check: , bearertokenauth: {{token: t}}, bearertokenauth/idl
             &[&wanted],
         );
     }
+}
+
+#[test]
+fn refuses_variables_as_a_shell_writes_them() {
+    const GENERAL: &str = "a $ before a word stands for itself here, write ${env:NAME} for an environment variable, or $$ for a dollar sign";
+    let at = "exporters::splunk_hec";
+    for (keys, wanted) in [
+        (
+            "index: $INDEX",
+            format!(
+                "2:10: {at}::index: $INDEX stands for itself here, write ${{env:INDEX}} for the environment variable, or $$INDEX for this text"
+            ),
+        ),
+        (
+            "timeout: $T",
+            format!(
+                "2:12: {at}::timeout: $T stands for itself here, write ${{env:T}} for the environment variable, or $$T for this text"
+            ),
+        ),
+        (
+            "headers: {X-A: $s3cret}",
+            format!("2:18: {at}::headers::X-A: {GENERAL}"),
+        ),
+        (
+            "headers: {X-A: Bearer $s3cret}",
+            format!("2:18: {at}::headers::X-A: {GENERAL}"),
+        ),
+        (
+            "headers: [{name: X-A, value: $s3cret}]",
+            format!("2:32: {at}::headers::X-A: {GENERAL}"),
+        ),
+        (
+            "tls: {ca_file: $HOME/ca.pem}",
+            format!("2:18: {at}::tls::ca_file: {GENERAL}"),
+        ),
+        (
+            "tls: {cert_file: c, key_pem: $s3cret}",
+            format!("2:32: {at}::tls::key_pem: {GENERAL}"),
+        ),
+    ] {
+        let keyless = keys.contains("key_pem");
+        let wanted = [wanted];
+        let mut wanted: Vec<_> = wanted.iter().map(String::as_str).collect();
+        if keyless {
+            wanted.insert(
+                0,
+                "2:3: exporters::splunk_hec::tls: a client certificate needs its key, add key_file",
+            );
+        }
+        refused_hec(keys, &wanted);
+    }
+    for hec in [
+        "token: $s3cret, endpoint: 'http://a'",
+        "token: '$file:/s3cret', endpoint: 'http://a'",
+    ] {
+        let service = SERVICE.replace("debug", "splunk_hec");
+        let text = format!("exporters: {{splunk_hec: {{{hec}}}}}\n{OTLP}{DETECTION}{service}");
+        refused(&text, &[&format!("1:33: {at}::token: {GENERAL}")]);
+    }
+    refused(
+        &format!(
+            "exporters: {{splunk_hec: {{token: t, endpoint: 'https://$HOST:8088'}}}}\n{OTLP}{DETECTION}{}",
+            SERVICE.replace("debug", "splunk_hec")
+        ),
+        &[&format!("1:46: {at}::endpoint: {GENERAL}")],
+    );
+    refused(
+        &format!(
+            "extensions: {{bearertokenauth: {{tokens: [a, $s3cret]}}}}\n{OTLP}{DETECTION}{DEBUG}{SERVICE}"
+        ),
+        &[&format!(
+            "1:44: extensions::bearertokenauth::tokens: {GENERAL}"
+        )],
+    );
+    refused_detection(
+        "cluster: $CLUSTER",
+        &[
+            "1:35: processors::detection::cluster: $CLUSTER stands for itself here, write ${env:CLUSTER} for the environment variable, or $$CLUSTER for this text",
+        ],
+    );
+}
+
+#[test]
+fn refuses_endpoints_of_hec_and_otlp_that_take_something_else() {
+    let hec = |path: &str| {
+        format!(
+            "exporters: {{splunk_hec: {{token: t, endpoint: 'https://a:8088{path}'}}}}\n{OTLP}{DETECTION}{}",
+            SERVICE.replace("debug", "splunk_hec")
+        )
+    };
+    for (path, wanted) in [
+        (
+            "/services/collector/raw",
+            "raw, which takes lines of text, and findings are events",
+        ),
+        (
+            "/services/collector/raw/1.0/",
+            "raw, which takes lines of text, and findings are events",
+        ),
+        (
+            "/services/collector/ack",
+            "ack, which only answers what was indexed; ack::enabled asks there by itself",
+        ),
+        (
+            "/services/collector/health",
+            "health, which only says whether HEC is well; health_path names it",
+        ),
+    ] {
+        refused(
+            &hec(path),
+            &[&format!(
+                "1:46: exporters::splunk_hec::endpoint: ends in /{wanted}: end it with /services/collector, or with the port"
+            )],
+        );
+    }
+    for good in [
+        "",
+        "/",
+        "/services/collector/event",
+        "/services/collector/event/1.0",
+    ] {
+        parse("a.yaml", &hec(good), &env).unwrap();
+    }
+    let otlp = |keys: &str| {
+        format!(
+            "exporters: {{otlp_http: {{{keys}}}}}\n{OTLP}{DETECTION}{}",
+            SERVICE.replace("debug", "otlp_http")
+        )
+    };
+    refused(
+        &otlp("endpoint: 'https://a/v1/logs'"),
+        &[
+            "1:35: exporters::otlp_http::endpoint: ends in /v1/logs, which is added to it: leave that out, or write logs_endpoint",
+        ],
+    );
+    refused(
+        &otlp("logs_endpoint: 'https://a/v1/traces/'"),
+        &[
+            "1:40: exporters::otlp_http::logs_endpoint: findings are logs, which this path does not take: logs_endpoint ends in /v1/logs",
+        ],
+    );
+}
+
+#[test]
+fn refuses_to_trust_everybody() {
+    let wanted = "1:26: processors::detection::trusted_proxies: covers every address: each would be believed to be a proxy, and the leftmost claim in sourceIPs would be counted, which a client writes; list your proxies alone, or set allow_all: true";
+    for proxies in [
+        "0.0.0.0/0",
+        "'::/0'",
+        "'::ffff:0:0/96'",
+        "[10.0.0.0/8, 0.0.0.0/1, 128.0.0.0/1]",
+        "'2000::/3'",
+    ] {
+        refused_detection(&format!("trusted_proxies: {proxies}"), &[wanted]);
+        let allowed = format!(
+            "processors: {{detection: {{trusted_proxies: {proxies}, allow_all: true}}}}\n{OTLP}{DEBUG}{SERVICE}"
+        );
+        parse("a.yaml", &allowed, &env).unwrap();
+    }
+    refused_detection(
+        "semantics: escu, allow_all: true",
+        &[
+            "1:43: processors::detection::allow_all: means nothing under semantics: escu, remove it or set semantics: native",
+        ],
+    );
+}
+
+#[test]
+fn refuses_inline_certificates_and_keys_that_can_never_work() {
+    let ((cert, key), (_, other)) = (identity(|_| {}), identity(|_| {}));
+    let (expired, its_key) = identity(|params| {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let quoted = |pem: &str| serde_json::Value::from(pem).to_string();
+    for (cert, key, wanted) in [
+        (
+            &cert as &str,
+            "s3cret",
+            "key_pem: holds no unencrypted private key in PEM (BEGIN PRIVATE KEY)",
+        ),
+        (
+            &cert,
+            encrypted,
+            "key_pem: is encrypted, and there is no key for its password: write what \"openssl pkey -in KEY\" prints",
+        ),
+        (
+            &cert,
+            &other,
+            "key_pem: is not the key of the first certificate in cert_pem",
+        ),
+        (
+            &key,
+            &key,
+            "cert_pem: holds no certificate in PEM (BEGIN CERTIFICATE)",
+        ),
+        (
+            &expired,
+            &its_key,
+            "cert_pem: expired at 2020-01-01T00:00:00Z, renew it",
+        ),
+    ] {
+        let tls = format!("{{cert_pem: {}, key_pem: {}}}", quoted(cert), quoted(key));
+        for (section, text) in [
+            (
+                "receivers::otlp::protocols::grpc::tls",
+                format!(
+                    "receivers: {{otlp: {{protocols: {{grpc: {{tls: {tls}}}}}}}}}\n{DETECTION}{DEBUG}{SERVICE}"
+                ),
+            ),
+            (
+                "exporters::splunk_hec::tls",
+                format!(
+                    "exporters: {{splunk_hec: {{token: t, endpoint: 'https://a', tls: {tls}}}}}\n{OTLP}{DETECTION}{}",
+                    SERVICE.replace("debug", "splunk_hec")
+                ),
+            ),
+        ] {
+            let error = parse("a.yaml", &text, &env).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("{section}::{wanted}")) && error.lines().count() == 1,
+                "{error}\n{wanted}"
+            );
+        }
+    }
+    refused_hec(
+        "tls: {ca_pem: s3cret}",
+        &[
+            "2:9: exporters::splunk_hec::tls::ca_pem: holds no certificate in PEM (BEGIN CERTIFICATE)",
+        ],
+    );
 }
