@@ -60,8 +60,8 @@ pub struct Service {
     stop: CancellationToken,
     /// Pipelines take nothing more in, whoever still holds on.
     cut: CancellationToken,
-    /// Exporters give up what they still have.
-    abandon: CancellationToken,
+    /// Exporters wait no longer than they must, and at the end give up what they still have.
+    ending: queue::Shutdown,
 }
 
 impl Service {
@@ -82,7 +82,7 @@ impl Service {
             stop_onlookers: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
-            abandon: CancellationToken::new(),
+            ending: queue::Shutdown::default(),
         };
         match service.build(config).await {
             Ok(()) => {
@@ -93,7 +93,7 @@ impl Service {
             Err(error) => {
                 service.stop.cancel();
                 service.cut.cancel();
-                service.abandon.cancel();
+                service.ending.abandon();
                 service.stop_onlookers.cancel();
                 Err(error)
             }
@@ -280,10 +280,10 @@ impl Service {
         queue.counters().trace(self.tracer.clone());
         let counters = Arc::clone(queue.counters());
         self.health.watch(move || counters.is_up());
-        let abandon = self.abandon.clone();
+        let ending = self.ending.clone();
         let id = id.to_string();
         self.tracker.spawn(async move {
-            let totals = queue::run(receiver, exporter, retry, BATCH, abandon).await;
+            let totals = queue::run(receiver, exporter, retry, BATCH, ending).await;
             info!(
                 exporter = id,
                 sent = totals.sent,
@@ -310,7 +310,8 @@ impl Service {
     }
 
     /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`, and then
-    /// extensions and telemetry. Whether there was time enough for that.
+    /// extensions and telemetry. Whether there was time enough for that, and no finding was given up
+    /// meanwhile.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         info!("shutting down");
         self.health.stopping();
@@ -318,11 +319,12 @@ impl Service {
         // How it ended is worth seeing too.
         self.stop_onlookers.cancel();
         let _ended = tokio::time::timeout(LAST_LOOK, self.onlookers.wait()).await;
-        in_time
+        in_time && self.ending.lost() == 0
     }
 
     async fn drain(&self, deadline: Duration) -> bool {
         self.stop.cancel();
+        self.ending.begin(deadline);
         // A sender that never ends its request must not cost the findings their time.
         let intake = deadline / 4;
         if tokio::time::timeout(intake, self.tracker.wait())
@@ -339,7 +341,7 @@ impl Service {
             return true;
         }
         error!(?deadline, "shutdown took too long, giving up what is left");
-        self.abandon.cancel();
+        self.ending.abandon();
         // Exporters count and log what they give up, which takes no time.
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
