@@ -164,7 +164,9 @@ fn decoded(letters: &[Letter]) -> Vec<Letter> {
         }
         .unwrap_or((first.letter, 1));
         let (taken, after) = rest.split_at(used.min(rest.len()));
-        let end = taken.last().map_or(first.source.end, |last| last.source.end);
+        let end = taken
+            .last()
+            .map_or(first.source.end, |last| last.source.end);
         plain.push(Letter {
             letter,
             source: first.source.start..end,
@@ -177,7 +179,10 @@ fn decoded(letters: &[Letter]) -> Vec<Letter> {
 /// The character with the number that these many digits write.
 fn number(letters: &[Letter], digits: usize, radix: u32) -> Option<char> {
     let mut number: u32 = 0;
-    for letter in letters.get(..digits).filter(|letters| !letters.is_empty())? {
+    for letter in letters
+        .get(..digits)
+        .filter(|letters| !letters.is_empty())?
+    {
         let digit = letter.letter.to_digit(radix)?;
         number = number.checked_mul(radix)?.checked_add(digit)?;
     }
@@ -242,7 +247,9 @@ pub fn url(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let authority = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(authority).unwrap_or((rest, ""));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     let colon = if scheme.is_empty() { "" } else { "://" };
     format!("{scheme}{colon}{host}{path}{cut}")
 }
@@ -291,7 +298,10 @@ mod tests {
         for (text, wanted) in [
             (format!("with {basic}."), "with [hidden]."),
             ("user admin:pa55word".to_owned(), "user [hidden]"),
-            ("password pa55word, user admin".to_owned(), "password [hidden], user admin"),
+            (
+                "password pa55word, user admin".to_owned(),
+                "password [hidden], user admin",
+            ),
         ] {
             assert_eq!(shown(&text, &basic), wanted);
         }
@@ -307,7 +317,10 @@ mod tests {
         for secret in ["t", "e", " ", "", "the", "ques", "reque", "test-", "gai"] {
             assert_eq!(shown(text, secret), text, "{secret:?}");
         }
-        assert_eq!(shown("a test, Test, latest", "test"), "a [hidden], Test, latest");
+        assert_eq!(
+            shown("a test, Test, latest", "test"),
+            "a [hidden], Test, latest"
+        );
         assert_eq!(shown("xx5ecre7-tokenxx", "5ecre7-token"), "xx[hidden]xx");
     }
 
@@ -325,9 +338,8 @@ mod tests {
 
     /// What proxies make of a request that they show.
     fn echo(secret: &str, how: usize) -> String {
-        let percent = |text: &str| -> String {
-            text.bytes().map(|byte| format!("%{byte:02x}")).collect()
-        };
+        let percent =
+            |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
         let html = |text: &str| {
             text.replace('&', "&amp;")
                 .replace('<', "&lt;")

@@ -18,6 +18,7 @@ use crate::{
         ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
         ReceiverConfig,
     },
+    deadline,
     exporter::{
         Exporter,
         debug::Debug,
@@ -41,6 +42,9 @@ use crate::{
 /// Findings that one request of an exporter carries at most.
 const BATCH: usize = 512;
 
+/// How long a part may take to read its files at the start.
+const PREPARE: Duration = Duration::from_mins(1);
+
 /// How long those who look on may take to end.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
@@ -62,6 +66,8 @@ pub struct Service {
     cut: CancellationToken,
     /// Exporters wait no longer than they must, and at the end give up what they still have.
     ending: queue::Shutdown,
+    /// A part without which nothing works has panicked.
+    failed: CancellationToken,
 }
 
 impl Service {
@@ -83,6 +89,7 @@ impl Service {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             ending: queue::Shutdown::default(),
+            failed: CancellationToken::new(),
         };
         match service.build(config).await {
             Ok(()) => {
@@ -143,13 +150,13 @@ impl Service {
                 .iter()
                 .filter_map(|id| queues.get(id).cloned())
                 .collect();
-            let detection = processors
+            let config = processors
                 .get(&parts.processor)
-                .with_context(|| format!("there is no processor {}", parts.processor))
-                .and_then(|config| detection(&parts.processor, config))?;
+                .with_context(|| format!("there is no processor {}", parts.processor))?;
+            let detection = detection(&parts.processor, config.clone()).await?;
             let (intake, pipeline) = pipeline::pipeline(id.to_string(), detection, own);
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
-            self.tracker.spawn(pipeline.run(self.cut.clone()));
+            self.spawn_vital(id.to_string(), pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
@@ -210,7 +217,10 @@ impl Service {
             let context = || format!("cannot start extension {id}");
             match extensions.get(id) {
                 Some(ExtensionConfig::BearerTokenAuth(config)) => {
-                    let auth = BearerTokenAuth::new(config).with_context(context)?;
+                    let config = config.clone();
+                    let auth = prepared(move || Ok(BearerTokenAuth::new(&config)?))
+                        .await
+                        .with_context(context)?;
                     authenticators.insert(id.clone(), auth);
                 }
                 Some(ExtensionConfig::HealthCheck(config)) => {
@@ -239,31 +249,37 @@ impl Service {
         config: &ExporterConfig,
     ) -> anyhow::Result<Queue> {
         let context = || format!("cannot start exporter {id}");
-        match config {
+        match config.clone() {
             ExporterConfig::SplunkHec(config) => {
-                let exporter = SplunkHec::new(config).with_context(context)?;
-                if config.health_check_enabled {
+                let (queue, retry) = (config.queue.clone(), config.retry.clone());
+                let check = config.health_check_enabled;
+                let exporter = prepared(move || Ok(SplunkHec::new(&config)?)).await;
+                let exporter = exporter.with_context(context)?;
+                if check {
                     exporter.check_health().await.with_context(context)?;
                 }
-                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+                Ok(self.run_exporter(id, exporter, queue, retry))
             }
             ExporterConfig::OtlpGrpc(config) => {
                 renamed(id, "otlp_grpc");
-                let exporter = OtlpGrpcExporter::new(config).with_context(context)?;
-                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+                let (queue, retry) = (config.queue.clone(), config.retry.clone());
+                let exporter = prepared(move || Ok(OtlpGrpcExporter::new(&config)?)).await;
+                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::OtlpHttp(config) => {
                 renamed(id, "otlp_http");
-                let exporter = OtlpHttpExporter::new(config).with_context(context)?;
-                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+                let (queue, retry) = (config.queue.clone(), config.retry.clone());
+                let exporter = prepared(move || Ok(OtlpHttpExporter::new(&config)?)).await;
+                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::File(config) => {
-                let exporter = File::new(config).with_context(context)?;
-                Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
+                let exporter = prepared(move || Ok(File::new(&config)?)).await;
+                let (queue, retry) = (QueueConfig::default(), RetryConfig::default());
+                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::Debug(config) => {
-                let exporter = Debug::new(config);
-                Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
+                let (queue, retry) = (QueueConfig::default(), RetryConfig::default());
+                Ok(self.run_exporter(id, Debug::new(&config), queue, retry))
             }
         }
     }
@@ -282,7 +298,7 @@ impl Service {
         self.health.watch(move || counters.is_up());
         let ending = self.ending.clone();
         let id = id.to_string();
-        self.tracker.spawn(async move {
+        self.spawn_vital(id.clone(), async move {
             let totals = queue::run(receiver, exporter, retry, BATCH, ending).await;
             info!(
                 exporter = id,
@@ -292,6 +308,27 @@ impl Service {
             );
         });
         queue
+    }
+
+    /// Starts a task without which the service is of no use: should it panic, the service has failed.
+    fn spawn_vital(&self, part: String, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tracker.spawn(task);
+        let failed = self.failed.clone();
+        self.tracker.spawn(async move {
+            if task.await.is_err_and(|error| error.is_panic()) {
+                error!(
+                    part,
+                    "a part that nothing works without has panicked, the service ends"
+                );
+                failed.cancel();
+            }
+        });
+    }
+
+    /// Until a part without which nothing works has panicked. It is time to shut down then, and to
+    /// let whatever watches the process start it again.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// The addresses that are listened on.
@@ -346,6 +383,13 @@ impl Service {
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
     }
+}
+
+/// Makes a part that reads files, which may stand on a disk that hangs, or be pipes.
+async fn prepared<T: Send + 'static>(
+    make: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    deadline::blocking(PREPARE, "reading its files", make).await?
 }
 
 /// Says so when a component goes by an old name of its type.
@@ -411,18 +455,21 @@ async fn servers(
     Ok(servers)
 }
 
-fn detection(id: &ComponentId, config: &DetectionConfig) -> anyhow::Result<Detection> {
+async fn detection(id: &ComponentId, config: DetectionConfig) -> anyhow::Result<Detection> {
     let DetectionConfig {
         rule,
         limits,
         geo_databases,
         cluster,
     } = config;
-    Detection::new(
-        rule.clone(),
-        limits.clone(),
-        geo_databases,
-        cluster.as_deref(),
-    )
+    prepared(move || {
+        Ok(Detection::new(
+            rule,
+            limits,
+            &geo_databases,
+            cluster.as_deref(),
+        )?)
+    })
+    .await
     .with_context(|| format!("cannot start processor {id}"))
 }

@@ -5,7 +5,10 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::tls;
+use crate::{redact, tls};
+
+/// Most bytes of an answer that are shown.
+const BODY_MAX: usize = 64 * 1024;
 
 /// Ask a running auditwatch whether it is ready
 #[derive(Args, Debug)]
@@ -48,10 +51,22 @@ impl Health {
             .no_proxy()
             .tls_certs_only([])
             .build()?;
-        let answer = client.get(url).send().await.with_context(|| {
-            format!("nobody answers at {url}: is the health_check extension on?")
-        })?;
+        let answer = client.get(url).send().await;
+        let mut answer = answer
+            .map_err(reqwest::Error::without_url)
+            .with_context(|| {
+                let shown = redact::url(url);
+                format!("nobody answers at {shown}: is the health_check extension on?")
+            })?;
         let ready = answer.status() == reqwest::StatusCode::OK;
-        Ok((ready, answer.text().await.unwrap_or_default()))
+        // Something else may answer there, and not stop.
+        let mut body = Vec::new();
+        while body.len() < BODY_MAX
+            && let Ok(Some(piece)) = answer.chunk().await
+        {
+            body.extend_from_slice(&piece);
+        }
+        body.truncate(BODY_MAX);
+        Ok((ready, String::from_utf8_lossy(&body).into_owned()))
     }
 }

@@ -39,7 +39,7 @@ use tower_service::Service;
 use super::{
     Exporter, Outcome,
     auth::Headers,
-    http_client::unreached,
+    http_client::{lookup, unreached},
     otlp::{
         Compression, Warnings,
         request::{self, Observed, REQUEST_MAX},
@@ -47,7 +47,7 @@ use super::{
     },
     queue::{QueueConfig, RetryConfig},
 };
-use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
+use crate::{clock, deadline, detection::Finding, extension::bearer_token_auth, tls};
 
 /// The one method of the service for logs.
 const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -157,6 +157,8 @@ pub struct OtlpGrpc {
     headers: Headers,
     observed: Observed,
     warnings: Warnings,
+    /// Whether an attempt is under way.
+    waits: bool,
 }
 
 impl fmt::Debug for OtlpGrpc {
@@ -198,6 +200,9 @@ impl OtlpGrpc {
             HttpConnector::new_with_resolver(Resolver(Arc::from(host.trim_matches(['[', ']']))));
         http.enforce_http(false);
         http.set_nodelay(true);
+        // Shared among the addresses of a name, so that one that does not answer leaves time for the
+        // others.
+        http.set_connect_timeout(Some(config.timeout / 2));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(rustls)
             .https_or_http()
@@ -220,14 +225,21 @@ impl OtlpGrpc {
             timeout: config.timeout,
             observed: Observed::default(),
             warnings: Warnings::default(),
+            waits: false,
         })
     }
 
     /// Sends one request of so many records, once, and says how it ended.
     pub async fn export(&mut self, message: ExportLogsServiceRequest, records: usize) -> Outcome {
         let (headers, secrets) = self.headers.now().await;
+        if std::mem::replace(&mut self.waits, true) {
+            // The attempt before was dropped while it waited, as one that is late.
+            self.transport = self.transport.anew();
+        }
         self.transport.headers = headers;
-        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+        let answer = deadline::within(self.timeout, "the answer", self.attempt(message)).await;
+        self.waits = false;
+        match answer {
             Ok(Ok(answer)) => {
                 let partial = answer.partial_success.as_ref();
                 let judged = response::accepted(partial, records, &secrets);
@@ -376,8 +388,7 @@ impl Service<Name> for Resolver {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
             // The port is that of the request, whatever is said here.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
-            Ok(found.into_iter())
+            Ok(lookup(&host).await?.into_iter())
         })
     }
 }

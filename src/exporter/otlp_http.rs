@@ -20,7 +20,6 @@ use super::{
         response::{self, Answer},
     },
     queue::{QueueConfig, RetryConfig},
-    text,
 };
 use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
 
@@ -217,10 +216,7 @@ impl OtlpHttp {
             .body(body);
         let mut heard = match post.send().await {
             Ok(heard) => heard,
-            Err(error) => {
-                let reason = unreached(&error.without_url());
-                return Outcome::retry(text::hidden(&reason, &secrets));
-            }
+            Err(error) => return Outcome::retry(unreached(&error.without_url())),
         };
         let body = beginning(&mut heard).await;
         let header = |name| {

@@ -14,10 +14,15 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tracing::{info, warn};
 
-use crate::clock::{self, Instant};
+use crate::{
+    clock::{self, Instant},
+    deadline::{Lane, Late},
+};
 
 /// How often a file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a request may wait for that, which no other does meanwhile.
+const READ: Duration = Duration::from_secs(5);
 /// Most bytes of a file, and most tokens: each request is compared with all of them.
 const FILE_BYTES: u64 = 256 * 1024;
 const MAX_TOKENS: usize = 1000;
@@ -134,6 +139,7 @@ struct Inner {
     scheme: Arc<str>,
     filename: Option<PathBuf>,
     state: Mutex<State>,
+    reading: Lane,
 }
 
 struct State {
@@ -206,6 +212,7 @@ impl BearerTokenAuth {
                 looked: clock::monotonic(),
                 failed: false,
             }),
+            reading: Lane::default(),
         })))
     }
 
@@ -275,10 +282,22 @@ impl BearerTokenAuth {
             state.looked = now;
         }
         let file = path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
+        let read = self
+            .0
+            .reading
+            .blocking(READ, "reading it", move || read(&file));
+        let read = match read.await {
+            // The runtime is ending.
+            Err(Late::Ended(_)) => return,
+            Err(late) => Err(Error::Read {
+                path: path.clone(),
+                why: late.into(),
+            }),
+            Ok(read) => read,
+        };
         let mut state = self.lock();
         match read {
-            Ok(Ok(tokens)) => {
+            Ok(tokens) => {
                 let tokens = Tokens::new(&tokens);
                 if tokens.digests != state.tokens.digests {
                     let count = tokens.digests.len();
@@ -289,14 +308,12 @@ impl BearerTokenAuth {
                 }
                 state.failed = false;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 if !state.failed {
                     warn!(%error, "tokens cannot be read again, those before stay in use");
                 }
                 state.failed = true;
             }
-            // The runtime is ending.
-            Err(_) => {}
         }
     }
 

@@ -126,7 +126,10 @@ impl Shared {
             let Some(line) = queue.lines.pop_front() else {
                 queue.bytes = 0;
                 self.empty.notify_all();
-                queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self
+                    .more
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             drop(queue);

@@ -1,9 +1,6 @@
 //! The loop of one exporter: takes what waits, delivers it, says what became of it.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::atomic::Ordering;
 
 use super::{
     QueueReceiver, Shutdown,
