@@ -60,21 +60,25 @@ impl Pipe {
                 .is_some_and(|first| Arc::ptr_eq(first, finding))
                 .then_some(1)
         });
-        if self.unfinished.is_some() {
-            self.end_line().await?;
+        if self.unfinished.is_some() && !self.end_line().await? {
+            return Ok(());
         }
         self.written
             .extend(batch.iter().take(begun.unwrap_or(0)).cloned());
         for finding in batch.iter().skip(begun.unwrap_or(0)) {
             self.unfinished = Some((Arc::clone(finding), line(finding)));
-            self.end_line().await?;
+            if !self.end_line().await? {
+                return Ok(());
+            }
             self.written.push(Arc::clone(finding));
         }
         Ok(())
     }
 
-    /// Writes what is unfinished. Whoever reads next gets it from its beginning.
-    async fn end_line(&mut self) -> io::Result<()> {
+    /// Writes what is unfinished, or as much as there is room for when lines before it can be
+    /// reported. Whether all of it is written. When the reader is gone, the next one gets the line
+    /// from its beginning.
+    async fn end_line(&mut self) -> io::Result<bool> {
         let written = self.write_rest().await;
         if written.is_err() {
             self.sender = None;
@@ -83,7 +87,8 @@ impl Pipe {
         written
     }
 
-    async fn write_rest(&mut self) -> io::Result<()> {
+    async fn write_rest(&mut self) -> io::Result<bool> {
+        let has_some = !self.written.is_empty();
         let sender = match &mut self.sender {
             Some(sender) => sender,
             closed => closed.insert(open(&self.path)?),
@@ -93,17 +98,23 @@ impl Pipe {
             .as_mut()
             .filter(|(_, rest)| !rest.is_empty())
         {
-            sender.writable().await?;
             match sender.try_write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => drop(rest.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // What the reader has is reported before it is waited for.
+                Err(error) if is_full(&error) && has_some => return Ok(false),
+                Err(error) if is_full(&error) => sender.writable().await?,
                 Err(error) => return Err(error),
             }
         }
         self.unfinished = None;
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Whether there is no room in the pipe.
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Opens a pipe that somebody reads from.
