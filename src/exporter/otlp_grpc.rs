@@ -260,9 +260,11 @@ impl OtlpGrpc {
         &self,
         message: ExportLogsServiceRequest,
     ) -> Result<ExportLogsServiceResponse, Status> {
-        let mut client =
-            tonic::client::Grpc::with_origin(self.transport.clone(), self.origin.clone())
-                .max_decoding_message_size(ANSWER_MAX);
+        let mut client = tonic::client::Grpc::with_origin(self.transport.clone(), self.origin.clone())
+                .max_decoding_message_size(ANSWER_MAX)
+                // grpc-go, and so the Collector, compresses its answer as the request was.
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd);
         if let Some(encoding) = self.compression {
             client = client.send_compressed(encoding);
         }
