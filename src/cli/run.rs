@@ -37,7 +37,10 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
     let ended = runtime.block_on(serve(config));
     // Whatever still runs after the deadline is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    telemetry::flush();
+    if ended.is_ok() {
+        telemetry::flush();
+    }
+    // An error is the last line, and waited for together with those before.
     ended
 }
 

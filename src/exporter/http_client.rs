@@ -147,8 +147,8 @@ impl Resolve for Elsewhere {
 
 /// The addresses of a host, with port 0.
 pub(super) async fn lookup(host: &str) -> std::io::Result<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((host, 0));
-    let found = deadline::within(LOOKUP, "looking up the host name", found).await;
+    const WHAT: &str = "looking up the host name";
+    let found = deadline::within(LOOKUP, WHAT, tokio::net::lookup_host((host, 0))).await;
     Ok(found.map_err(std::io::Error::from)??.collect())
 }
 

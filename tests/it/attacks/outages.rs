@@ -618,6 +618,29 @@ async fn a_pipe_that_is_not_read_stops_nothing() {
     assert!(!stderr.contains("sent=0"), "{stderr}");
 }
 
+/// Standard output that is a pipe is written to like any other pipe.
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_go_to_standard_output() {
+    let service = "telemetry: {metrics: {level: none}}, ";
+    let setup = Setup::new("file {path: /dev/stdout}", service);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let program = env!("CARGO_BIN_EXE_auditwatch");
+    let mut command = Command::new(program);
+    command
+        .args(["--config", setup.config.to_str().unwrap()])
+        .stdout(writer)
+        .stderr(Stdio::null());
+    let mut service = Bare(command.spawn().unwrap());
+    drop(command);
+    listening(setup.address).await;
+    setup.scans(3).await;
+    service.signal("TERM");
+    assert_eq!(service.wait().code(), Some(0));
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
 /// Tools that rotate logs rename the file, or copy and empty it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_rotated_is_left() {
