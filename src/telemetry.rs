@@ -227,7 +227,7 @@ pub fn start(level: LevelFilter, json: bool) {
 /// not read is dropped and counted. Panics are logged as well.
 pub fn start_service(level: LevelFilter, json: bool) {
     start_with(level, json, output().clone());
-    std::panic::set_hook(Box::new(|panic| log_panic(panic)));
+    std::panic::set_hook(Box::new(log_panic));
 }
 
 /// Writes a line of its own behind those of the log, and waits a second at most until all are

@@ -202,8 +202,8 @@ mod tests {
         }
         output.flush(LONG);
         let written: Vec<u8> = lines.try_iter().flatten().collect();
-        let wanted: String = (0..50).map(|number| format!("{number}\n")).collect();
-        assert_eq!(String::from_utf8(written).unwrap(), wanted);
+        let wanted: Vec<String> = (0..50).map(|number| format!("{number}\n")).collect();
+        assert_eq!(String::from_utf8(written).unwrap(), wanted.concat());
         assert_eq!(output.dropped(), 0);
     }
 

@@ -135,10 +135,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
 ];
 
 /// The statement that a place of a text is in, roughly: from the end of the one before.
-fn statement(text: &str, at: usize) -> &str {
-    let begin = text[..at].rfind([';', '}']).map_or(0, |end| end + 1);
-    let end = text[at..].find(';').map_or(text.len(), |end| at + end);
-    &text[begin..end]
+fn statement(text: &str, at: usize) -> String {
+    let (before, after) = text.split_at(at);
+    let before = before.rsplit([';', '}']).next().unwrap_or_default();
+    let after = after.split(';').next().unwrap_or_default();
+    format!("{before}{after}")
 }
 
 /// The calls of a text that wait and have no deadline beside them.

@@ -203,7 +203,7 @@ async fn a_missing_acknowledgement_costs_no_other_finding() {
     assert!(hec.events().len() >= 3, "{stderr}");
 }
 
-/// The same over OTLP, where RetryInfo or Retry-After asks for an hour.
+/// The same over OTLP, where `RetryInfo` or `Retry-After` asks for an hour.
 #[tokio::test(flavor = "multi_thread")]
 async fn otlp_exporters_are_woken_too() {
     use tonic_types::{ErrorDetails, StatusExt as _};
@@ -391,7 +391,7 @@ impl Drop for Bare {
 /// A pipe that takes nothing more until it is read.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&[b'.'; 64 * 1024]).unwrap();
+    writer.write_all(&vec![b'.'; 64 * 1024]).unwrap();
     (reader, writer)
 }
 
@@ -723,7 +723,8 @@ async fn secrets_are_hidden_and_short_ones_spoil_no_message() {
             ..Options::default()
         })
         .await;
-        let percent: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let percent: Vec<String> = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let percent = percent.concat();
         let page = format!(
             "<html>the request failed, try later: Authorization: Splunk {token} \
              /login?next=Splunk%20{percent} {{\\\"token\\\": \\\"{token}\\\"}}</html>"
