@@ -473,3 +473,29 @@ async fn detection(id: &ComponentId, config: DetectionConfig) -> anyhow::Result<
     .await
     .with_context(|| format!("cannot start processor {id}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Only tasks that nothing works without end the service: one request that makes its own task
+    /// panic must not end it for all.
+    #[tokio::test]
+    async fn a_vital_part_that_panics_fails_the_service() {
+        let text = "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}}}}\n\
+                    processors: {detection: }\nexporters: {debug: }\n\
+                    service: {telemetry: {metrics: {level: none}}, pipelines: {logs: \
+                    {receivers: [otlp], processors: [detection], exporters: [debug]}}}\n";
+        let config = config::parse("test.yaml", text, &|_| None).unwrap();
+        let service = Service::start(config).await.unwrap();
+        service.tracker.spawn(async { panic!("as it should") });
+        service.spawn_vital("ends".to_owned(), async {});
+        tokio::task::yield_now().await;
+        assert!(!service.failed.is_cancelled());
+        service.spawn_vital("panics".to_owned(), async { panic!("as it should") });
+        let failed = tokio::time::timeout(Duration::from_secs(20), service.failed()).await;
+        assert!(failed.is_ok());
+        assert!(service.shutdown(Duration::from_secs(20)).await);
+    }
+}

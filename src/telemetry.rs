@@ -284,6 +284,7 @@ where
 
 /// The standard library's own hook would write to standard error itself, and wait there.
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
     let place = panic.location().map(ToString::to_string);
     let backtrace = Backtrace::capture();
     let backtrace =
@@ -291,10 +292,14 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     error!(
         place,
         reason = panic.payload_as_str(),
-        thread = std::thread::current().name(),
+        thread = thread.name(),
         backtrace,
         "a part of auditwatch panicked, please report this"
     );
+    // The process ends with that thread, and nobody else would wait for the line.
+    if thread.name() == Some("main") {
+        flush();
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::{
         response::{self, Answer},
     },
     queue::{QueueConfig, RetryConfig},
+    text,
 };
 use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
 
@@ -175,12 +176,14 @@ impl OtlpHttp {
         if let Some(encoding) = config.compression.name() {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
+        let headers = Headers::new(headers, &config.headers, config.auth.as_ref())?
+            .hiding(text::secrets_of_url(&url));
         Ok(Self {
             client,
             url,
             encoding: config.encoding,
             compression: config.compression,
-            headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
+            headers,
             observed: Observed::default(),
             warnings: Warnings::default(),
         })

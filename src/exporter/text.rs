@@ -18,10 +18,21 @@ pub fn plain(text: &str, most: usize) -> String {
     format!("{}{cut}", kept.escape_debug())
 }
 
+/// A value in a URL of fewer letters is more likely the name of an index than a key.
+const SHORTEST_IN_URL: usize = 8;
+
 /// What no message may hold: the values of headers, and a token.
 pub(super) fn secrets(headers: &HeaderMap, token: Option<SecretString>) -> Vec<SecretString> {
     let values = headers.values().filter_map(|value| value.to_str().ok());
     values.map(SecretString::from).chain(token).collect()
+}
+
+/// The values in the query of a URL, which may be keys.
+pub(super) fn secrets_of_url(url: &reqwest::Url) -> Vec<SecretString> {
+    url.query_pairs()
+        .filter(|(_, value)| value.len() >= SHORTEST_IN_URL)
+        .map(|(_, value)| SecretString::from(value.into_owned()))
+        .collect()
 }
 
 /// The beginning of what somebody else said, without secrets and on one line.

@@ -111,7 +111,7 @@ impl<E: Exporter> Worker<E> {
                 () = self.shutdown.abandoned() => abandoned(),
                 outcome = self.exporter.send(part) => outcome,
                 // What hangs now may be answered when it is asked anew.
-                () = self.shutdown.part_over(2) => Outcome::retry(CUT),
+                () = self.shutdown.part_over(2), if self.retry.enabled => Outcome::retry(CUT),
             };
             let (tried, before) = (part.len(), batch.len());
             let outcome = possible(outcome, tried);

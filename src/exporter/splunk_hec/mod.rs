@@ -63,7 +63,7 @@ pub struct SplunkHec {
     client: HttpClient,
     url: Url,
     headers: HeaderMap,
-    /// What no message may hold: the token and the values of `headers`.
+    /// What no message may hold: the token, the values of `headers` and those in the URL.
     secrets: Vec<SecretString>,
     shape: request::Shape,
     health: Url,
@@ -124,13 +124,15 @@ impl SplunkHec {
             max_idle: config.max_idle_conns,
             idle_timeout: config.idle_conn_timeout,
         })?;
+        let mut secrets = text::secrets(&config.headers, Some(token));
+        secrets.extend(text::secrets_of_url(&url));
         Ok(Self {
             client,
             url,
             health,
             ack,
             headers,
-            secrets: text::secrets(&config.headers, Some(token)),
+            secrets,
             shape: request::Shape {
                 metadata: event::Metadata {
                     source: config.source.clone(),

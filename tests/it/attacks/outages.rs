@@ -752,3 +752,34 @@ async fn secrets_are_hidden_and_short_ones_spoil_no_message() {
         }
     }
 }
+
+/// Secrets of headers, of basic authentication and of the URL, as a proxy may show them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_part_of_a_request_that_is_shown_again_gives_a_secret_away() {
+    let page = "<html>try later: POST /v1/logs?key=query-5ecret&amp;x=1 Authorization: Basic \
+                YWRtaW46cGE1NXdvcmQ%3D {&quot;user&quot;: &quot;admin:pa55word&quot;} pa55word \
+                X-Scope: 5ecre7\\/scope</html>";
+    let peer = Peer::start(Protocol::Http).await;
+    let kind = vec![("content-type", "text/html".to_owned())];
+    peer.answer_next([otlp_peer::Answer::Http(503, kind, page.into())]);
+    let address = peer.address;
+    let exporter = format!(
+        "otlp_http {{logs_endpoint: 'http://{address}/v1/logs?key=query-5ecret', headers: \
+         {{Authorization: 'Basic YWRtaW46cGE1NXdvcmQ=', X-Scope: 5ecre7/scope}}, \
+         retry_on_failure: {{initial_interval: 100ms}}}}"
+    );
+    let setup = Setup::new(&exporter, "");
+    let mut process = setup.start();
+    setup.scans(1).await;
+    process.wait_for("will try again", LONG);
+    process.signal("TERM");
+    assert_eq!(process.wait(LONG).code(), Some(0), "{}", process.stderr());
+    let stderr = process.stderr();
+    assert!(
+        stderr.contains("<html>try later: POST /v1/logs?key=[hidden]"),
+        "{stderr}"
+    );
+    for secret in ["5ecre", "pa55word", "YWRtaW46"] {
+        assert!(!stderr.contains(secret), "{secret} in {stderr}");
+    }
+}
