@@ -20,6 +20,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod deadline;
 pub mod detection;
 pub mod exporter;
 pub mod extension;
@@ -30,6 +31,7 @@ pub mod pdata;
 pub mod pipeline;
 pub mod processor;
 pub mod receiver;
+pub mod redact;
 pub mod service;
 pub mod telemetry;
 pub mod tls;

@@ -19,6 +19,7 @@ use crate::{
         ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
         PipelineConfig, ReceiverConfig,
     },
+    deadline,
     detection::limits::Limits,
     exporter::{
         Exporter,
@@ -44,6 +45,9 @@ use crate::{
 /// Findings that one request of an exporter carries at most.
 const BATCH: usize = 512;
 
+/// How long a part may take to read its files at the start.
+const PREPARE: Duration = Duration::from_mins(1);
+
 /// How long those who look on may take to end.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
@@ -63,8 +67,10 @@ pub struct Service {
     stop: CancellationToken,
     /// Pipelines take nothing more in, whoever still holds on.
     cut: CancellationToken,
-    /// Exporters give up what they still have.
-    abandon: CancellationToken,
+    /// Exporters wait no longer than they must, and at the end give up what they still have.
+    ending: queue::Shutdown,
+    /// A part without which nothing works has panicked.
+    failed: CancellationToken,
 }
 
 impl Service {
@@ -85,7 +91,8 @@ impl Service {
             stop_onlookers: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
-            abandon: CancellationToken::new(),
+            ending: queue::Shutdown::default(),
+            failed: CancellationToken::new(),
         };
         match service.build(config).await {
             Ok(()) => {
@@ -96,7 +103,7 @@ impl Service {
             Err(error) => {
                 service.stop.cancel();
                 service.cut.cancel();
-                service.abandon.cancel();
+                service.ending.abandon();
                 service.stop_onlookers.cancel();
                 Err(error)
             }
@@ -160,14 +167,14 @@ impl Service {
                 .iter()
                 .filter_map(|id| queues.get(id).cloned())
                 .collect();
-            let detection = processors
+            let config = processors
                 .get(&parts.processor)
-                .with_context(|| format!("there is no processor {}", parts.processor))
-                .and_then(|config| detection(&parts.processor, config, state))?;
+                .with_context(|| format!("there is no processor {}", parts.processor))?;
+            let detection = detection(&parts.processor, config.clone(), state).await?;
             let (intake, pipeline) =
                 pipeline::pipeline(id.to_string(), detection, own, findings.clone());
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
-            self.tracker.spawn(pipeline.run(self.cut.clone()));
+            self.spawn_vital(id.to_string(), pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
@@ -228,7 +235,10 @@ impl Service {
             let context = || format!("cannot start extension {id}");
             match extensions.get(id) {
                 Some(ExtensionConfig::BearerTokenAuth(config)) => {
-                    let auth = BearerTokenAuth::new(config).with_context(context)?;
+                    let config = config.clone();
+                    let auth = prepared(move || Ok(BearerTokenAuth::new(&config)?))
+                        .await
+                        .with_context(context)?;
                     authenticators.insert(id.clone(), auth);
                 }
                 Some(ExtensionConfig::HealthCheck(config)) => {
@@ -257,31 +267,37 @@ impl Service {
         config: &ExporterConfig,
     ) -> anyhow::Result<Queue> {
         let context = || format!("cannot start exporter {id}");
-        match config {
+        match config.clone() {
             ExporterConfig::SplunkHec(config) => {
-                let exporter = SplunkHec::new(config).with_context(context)?;
-                if config.health_check_enabled {
+                let (queue, retry) = (config.queue.clone(), config.retry.clone());
+                let check = config.health_check_enabled;
+                let exporter = prepared(move || Ok(SplunkHec::new(&config)?)).await;
+                let exporter = exporter.with_context(context)?;
+                if check {
                     exporter.check_health().await.with_context(context)?;
                 }
-                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+                Ok(self.run_exporter(id, exporter, queue, retry))
             }
             ExporterConfig::OtlpGrpc(config) => {
                 renamed(id, "otlp_grpc");
-                let exporter = OtlpGrpcExporter::new(config).with_context(context)?;
-                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+                let (queue, retry) = (config.queue.clone(), config.retry.clone());
+                let exporter = prepared(move || Ok(OtlpGrpcExporter::new(&config)?)).await;
+                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::OtlpHttp(config) => {
                 renamed(id, "otlp_http");
-                let exporter = OtlpHttpExporter::new(config).with_context(context)?;
-                Ok(self.run_exporter(id, exporter, config.queue.clone(), config.retry.clone()))
+                let (queue, retry) = (config.queue.clone(), config.retry.clone());
+                let exporter = prepared(move || Ok(OtlpHttpExporter::new(&config)?)).await;
+                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::File(config) => {
-                let exporter = File::new(config).with_context(context)?;
-                Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
+                let exporter = prepared(move || Ok(File::new(&config)?)).await;
+                let (queue, retry) = (QueueConfig::default(), RetryConfig::default());
+                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::Debug(config) => {
-                let exporter = Debug::new(config);
-                Ok(self.run_exporter(id, exporter, QueueConfig::default(), RetryConfig::default()))
+                let (queue, retry) = (QueueConfig::default(), RetryConfig::default());
+                Ok(self.run_exporter(id, Debug::new(&config), queue, retry))
             }
         }
     }
@@ -298,10 +314,10 @@ impl Service {
         queue.counters().trace(self.tracer.clone());
         let counters = Arc::clone(queue.counters());
         self.health.watch(move || counters.is_up());
-        let abandon = self.abandon.clone();
+        let ending = self.ending.clone();
         let id = id.to_string();
-        self.tracker.spawn(async move {
-            let totals = queue::run(receiver, exporter, retry, BATCH, abandon).await;
+        self.spawn_vital(id.clone(), async move {
+            let totals = queue::run(receiver, exporter, retry, BATCH, ending).await;
             info!(
                 exporter = id,
                 sent = totals.sent,
@@ -310,6 +326,27 @@ impl Service {
             );
         });
         queue
+    }
+
+    /// Starts a task without which the service is of no use: should it panic, the service has failed.
+    fn spawn_vital(&self, part: String, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tracker.spawn(task);
+        let failed = self.failed.clone();
+        self.tracker.spawn(async move {
+            if task.await.is_err_and(|error| error.is_panic()) {
+                error!(
+                    part,
+                    "a part that nothing works without has panicked, the service ends"
+                );
+                failed.cancel();
+            }
+        });
+    }
+
+    /// Until a part without which nothing works has panicked. It is time to shut down then, and to
+    /// let whatever watches the process start it again.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// The addresses that are listened on.
@@ -328,7 +365,8 @@ impl Service {
     }
 
     /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`, and then
-    /// extensions and telemetry. Whether there was time enough for that.
+    /// extensions and telemetry. Whether there was time enough for that, and no finding was given up
+    /// meanwhile.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         info!("shutting down");
         self.health.stopping();
@@ -336,11 +374,12 @@ impl Service {
         // How it ended is worth seeing too.
         self.stop_onlookers.cancel();
         let _ended = tokio::time::timeout(LAST_LOOK, self.onlookers.wait()).await;
-        in_time
+        in_time && self.ending.lost() == 0
     }
 
     async fn drain(&self, deadline: Duration) -> bool {
         self.stop.cancel();
+        self.ending.begin(deadline);
         // A sender that never ends its request must not cost the findings their time.
         let intake = deadline / 4;
         if tokio::time::timeout(intake, self.tracker.wait())
@@ -357,11 +396,18 @@ impl Service {
             return true;
         }
         error!(?deadline, "shutdown took too long, giving up what is left");
-        self.abandon.cancel();
+        self.ending.abandon();
         // Exporters count and log what they give up, which takes no time.
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
     }
+}
+
+/// Makes a part that reads files, which may stand on a disk that hangs, or be pipes.
+async fn prepared<T: Send + 'static>(
+    make: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    deadline::blocking(PREPARE, "reading its files", make).await?
 }
 
 /// Says so when a component goes by an old name of its type.
@@ -438,9 +484,9 @@ fn open_states(
         .count()
 }
 
-fn detection(
+async fn detection(
     id: &ComponentId,
-    config: &DetectionConfig,
+    config: DetectionConfig,
     state: usize,
 ) -> anyhow::Result<Detection> {
     let DetectionConfig {
@@ -452,8 +498,42 @@ fn detection(
     } = config;
     let limits = Limits {
         memory: state_limit.unwrap_or(state),
-        ..limits.clone()
+        ..limits
     };
-    Detection::new(rule.clone(), limits, geo_databases, cluster.as_deref())
-        .with_context(|| format!("cannot start processor {id}"))
+    prepared(move || {
+        Ok(Detection::new(
+            rule,
+            limits,
+            &geo_databases,
+            cluster.as_deref(),
+        )?)
+    })
+    .await
+    .with_context(|| format!("cannot start processor {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Only tasks that nothing works without end the service: one request that makes its own task
+    /// panic must not end it for all.
+    #[tokio::test]
+    async fn a_vital_part_that_panics_fails_the_service() {
+        let text = "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}}}}\n\
+                    processors: {detection: }\nexporters: {debug: }\n\
+                    service: {telemetry: {metrics: {level: none}}, pipelines: {logs: \
+                    {receivers: [otlp], processors: [detection], exporters: [debug]}}}\n";
+        let config = config::parse("test.yaml", text, &|_| None).unwrap();
+        let service = Service::start(config).await.unwrap();
+        service.tracker.spawn(async { panic!("as it should") });
+        service.spawn_vital("ends".to_owned(), async {});
+        tokio::task::yield_now().await;
+        assert!(!service.failed.is_cancelled());
+        service.spawn_vital("panics".to_owned(), async { panic!("as it should") });
+        let failed = tokio::time::timeout(Duration::from_secs(20), service.failed()).await;
+        assert!(failed.is_ok());
+        assert!(service.shutdown(Duration::from_secs(20)).await);
+    }
 }

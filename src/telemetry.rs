@@ -4,25 +4,38 @@
 mod folding;
 pub mod metrics;
 pub mod otlp;
+mod output;
 mod plain;
 pub mod process;
 pub mod prometheus;
 pub mod traces;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::LazyLock};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    collections::BTreeMap,
+    net::SocketAddr,
+    panic::PanicHookInfo,
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _,
+    EnvFilter, Layer as _, filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
 pub use folding::Folded;
 use folding::Folding;
 use metrics::{Level, Metrics};
+pub use output::Output;
 use plain::{Form, Plain};
+
+/// How long the last lines of the log may delay the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// `service::telemetry::metrics`.
 #[derive(Clone, Debug)]
@@ -199,8 +212,57 @@ pub fn folded() -> Folded {
     FOLDED.clone()
 }
 
-/// Starts logging to standard error. A second start in one process changes nothing.
+/// The output of the service's log; there is one standard error.
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+
+fn output() -> &'static Output {
+    OUTPUT.get_or_init(Output::to_stderr)
+}
+
+/// Starts logging to standard error, for a command: its lines wait until they are read, and are in
+/// order with what else it prints there. A second start in one process changes nothing.
 pub fn start(level: LevelFilter, json: bool) {
+    start_with(level, json, std::io::stderr);
+}
+
+/// Starts logging to standard error, for the service: no part of it ever waits for a line. What is
+/// not read is dropped and counted. Panics are logged as well.
+pub fn start_service(level: LevelFilter, json: bool) {
+    start_with(level, json, output().clone());
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Writes a line of its own behind those of the log, and waits a second at most until all are
+/// written.
+pub fn last_words(line: &str) {
+    output().push(format!("{line}\n").as_bytes());
+    flush();
+}
+
+/// Waits a second at most until all lines of the service's log are written.
+pub fn flush() {
+    tell_dropped();
+    if let Some(output) = OUTPUT.get() {
+        output.flush(LAST_LINES);
+    }
+}
+
+/// Says how many lines were dropped, when there is room for that.
+fn tell_dropped() {
+    if let Some(output) = OUTPUT.get() {
+        output.tell();
+    }
+}
+
+/// Lines of the service's log that were dropped so far.
+pub fn dropped_lines() -> u64 {
+    OUTPUT.get().map_or(0, Output::dropped)
+}
+
+fn start_with<W>(level: LevelFilter, json: bool, writer: W)
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     // Libraries speak up only when something is wrong.
     let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
     let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
@@ -212,10 +274,12 @@ pub fn start(level: LevelFilter, json: bool) {
     let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(plain::fields())
         .with_writer(Plain {
-            inner: std::io::stderr,
+            inner: writer,
             form,
         })
         .with_ansi(colours)
+        // It would tell of a line that cannot be written in the same place, and panic there.
+        .log_internal_errors(false)
         .with_target(false);
     let lines = if json {
         lines.json().boxed()
@@ -228,6 +292,26 @@ pub fn start(level: LevelFilter, json: bool) {
         .with(Folding(folded()))
         .with(own)
         .try_init();
+}
+
+/// The standard library's own hook would write to standard error itself, and wait there.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let place = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(
+        place,
+        reason = panic.payload_as_str(),
+        thread = thread.name(),
+        backtrace,
+        "a part of auditwatch panicked, please report this"
+    );
+    // The process ends with that thread, and nobody else would wait for the line.
+    if thread.name() == Some("main") {
+        flush();
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::{tls, visible};
+use crate::{redact, tls, visible};
 
 /// Most bytes of an answer that are shown.
 const MOST: usize = 64 * 1024;
@@ -51,9 +51,13 @@ impl Health {
             .no_proxy()
             .tls_certs_only([])
             .build()?;
-        let answer = client.get(url).send().await.with_context(|| {
-            format!("nobody answers at {url}: is the health_check extension on?")
-        })?;
+        let answer = client.get(url).send().await;
+        let answer = answer
+            .map_err(reqwest::Error::without_url)
+            .with_context(|| {
+                let shown = redact::url(url);
+                format!("nobody answers at {shown}: is the health_check extension on?")
+            })?;
         let ready = answer.status() == reqwest::StatusCode::OK;
         Ok((ready, beginning(answer).await))
     }

@@ -10,6 +10,7 @@ mod replay;
 mod report;
 mod run;
 mod scan;
+mod signals;
 mod table;
 mod tally;
 mod validate;
@@ -22,7 +23,7 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 
-use crate::{config::Source, visible};
+use crate::{config::Source, telemetry, visible};
 use health::Health;
 use pages::{Completions, Man};
 use print_config::PrintConfig;
@@ -181,7 +182,15 @@ fn ended(well: io::Result<bool>) -> ExitCode {
 }
 
 fn run_service(config: &[Source]) -> ExitCode {
-    succeeded(run::run(config))
+    match run::run(config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Behind the lines of the log, and as they without waiting for who does not read.
+            telemetry::last_words(&visible::lines(&message(&error)));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The exit code of a command that succeeds, fails, or cannot be done.
@@ -200,7 +209,11 @@ fn succeeded(ended: anyhow::Result<bool>) -> ExitCode {
 /// Prints the chain of an error, once.
 fn tell(error: &anyhow::Error) {
     // If standard error is gone there is nobody left to tell.
-    let _told = writeln!(stderr(), "auditwatch: {error:#}");
+    let _told = writeln!(stderr(), "{}", message(error));
+}
+
+fn message(error: &anyhow::Error) -> String {
+    format!("auditwatch: {error:#}")
 }
 
 /// Prints what the standard library would of a panic, whose message may hold what others sent.

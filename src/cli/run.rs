@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Handle;
 use tracing::{info, level_filters::LevelFilter};
 
+use super::signals::Signals;
 use crate::{
     config::{self, Config, Encoding, Level, Source},
     service::Service,
     telemetry,
 };
 
-/// Runs the service until SIGTERM or Ctrl-C. Whether all findings found their way out.
+/// Runs the service until a signal stops it. Whether all findings found their way out.
 ///
 /// # Errors
 /// When the configuration is wrong, or the service cannot start.
@@ -25,7 +26,7 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
         Level::Warn => LevelFilter::WARN,
         Level::Error => LevelFilter::ERROR,
     };
-    telemetry::start(level, config.telemetry.encoding == Encoding::Json);
+    telemetry::start_service(level, config.telemetry.encoding == Encoding::Json);
     for setting in &config.without_effect {
         info!("{setting}");
     }
@@ -36,24 +37,35 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
     let ended = runtime.block_on(serve(config));
     // Whatever still runs after the deadline is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
+    if ended.is_ok() {
+        telemetry::flush();
+    }
+    // An error is the last line, and waited for together with those before.
     ended
 }
 
 async fn serve(config: Config) -> anyhow::Result<bool> {
     let deadline = config.shutdown_timeout;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let service = Service::start(config).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let mut signals = Signals::listen()?;
+    // A task of its own: what blocks in it, on a disk that hangs, must not keep us from hearing.
+    let mut starting = Handle::current().spawn(Service::start(config));
+    let service = tokio::select! {
+        service = &mut starting => service.context("the start panicked")??,
+        () = signals.stop() => {
+            info!("stopped before it had started");
+            return Ok(true);
+        }
+    };
+    let well = tokio::select! {
+        () = signals.stop() => true,
+        () = service.failed() => false,
+    };
     let delivered = tokio::select! {
         delivered = service.shutdown(deadline) => delivered,
-        _ = interrupt.recv() => {
+        () = signals.end_at_once() => {
             info!("interrupted again, stopping at once");
             false
         }
     };
-    Ok(delivered)
+    Ok(delivered && well)
 }

@@ -32,6 +32,12 @@ impl Headers {
         })
     }
 
+    /// The same, with more that no message may hold.
+    pub(super) fn hiding(mut self, more: Vec<SecretString>) -> Self {
+        self.secrets.extend(more);
+        self
+    }
+
     /// The headers for a request that is sent now, and what no message may hold of them.
     pub(super) async fn now(&self) -> (HeaderMap, Vec<SecretString>) {
         let (mut headers, mut secrets) = (self.all.clone(), self.secrets.clone());

@@ -1,19 +1,34 @@
 //! Findings to a file, one JSON object a line.
 //!
-//! A line is whole or not there: what a failed write leaves is cut off again, and where that is
-//! not possible (a pipe) the next line starts on a line of its own.
+//! A line is whole or not there, whatever the disk or the pipe does. Nothing here waits without an
+//! end: what blocks is done by a thread that may hang, once, while the attempt ends; a pipe is
+//! written to as far as its reader reads.
+
+mod lines;
+mod pipe;
 
 use std::{
-    future::Future,
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-
+use self::{
+    lines::{Appender, Written},
+    pipe::Pipe,
+};
 use super::{Exporter, Outcome};
-use crate::{detection::Finding, visible};
+use crate::{
+    deadline::{Late, Started},
+    detection::Finding,
+    visible,
+};
+
+/// How long one attempt may take. What hangs is waited for again by the next one.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Bytes after which an attempt takes no further finding, so that one attempt is bounded in memory.
+const ATTEMPT_BYTES: usize = 1024 * 1024;
 
 /// Settings of one `file` exporter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,111 +60,134 @@ pub struct Error {
     why: io::Error,
 }
 
-/// What lines are written to: a file, or in tests something that fails.
-pub trait Sink: AsyncWrite + Unpin + Send + 'static {
-    /// Its length in bytes.
-    fn length(&mut self) -> impl Future<Output = io::Result<u64>> + Send;
-    /// Cuts it back to `length` bytes.
-    fn cut(&mut self, length: u64) -> impl Future<Output = io::Result<()>> + Send;
-}
-
-impl Sink for tokio::fs::File {
-    async fn length(&mut self) -> io::Result<u64> {
-        Ok(self.metadata().await?.len())
-    }
-
-    async fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.set_len(length).await
-    }
-}
-
 /// The `file` exporter.
 #[derive(Debug)]
-pub struct File<S = tokio::fs::File> {
-    path: PathBuf,
-    sink: S,
-    /// Whether the end may be half a line that could not be cut off.
-    torn: bool,
+pub struct File {
+    path: Arc<Path>,
+    /// Absent while a thread has it.
+    appender: Option<Appender>,
+    writing: Option<Writing>,
+    pipe: Pipe,
+}
+
+/// Lines that a thread writes.
+#[derive(Debug)]
+struct Writing {
+    work: Started<(Appender, io::Result<Written>)>,
+    findings: Vec<Arc<Finding>>,
+}
+
+impl Writing {
+    /// Whether it writes the first findings of this batch.
+    fn is_of(&self, batch: &[Arc<Finding>]) -> bool {
+        self.findings.len() <= batch.len()
+            && self
+                .findings
+                .iter()
+                .zip(batch)
+                .all(|(own, asked)| Arc::ptr_eq(own, asked))
+    }
 }
 
 impl File {
-    /// Opens the file.
+    /// Opens the file. A pipe is opened when there is something to write, for it may have no reader
+    /// yet.
     ///
     /// # Errors
     /// The path and the system's reason.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let failed = |why| Error {
+        let path: Arc<Path> = config.path.as_path().into();
+        let mut appender = Appender::new(Arc::clone(&path));
+        appender.open(config.append).map_err(|why| Error {
             path: config.path.clone(),
             why,
-        };
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&config.path).map_err(failed)?;
-        if !config.append && file.metadata().map_err(failed)?.is_file() {
-            file.set_len(0).map_err(failed)?;
-        }
+        })?;
         Ok(Self {
-            path: config.path.clone(),
-            torn: ends_within_a_line(&config.path),
-            sink: tokio::fs::File::from_std(file),
+            pipe: Pipe::new(Arc::clone(&path)),
+            appender: Some(appender),
+            writing: None,
+            path,
         })
     }
-}
 
-/// Whether a crash left half a line. A file that cannot be read is none of ours to mend.
-fn ends_within_a_line(path: &Path) -> bool {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-
-    let last = || -> io::Result<u8> {
-        let mut file = std::fs::File::open(path)?;
-        file.seek(SeekFrom::End(-1))?;
-        let mut byte = [0];
-        file.read_exact(&mut byte)?;
-        Ok(u8::from_be_bytes(byte))
-    };
-    std::fs::metadata(path).is_ok_and(|about| about.is_file())
-        && last().is_ok_and(|last| last != b'\n')
-}
-
-impl<S: Sink> File<S> {
-    async fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        // Asked each time, because somebody may have emptied the file since.
-        let length = self.sink.length().await?;
-        let written = self.write(lines).await;
-        if written.is_ok() {
-            self.torn = false;
-        } else if self.sink.cut(length).await.is_err() {
-            self.torn = true;
+    /// Hands the first findings of a batch to a thread, unless one is at work.
+    fn begin(&mut self, batch: &[Arc<Finding>]) {
+        if self.writing.is_some() {
+            return;
         }
+        let mut appender = self
+            .appender
+            .take()
+            .unwrap_or_else(|| Appender::new(Arc::clone(&self.path)));
+        let (mut lines, mut findings) = (Vec::new(), Vec::new());
+        for finding in batch {
+            lines.extend(line(finding));
+            findings.push(Arc::clone(finding));
+            if lines.len() >= ATTEMPT_BYTES {
+                break;
+            }
+        }
+        let work = Started::new("writing to the disk", move || {
+            let written = appender.append(&lines);
+            (appender, written)
+        });
+        self.writing = Some(Writing { work, findings });
+    }
+
+    /// Waits for the thread, and takes the appender back. How many findings it was for.
+    async fn written(&mut self) -> Result<(usize, io::Result<Written>), Late> {
+        let Some(writing) = &mut self.writing else {
+            return Ok((0, Ok(Written::Lines)));
+        };
+        let findings = writing.findings.len();
+        let written = match writing.work.within(ATTEMPT).await {
+            Ok((appender, written)) => {
+                self.appender = Some(appender);
+                Ok((findings, written))
+            }
+            Err(late @ Late::Ended(_)) => Err(late),
+            Err(late) => return Err(late),
+        };
+        self.writing = None;
         written
     }
 
-    async fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.sink.write_all(lines).await?;
-        self.sink.flush().await
+    fn retry(&self, why: impl std::fmt::Display) -> Outcome {
+        Outcome::retry(format!(
+            "cannot write to {}: {why}",
+            visible::path(&self.path)
+        ))
     }
 }
 
-impl<S: Sink> Exporter for File<S> {
+impl Exporter for File {
     async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
-        let mut lines = Vec::new();
-        if self.torn {
-            lines.push(b'\n');
+        // What an attempt before has begun is finished first, and counts if it was for these.
+        if self
+            .writing
+            .as_ref()
+            .is_some_and(|writing| !writing.is_of(batch))
+            && let Err(late) = self.written().await
+        {
+            return self.retry(late);
         }
-        for finding in batch {
-            lines.extend_from_slice(finding.to_json().as_bytes());
-            lines.push(b'\n');
-        }
-        match self.append(&lines).await {
-            Ok(()) => Outcome::Accepted(batch.len()),
-            Err(error) => Outcome::retry(format!(
-                "cannot write to {}: {error}",
-                visible::path(&self.path)
-            )),
+        self.begin(batch);
+        match self.written().await {
+            Ok((findings, Ok(Written::Lines))) => Outcome::Accepted(findings),
+            Ok((_, Ok(Written::Pipe))) => match self.pipe.send(batch, ATTEMPT).await {
+                Ok(findings) => Outcome::Accepted(findings),
+                Err(error) => self.retry(error),
+            },
+            Ok((_, Err(error))) => self.retry(error),
+            Err(late) => self.retry(late),
         }
     }
+}
+
+fn line(finding: &Finding) -> Vec<u8> {
+    let mut line = finding.to_json().into_bytes();
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]

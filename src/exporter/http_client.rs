@@ -14,13 +14,19 @@ use reqwest::{
     redirect::Policy,
 };
 
-use crate::tls;
+use crate::{deadline, tls};
 
 /// Most bytes of an answer's body that are worth reading.
 pub(super) const BODY_MAX: usize = 64 * 1024;
 
+/// Most characters of an error. One of HTTP/2 shows what the peer said at the end of a connection.
+const REASON_MAX: usize = 400;
+
 /// Longest wait that a receiver may ask for, so that one odd header does not silence us.
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
+/// How long the addresses of a name may be looked for. The time of the request counts as well.
+const LOOKUP: Duration = Duration::from_secs(10);
 
 /// What a client is made of.
 pub(super) struct Settings<'a> {
@@ -60,6 +66,9 @@ impl HttpClient {
             .redirect(Policy::none())
             .http1_only()
             .timeout(settings.timeout)
+            // Shared among the addresses of a name, so that one that does not answer leaves time for
+            // the others.
+            .connect_timeout(settings.timeout / 2)
             .pool_max_idle_per_host(settings.max_idle)
             .pool_idle_timeout(Some(settings.idle_timeout).filter(|idle| !idle.is_zero()));
         if is_loopback(url) {
@@ -130,10 +139,16 @@ impl Resolve for Elsewhere {
         let host = self.0.clone();
         Box::pin(async move {
             // The port is that of the URL, whatever is said here.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            Ok(Box::new(lookup(&host).await?.into_iter()) as Addrs)
         })
     }
+}
+
+/// The addresses of a host, with port 0.
+pub(super) async fn lookup(host: &str) -> std::io::Result<Vec<SocketAddr>> {
+    const WHAT: &str = "looking up the host name";
+    let found = deadline::within(LOOKUP, WHAT, tokio::net::lookup_host((host, 0))).await;
+    Ok(found.map_err(std::io::Error::from)??.collect())
 }
 
 /// The first bytes of an answer's body. An answer that breaks off ends there: what has come is
@@ -173,7 +188,12 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Why there was no answer, with what to do where that is known.
 pub(super) fn unreached(error: &dyn std::error::Error) -> String {
-    let mut reason = chain(error);
+    let reason = chain(error);
+    let mut reason: String = reason
+        .chars()
+        .take(REASON_MAX)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
     if let Some(advice) = tls::client::advice(&reason) {
         reason.push_str(": ");
         reason.push_str(advice);

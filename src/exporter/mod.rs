@@ -35,6 +35,10 @@ pub trait Exporter: Send + 'static {
     /// Implementations bound their own time, never panic on an answer, and keep no state that
     /// suffers when the future is dropped: shutdown may cut an attempt short.
     fn send(&mut self, batch: &[Arc<Finding>]) -> impl Future<Output = Outcome> + Send;
+
+    /// Hands over the shutdown before the first attempt, to exporters that wait within one for
+    /// something else than an answer.
+    fn attach(&mut self, _shutdown: &queue::Shutdown) {}
 }
 
 /// How one attempt ended.

@@ -40,7 +40,7 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::Compression,
-    http_client::unreached,
+    http_client::{lookup, unreached},
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
@@ -48,7 +48,7 @@ use super::{
     },
     queue::{QueueConfig, RetryConfig},
 };
-use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
+use crate::{clock, deadline, detection::Finding, extension::bearer_token_auth, tls};
 
 /// The one method of the service for logs.
 const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -158,6 +158,8 @@ pub struct OtlpGrpc {
     headers: Headers,
     observed: Observed,
     warnings: Warnings,
+    /// Whether an attempt is under way.
+    waits: bool,
 }
 
 impl fmt::Debug for OtlpGrpc {
@@ -199,6 +201,9 @@ impl OtlpGrpc {
             HttpConnector::new_with_resolver(Resolver(Arc::from(host.trim_matches(['[', ']']))));
         http.enforce_http(false);
         http.set_nodelay(true);
+        // Shared among the addresses of a name, so that one that does not answer leaves time for the
+        // others.
+        http.set_connect_timeout(Some(config.timeout / 2));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(rustls)
             .https_or_http()
@@ -221,14 +226,21 @@ impl OtlpGrpc {
             timeout: config.timeout,
             observed: Observed::default(),
             warnings: Warnings::default(),
+            waits: false,
         })
     }
 
     /// Sends one request of so many records, once, and says how it ended.
     pub async fn export(&mut self, message: ExportLogsServiceRequest, records: usize) -> Outcome {
         let (headers, secrets) = self.headers.now().await;
+        if std::mem::replace(&mut self.waits, true) {
+            // The attempt before was dropped while it waited, as one that is late.
+            self.transport = self.transport.anew();
+        }
         self.transport.headers = headers;
-        match tokio::time::timeout(self.timeout, self.attempt(message)).await {
+        let answer = deadline::within(self.timeout, "the answer", self.attempt(message)).await;
+        self.waits = false;
+        match answer {
             Ok(Ok(answer)) => {
                 let partial = answer.partial_success.as_ref();
                 let judged = response::accepted(partial, records, &secrets);
@@ -249,9 +261,11 @@ impl OtlpGrpc {
         &self,
         message: ExportLogsServiceRequest,
     ) -> Result<ExportLogsServiceResponse, Status> {
-        let mut client =
-            tonic::client::Grpc::with_origin(self.transport.clone(), self.origin.clone())
-                .max_decoding_message_size(ANSWER_MAX);
+        let mut client = tonic::client::Grpc::with_origin(self.transport.clone(), self.origin.clone())
+                .max_decoding_message_size(ANSWER_MAX)
+                // grpc-go, and so the Collector, compresses its answer as the request was.
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd);
         if let Some(encoding) = self.compression {
             client = client.send_compressed(encoding);
         }
@@ -377,8 +391,7 @@ impl Service<Name> for Resolver {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
             // The port is that of the request, whatever is said here.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
-            Ok(found.into_iter())
+            Ok(lookup(&host).await?.into_iter())
         })
     }
 }

@@ -180,12 +180,14 @@ impl OtlpHttp {
         if let Some(encoding) = config.compression.name() {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
+        let headers = Headers::new(headers, &config.headers, config.auth.as_ref())?
+            .hiding(text::secrets_of_url(&url));
         Ok(Self {
             client,
             url,
             encoding: config.encoding,
             compressor: Compressor::new(config.compression).map_err(Error::Compression)?,
-            headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
+            headers,
             observed: Observed::default(),
             warnings: Warnings::default(),
         })
@@ -215,10 +217,7 @@ impl OtlpHttp {
             .body(body);
         let mut heard = match post.send().await {
             Ok(heard) => heard,
-            Err(error) => {
-                let reason = unreached(&error.without_url());
-                return Outcome::retry(text::hidden(&reason, &secrets));
-            }
+            Err(error) => return Outcome::retry(unreached(&error.without_url())),
         };
         let body = beginning(&mut heard).await;
         let header = |name| {

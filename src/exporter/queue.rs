@@ -5,12 +5,17 @@
 //! batch is whatever waited while the one before was under way: a lone finding leaves at once.
 //! Memory is bounded by `queue_size` waiting findings and one batch on its way.
 
+mod batch;
 mod condition;
 mod delivery;
+mod log;
+mod outcome;
 mod retry;
+mod shutdown;
 
 pub use delivery::{Totals, run};
 pub use retry::{Failed, RetryConfig, next_wait};
+pub use shutdown::Shutdown;
 
 use std::sync::{
     Arc, OnceLock,
@@ -214,6 +219,10 @@ pub fn queue(id: String, config: QueueConfig) -> (Queue, QueueReceiver) {
             counters,
         },
     )
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use http::HeaderMap;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
-use crate::{detection::Finding, visible};
+use crate::{detection::Finding, redact, visible};
 
 /// `text` with everything escaped that a terminal or a log reader could act on (control
 /// characters, line ends, terminal sequences, marks that turn the direction of writing), cut to
@@ -28,38 +28,26 @@ pub fn plain(text: &str, most: usize) -> String {
     shown + cut
 }
 
-/// What stands in the place of a secret wherever one might be printed.
-const REDACTED: &str = "[hidden]";
-/// A header's value of fewer letters keeps nothing secret, and hiding it would garble messages.
-const SHORTEST: usize = 4;
+/// A value in a URL of fewer letters is more likely the name of an index than a key.
+const SHORTEST_IN_URL: usize = 8;
 
-/// What no message may hold: the values of headers, and a token. The longest come first, for one
-/// may be part of another.
+/// What no message may hold: the values of headers, and a token.
 pub(super) fn secrets(headers: &HeaderMap, token: Option<SecretString>) -> Vec<SecretString> {
     let values = headers.values().filter_map(|value| value.to_str().ok());
-    let mut secrets: Vec<SecretString> = values
-        .filter(|value| value.len() >= SHORTEST)
-        .map(SecretString::from)
-        .chain(token)
-        .collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
-    secrets
+    values.map(SecretString::from).chain(token).collect()
 }
 
-/// `text` with every occurrence of a secret taken out.
-pub(super) fn hidden(text: &str, secrets: &[SecretString]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().map(SecretString::expose_secret) {
-        if !secret.is_empty() && text.contains(secret) {
-            text = text.replace(secret, REDACTED);
-        }
-    }
-    text
+/// The values in the query of a URL, which may be keys.
+pub(super) fn secrets_of_url(url: &reqwest::Url) -> Vec<SecretString> {
+    url.query_pairs()
+        .filter(|(_, value)| value.len() >= SHORTEST_IN_URL)
+        .map(|(_, value)| SecretString::from(value.into_owned()))
+        .collect()
 }
 
 /// The beginning of what somebody else said, without secrets and on one line.
 pub(super) fn excerpt(words: &str, secrets: &[SecretString], most: usize) -> String {
-    let words = hidden(words, secrets);
+    let words = redact::hidden(words, secrets);
     let words: Vec<&str> = words.split_whitespace().take(most).collect();
     plain(&words.join(" "), most)
 }
@@ -112,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_taken_out_the_longest_first() {
+    fn secrets_are_taken_out() {
         let mut headers = HeaderMap::new();
         for (name, value) in [("x-short", "1"), ("x-a", "s3cret"), ("x-b", "s3cret-too")] {
             headers.insert(name, value.parse().unwrap());
         }
-        let secrets = secrets(&headers, Some("tok".into()));
+        let secrets = secrets(&headers, Some("t0ken".into()));
         assert_eq!(
-            hidden("1 s3cret-too s3cret tok", &secrets),
+            redact::hidden("1 s3cret-too s3cret t0ken", &secrets),
             "1 [hidden] [hidden] [hidden]"
         );
         assert_eq!(excerpt(" a\n\ts3cret  b", &secrets, 10), "a [hidden]...");

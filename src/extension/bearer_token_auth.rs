@@ -16,11 +16,14 @@ use tracing::{info, warn};
 
 use crate::{
     clock::{self, Instant},
+    deadline::{Lane, Late},
     visible,
 };
 
 /// How often a file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a request may wait for that, which no other does meanwhile.
+const READ: Duration = Duration::from_secs(5);
 /// Most bytes of a file, and most tokens: each request is compared with all of them.
 const FILE_BYTES: u64 = 256 * 1024;
 const MAX_TOKENS: usize = 1000;
@@ -137,6 +140,7 @@ struct Inner {
     scheme: Arc<str>,
     filename: Option<PathBuf>,
     state: Mutex<State>,
+    reading: Lane,
 }
 
 struct State {
@@ -209,6 +213,7 @@ impl BearerTokenAuth {
                 looked: clock::monotonic(),
                 failed: false,
             }),
+            reading: Lane::default(),
         })))
     }
 
@@ -278,10 +283,22 @@ impl BearerTokenAuth {
             state.looked = now;
         }
         let file = path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
+        let read = self
+            .0
+            .reading
+            .blocking(READ, "reading it", move || read(&file));
+        let read = match read.await {
+            // The runtime is ending.
+            Err(Late::Ended(_)) => return,
+            Err(late) => Err(Error::Read {
+                path: path.clone(),
+                why: late.into(),
+            }),
+            Ok(read) => read,
+        };
         let mut state = self.lock();
         match read {
-            Ok(Ok(tokens)) => {
+            Ok(tokens) => {
                 let tokens = Tokens::new(&tokens);
                 if tokens.digests != state.tokens.digests {
                     let count = tokens.digests.len();
@@ -292,14 +309,12 @@ impl BearerTokenAuth {
                 }
                 state.failed = false;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 if !state.failed {
                     warn!(%error, "tokens cannot be read again, those before stay in use");
                 }
                 state.failed = true;
             }
-            // The runtime is ending.
-            Err(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     pipeline::{Counters, Entry, FindingBudget, STATES},
     receiver::{InFlight, Reason},
     telemetry::{
+        self,
         metrics::{self as m, Metric, Metrics},
         process,
     },
@@ -35,6 +36,7 @@ pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &Findin
     });
     metrics.observe(&m::CPU, &[], || nanos(process::cpu()));
     metrics.observe(&m::RSS, &[], process::memory);
+    metrics.observe(&m::LOG_DROPPED, &[], telemetry::dropped_lines);
     let in_flight = in_flight.clone();
     metrics.observe(&m::IN_FLIGHT, &[], move || wide(in_flight.held()));
     let findings = findings.clone();

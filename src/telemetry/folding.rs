@@ -122,8 +122,10 @@ impl Folded {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = tokio::time::sleep(LOOK) => self.tell(clock::monotonic(), false),
+                () = tokio::time::sleep(LOOK) => {}
             }
+            self.tell(clock::monotonic(), false);
+            super::tell_dropped();
         }
         self.tell(clock::monotonic(), true);
     }

@@ -106,6 +106,8 @@ metrics! {
         "s" "Processor time of the process, in its own code and in the kernel.";
     RSS: Gauge Basic "otelcol_process_memory_rss" []
         "By" "Physical memory of the process.";
+    LOG_DROPPED: Counter Normal "auditwatch_log_lines_dropped" []
+        "{lines}" "Lines of our own log that were dropped, because standard error was not read or could not be written.";
 
     REQUESTS: Counter Detailed "auditwatch_receiver_requests" ["receiver", "transport"]
         "{requests}" "Requests that were taken.";

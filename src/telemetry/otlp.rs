@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
 };
 use prost::Message as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     metadata::MetadataMap,
@@ -29,9 +29,13 @@ use tonic::{
 use tracing::{info, warn};
 
 use super::Error;
+use crate::{deadline, redact};
 
 /// How the last metrics may delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Most characters of what is wrong.
+const WORDS: usize = 400;
 
 /// The form of OTLP that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +120,7 @@ impl Push {
     /// Sends until it is to stop, and then once more.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut failing = false;
+        let endpoint = redact::url(&self.config.endpoint);
         loop {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -129,14 +134,14 @@ impl Push {
             };
             match self.send(limit).await {
                 Ok(()) if failing => {
-                    info!(endpoint = self.config.endpoint, "metrics are sent again");
+                    info!(endpoint, "metrics are sent again");
                     failing = false;
                 }
                 Ok(()) => {}
                 Err(reason) => {
                     if !failing || last {
                         warn!(
-                            endpoint = self.config.endpoint,
+                            endpoint,
                             reason,
                             "metrics could not be sent; check the endpoint of service::telemetry::metrics"
                         );
@@ -155,10 +160,9 @@ impl Push {
         self.reader
             .collect(&mut metrics)
             .map_err(|error| error.to_string())?;
-        match timeout(limit, self.way.metrics((&metrics).into())).await {
-            Ok(sent) => sent,
-            Err(_elapsed) => Err(format!("no answer within {limit:?}")),
-        }
+        deadline::within(limit, "the answer", self.way.metrics((&metrics).into()))
+            .await
+            .unwrap_or_else(|late| Err(late.to_string()))
     }
 }
 
@@ -167,6 +171,8 @@ impl Push {
 pub(super) struct Way {
     client: Client,
     headers: HeaderMap,
+    /// What no message may hold: the values of `headers`.
+    secrets: Vec<SecretString>,
 }
 
 #[derive(Clone, Debug)]
@@ -185,9 +191,10 @@ impl Way {
                     rustls::crypto::aws_lc_rs::default_provider().install_default();
                 let client = reqwest::Client::builder()
                     .timeout(config.timeout)
+                    .connect_timeout(config.timeout / 2)
                     .redirect(reqwest::redirect::Policy::none())
                     .build()
-                    .map_err(|why| failed(config, &why))?;
+                    .map_err(|why| failed(config, &why.without_url()))?;
                 Client::Http(client, config.endpoint.clone())
             }
         };
@@ -199,7 +206,11 @@ impl Way {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        Ok(Self { client, headers })
+        Ok(Self {
+            client,
+            headers,
+            secrets: config.headers.values().cloned().collect(),
+        })
     }
 
     /// Sends metrics. What is wrong is told without secrets.
@@ -207,7 +218,7 @@ impl Way {
         match &self.client {
             Client::Grpc(channel) => {
                 let mut client = MetricsServiceClient::new(channel.clone());
-                answered(client.export(self.request(message)).await)
+                self.answered(client.export(self.request(message)).await)
             }
             Client::Http(client, url) => self.post(client, url, message.encode_to_vec()).await,
         }
@@ -218,10 +229,23 @@ impl Way {
         match &self.client {
             Client::Grpc(channel) => {
                 let mut client = TraceServiceClient::new(channel.clone());
-                answered(client.export(self.request(message)).await)
+                self.answered(client.export(self.request(message)).await)
             }
             Client::Http(client, url) => self.post(client, url, message.encode_to_vec()).await,
         }
+    }
+
+    /// What is wrong with an answer. Its words are the peer's, who may repeat what we sent.
+    fn answered<M>(&self, answer: Result<M, tonic::Status>) -> Result<(), String> {
+        let Err(status) = answer else {
+            return Ok(());
+        };
+        // Why there is no connection stands behind the status.
+        let why = std::error::Error::source(&status).map(|why| format!(": {}", told(why)));
+        let (code, message) = (status.code(), status.message());
+        let words = format!("{code}: {message}{}", why.unwrap_or_default());
+        let words = redact::hidden(&words, &self.secrets);
+        Err(words.chars().take(WORDS).collect())
     }
 
     fn request<M>(&self, message: M) -> tonic::Request<M> {
@@ -258,16 +282,6 @@ fn channel(config: &Config) -> Result<Channel, tonic::transport::Error> {
     Ok(endpoint.connect_lazy())
 }
 
-fn answered<M>(answer: Result<M, tonic::Status>) -> Result<(), String> {
-    let Err(status) = answer else {
-        return Ok(());
-    };
-    // Why there is no connection stands behind the status.
-    let why = std::error::Error::source(&status).map(|why| format!(": {}", told(why)));
-    let (code, message) = (status.code(), status.message());
-    Err(format!("{code}: {message}{}", why.unwrap_or_default()))
-}
-
 /// An error and what is behind it, on one line.
 fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -281,7 +295,7 @@ fn told(error: &dyn std::error::Error) -> String {
 
 fn failed(config: &Config, error: &dyn std::error::Error) -> Error {
     Error::Exporter {
-        endpoint: config.endpoint.clone(),
+        endpoint: redact::url(&config.endpoint),
         reason: told(error),
     }
 }

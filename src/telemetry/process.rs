@@ -22,6 +22,21 @@ pub fn cpu() -> Duration {
         .unwrap_or_default()
 }
 
+/// Whether the process was started with this signal ignored, as `nohup` does.
+pub fn ignores(signal: i32) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|text| is_ignored(&text, signal))
+}
+
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal - 1).ok();
+    let bit = bit.and_then(|bit| 1u64.checked_shl(bit));
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status
         .lines()
@@ -47,6 +62,9 @@ mod tests {
         let status = "Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t   12 kB\nThreads:\t3\n";
         assert_eq!(resident(status), Some(12 * 1024));
         assert_eq!(resident("Name:\tx\n"), None);
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\n";
+        let ignored = [1, 2, 3, 13, 0, -1, 99].map(|signal| is_ignored(status, signal));
+        assert_eq!(ignored, [true, true, false, true, false, false, false]);
         let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1";
         assert_eq!(ticks(stat), Some(300));
         assert_eq!(ticks("42 (a) S 1"), None);

@@ -29,7 +29,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanProcessor},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -37,6 +37,7 @@ use super::{
     Error,
     otlp::{self, Way},
 };
+use crate::{deadline, redact};
 
 /// Spans that may wait to be sent. What is beyond is counted and left out.
 const QUEUE: usize = 2048;
@@ -278,9 +279,9 @@ impl Send {
                 &self.resource,
             ),
         };
-        let sent = timeout(limit, self.way.spans(message)).await;
-        let endpoint = &self.batch.to.endpoint;
-        match sent.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))) {
+        let sent = deadline::within(limit, "the answer", self.way.spans(message)).await;
+        let endpoint = redact::url(&self.batch.to.endpoint);
+        match sent.unwrap_or_else(|late| Err(late.to_string())) {
             Ok(()) if *failing => {
                 info!(endpoint, "spans are sent again");
                 *failing = false;

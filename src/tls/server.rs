@@ -22,8 +22,12 @@ use tracing::{info, warn};
 use super::{Error, Pem, Version, provider, versions};
 use crate::{
     clock::{self, Instant},
+    deadline::{Lane, Late},
     visible,
 };
+
+/// How long a connection may wait for certificates that are read again.
+const READ: Duration = Duration::from_secs(5);
 
 /// Settings of `tls` of something that is listened on.
 #[derive(Clone, Debug)]
@@ -51,6 +55,7 @@ struct Inner {
     config: Config,
     protocols: &'static [&'static [u8]],
     state: Mutex<State>,
+    reading: Lane,
 }
 
 #[derive(Debug)]
@@ -83,6 +88,7 @@ impl Acceptor {
                 at: clock::monotonic(),
                 failed: false,
             }),
+            reading: Lane::default(),
         })))
     }
 
@@ -114,11 +120,22 @@ impl Acceptor {
         }
         let inner = Arc::clone(&self.0);
         // Files may stand on a disk that hangs; only this one connection shall wait for it.
-        let read = tokio::task::spawn_blocking(move || load(&inner.config, inner.protocols)).await;
+        let read = self
+            .0
+            .reading
+            .blocking(READ, "reading certificates", move || {
+                load(&inner.config, inner.protocols)
+            });
+        let read = match read.await {
+            // The runtime is ending.
+            Err(Late::Ended(_)) => return Arc::clone(&self.0.lock().loaded.tls),
+            Err(late) => Err(Error::Unfit(late.to_string())),
+            Ok(read) => read,
+        };
         let mut state = self.0.lock();
         let place = self.0.config.cert.place();
         match read {
-            Ok(Ok(loaded)) => {
+            Ok(loaded) => {
                 if loaded.chain != state.loaded.chain {
                     info!(certificate = place, "a new certificate is in use");
                 } else if state.failed {
@@ -127,14 +144,12 @@ impl Acceptor {
                 state.loaded = loaded;
                 state.failed = false;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 if !state.failed {
                     warn!(certificate = place, %error, "certificates cannot be read again, those before stay in use");
                 }
                 state.failed = true;
             }
-            // The runtime is ending.
-            Err(_) => {}
         }
         Arc::clone(&state.loaded.tls)
     }

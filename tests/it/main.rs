@@ -4,6 +4,7 @@
 mod attacks;
 mod collector;
 mod collector_tls;
+mod deadlines;
 mod docs;
 mod engine;
 mod engine_backlog;

@@ -16,6 +16,7 @@ use super::{Protocol, Replay, stop::Stop};
 use crate::{
     cli::tally::Places,
     clock,
+    deadline::{Started, within},
     exporter::{
         Outcome, otlp_grpc, otlp_http,
         queue::{Failed, RetryConfig, next_wait},
@@ -23,6 +24,9 @@ use crate::{
     tls::{self, Pem},
     visible,
 };
+
+/// How long the file may take when a replay is told to stop.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// What became of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +85,38 @@ pub(super) struct Target {
 
 enum Way {
     Otlp(Box<Otlp>),
-    File(std::fs::File),
+    File(Appending),
+}
+
+/// A file that is appended to, by a thread: it may be a pipe whose reader does not read.
+struct Appending {
+    /// Absent while the thread has it.
+    file: Option<std::fs::File>,
+    writing: Option<Started<std::io::Result<std::fs::File>>>,
+}
+
+impl Appending {
+    /// Writes a text and waits for that, until some seconds after it was told to stop, or until it is
+    /// told so a second time. Whether it is written.
+    async fn write(&mut self, text: String, stop: &mut Stop) -> anyhow::Result<bool> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(false);
+        };
+        let writing = self.writing.insert(Started::new("writing", move || {
+            file.write_all(text.as_bytes()).map(|()| file)
+        }));
+        tokio::select! {
+            // A reader may be as slow as it likes, as long as nobody wants this to stop.
+            written = writing.within(Duration::MAX) => {
+                self.file = Some(written?.context("cannot write")?);
+                Ok(true)
+            }
+            () = async {
+                stop.told().await;
+                let _again = within(LAST_WRITE, "writing", stop.told_again()).await;
+            } => Ok(false),
+        }
+    }
 }
 
 struct Otlp {
@@ -110,7 +145,13 @@ impl Target {
     pub(super) fn file(path: &Path, bar: ProgressBar) -> anyhow::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.with_context(|| format!("cannot open {}", visible::path(path)))?;
-        Ok(Self::new(Way::File(file), bar))
+        Ok(Self::new(
+            Way::File(Appending {
+                file: Some(file),
+                writing: None,
+            }),
+            bar,
+        ))
     }
 
     /// A receiver.
@@ -232,8 +273,12 @@ impl Target {
             Way::File(file) => {
                 let mut text = events.join("\n");
                 text.push('\n');
-                file.write_all(text.as_bytes()).context("cannot write")?;
-                self.tally.sent += events.len() as u64;
+                let count = events.len() as u64;
+                if file.write(text, stop).await? {
+                    self.tally.sent += count;
+                } else {
+                    self.tally.given_up += count;
+                }
             }
             Way::Otlp(otlp) => {
                 otlp.deliver(&events, &mut self.tally, &self.bar, stop)
@@ -297,10 +342,12 @@ impl Otlp {
                             "{reason}, trying again in {:.1} s",
                             wait.as_secs_f64()
                         ));
+                        // Whoever is told to stop meanwhile tries once more, at once.
                         tokio::select! {
-                            () = tokio::time::sleep(wait) => continue,
+                            () = tokio::time::sleep(wait) => {}
                             () = stop.told() => {}
                         }
+                        continue;
                     }
                     tally.given_up += count;
                     say(format!("{count} events were given up: {reason}"));

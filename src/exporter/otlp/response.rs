@@ -14,10 +14,13 @@ use serde::Deserialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::exporter::{
-    Outcome,
-    http_client::{RETRY_AFTER_MAX, retry_after},
-    text,
+use crate::{
+    exporter::{
+        Outcome,
+        http_client::{RETRY_AFTER_MAX, retry_after},
+        text,
+    },
+    redact,
 };
 
 /// Most characters of what a receiver says in our log.
@@ -73,8 +76,8 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
     use std::error::Error as _;
 
     if status.source().is_some() {
-        // No server said that: there was no answer.
-        return Outcome::retry(text::hidden(status.message(), secrets));
+        // There was no answer. The end of a connection may carry words of its own, though.
+        return Outcome::retry(redact::hidden(status.message(), secrets));
     }
     let said = format!(
         "{} {}",

@@ -1,6 +1,8 @@
-//! Whether and when a failed attempt is repeated. Pure.
+//! Whether and when a failed attempt is repeated.
 
 use std::time::Duration;
+
+use crate::clock;
 
 /// `retry_on_failure` of an exporter, with the Collector's key names and defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +76,35 @@ fn backoff(config: &RetryConfig, attempts: u32, random: f64) -> Duration {
     let share = config.randomization_factor.clamp(0.0, 1.0) * (2.0 * random.clamp(0.0, 1.0) - 1.0);
     // What no duration can hold comes from settings that are no numbers.
     Duration::try_from_secs_f64(capped * (1.0 + share)).unwrap_or(config.max_interval)
+}
+
+/// Attempts without progress. A batch that moves is not given up, however long it takes.
+pub(super) struct RetryState {
+    pub(super) attempts: u32,
+    pub(super) limited: u32,
+    pub(super) since: clock::Instant,
+}
+
+impl RetryState {
+    pub(super) fn begin() -> Self {
+        Self {
+            attempts: 0,
+            limited: 0,
+            since: clock::monotonic(),
+        }
+    }
+
+    pub(super) fn failed(&mut self, after: Option<Duration>, limit: Option<u32>) -> Failed {
+        self.attempts = self.attempts.saturating_add(1);
+        self.limited = self.limited.saturating_add(u32::from(limit.is_some()));
+        Failed {
+            attempts: self.attempts,
+            limited: self.limited,
+            elapsed: clock::monotonic().saturating_duration_since(self.since),
+            after,
+            limit,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use super::{
     Exporter, Outcome,
     compression::{Compression, Compressor},
     http_client::{HttpClient, Settings, beginning, unreached},
+    queue::Shutdown,
     text,
 };
 use crate::{clock, detection::Finding, tls};
@@ -66,7 +67,7 @@ pub struct SplunkHec {
     client: HttpClient,
     url: Url,
     headers: HeaderMap,
-    /// What no message may hold: the token and the values of `headers`.
+    /// What no message may hold: the token, the values of `headers` and those in the URL.
     secrets: Vec<SecretString>,
     shape: request::Shape,
     compressor: Compressor,
@@ -81,6 +82,15 @@ struct Ack {
     timeout: Duration,
     /// Whether the log has been told that the token gives no acknowledgement.
     told: bool,
+    shutdown: Shutdown,
+}
+
+/// Why events that were accepted do not count as delivered.
+enum Unindexed {
+    /// The receiver does not say that they are indexed: they are sent again.
+    Unacknowledged(String),
+    /// There is no time to find out.
+    ShuttingDown(String),
 }
 
 impl fmt::Debug for SplunkHec {
@@ -110,6 +120,7 @@ impl SplunkHec {
             poll_interval: config.ack.poll_interval,
             timeout: config.ack.timeout,
             told: false,
+            shutdown: Shutdown::default(),
         });
         let compression = if config.disable_compression {
             Compression::None
@@ -123,6 +134,8 @@ impl SplunkHec {
             max_idle: config.max_idle_conns,
             idle_timeout: config.idle_conn_timeout,
         })?;
+        let mut secrets = text::secrets(&config.headers, Some(token));
+        secrets.extend(text::secrets_of_url(&url));
         Ok(Self {
             client,
             url,
@@ -130,7 +143,7 @@ impl SplunkHec {
             ack,
             headers,
             compressor: Compressor::new(compression).map_err(Error::Compression)?,
-            secrets: text::secrets(&config.headers, Some(token)),
+            secrets,
             shape: request::Shape {
                 metadata: event::Metadata {
                     source: config.source.clone(),
@@ -185,17 +198,24 @@ impl SplunkHec {
             Err(reason) => return Outcome::retry(reason),
         };
         let outcome = response::judge(&heard.answer(request.events.len(), &self.secrets));
-        if matches!(outcome, Outcome::Accepted(_))
-            && let Err(reason) = self.indexed(&heard.body).await
-        {
-            return Outcome::retry(reason);
+        if !matches!(outcome, Outcome::Accepted(_)) {
+            return request.of_findings(outcome);
         }
-        request.of_findings(outcome)
+        match self.indexed(&heard.body).await {
+            Ok(()) => request.of_findings(outcome),
+            Err(Unindexed::Unacknowledged(reason)) => Outcome::retry(reason),
+            // Sending it again would keep those behind it from being sent at all.
+            Err(Unindexed::ShuttingDown(reason)) => Outcome::Partial {
+                findings: request.findings,
+                rejected: request.findings,
+                reason,
+            },
+        }
     }
 
     /// Waits until what an answer accepts is indexed, if acknowledgement is asked for. The error
-    /// tells what was heard last.
-    async fn indexed(&mut self, accepted: &str) -> Result<(), String> {
+    /// tells what was heard last. In the shutdown it waits for a third of the time that is left.
+    async fn indexed(&mut self, accepted: &str) -> Result<(), Unindexed> {
         let Some(ack) = &mut self.ack else {
             return Ok(());
         };
@@ -209,10 +229,11 @@ impl SplunkHec {
             return Ok(());
         };
         let (poll_interval, timeout) = (ack.poll_interval, ack.timeout);
+        let shutdown = ack.shutdown.clone();
         let mut last = "not asked yet".to_owned();
         let asking = async {
             loop {
-                tokio::time::sleep(poll_interval).await;
+                shutdown.pause(poll_interval).await;
                 match self.ask(number).await {
                     Ok(true) => break,
                     Ok(false) => "not yet".clone_into(&mut last),
@@ -221,13 +242,18 @@ impl SplunkHec {
                 }
             }
         };
-        let asked = tokio::time::timeout(timeout, asking).await;
-        asked.map_err(|_| {
-            format!(
-                "accepted, but after ack::timeout ({timeout:?}) not acknowledged as indexed, \
-                 last answer: {last}"
-            )
-        })
+        tokio::select! {
+            asked = tokio::time::timeout(timeout, asking) => asked.map_err(|_| {
+                Unindexed::Unacknowledged(format!(
+                    "accepted, but after ack::timeout ({timeout:?}) not acknowledged as indexed, \
+                     last answer: {last}"
+                ))
+            }),
+            () = shutdown.part_over(3) => Err(Unindexed::ShuttingDown(format!(
+                "accepted, but not acknowledged as indexed before the shutdown, so they may be \
+                 missing if an indexer fails now, last answer: {last}"
+            ))),
+        }
     }
 
     /// Asks once whether the events under a number are indexed.
@@ -245,10 +271,9 @@ impl SplunkHec {
 
     /// Sends a request and hears the answer. The error tells why there was none.
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Heard, String> {
-        let mut answer = request.send().await.map_err(|error| {
-            let reason = unreached(&error.without_url());
-            text::hidden(&reason, &self.secrets)
-        })?;
+        let answer = request.send().await;
+        // The URL, which may have secrets, is the only part of it that is not ours.
+        let mut answer = answer.map_err(|error| unreached(&error.without_url()))?;
         let retry_after = answer.headers().get(RETRY_AFTER).cloned();
         Ok(Heard {
             status: answer.status().as_u16(),
@@ -282,6 +307,12 @@ impl Heard {
 }
 
 impl Exporter for SplunkHec {
+    fn attach(&mut self, shutdown: &Shutdown) {
+        if let Some(ack) = &mut self.ack {
+            ack.shutdown = shutdown.clone();
+        }
+    }
+
     async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
         match request::first(batch, &self.shape) {
             // Findings whose state makes no event are done with as they are.

@@ -1,5 +1,7 @@
 //! Answers of HEC, and of what stands in front of it, by table.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn answer(status: u16, body: &str) -> Answer<'_> {
@@ -276,4 +278,51 @@ fn a_token_that_comes_back_is_not_repeated() {
         }),
         Outcome::Accepted(3)
     );
+}
+
+/// What a proxy or Splunk itself repeats of a request, whatever the status.
+fn hostile(token: &str) -> impl Strategy<Value = (u16, String)> + use<> {
+    let percent: Vec<String> = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let echo = serde_json::to_string(&format!("Splunk {token}")).unwrap();
+    let bodies = [
+        format!(r#"{{"code":4,"text":{echo}}}"#),
+        format!(r#"{{"code":6,"text":"no","invalid-event-number":{echo}}}"#),
+        format!("<html>Authorization: Splunk {token}</html>"),
+        format!("<a href=/login?token={}>again</a>", percent.concat()),
+        format!("{{\"headers\":{{\"authorization\":{echo}}}}}"),
+        echo,
+    ];
+    (100..=599_u16, proptest::sample::select(bodies.to_vec()))
+}
+
+proptest! {
+    #[test]
+    fn no_judgement_shows_the_token(
+        (token, (status, body)) in "[!-~]{4,36}"
+            .prop_filter("words of ours", |token| !"HTTP code text html Splunk".contains(token.as_str()))
+            .prop_flat_map(|token| (Just(token.clone()), hostile(&token)))
+    ) {
+        let answer = Answer { secrets: &[token.as_str().into()], ..answer(status, &body) };
+        let told = format!("{:?} {:?} {}", judge(&answer), health(&answer), describe(&answer));
+        let word = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+        for (at, _) in told.match_indices(&token) {
+            let (before, rest) = told.split_at(at);
+            let (_, after) = rest.split_at(token.len());
+            // One of few letters may be part of a word of ours.
+            prop_assert!(
+                token.len() < 8 && (word(before.chars().next_back()) || word(after.chars().next())),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_short_token_spoils_a_judgement(
+        status in 100..=599_u16, body in "[a-z <>{}\"]{0,60}", token in "[te ]",
+    ) {
+        let without = answer(status, &body);
+        let with = Answer { secrets: &[token.as_str().into()], ..without };
+        prop_assert_eq!(judge(&with), judge(&without));
+        prop_assert_eq!(describe(&with), describe(&without));
+    }
 }

@@ -1,0 +1,192 @@
+//! Nothing waits without an end: every call that waits for a peer, a file or a pipe has a deadline.
+//!
+//! This reads the sources. A call that waits stands in one statement with its deadline, or it is
+//! listed here with what ends it. A new one of either kind makes this fail until somebody has
+//! thought about it.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::floors::{production, sources};
+
+/// Calls that wait for a peer, a file or a pipe.
+const WAITS: &[&str] = &[
+    ".accept()",
+    ".connect(",
+    "lookup_host(",
+    ".read(&",
+    ".read_to_end(",
+    ".read_exact(",
+    "fs::read(",
+    ".write_all(",
+    ".flush()",
+    ".send().await",
+    ".send()\n",
+    "spawn_blocking(",
+    ".frame()",
+    ".chunk()",
+    ".collect().await",
+];
+
+/// What gives a call a deadline when it stands in the same statement.
+const DEADLINES: &[&str] = &["deadline::within(", "timeout("];
+
+/// Calls whose deadline is elsewhere: file, call, and what ends the wait.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("deadline.rs", "spawn_blocking(", "this is the wrapper"),
+    // What listens waits for connections as long as the service runs.
+    ("http_server.rs", ".accept()", "the shutdown"),
+    ("telemetry/prometheus.rs", ".accept()", "the shutdown"),
+    (
+        "telemetry/prometheus.rs",
+        "lookup_host(",
+        "a signal: it is at the start",
+    ),
+    // Requests that come in.
+    (
+        "receiver/otlp_grpc.rs",
+        ".frame()",
+        "read_timeout, in door.rs",
+    ),
+    (
+        "receiver/otlp_http.rs",
+        ".frame()",
+        "read_timeout, in door.rs",
+    ),
+    (
+        "receiver/otlp_http.rs",
+        "spawn_blocking(",
+        "it only computes",
+    ),
+    // Requests that go out: the client gives each exchange its time, body and all.
+    (
+        "exporter/splunk_hec/mod.rs",
+        ".send().await",
+        "timeout of the client",
+    ),
+    (
+        "exporter/otlp_http.rs",
+        ".send().await",
+        "timeout of the client",
+    ),
+    (
+        "exporter/http_client.rs",
+        ".chunk()",
+        "timeout of the client",
+    ),
+    ("telemetry/otlp.rs", ".send()\n", "timeout of the client"),
+    ("cli/health.rs", ".send().await", "timeout of the client"),
+    ("cli/health.rs", ".chunk()", "timeout of the client"),
+    // Files that are read or written by a thread, which is waited for with a deadline.
+    (
+        "exporter/file/lines.rs",
+        ".read_exact(",
+        "the attempt, in file.rs",
+    ),
+    (
+        "exporter/file/lines.rs",
+        ".write_all(",
+        "the attempt, in file.rs",
+    ),
+    (
+        "exporter/file/lines.rs",
+        ".flush()",
+        "the attempt, in file.rs",
+    ),
+    (
+        "extension/bearer_token_auth.rs",
+        ".read_to_end(",
+        "a lane, or the start's own deadline",
+    ),
+    ("tls.rs", "fs::read(", "a lane, or the start's own deadline"),
+    (
+        "telemetry/output.rs",
+        ".write_all(",
+        "nobody waits for the thread of the log",
+    ),
+    (
+        "telemetry/output.rs",
+        ".flush()",
+        "nobody waits for the thread of the log",
+    ),
+    (
+        "config/env.rs",
+        ".read_to_end(",
+        "a signal: nothing is started yet",
+    ),
+    // In memory.
+    ("exporter/http_client.rs", ".write_all(", "memory"),
+    ("receiver/decompress.rs", ".write_all(", "memory"),
+    // A command waits for who runs it, as others do, and ends with a signal.
+    ("cli/input.rs", ".read_to_end(", "a signal"),
+    ("cli/print_config.rs", ".write_all(", "a signal"),
+    ("cli/pages.rs", ".write_all(", "a signal"),
+    ("cli/scan.rs", ".write_all(", "a signal"),
+    ("cli/scan.rs", ".flush()", "a signal"),
+    (
+        "cli/replay/mod.rs",
+        "spawn_blocking(",
+        "a signal: the reader is not waited for",
+    ),
+    (
+        "cli/replay/target.rs",
+        ".write_all(",
+        "a signal: the thread is not waited for",
+    ),
+];
+
+/// The statement that a place of a text is in, roughly: from the end of the one before.
+fn statement(text: &str, at: usize) -> String {
+    let (before, after) = text.split_at(at);
+    let before = before.rsplit([';', '}']).next().unwrap_or_default();
+    let after = after.split(';').next().unwrap_or_default();
+    format!("{before}{after}")
+}
+
+/// The calls of a text that wait and have no deadline beside them.
+fn bare(text: &str) -> BTreeSet<&'static str> {
+    WAITS
+        .iter()
+        .filter(|call| {
+            text.match_indices(**call).any(|(at, _)| {
+                let statement = statement(text, at);
+                !DEADLINES.iter().any(|limit| statement.contains(limit))
+            })
+        })
+        .copied()
+        .collect()
+}
+
+#[test]
+fn every_wait_has_a_deadline() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    let mut unused: BTreeSet<_> = ELSEWHERE
+        .iter()
+        .map(|(file, call, _)| (*file, *call))
+        .collect();
+    for file in sources() {
+        let name = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        for call in bare(&production(&file, &fs::read_to_string(&file).unwrap())) {
+            let listed = ELSEWHERE
+                .iter()
+                .find(|(file, known, _)| (*file, *known) == (name, call));
+            match listed {
+                Some((file, call, _)) => drop(unused.remove(&(*file, *call))),
+                None => wrong.push(format!(
+                    "{name}: {call:?} waits without a deadline beside it"
+                )),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(unused.is_empty(), "listed, but not there: {unused:?}");
+}
+
+/// The checker itself.
+#[test]
+fn a_deadline_counts_in_its_own_statement_only() {
+    let text = "let a = deadline::within(LIMIT, \"a\", x.accept()).await;\n\
+                let b = y.frame().await;\nlet c = timeout(LIMIT, async { z.write_all(b).await }).await;\n\
+                z.flush().await;";
+    assert_eq!(bare(text), [".flush()", ".frame()"].into());
+}
