@@ -6,10 +6,10 @@
 //! wait with the owner until there is room and refuse nobody.
 
 mod first;
+mod lane;
 mod ledger;
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,15 +19,16 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use crate::{
     clock,
     detection::{
         Finding,
+        engine::HitCounts,
         hit::Hit,
         screen::{Screen, Screened, Screening},
     },
@@ -41,6 +42,7 @@ use crate::{
 };
 
 use first::First;
+use lane::Lane;
 pub use ledger::FindingBudget;
 use ledger::Ledger;
 
@@ -50,9 +52,9 @@ const INBOX: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the detection hears that time passes.
 const TICK: Duration = Duration::from_secs(1);
-/// Findings that may wait for room with the owner, for each exporter. With so many waiting no hits
-/// are taken and time stands still, so the bound holds and nothing is lost.
-const OUTBOX: usize = 65_536;
+/// Steps that the owner takes before it lets others on its thread have their turn: hits taken,
+/// findings closed, keys forgotten. A request may have some hundred thousand hits.
+const SLICE: usize = 128;
 /// How often the owner looks for room while findings wait.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -200,51 +202,16 @@ pub struct Pipeline {
     id: String,
     detection: Detection,
     inbox: mpsc::Receiver<Submission>,
-    outlets: Vec<Outlet>,
+    lanes: Vec<Lane>,
     ledger: Ledger,
     /// The answer that waits until all findings have found room: a request that causes more than
     /// a queue can hold was taken while it was empty, and none like it is until all have moved on.
     owed: Option<(oneshot::Sender<Answer>, usize)>,
+    /// When the detection was last told the time.
+    ticked: Instant,
+    /// Whether the detection has said all that time has made due.
+    settled: bool,
     counters: Arc<Counters>,
-}
-
-/// The way to one exporter, and what waits for room in its queue.
-struct Outlet {
-    queue: Queue,
-    waiting: VecDeque<Arc<Finding>>,
-}
-
-impl Outlet {
-    /// Moves what waits into the queue, as far as there is room; whether nothing waits any more.
-    fn push_on(&mut self) -> bool {
-        while let Some(finding) = self.waiting.pop_front() {
-            if let Err(finding) = self.queue.try_push(finding) {
-                self.waiting.push_front(finding);
-                return false;
-            }
-        }
-        true
-    }
-}
-
-impl Outlet {
-    /// Waits for room for all that waits. An exporter that has ended knows nothing of it, so what
-    /// is lost is told here.
-    async fn drain(&mut self) {
-        while let Some(finding) = self.waiting.pop_front() {
-            if let Err(finding) = self.queue.push(finding).await {
-                error!(
-                    exporter = self.queue.id(),
-                    reason = "the exporter has ended before they found room in its queue",
-                    findings = 1 + self.waiting.len(),
-                    first_finding_id = finding.finding_id,
-                    "findings were given up"
-                );
-                self.queue.lost(1 + self.waiting.len());
-                self.waiting.clear();
-            }
-        }
-    }
 }
 
 /// A pipeline and the way into it. It ends when every copy of the intake is gone.
@@ -267,22 +234,18 @@ pub fn pipeline(
         }),
         first: Arc::default(),
     };
-    let outlets = queues
-        .into_iter()
-        .map(|queue| Outlet {
-            queue,
-            waiting: VecDeque::new(),
-        })
-        .collect();
+    let lanes = queues.into_iter().map(Lane::new).collect();
     (
         intake,
         Pipeline {
             id,
             detection,
             inbox,
-            outlets,
             ledger: Ledger::new(budget),
+            lanes,
             owed: None,
+            ticked: clock::monotonic(),
+            settled: true,
             counters,
         },
     )
@@ -445,41 +408,58 @@ impl Pipeline {
     pub async fn run(mut self, cut: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ticked = clock::monotonic();
+        self.ticked = clock::monotonic();
         loop {
             let is_full = self.is_full();
             let waiting = !self.push_on() || is_full;
             tokio::select! {
                 submission = self.inbox.recv() => match submission {
-                    Some(submission) => self.take(submission),
+                    Some(submission) => self.take(submission).await,
                     None => break,
                 },
-                _ = ticks.tick(), if !is_full => {
-                    let now = clock::monotonic();
-                    let findings = self.detection.tick(now - ticked);
-                    ticked = now;
-                    self.send(findings);
-                    self.publish();
-                }
+                _ = ticks.tick(), if !is_full => self.tick(),
+                () = tokio::task::yield_now(), if !self.settled && !is_full => self.settle(),
                 () = tokio::time::sleep(LOOK), if waiting => {}
                 // What is in the inbox already is still taken.
                 () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
             }
         }
+        while !self.settled {
+            self.settle();
+            self.push_on();
+        }
         let findings = self.detection.drain();
         self.send(findings);
         // Nobody waits for the queue of another that hangs.
         self.push_on();
-        for outlet in &mut self.outlets {
-            outlet.drain().await;
+        for lane in &mut self.lanes {
+            lane.drain().await;
         }
         self.push_on();
         self.sum_up();
     }
 
-    /// Takes a request whole or refuses it whole.
-    fn take(&mut self, Submission { hits, answer }: Submission) {
-        let bound = self.detection.bound(&hits);
+    /// Lets the detection know how much time has passed.
+    fn tick(&mut self) {
+        let now = clock::monotonic();
+        self.detection
+            .advance(now.saturating_duration_since(self.ticked));
+        self.ticked = now;
+        self.settle();
+    }
+
+    /// Says some of what time has made due. The rest comes when there is room for it.
+    fn settle(&mut self) {
+        let (findings, settled) = self.detection.settle(SLICE);
+        self.settled = settled;
+        self.send(findings);
+        self.publish();
+    }
+
+    /// Takes a request whole or refuses it whole. Between slices of it others have their turn,
+    /// findings go out, and time goes on.
+    async fn take(&mut self, Submission { hits, answer }: Submission) {
+        let bound = self.bound(&hits).await;
         if !self.has_room(bound) {
             // A sender that is gone will send again all the same.
             let _sent = answer.send(Err(Refusal::Full {
@@ -487,10 +467,23 @@ impl Pipeline {
             }));
             return;
         }
-        let findings = self.detection.observe(hits);
-        let count = findings.len();
-        self.send(findings);
-        self.publish();
+        let mut count = 0;
+        let mut hits = hits.into_iter();
+        loop {
+            let findings = self.detection.observe(&mut hits, SLICE);
+            count += findings.len();
+            self.send(findings);
+            self.publish();
+            if hits.as_slice().is_empty() {
+                break;
+            }
+            self.push_on();
+            tokio::task::yield_now().await;
+            let is_due = clock::monotonic().saturating_duration_since(self.ticked) >= TICK;
+            if is_due && !self.is_full() {
+                self.tick();
+            }
+        }
         if bound > 0 && !self.push_on() {
             self.owed = Some((answer, count));
         } else {
@@ -500,26 +493,36 @@ impl Pipeline {
         }
     }
 
-    /// Whether every queue has room for so many findings. More than a queue can ever hold find
-    /// room when it is empty; the rest then waits here, with the answer.
-    fn has_room(&mut self, findings: usize) -> bool {
-        if findings == 0 {
-            return !self.is_full();
+    /// The most findings that these hits can cause.
+    async fn bound(&self, hits: &[Hit]) -> usize {
+        let mut counts = HitCounts::default();
+        for some in hits.chunks(SLICE) {
+            self.detection.count(some, &mut counts);
+            if some.len() == SLICE {
+                tokio::task::yield_now().await;
+            }
         }
-        self.ledger.has_room()
-            && self.outlets.iter().all(|outlet| {
-                outlet.waiting.is_empty()
-                    && outlet.queue.free() >= findings.min(outlet.queue.capacity())
-            })
+        let mut bound: usize = 0;
+        while !counts.is_empty() {
+            bound = bound.saturating_add(self.detection.bound_of(&mut counts, SLICE));
+            if !counts.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+        bound
+    }
+
+    /// Whether every queue has room for so many findings.
+    fn has_room(&mut self, findings: usize) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        findings == 0 || self.lanes.iter().all(|lane| lane.has_room(findings))
     }
 
     /// Whether so many findings wait that nothing may be added.
     fn is_full(&mut self) -> bool {
-        !self.ledger.has_room()
-            || self
-                .outlets
-                .iter()
-                .any(|outlet| outlet.waiting.len() >= OUTBOX)
+        !self.ledger.has_room() || self.lanes.iter().any(Lane::is_full)
     }
 
     /// Lets others see what the detection has counted.
@@ -546,8 +549,8 @@ impl Pipeline {
             self.counters.found(&finding, now);
             let finding = Arc::new(finding);
             self.ledger.add(&finding);
-            for outlet in &mut self.outlets {
-                outlet.waiting.push_back(Arc::clone(&finding));
+            for lane in &mut self.lanes {
+                lane.add(Arc::clone(&finding));
             }
         }
     }
@@ -555,8 +558,8 @@ impl Pipeline {
     /// Moves on what waits and answers who is owed an answer for it; whether nothing waits any more.
     fn push_on(&mut self) -> bool {
         let mut all = true;
-        for outlet in &mut self.outlets {
-            all &= outlet.push_on();
+        for lane in &mut self.lanes {
+            all &= lane.flush_pending();
         }
         if all && let Some((answer, count)) = self.owed.take() {
             let _sent = answer.send(Ok(count));

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     escu::Windows,
+    floors::Floors,
+    heap::{self, Counted},
+    hits::Place,
     limits::Limits,
-    native::{Arrival, Fate, Key, Open, State, Terms, TimedHit},
-    ranking::{Rank, Ranking, Slot},
+    native::{Arrival, Fate, Key, Open, State, Terms},
+    packed::Fields,
+    ranking::{PLACE, Rank, Ranking, Slot},
     rule::Rule,
     time::{BEGINNING, Micros},
 };
@@ -34,24 +38,46 @@ pub(super) struct Cluster {
     quiet: Micros,
     /// Whether hits came since the last tick.
     busy: bool,
-    /// What happened up to here to keys that are gone may have been forgotten: by a hash of the
-    /// key, so that the end of one key does not make late hits of all others inexact.
-    floors: BTreeMap<u16, Micros>,
-    keys: BTreeMap<Arc<str>, Held>,
+    /// What happened up to here to keys that are gone may have been forgotten.
+    floors: Floors,
+    keys: BTreeMap<Arc<str>, Box<Tracked>>,
     /// When the watermark may close a finding. A time may be early, never late.
-    closings: BTreeSet<(Micros, Arc<str>)>,
+    closings: BTreeSet<Due>,
     /// When a key may be forgotten. A time may be early, never late.
-    expiries: BTreeSet<(Micros, Arc<str>)>,
+    expiries: BTreeSet<Due>,
     /// Escu semantics.
     pub(super) windows: Windows,
+    /// Bytes on the heap that are counted for it, without its keys and groups.
+    bytes: Counted,
 }
+
+/// When something may be due for a key.
+type Due = (Micros, Arc<str>);
 
 /// A key and where it is listed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Held {
+struct Tracked {
     key: Key,
     closing: Option<Micros>,
+    expiry: Micros,
     rank: Rank,
+    /// Bytes on the heap that are counted for it.
+    bytes: Counted,
+}
+
+impl Tracked {
+    /// Bytes on the heap, with its name and its places in trees.
+    fn heap_bytes(&self, id: &str) -> usize {
+        const PLACES: usize =
+            heap::entry(size_of::<(Arc<str>, Box<Tracked>)>()) + heap::entry(size_of::<Due>());
+        let closing = self.closing.map_or(0, |_| heap::entry(size_of::<Due>()));
+        heap::block(size_of::<Self>())
+            + heap::shared(id.len())
+            + PLACES
+            + PLACE
+            + closing
+            + self.key.heap_bytes()
+    }
 }
 
 impl Default for Cluster {
@@ -61,11 +87,12 @@ impl Default for Cluster {
             watermark: BEGINNING,
             quiet: BEGINNING,
             busy: false,
-            floors: BTreeMap::new(),
+            floors: Floors::default(),
             keys: BTreeMap::new(),
             closings: BTreeSet::new(),
             expiries: BTreeSet::new(),
             windows: Windows::default(),
+            bytes: Counted::default(),
         }
     }
 }
@@ -104,10 +131,24 @@ impl Cluster {
         self.busy = false;
     }
 
+    /// Bytes on the heap that were not counted yet or are counted too many, apart from those of
+    /// its keys and groups: before and now.
+    pub(super) fn count_bytes(&mut self, name: &str) -> (usize, usize) {
+        /// A place among the clusters, one in their order, and the first nodes of its own trees.
+        const PLACES: usize = heap::entry(size_of::<(Arc<str>, Box<Cluster>)>())
+            + heap::entry(size_of::<Due>())
+            + 3 * heap::tree(1, size_of::<Due>());
+        let now = heap::block(size_of::<Self>())
+            + heap::shared(name.len())
+            + PLACES
+            + self.floors.heap_bytes();
+        self.bytes.set(now)
+    }
+
     /// Most findings that so many further hits of one key can cause.
     pub(super) fn bound(&self, key: &str, hits: u64, terms: &Terms<'_>) -> u64 {
         match self.keys.get(key) {
-            Some(held) => held.key.bound(hits, terms),
+            Some(tracked) => tracked.key.bound(hits, terms),
             None => Key::new(BEGINNING).bound(hits, terms),
         }
     }
@@ -116,141 +157,172 @@ impl Cluster {
     pub(super) fn observe(
         &mut self,
         (name, ranking): (&Arc<str>, &mut Ranking),
-        hit: TimedHit,
+        (key, place, fields): (&str, Place, &Fields<'_>),
         terms: &Terms<'_>,
         say: Say<'_>,
     ) -> Fate {
-        let id: Arc<str> = match self.keys.get_key_value(hit.hit.key.as_str()) {
-            Some((id, _)) => Arc::clone(id),
-            None => Arc::from(hit.hit.key.as_str()),
-        };
         let arrival = Arrival {
             front: self.front,
             watermark: self.watermark,
             quiet: self.quiet,
         };
-        let known = self.keys.contains_key(&id);
-        let floor = self.floors.get(&bucket(&id)).copied().unwrap_or(BEGINNING);
-        let held = self.keys.entry(Arc::clone(&id)).or_insert_with(|| Held {
-            key: Key::new(floor),
-            closing: None,
-            rank: (0, BEGINNING),
+        let known = self.keys.get_key_value(key);
+        let (id, is_known) = match known {
+            Some((id, _)) => (Arc::clone(id), true),
+            None => (Arc::from(key), false),
+        };
+        let floors = &self.floors;
+        let tracked = self.keys.entry(Arc::clone(&id)).or_insert_with(|| {
+            Box::new(Tracked {
+                key: Key::new(floors.of(&id)),
+                closing: None,
+                expiry: BEGINNING,
+                rank: (0, BEGINNING),
+                bytes: Counted::default(),
+            })
         });
-        let fate = held.key.observe(hit, arrival, terms, &mut |state, open| {
-            say(&id, state, open);
-        });
-        if fate == Fate::TooLate && !known {
+        let fate = tracked
+            .key
+            .observe((place, fields), arrival, terms, &mut |state, open| {
+                say(&id, state, open);
+            });
+        if fate == Fate::TooLate && !is_known {
             self.keys.remove(&id);
             return fate;
         }
-        let rank = held.key.rank(terms);
-        if !known || rank != held.rank.0 {
-            ranking.remove(held.rank, name, Slot::Key(Arc::clone(&id)));
-            held.rank = (rank, held.key.last());
+        let rank = tracked.key.rank(terms);
+        if !is_known || rank != tracked.rank.0 {
+            if is_known {
+                ranking.remove(tracked.rank, name, Slot::Key(Arc::clone(&id)));
+            }
+            tracked.rank = (rank, tracked.key.last());
+            ranking.insert(tracked.rank, name, Slot::Key(Arc::clone(&id)));
         }
-        ranking.put(held.rank, name, Slot::Key(Arc::clone(&id)), held.key.held());
-        if !known {
-            self.expiries
-                .insert((held.key.expires_at(terms), Arc::clone(&id)));
+        if !is_known {
+            tracked.expiry = tracked.key.expires_at(terms);
+            self.expiries.insert((tracked.expiry, Arc::clone(&id)));
         }
-        list_closing(&mut self.closings, &id, held, terms);
+        list_closing(&mut self.closings, &id, tracked, terms);
+        count(ranking, &id, tracked);
         fate
     }
 
-    /// Closes what has been quiet for a window and forgets what no hit can meet any more.
+    /// Closes what has been quiet for a window and forgets what no hit can meet any more, in at
+    /// most so many steps; whether that was all.
     pub(super) fn settle(
         &mut self,
         (name, ranking): (&Arc<str>, &mut Ranking),
         terms: &Terms<'_>,
+        steps: &mut usize,
         say: Say<'_>,
-    ) {
+    ) -> bool {
         while let Some((at, _)) = self.closings.first()
             && *at <= self.quiet
-            && let Some((_, id)) = self.closings.pop_first()
         {
-            let Some(held) = self.keys.get_mut(&id) else {
+            if !step(steps) {
+                return false;
+            }
+            let Some((_, id)) = self.closings.pop_first() else {
+                break;
+            };
+            let Some(tracked) = self.keys.get_mut(&id) else {
                 continue;
             };
-            held.closing = None;
-            held.key.close(self.quiet, terms, &mut |state, open| {
+            tracked.closing = None;
+            tracked.key.close(self.quiet, terms, &mut |state, open| {
                 say(&id, state, open);
             });
-            list_closing(&mut self.closings, &id, held, terms);
+            list_closing(&mut self.closings, &id, tracked, terms);
+            count(ranking, &id, tracked);
         }
         while let Some((at, _)) = self.expiries.first()
             && *at <= self.front
-            && let Some((_, id)) = self.expiries.pop_first()
         {
-            let Some(held) = self.keys.get(&id) else {
+            if !step(steps) {
+                return false;
+            }
+            let Some((_, id)) = self.expiries.pop_first() else {
+                break;
+            };
+            let Some(tracked) = self.keys.get_mut(&id) else {
                 continue;
             };
-            let at = held.key.expires_at(terms);
+            let at = tracked.key.expires_at(terms);
             if at > self.front {
+                tracked.expiry = at;
                 self.expiries.insert((at, id));
-            } else {
-                let (last, rank) = (held.key.last(), held.rank);
-                self.keys.remove(&id);
-                self.raise_floor(&id, last);
+            } else if let Some(rank) = self.forget(&id, ranking) {
                 ranking.remove(rank, name, Slot::Key(id));
             }
         }
+        true
     }
 
-    fn raise_floor(&mut self, id: &str, last: Micros) {
-        let floor = self.floors.entry(bucket(id)).or_insert(BEGINNING);
-        *floor = (*floor).max(last);
+    /// Forgets a key; its rank, at which it stays listed.
+    fn forget(&mut self, id: &Arc<str>, ranking: &mut Ranking) -> Option<Rank> {
+        let tracked = self.keys.remove(id)?;
+        if let Some(at) = tracked.closing {
+            self.closings.remove(&(at, Arc::clone(id)));
+        }
+        self.expiries.remove(&(tracked.expiry, Arc::clone(id)));
+        self.floors.raise(id, tracked.key.last());
+        ranking.resize((tracked.bytes.0, 0));
+        Some(tracked.rank)
     }
 
     /// Says of every key what has not been said yet.
-    pub(super) fn drain(&mut self, terms: &Terms<'_>, say: Say<'_>) {
-        for (id, held) in &mut self.keys {
-            held.key
+    pub(super) fn drain(&mut self, ranking: &mut Ranking, terms: &Terms<'_>, say: Say<'_>) {
+        for (id, tracked) in &mut self.keys {
+            tracked
+                .key
                 .drain(terms, &mut |state, open| say(id, state, open));
-            list_closing(&mut self.closings, id, held, terms);
+            list_closing(&mut self.closings, id, tracked, terms);
+            count(ranking, id, tracked);
         }
     }
 
-    /// Gives up one key.
-    pub(super) fn evict(&mut self, id: &Arc<str>, terms: &Terms<'_>, say: Say<'_>) {
-        if let Some(mut held) = self.keys.remove(id) {
-            held.key.evict(&mut |state, open| say(id, state, open));
-            if let Some(at) = held.closing {
-                self.closings.remove(&(at, Arc::clone(id)));
-            }
-            // Its entry among the expiries may be early; it is then passed over when due.
-            self.expiries
-                .remove(&(held.key.expires_at(terms), Arc::clone(id)));
-            self.raise_floor(id, held.key.last());
+    /// Gives up one key, which is in the ranking no more.
+    pub(super) fn evict(&mut self, id: &Arc<str>, ranking: &mut Ranking, say: Say<'_>) {
+        if let Some(tracked) = self.keys.get_mut(id) {
+            tracked.key.evict(&mut |state, open| say(id, state, open));
+            self.forget(id, ranking);
         }
     }
 
-    /// The keys, in order.
-    pub(super) fn key_ids(&self) -> Vec<(Rank, Arc<str>)> {
-        self.keys
-            .iter()
-            .map(|(id, held)| (held.rank, Arc::clone(id)))
-            .collect()
+    /// The first of its keys, and its rank.
+    pub(super) fn first_key(&self) -> Option<(Rank, Arc<str>)> {
+        let (id, tracked) = self.keys.first_key_value()?;
+        Some((tracked.rank, Arc::clone(id)))
     }
+}
+
+/// Takes one of so many steps; whether there was one left.
+pub(super) fn step(steps: &mut usize) -> bool {
+    match steps.checked_sub(1) {
+        Some(left) => {
+            *steps = left;
+            true
+        }
+        None => false,
+    }
+}
+
+/// Counts anew what a key takes.
+fn count(ranking: &mut Ranking, id: &str, tracked: &mut Tracked) {
+    let now = tracked.heap_bytes(id);
+    ranking.resize(tracked.bytes.set(now));
 }
 
 fn list_closing(
-    closings: &mut BTreeSet<(Micros, Arc<str>)>,
+    closings: &mut BTreeSet<Due>,
     id: &Arc<str>,
-    held: &mut Held,
+    tracked: &mut Tracked,
     terms: &Terms<'_>,
 ) {
-    if held.closing.is_none()
-        && let Some(at) = held.key.closes_at(terms)
+    if tracked.closing.is_none()
+        && let Some(at) = tracked.key.closes_at(terms)
     {
-        held.closing = Some(at);
+        tracked.closing = Some(at);
         closings.insert((at, Arc::clone(id)));
     }
-}
-
-/// One of 4096 parts of all keys (FNV-1a, folded).
-fn bucket(id: &str) -> u16 {
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    u16::try_from((hash ^ (hash >> 32)) & 0xfff).unwrap_or(0)
 }

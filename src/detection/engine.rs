@@ -10,18 +10,23 @@
 //! is forgotten only as hits of later times come in, so that a backlog after an outage finds the
 //! state as it was.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cluster::Cluster,
+    cluster::{Cluster, step},
     finding::Finding,
     geo::Locate,
     hit::Hit,
     limits::Limits,
-    native::{Fate, TimedHit},
-    ranking::{Ranking, Slot},
+    native::Fate,
+    packed::Fields,
+    ranking::{Rank, Ranking, Slot},
     report::Report,
     rule::{Rule, Semantics},
     time::Micros,
@@ -29,6 +34,8 @@ use super::{
 
 /// Clusters that are kept apart at a time. Their names come from senders, so they have a bound.
 const MAX_CLUSTERS: usize = 1024;
+/// Part of the memory that clusters may take besides their keys; the quietest gives way.
+const CLUSTERS_SHARE: usize = 4;
 
 /// What the engine has counted besides findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,16 +62,26 @@ pub struct Stats {
 /// Everything the engine remembers, as plain data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EngineState {
-    clusters: BTreeMap<Arc<str>, Cluster>,
+    clusters: BTreeMap<Arc<str>, Box<Cluster>>,
+    /// The clusters by their greatest event time, as it was when they were looked at last. A time
+    /// may be early, never late.
+    quietest: BTreeSet<(Micros, Arc<str>)>,
+    /// Bytes on the heap that clusters take besides their keys.
+    cluster_bytes: usize,
     ranking: Ranking,
     stats: Stats,
 }
 
-/// One rule at work.
-pub struct Engine {
+/// What an engine goes by.
+struct Terms {
     rule: Rule,
     limits: Limits,
     report: Report,
+}
+
+/// One rule at work.
+pub struct Engine {
+    terms: Terms,
     state: EngineState,
 }
 
@@ -77,9 +94,11 @@ impl Engine {
             rule.lateness = rule.lateness.min(rule.window - 1);
         }
         Self {
-            rule,
-            limits,
-            report,
+            terms: Terms {
+                rule,
+                limits,
+                report,
+            },
             state: EngineState::default(),
         }
     }
@@ -94,9 +113,9 @@ impl Engine {
         self.state.ranking.len()
     }
 
-    /// Bytes of memory that what is tracked holds, about.
-    pub fn held(&self) -> usize {
-        self.state.ranking.held()
+    /// Bytes on the heap of all that is tracked, as the allocator counts them.
+    pub fn heap_bytes(&self) -> usize {
+        self.state.ranking.heap_bytes()
     }
 
     /// Everything the engine remembers.
@@ -112,101 +131,242 @@ impl Engine {
     /// The most findings that these hits can cause for the keys they have, so that room can be
     /// made before they are observed. Findings that time causes are not among them.
     pub fn bound(&self, hits: &[Hit]) -> usize {
-        if self.rule.semantics == Semantics::Escu {
-            return 0;
+        let mut counts = HitCounts::default();
+        self.count(hits, &mut counts);
+        self.bound_of(&mut counts, usize::MAX)
+    }
+
+    /// Counts more hits of one request by their keys, for [`Self::bound_of`].
+    pub fn count<'h>(&self, hits: &'h [Hit], counts: &mut HitCounts<'h>) {
+        if self.terms.rule.semantics == Semantics::Escu {
+            return;
         }
-        let mut by_key: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for hit in hits {
-            *by_key.entry((&hit.cluster, &hit.key)).or_default() += 1;
+            let key = (self.terms.cluster_name(hit), hit.key.as_str());
+            *counts.0.entry(key).or_default() += 1;
         }
+    }
+
+    /// What [`Self::bound`] says of so many of the keys that were counted, which are then taken
+    /// away.
+    pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
         let new = Cluster::default();
-        let terms = Cluster::terms(&self.rule, &self.limits);
-        let bound = by_key.into_iter().map(|((cluster, key), hits)| {
-            let cluster = self.state.clusters.get(cluster).unwrap_or(&new);
+        let terms = Cluster::terms(&self.terms.rule, &self.terms.limits);
+        let counted = std::iter::from_fn(|| counts.0.pop_first()).take(keys);
+        let bound = counted.map(|((cluster, key), hits)| {
+            let cluster = self.state.clusters.get(cluster).map_or(&new, |known| known);
             cluster.bound(key, hits, &terms)
         });
         usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX)
     }
 
+    /// Brings the engine to where it can take this hit: room for its cluster, and what its time
+    /// makes due. Takes about so many steps and appends the findings they cause; whether that was
+    /// all. [`Self::observe`] does what is left to do, however much that is.
+    pub fn prepare(&mut self, hit: &Hit, mut steps: usize, out: &mut Vec<Finding>) -> bool {
+        let Some(time) = hit.time else {
+            return true;
+        };
+        let name = self.terms.cluster_name(hit);
+        while let Some(quietest) = self.state.crowded_by(name, &self.terms.limits) {
+            if !self.evict_cluster(&quietest, &mut steps, out) {
+                return false;
+            }
+        }
+        let (terms, state) = (&self.terms, &mut self.state);
+        let (name, cluster) = match state.clusters.get_key_value(name) {
+            // The name of a hit may have been read anew with each request.
+            Some((name, _)) => (Arc::clone(name), None),
+            None => (Arc::from(name), Some(Box::<Cluster>::default())),
+        };
+        if let Some(cluster) = cluster {
+            state.quietest.insert((cluster.front, Arc::clone(&name)));
+            state.clusters.insert(Arc::clone(&name), cluster);
+        }
+        let Some(cluster) = state.clusters.get_mut(&name) else {
+            return true;
+        };
+        cluster.advance_by_hit(time, terms.rule.lateness);
+        let settled = terms.settle((&name, cluster), &mut state.ranking, &mut steps, out);
+        state.count_cluster(&name);
+        settled
+    }
+
     /// Takes one hit and appends the findings it causes.
     pub fn observe(&mut self, mut hit: Hit, out: &mut Vec<Finding>) {
         self.state.stats.hits += 1;
-        hit.cut(self.limits.value_bytes);
+        hit.cut(self.terms.limits.value_bytes);
         let Some(time) = hit.time else {
             self.state.stats.untimed += 1;
             return;
         };
-        let name = Arc::clone(&hit.cluster);
-        self.make_room_for(&name, out);
-        let cluster = self.state.clusters.entry(Arc::clone(&name)).or_default();
-        self.state.stats.late += u64::from(time < cluster.watermark);
-        cluster.advance_by_hit(time, self.rule.lateness);
-        self.settle(&name, out);
-        match self.rule.semantics {
-            Semantics::Native => self.observe_native(&name, TimedHit { time, hit }, out),
-            Semantics::Escu => self.observe_escu(&name, &hit, time),
+        while !self.prepare(&hit, usize::MAX, out) {}
+        let (terms, state) = (&self.terms, &mut self.state);
+        let known = state.clusters.get_key_value(terms.cluster_name(&hit));
+        let Some((name, cluster)) = known else {
+            return;
+        };
+        state.stats.late += u64::from(time < cluster.watermark);
+        let name = Arc::clone(name);
+        match terms.rule.semantics {
+            Semantics::Native => terms.observe_native(state, &name, (&hit, time), out),
+            Semantics::Escu => terms.observe_escu(state, &name, (&hit, time)),
         }
-        let Limits { keys, memory, .. } = self.limits;
-        while let Some(((rank, _), name, slot)) = self.state.ranking.pop_excess(keys, memory) {
-            self.state.stats.evicted += 1;
-            self.state.stats.evicted_hits = self
-                .state
-                .stats
-                .evicted_hits
-                .max(rank.min(self.rule.threshold + 1));
-            self.evict(&name, &slot, out);
+        let Limits { keys, memory, .. } = terms.limits;
+        while let Some((rank, name, slot)) = state.ranking.pop_excess(keys, memory) {
+            terms.evict(state, (&name, rank, &slot), out);
         }
     }
 
     /// Takes the passing of time and appends the findings it causes.
     pub fn tick(&mut self, elapsed: Duration, out: &mut Vec<Finding>) {
+        self.advance(elapsed);
+        while !self.settle(usize::MAX, out) {}
+    }
+
+    /// Takes the passing of time. What it makes due is said by [`Self::settle`].
+    pub fn advance(&mut self, elapsed: Duration) {
         let elapsed = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
-        let names: Vec<_> = self.state.clusters.keys().cloned().collect();
-        for name in names {
-            if let Some(cluster) = self.state.clusters.get_mut(&name) {
-                cluster.advance_by_tick(elapsed);
-            }
-            self.settle(&name, out);
+        for cluster in self.state.clusters.values_mut() {
+            cluster.advance_by_tick(elapsed);
         }
+    }
+
+    /// Appends findings that time has made due, in about so many steps; whether that was all.
+    pub fn settle(&mut self, mut steps: usize, out: &mut Vec<Finding>) -> bool {
+        let (terms, state) = (&self.terms, &mut self.state);
+        let mut settled = true;
+        for (name, cluster) in &mut state.clusters {
+            settled = terms.settle((name, cluster), &mut state.ranking, &mut steps, out);
+            let (before, now) = cluster.count_bytes(name);
+            state.cluster_bytes = (state.cluster_bytes + now).saturating_sub(before);
+            state.ranking.resize((before, now));
+            if !settled {
+                break;
+            }
+        }
+        settled
     }
 
     /// Appends what has not been said yet, because the process ends: open findings that changed
     /// since they were last sent, and rows of windows that have not ended.
     pub fn drain(&mut self, out: &mut Vec<Finding>) {
-        let Self {
+        let Terms {
             rule,
             limits,
             report,
-            state,
-        } = self;
-        for (name, cluster) in &mut state.clusters {
+        } = &self.terms;
+        let ranking = &mut self.state.ranking;
+        for (name, cluster) in &mut self.state.clusters {
             let terms = Cluster::terms(rule, limits);
-            cluster.drain(&terms, &mut |key, state, open| {
+            cluster.drain(ranking, &terms, &mut |key, state, open| {
                 out.push(report.native(rule, (name, key), state, open));
             });
-            for window in cluster.windows.take_all() {
-                report.rows(rule, name, window, out);
+            while !cluster.windows.is_empty() {
+                if let Some(group) = cluster.windows.take_first((name, ranking), rule) {
+                    report.row(rule, name, &group, out);
+                }
             }
-        }
-        if rule.semantics == Semantics::Escu {
-            state.ranking = Ranking::default();
         }
     }
 
-    fn observe_native(&mut self, name: &Arc<str>, hit: TimedHit, out: &mut Vec<Finding>) {
-        let Self {
-            rule,
-            limits,
-            report,
-            state,
-        } = self;
+    /// Gives up a cluster, in so many steps; whether it is gone.
+    fn evict_cluster(
+        &mut self,
+        name: &Arc<str>,
+        steps: &mut usize,
+        out: &mut Vec<Finding>,
+    ) -> bool {
+        let (terms, state) = (&self.terms, &mut self.state);
+        while let Some(cluster) = state.clusters.get_mut(name) {
+            if !step(steps) {
+                return false;
+            }
+            if let Some((rank, key)) = cluster.first_key() {
+                let slot = Slot::Key(key);
+                state.ranking.remove(rank, name, slot.clone());
+                terms.evict(state, (name, rank, &slot), out);
+            } else if cluster.windows.is_empty() {
+                state.quietest.remove(&(cluster.front, Arc::clone(name)));
+                let (before, _) = cluster.count_bytes(name);
+                state.ranking.resize((before, 0));
+                state.cluster_bytes = state.cluster_bytes.saturating_sub(before);
+                state.clusters.remove(name);
+            } else if let Some(group) = cluster
+                .windows
+                .take_first((name, &mut state.ranking), &terms.rule)
+            {
+                let (_, evidence) = &group;
+                terms.count_evicted(&mut state.stats, evidence.count);
+                terms.report.row(&terms.rule, name, &group, out);
+            }
+        }
+        true
+    }
+}
+
+/// Hits of one request, by cluster and key.
+#[derive(Debug, Default)]
+pub struct HitCounts<'h>(BTreeMap<(&'h str, &'h str), u64>);
+
+impl HitCounts<'_> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl EngineState {
+    /// The cluster that has been quiet longest, if one has to give way to another of this name.
+    fn crowded_by(&mut self, name: &str, limits: &Limits) -> Option<Arc<str>> {
+        let is_full = self.clusters.len() >= MAX_CLUSTERS && !self.clusters.contains_key(name);
+        let is_large =
+            self.clusters.len() > 1 && self.cluster_bytes > limits.memory / CLUSTERS_SHARE;
+        if !is_full && !is_large {
+            return None;
+        }
+        while let Some((listed, name)) = self.quietest.pop_first() {
+            let front = self.clusters.get(&name)?.front;
+            self.quietest.insert((front, Arc::clone(&name)));
+            if front == listed {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// Counts anew what a cluster takes besides its keys.
+    fn count_cluster(&mut self, name: &str) {
+        if let Some(cluster) = self.clusters.get_mut(name) {
+            let (before, now) = cluster.count_bytes(name);
+            self.cluster_bytes = (self.cluster_bytes + now).saturating_sub(before);
+            self.ranking.resize((before, now));
+        }
+    }
+}
+
+impl Terms {
+    /// The name of a hit's cluster, cut like any value.
+    fn cluster_name<'h>(&self, hit: &'h Hit) -> &'h str {
+        let end = hit.cluster.floor_char_boundary(self.limits.value_bytes);
+        hit.cluster.get(..end).unwrap_or_default()
+    }
+
+    fn observe_native(
+        &self,
+        state: &mut EngineState,
+        name: &Arc<str>,
+        (hit, time): (&Hit, Micros),
+        out: &mut Vec<Finding>,
+    ) {
         let Some(cluster) = state.clusters.get_mut(name) else {
             return;
         };
-        let terms = Cluster::terms(rule, limits);
+        let terms = Cluster::terms(&self.rule, &self.limits);
         let mut say = |key: &str, state, open: &_| {
-            out.push(report.native(rule, (name, key), state, open));
+            out.push(self.report.native(&self.rule, (name, key), state, open));
         };
+        let hit = (hit.key.as_str(), (time, hit.identity), &Fields::of(hit));
         match cluster.observe((name, &mut state.ranking), hit, &terms, &mut say) {
             Fate::Counted => {}
             Fate::Crowded => state.stats.crowded_out += 1,
@@ -215,129 +375,67 @@ impl Engine {
         }
     }
 
-    fn observe_escu(&mut self, name: &Arc<str>, hit: &Hit, time: Micros) {
-        let Self {
-            rule,
-            limits,
-            report,
-            state,
-        } = self;
+    fn observe_escu(&self, state: &mut EngineState, name: &Arc<str>, hit: (&Hit, Micros)) {
         let Some(cluster) = state.clusters.get_mut(name) else {
             return;
         };
-        let context = (report.locate.as_deref(), &*limits);
-        let Some(touched) = cluster.windows.observe(hit, time, rule, context) else {
+        let context = (self.report.locate.as_deref(), &self.limits);
+        let ranking = (name, &mut state.ranking);
+        if !cluster.windows.observe(ranking, hit, &self.rule, context) {
             state.stats.late_dropped += 1;
-            return;
-        };
-        // Beyond the threshold a group is as precious as it gets.
-        let rank = |count: u64, start| (count.min(rule.threshold + 1), start);
-        for one in touched {
-            let slot = Slot::Group(one.group.clone());
-            let (old, new) = (rank(one.before, one.group.0), rank(one.after, one.group.0));
-            if old != new {
-                state.ranking.remove(old, name, slot.clone());
-            }
-            state.ranking.put(new, name, slot, one.held);
         }
     }
 
-    /// Says what the watermark of a cluster makes due.
-    fn settle(&mut self, name: &Arc<str>, out: &mut Vec<Finding>) {
-        let Self {
-            rule,
-            limits,
-            report,
-            state,
-        } = self;
-        let Some(cluster) = state.clusters.get_mut(name) else {
-            return;
-        };
-        let terms = Cluster::terms(rule, limits);
-        cluster.settle(
-            (name, &mut state.ranking),
-            &terms,
-            &mut |key, state, open| {
-                out.push(report.native(rule, (name, key), state, open));
-            },
-        );
-        if rule.semantics == Semantics::Escu {
-            for (start, groups) in cluster.windows.take_due(cluster.watermark, rule) {
-                for (key, evidence) in &groups {
-                    let rank = (evidence.count.min(rule.threshold + 1), start);
-                    state
-                        .ranking
-                        .remove(rank, name, Slot::Group((start, key.clone())));
-                }
-                report.rows(rule, name, (start, groups), out);
+    /// Says what the watermark of a cluster makes due, in so many steps; whether that was all.
+    fn settle(
+        &self,
+        (name, cluster): (&Arc<str>, &mut Cluster),
+        ranking: &mut Ranking,
+        steps: &mut usize,
+        out: &mut Vec<Finding>,
+    ) -> bool {
+        let terms = Cluster::terms(&self.rule, &self.limits);
+        let settled = cluster.settle((name, ranking), &terms, steps, &mut |key, state, open| {
+            out.push(self.report.native(&self.rule, (name, key), state, open));
+        });
+        if !settled || self.rule.semantics == Semantics::Native {
+            return settled;
+        }
+        let watermark = cluster.watermark;
+        while let Some(group) = cluster
+            .windows
+            .take_due(watermark, (name, ranking), &self.rule)
+        {
+            self.report.row(&self.rule, name, &group, out);
+            if !step(steps) {
+                return false;
             }
         }
+        true
     }
 
-    /// Gives up one key or group.
-    fn evict(&mut self, name: &Arc<str>, slot: &Slot, out: &mut Vec<Finding>) {
-        let Self {
-            rule,
-            limits,
-            report,
-            state,
-        } = self;
+    /// Gives up one key or group, which is in the ranking no more.
+    fn evict(
+        &self,
+        state: &mut EngineState,
+        (name, rank, slot): (&Arc<str>, Rank, &Slot),
+        out: &mut Vec<Finding>,
+    ) {
+        self.count_evicted(&mut state.stats, rank.0);
         let Some(cluster) = state.clusters.get_mut(name) else {
             return;
         };
-        let terms = Cluster::terms(rule, limits);
         match slot {
-            Slot::Key(key) => cluster.evict(key, &terms, &mut |key, state, open| {
-                out.push(report.native(rule, (name, key), state, open));
+            Slot::Key(key) => cluster.evict(key, &mut state.ranking, &mut |key, state, open| {
+                out.push(self.report.native(&self.rule, (name, key), state, open));
             }),
-            Slot::Group(group) => cluster.windows.evict(group),
+            Slot::Group(group) => cluster.windows.evict(group, &mut state.ranking),
         }
+        state.count_cluster(name);
     }
 
-    /// Gives up the cluster that has been quiet longest when there are too many.
-    fn make_room_for(&mut self, name: &Arc<str>, out: &mut Vec<Finding>) {
-        let clusters = &self.state.clusters;
-        if clusters.len() < MAX_CLUSTERS || clusters.contains_key(name) {
-            return;
-        }
-        let quietest = clusters.iter().min_by_key(|(_, cluster)| cluster.front);
-        let Some(quietest) = quietest.map(|(name, _)| Arc::clone(name)) else {
-            return;
-        };
-        let keys = self
-            .state
-            .clusters
-            .get(&quietest)
-            .map(Cluster::key_ids)
-            .unwrap_or_default();
-        for (rank, key) in keys {
-            self.state
-                .ranking
-                .remove(rank, &quietest, Slot::Key(Arc::clone(&key)));
-            self.state.stats.evicted += 1;
-            self.state.stats.evicted_hits = self
-                .state
-                .stats
-                .evicted_hits
-                .max(rank.0.min(self.rule.threshold + 1));
-            self.evict(&quietest, &Slot::Key(key), out);
-        }
-        let Self {
-            rule,
-            report,
-            state,
-            ..
-        } = self;
-        if let Some(mut cluster) = state.clusters.remove(&quietest) {
-            for (start, groups) in cluster.windows.take_all() {
-                for (key, evidence) in &groups {
-                    let rank = (evidence.count.min(rule.threshold + 1), start);
-                    state
-                        .ranking
-                        .remove(rank, &quietest, Slot::Group((start, key.clone())));
-                }
-                report.rows(rule, &quietest, (start, groups), out);
-            }
-        }
+    fn count_evicted(&self, stats: &mut Stats, hits: u64) {
+        stats.evicted += 1;
+        stats.evicted_hits = stats.evicted_hits.max(hits.min(self.rule.threshold + 1));
     }
 }

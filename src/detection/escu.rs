@@ -11,20 +11,55 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::Evidence,
     geo::{self, Locate, Place},
+    heap::{self, Counted},
     hit::Hit,
     limits::Limits,
+    packed::Fields,
+    ranking::{PLACE, Rank, Ranking, Slot},
     rows::window_start,
     rule::{MissingCity, Rule},
     time::{BEGINNING, Micros},
 };
 
 /// One row in the making: source address as logged, country and city.
-pub(super) type GroupKey = (Arc<str>, Place);
+pub(super) type GroupKey = (Box<str>, Place);
+
+/// Where a group is, so that it can be found again among all.
+pub(super) type GroupPlace = (Micros, Arc<GroupKey>);
+
+/// The groups of one window.
+type Groups = BTreeMap<Arc<GroupKey>, Box<Group>>;
+
+/// A group and what it takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Group {
+    evidence: Evidence,
+    /// Bytes on the heap, with its name and its places.
+    bytes: Counted,
+}
+
+impl Group {
+    fn rank(&self, start: Micros, rule: &Rule) -> Rank {
+        // Beyond the threshold a group is as precious as it gets.
+        (self.evidence.count.min(rule.threshold + 1), start)
+    }
+
+    fn heap_bytes(&self, (source, (country, city)): &GroupKey) -> usize {
+        let place = [country, city].map(|name| name.as_ref().map_or(0, String::capacity));
+        heap::block(size_of::<Self>())
+            + self.evidence.heap_bytes()
+            + heap::shared(size_of::<GroupKey>())
+            + heap::block(source.len())
+            + place.map(heap::block).iter().sum::<usize>()
+            + heap::entry(size_of::<(Arc<GroupKey>, Box<Self>)>())
+            + PLACE
+    }
+}
 
 /// The windows of one cluster that are not evaluated yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Windows {
-    open: BTreeMap<Micros, BTreeMap<GroupKey, Evidence>>,
+    open: BTreeMap<Micros, Groups>,
     /// End of the last window that was evaluated.
     evaluated: Micros,
 }
@@ -38,86 +73,111 @@ impl Default for Windows {
     }
 }
 
-/// Where a group is, so that it can be found again among all.
-pub(super) type GroupPlace = (Micros, GroupKey);
-
-/// What a group takes beside its evidence: its name, and its places in trees.
-const OVERHEAD: usize = 512;
-
-/// A group that an event adds to.
-pub(super) struct Touched {
-    pub(super) group: GroupPlace,
-    /// Its count before the event, and after.
-    pub(super) before: u64,
-    pub(super) after: u64,
-    /// Bytes of memory it holds now, about.
-    pub(super) held: usize,
-}
-
 impl Windows {
-    /// Takes an event; the groups it adds to. `None` when its window was evaluated already.
+    /// Takes an event; whether it counts. It does not when its window was evaluated already.
     pub(super) fn observe(
         &mut self,
-        hit: &Hit,
-        time: Micros,
+        (cluster, ranking): (&Arc<str>, &mut Ranking),
+        (hit, time): (&Hit, Micros),
         rule: &Rule,
         (locate, limits): (Option<&dyn Locate>, &Limits),
-    ) -> Option<Vec<Touched>> {
+    ) -> bool {
         let start = window_start(time, rule);
         if start.plus(rule.window) <= self.evaluated {
-            return None;
+            return false;
         }
         let drop_missing_city = rule.missing_city == MissingCity::Drop;
-        let mut touched: BTreeMap<GroupKey, Touched> = BTreeMap::new();
-        for source in &hit.sources {
+        let fields = Fields::of(hit);
+        let mut sources: Vec<&str> = hit.sources.iter().map(String::as_str).collect();
+        sources.sort_unstable();
+        for named in sources.chunk_by(|one, other| one == other) {
+            let Some(source) = named.first() else {
+                continue;
+            };
             let Some(place) = geo::place(source, locate, drop_missing_city) else {
                 continue;
             };
-            let key = (Arc::from(source.as_str()), place);
             let groups = self.open.entry(start).or_default();
-            let group = groups.entry(key.clone()).or_default();
-            let before = group.count;
-            group.add(hit, time, limits);
-            let entry = touched.entry(key.clone()).or_insert_with(|| Touched {
-                group: (start, key),
-                before,
-                after: 0,
-                held: 0,
-            });
-            entry.after = group.count;
-            entry.held = OVERHEAD + group.held();
+            let key = ((*source).into(), place);
+            let id = match groups.get_key_value(&key) {
+                Some((id, _)) => Arc::clone(id),
+                None => Arc::new(key),
+            };
+            let group = groups.entry(Arc::clone(&id)).or_default();
+            let (known, before) = (group.evidence.count > 0, group.rank(start, rule));
+            let times = named.len() as u64;
+            group
+                .evidence
+                .add(&fields, (time, hit.identity), times, limits);
+            let bytes = group.heap_bytes(&id);
+            ranking.resize(group.bytes.set(bytes));
+            let now = group.rank(start, rule);
+            if !known || now != before {
+                let slot = Slot::Group((start, id));
+                if known {
+                    ranking.remove(before, cluster, slot.clone());
+                }
+                ranking.insert(now, cluster, slot);
+            }
         }
-        Some(touched.into_values().collect())
+        true
     }
 
-    /// Takes the windows whose end the watermark has reached, in order.
+    /// Takes a group of the windows whose end the watermark has reached, in order. Once there is
+    /// none, windows that have ended take no more events.
     pub(super) fn take_due(
         &mut self,
         watermark: Micros,
+        (cluster, ranking): (&Arc<str>, &mut Ranking),
         rule: &Rule,
-    ) -> Vec<(Micros, BTreeMap<GroupKey, Evidence>)> {
-        let mut due = Vec::new();
-        while let Some(window) = self.open.first_entry()
-            && window.key().plus(rule.window) <= watermark
+    ) -> Option<(GroupPlace, Evidence)> {
+        while let Some(window) = self.open.first_key_value()
+            && window.0.plus(rule.window) <= watermark
         {
-            due.push(window.remove_entry());
+            if let Some(group) = self.take_first((cluster, ranking), rule) {
+                return Some(group);
+            }
         }
         // Windows without events end as well.
         if watermark > BEGINNING.plus(rule.window) {
             self.evaluated = self.evaluated.max(window_start(watermark, rule));
         }
-        due
+        None
     }
 
-    /// Takes all windows, ended or not.
-    pub(super) fn take_all(&mut self) -> Vec<(Micros, BTreeMap<GroupKey, Evidence>)> {
-        std::mem::take(&mut self.open).into_iter().collect()
+    /// Takes the first group of all windows, ended or not; `None` when the first window had none,
+    /// which is then gone.
+    pub(super) fn take_first(
+        &mut self,
+        (cluster, ranking): (&Arc<str>, &mut Ranking),
+        rule: &Rule,
+    ) -> Option<(GroupPlace, Evidence)> {
+        let mut window = self.open.first_entry()?;
+        let start = *window.key();
+        let Some((key, group)) = window.get_mut().pop_first() else {
+            window.remove();
+            return None;
+        };
+        let slot = Slot::Group((start, Arc::clone(&key)));
+        ranking.remove(group.rank(start, rule), cluster, slot);
+        ranking.resize((group.bytes.0, 0));
+        Some(((start, key), group.evidence))
     }
 
-    /// Gives up one group.
-    pub(super) fn evict(&mut self, (start, key): &GroupPlace) {
-        if let Some(groups) = self.open.get_mut(start) {
-            groups.remove(key);
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Gives up one group, which is in the ranking no more.
+    pub(super) fn evict(&mut self, (start, key): &GroupPlace, ranking: &mut Ranking) {
+        let Some(groups) = self.open.get_mut(start) else {
+            return;
+        };
+        if let Some(group) = groups.remove(key) {
+            ranking.resize((group.bytes.0, 0));
+        }
+        if groups.is_empty() {
+            self.open.remove(start);
         }
     }
 }

@@ -3,14 +3,16 @@
 //! Of more values than fit, those seen earliest in event time are kept. That choice does not
 //! depend on the order of arrival: a value that was pushed out was later than all that stayed.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     finding::{Finding, Sample},
-    hit::{Hit, Identity},
+    heap,
+    hit::Identity,
     limits::Limits,
+    packed::{Fields, Single},
     time::Micros,
 };
 
@@ -25,61 +27,76 @@ type First = (Micros, Identity);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Earliest<T> {
     things: Vec<(T, First)>,
+    /// Bytes on the heap of the things themselves.
+    texts: usize,
     /// Whether there was more than fits.
     full: bool,
+}
+
+/// Something that is kept.
+trait Thing: Ord {
+    /// Bytes on the heap.
+    fn heap_bytes(&self) -> usize;
 }
 
 impl<T> Default for Earliest<T> {
     fn default() -> Self {
         Self {
             things: Vec::new(),
+            texts: 0,
             full: false,
         }
     }
 }
 
-impl<T: Ord> Earliest<T> {
-    /// Takes a thing, made of a part of it only if it is to be kept. Whether it is kept as seen
-    /// just now.
-    fn add<Q: Ord + ?Sized>(
+impl<T: Thing> Earliest<T> {
+    fn heap_bytes(&self) -> usize {
+        heap::list(&self.things) + self.texts
+    }
+
+    /// Takes a thing, made only if it is to be kept; `compare` says how another one compares with
+    /// it. Whether it is kept as seen just now.
+    fn add(
         &mut self,
-        thing: &Q,
+        compare: impl Fn(&T) -> Ordering,
         seen: First,
         most: usize,
-        own: impl FnOnce(&Q) -> T,
-    ) -> bool
-    where
-        T: std::borrow::Borrow<Q>,
-    {
-        let at = self
-            .things
-            .binary_search_by(|(known, _)| known.borrow().cmp(thing));
-        match at {
-            Ok(at) => match self.things.get_mut(at) {
-                Some((_, first)) if *first > seen => *first = seen,
-                _ => return false,
-            },
-            Err(_) if self.things.len() >= most => {
-                self.full = true;
-                let latest = self.latest();
-                let Some((known, first)) = latest.and_then(|at| self.things.get(at)) else {
-                    return false;
+        own: impl FnOnce() -> T,
+    ) -> bool {
+        let at = match self.things.binary_search_by(|(known, _)| compare(known)) {
+            Ok(at) => {
+                return match self.things.get_mut(at) {
+                    Some((_, first)) if *first > seen => {
+                        *first = seen;
+                        true
+                    }
+                    _ => false,
                 };
-                if (*first, known.borrow()) <= (seen, thing) {
-                    return false;
-                }
-                if let Some(at) = latest {
-                    self.things.remove(at);
-                }
-                return self.add(thing, seen, most, own);
             }
-            Err(at) => {
-                if self.things.is_empty() {
-                    self.things.reserve_exact(1);
-                }
-                self.things.insert(at, (own(thing), seen));
+            Err(at) => at,
+        };
+        let mut place = at;
+        if self.things.len() >= most {
+            self.full = true;
+            let Some(latest) = self.latest() else {
+                return false;
+            };
+            let Some((known, first)) = self.things.get(latest) else {
+                return false;
+            };
+            if first.cmp(&seen).then_with(|| compare(known)).is_le() {
+                return false;
             }
+            self.texts = self.texts.saturating_sub(known.heap_bytes());
+            self.things.remove(latest);
+            place -= usize::from(latest < at);
         }
+        if self.things.is_empty() {
+            self.things.reserve_exact(1);
+        }
+        let thing = own();
+        self.texts += thing.heap_bytes();
+        self.things.insert(place, (thing, seen));
         true
     }
 
@@ -92,22 +109,32 @@ impl<T: Ord> Earliest<T> {
     }
 }
 
+impl Thing for Box<str> {
+    fn heap_bytes(&self) -> usize {
+        heap::block(self.len())
+    }
+}
+
 /// The distinct values of one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct ValueSet(Earliest<String>);
+struct ValueSet(Earliest<Box<str>>);
 
 impl ValueSet {
     fn add(&mut self, value: &str, seen: First, limits: &Limits) {
         let whole = value.len();
         let value = cut(value, limits.value_bytes);
         self.0.full |= value.len() < whole;
-        self.0
-            .add(value, seen, limits.values_per_field, str::to_owned);
+        self.0.add(
+            |known| (**known).cmp(value),
+            seen,
+            limits.values_per_field,
+            || value.into(),
+        );
     }
 
     /// The values into a list of the finding; its name into `truncated` when some are missing.
     fn write(&self, name: &str, list: &mut Vec<String>, truncated: &mut Vec<String>) {
-        list.extend(self.0.things.iter().map(|(value, _)| value.clone()));
+        list.extend(self.0.things.iter().map(|(value, _)| value.to_string()));
         if self.0.full {
             truncated.push(name.to_owned());
         }
@@ -122,23 +149,39 @@ fn cut(text: &str, bytes: usize) -> &str {
 /// One request of a distinct verb and path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Request {
-    verb: String,
-    path: String,
+    verb: Box<str>,
+    path: Box<str>,
+}
+
+impl Thing for Request {
+    fn heap_bytes(&self) -> usize {
+        heap::block(self.verb.len()) + heap::block(self.path.len())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Detail {
-    audit_id: String,
-    stage: String,
-    code: String,
-    user_agent: String,
+    audit_id: Box<str>,
+    stage: Box<str>,
+    code: Box<str>,
+    user_agent: Box<str>,
+}
+
+impl Detail {
+    fn heap_bytes(&self) -> usize {
+        [&self.audit_id, &self.stage, &self.code, &self.user_agent]
+            .map(|text| heap::block(text.len()))
+            .iter()
+            .sum()
+    }
 }
 
 /// Everything gathered for one finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Evidence {
     pub(super) count: u64,
-    by_code: BTreeMap<u16, u64>,
+    /// By code, in order.
+    by_code: Vec<(u16, u64)>,
     pub(super) first: Option<Micros>,
     pub(super) last: Option<Micros>,
     clamped: bool,
@@ -155,12 +198,14 @@ pub(super) struct Evidence {
     claimed: ValueSet,
     requests: Earliest<Request>,
     details: Vec<(First, Detail)>,
+    /// Bytes on the heap of their texts.
+    detail_texts: usize,
 }
 
 impl Evidence {
-    /// Bytes of memory it holds, about.
-    pub(super) fn held(&self) -> usize {
-        let sets = [
+    /// Bytes on the heap, but for those of the evidence itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let sets: usize = [
             &self.verbs,
             &self.paths,
             &self.agents,
@@ -171,76 +216,99 @@ impl Evidence {
             &self.reasons,
             &self.statuses,
             &self.claimed,
-        ];
-        let values = sets.into_iter().flat_map(|set| &set.0.things);
-        let values = values.map(|(value, _)| size_of::<(String, First)>() + value.len());
-        let requests = self.requests.things.iter();
-        let requests = requests.map(|(request, _)| request.verb.len() + request.path.len());
-        let details = self.details.iter().map(|(_, detail)| {
-            let Detail {
-                audit_id,
-                stage,
-                code,
-                user_agent,
-            } = detail;
-            let texts = audit_id.len() + stage.len() + code.len() + user_agent.len();
-            size_of::<(Request, First, First, Detail)>() + texts
-        });
-        size_of::<Self>() + values.chain(requests).chain(details).sum::<usize>()
+        ]
+        .map(|set| set.0.heap_bytes())
+        .iter()
+        .sum();
+        let details = heap::list(&self.details) + self.detail_texts;
+        heap::list(&self.by_code) + sets + self.requests.heap_bytes() + details
     }
 
-    /// Takes one request (or, in escu semantics, one event times address).
-    pub(super) fn add(&mut self, hit: &Hit, time: Micros, limits: &Limits) {
-        let seen = (time, hit.identity);
-        self.count += 1;
-        *self.by_code.entry(hit.code).or_default() += 1;
+    /// Takes one request (or, in escu semantics, one event as often as it names an address).
+    pub(super) fn add(&mut self, hit: &Fields<'_>, seen: First, times: u64, limits: &Limits) {
+        let (time, _) = seen;
+        self.count += times;
+        self.count_code(hit.code, times);
         self.first = Some(self.first.map_or(time, |first| first.min(time)));
         self.last = Some(self.last.map_or(time, |last| last.max(time)));
         self.clamped |= hit.clamped;
+        if hit.bare {
+            self.mark_all();
+            return;
+        }
+        let texts = &hit.texts;
         for (set, value) in [
-            (&mut self.verbs, &hit.verb),
-            (&mut self.paths, &hit.uri),
-            (&mut self.agents, &hit.agent),
-            (&mut self.users, &hit.user),
-            (&mut self.messages, &hit.message),
-            (&mut self.reasons, &hit.reason),
-            (&mut self.statuses, &hit.status),
+            (&mut self.verbs, texts.verb),
+            (&mut self.paths, texts.uri),
+            (&mut self.agents, texts.agent),
+            (&mut self.users, texts.user),
+            (&mut self.codes, texts.code),
+            (&mut self.messages, texts.message),
+            (&mut self.reasons, texts.reason),
+            (&mut self.statuses, texts.status),
         ] {
             if let Some(value) = value {
                 set.add(value, seen, limits);
             }
         }
-        self.codes.add(&hit.code_text, seen, limits);
-        for group in &hit.groups {
+        for group in hit.groups.clone() {
             self.groups.add(group, seen, limits);
         }
-        // In escu semantics every element is a source of its own, so none is a mere claim.
-        if !hit.key.is_empty() {
-            for source in hit
-                .sources
-                .iter()
-                .filter(|source| !is_key(source, &hit.key))
-            {
-                self.claimed.add(source, seen, limits);
-            }
+        for source in hit.claimed() {
+            self.claimed.add(source, seen, limits);
         }
-        self.sample(hit, seen, limits);
+        self.sample(texts, seen, limits);
     }
 
-    fn sample(&mut self, hit: &Hit, seen: First, limits: &Limits) {
-        let text = |value: &Option<String>| {
-            cut(value.as_deref().unwrap_or_default(), limits.value_bytes).to_owned()
+    fn count_code(&mut self, code: u16, times: u64) {
+        match self.by_code.binary_search_by_key(&code, |(code, _)| *code) {
+            Ok(at) => {
+                if let Some((_, count)) = self.by_code.get_mut(at) {
+                    *count += times;
+                }
+            }
+            Err(at) => {
+                self.by_code.reserve_exact(1);
+                self.by_code.insert(at, (code, times));
+            }
+        }
+    }
+
+    /// Of any field there may be more values than are kept.
+    fn mark_all(&mut self) {
+        for set in [
+            &mut self.verbs,
+            &mut self.paths,
+            &mut self.agents,
+            &mut self.users,
+            &mut self.groups,
+            &mut self.codes,
+            &mut self.messages,
+            &mut self.reasons,
+            &mut self.statuses,
+            &mut self.claimed,
+        ] {
+            set.0.full = true;
+        }
+    }
+
+    fn sample(&mut self, texts: &Single<'_>, seen: First, limits: &Limits) {
+        let text = |value: Option<&str>| -> Box<str> {
+            cut(value.unwrap_or_default(), limits.value_bytes).into()
         };
-        let request = Request {
-            verb: text(&hit.verb),
-            path: text(&hit.uri),
+        let verb = cut(texts.verb.unwrap_or_default(), limits.value_bytes);
+        let path = cut(texts.uri.unwrap_or_default(), limits.value_bytes);
+        let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(verb, path));
+        let own = || Request {
+            verb: verb.into(),
+            path: path.into(),
         };
-        if self.requests.add(&request, seen, SAMPLES, Request::clone) {
+        if self.requests.add(compare, seen, SAMPLES, own) {
             let detail = Detail {
-                audit_id: text(&hit.audit_id),
-                stage: text(&hit.stage),
-                code: cut(&hit.code_text, limits.value_bytes).to_owned(),
-                user_agent: text(&hit.agent),
+                audit_id: text(texts.audit_id),
+                stage: text(texts.stage),
+                code: text(texts.code),
+                user_agent: text(texts.agent),
             };
             if self.details.is_empty() {
                 self.details.reserve_exact(1);
@@ -249,6 +317,8 @@ impl Evidence {
             let kept = &self.requests.things;
             self.details
                 .retain(|(seen, _)| kept.iter().any(|(_, first)| first == seen));
+            let texts = self.details.iter().map(|(_, detail)| detail.heap_bytes());
+            self.detail_texts = texts.sum();
         }
     }
 
@@ -288,33 +358,30 @@ impl Evidence {
             };
             finding.samples.push(Sample {
                 time: Some(seen.0.to_proto()),
-                audit_id: detail.audit_id.clone(),
-                stage: detail.stage.clone(),
-                verb: request.verb.clone(),
-                path: request.path.clone(),
-                code: detail.code.clone(),
-                user_agent: detail.user_agent.clone(),
+                audit_id: detail.audit_id.to_string(),
+                stage: detail.stage.to_string(),
+                verb: request.verb.to_string(),
+                path: request.path.to_string(),
+                code: detail.code.to_string(),
+                user_agent: detail.user_agent.to_string(),
             });
         }
     }
 }
 
-/// Whether a logged source is the address (or in the network) that the request is counted for.
-fn is_key(source: &str, key: &str) -> bool {
-    let Some(address) = super::address::parse(source) else {
-        return false;
-    };
-    match key.parse::<ipnet::IpNet>() {
-        Ok(net) => net.contains(&address),
-        Err(_) => key.parse() == Ok(address),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Thing for u8 {
+        fn heap_bytes(&self) -> usize {
+            1
+        }
+    }
 
     proptest! {
         /// Whatever the order of arrival, the same things are kept: those seen earliest.
@@ -336,11 +403,12 @@ mod tests {
 
             let mut kept = Earliest::default();
             for (thing, time) in &things {
-                kept.add(thing, seen(*time), most, u8::clone);
+                kept.add(|known: &u8| known.cmp(thing), seen(*time), most, || *thing);
             }
             let mut got: Vec<_> =
                 kept.things.iter().map(|(thing, first)| (first.0.0, *thing)).collect();
             got.sort_unstable();
+            prop_assert_eq!(kept.texts, got.len());
             prop_assert_eq!(got, wanted);
             prop_assert_eq!(kept.full, full);
         }

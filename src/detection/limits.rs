@@ -5,7 +5,7 @@
 pub struct Limits {
     /// Keys (cluster and address) that are tracked at a time.
     pub keys: usize,
-    /// Bytes of memory that they may hold, about, with all that is kept for them.
+    /// Bytes on the heap that they may take with all that is kept for them.
     pub memory: usize,
     /// Requests that are remembered for one key.
     pub hits_per_key: usize,

@@ -14,28 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::Evidence,
-    hit::{Hit, Identity},
-    hits::Hits,
+    heap,
+    hits::{Few, Kept, Place, Unassigned},
     limits::Limits,
+    packed::{Fields, Packed},
     seen::Seen,
     time::{BEGINNING, Micros},
 };
-
-/// A hit with its time made certain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TimedHit {
-    pub(super) time: Micros,
-    pub(super) hit: Hit,
-}
-
-impl TimedHit {
-    pub(super) fn place(&self) -> (Micros, Identity) {
-        (self.time, self.hit.identity)
-    }
-}
-
-/// What a key takes beside what is in it: its name, and its places in lists and trees.
-const OVERHEAD: usize = 512;
 
 /// What a key needs to know of the rule and its bounds.
 #[derive(Clone, Copy, Debug)]
@@ -95,28 +80,31 @@ pub(super) enum Fate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key {
     /// Hits that belong to no finding, by time and identity.
-    free: Hits,
+    free: Unassigned,
     /// Requests that are remembered besides the free ones.
-    seen: Seen,
+    seen: Option<Box<Seen>>,
     open: Option<Box<Open>>,
     /// What happened up to here may have been forgotten.
     floor: Micros,
     /// Time of the latest hit.
     last: Micros,
-    /// Where the cluster was when the last hit arrived.
-    arrival: Arrival,
+    /// Greatest event time of the cluster when the last hit arrived.
+    front: Micros,
+    /// How far the cluster was quiet then.
+    quiet: Micros,
 }
 
 /// A finding in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Open {
     /// Time and identity of the hit that opened it: what its id is made of.
-    pub(super) opening: (Micros, Identity),
+    pub(super) opening: Place,
     /// Time of the first hit, in order of event time, that takes a window above the threshold.
     pub(super) alert_at: Micros,
     pub(super) evidence: Evidence,
-    /// Hits up to `alert_at`, members or not: a late hit may move it back.
-    before: Hits,
+    /// Hits up to `alert_at`, members or not: a late hit may move it back. Each window of them
+    /// but the last is below the threshold, so they are few. Members are without their texts.
+    before: Few,
     /// Time of its last hit.
     last: Micros,
     /// How far the cluster was quiet when a hit last joined.
@@ -133,16 +121,13 @@ impl Key {
     /// A key without hits, in a place where what happened up to `floor` may have been forgotten.
     pub(super) fn new(floor: Micros) -> Self {
         Self {
-            free: Hits::default(),
-            seen: Seen::default(),
+            free: Unassigned::default(),
+            seen: None,
             open: None,
             floor,
             last: BEGINNING,
-            arrival: Arrival {
-                front: BEGINNING,
-                watermark: BEGINNING,
-                quiet: BEGINNING,
-            },
+            front: BEGINNING,
+            quiet: BEGINNING,
         }
     }
 
@@ -151,12 +136,16 @@ impl Key {
         self.last
     }
 
-    /// Bytes of memory it holds, about.
-    pub(super) fn held(&self) -> usize {
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
         let open = self.open.as_ref().map_or(0, |open| {
-            size_of::<Open>() + open.before.held() + open.evidence.held()
+            heap::block(size_of::<Open>()) + open.before.heap_bytes() + open.evidence.heap_bytes()
         });
-        OVERHEAD + self.free.held() + self.seen.held() + open
+        let seen = self
+            .seen
+            .as_ref()
+            .map_or(0, |seen| heap::block(size_of::<Seen>()) + seen.heap_bytes());
+        self.free.heap_bytes() + seen + open
     }
 
     /// How precious the key is: by its hits at hand, with an open finding above all others.
@@ -182,7 +171,7 @@ impl Key {
     /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
     /// meet its hits then, and late ones have had their time.
     pub(super) fn expires_at(&self, terms: &Terms<'_>) -> Micros {
-        self.arrival.front.plus(terms.keep)
+        self.front.plus(terms.keep)
     }
 
     /// Most findings that so many further hits can cause.
@@ -192,7 +181,7 @@ impl Key {
         let goes_on = self.open.as_ref().map_or(0, |open| {
             // A late hit may bring in free ones, or earlier ones that were no members so far.
             let outside = open.alert_at.minus(terms.window);
-            let earlier = open.before.partition_point(|hit| hit.time <= outside) as u64;
+            let earlier = open.before.partition_point(|hit| hit.time() <= outside) as u64;
             let most = open.evidence.count + earlier + count;
             u64::from(open.closed) + doublings(open.sent, most)
         });
@@ -208,27 +197,27 @@ impl Key {
     /// Takes a hit. It is late when the watermark had passed it before it arrived.
     pub(super) fn observe(
         &mut self,
-        hit: TimedHit,
+        (place, fields): (Place, &Fields<'_>),
         arrival: Arrival,
         terms: &Terms<'_>,
         say: Say<'_>,
     ) -> Fate {
-        let (time, identity) = hit.place();
-        let is_free = self.free.iter().any(|free| free.hit.identity == identity);
-        if is_free || self.seen.contains(identity) {
+        let (time, identity) = place;
+        let is_seen = |seen: &Seen| seen.contains(identity);
+        if self.free.contains(identity) || self.seen.as_deref().is_some_and(is_seen) {
             return Fate::Repeat;
         }
         if time < arrival.watermark && !self.is_exact(time, terms) {
             return Fate::TooLate;
         }
         self.last = self.last.max(time);
-        self.arrival = arrival;
+        (self.front, self.quiet) = (arrival.front, arrival.quiet);
         self.forget(self.last.minus(terms.keep));
         if let Some(open) = &mut self.open {
             if time < open.last.plus(terms.window) {
-                remember(&mut self.seen, &mut self.floor, open, &hit, terms);
+                remember(&mut self.seen, &mut self.floor, open, place, terms);
                 open.joined = arrival.quiet;
-                open.join(hit, terms);
+                open.join(place, fields, terms);
                 self.absorb(terms);
                 if let Some(open) = &mut self.open {
                     open.go_on(say);
@@ -239,12 +228,16 @@ impl Key {
                 self.retire();
             }
         }
-        self.free.insert(hit);
+        self.free.insert(place, fields, terms.limits);
         let crowded = self.free.len() > terms.limits.hits_per_key;
-        if crowded {
-            self.forget_first(1);
+        if crowded && let Some(first) = self.free.pop_first() {
+            self.floor = self.floor.max(first.time());
         }
-        self.open_if_due(Some((time, identity)), terms, say);
+        if self.open.is_none()
+            && let Some(window) = self.free_window_of(time, terms)
+        {
+            self.open_with(window, Some(place), terms, say);
+        }
         if crowded {
             Fate::Crowded
         } else {
@@ -263,7 +256,9 @@ impl Key {
         open.say(State::Closed, say);
         if !self.free.is_empty() {
             self.retire();
-            self.open_if_due(None, terms, say);
+            if let Some(window) = self.free_window(terms) {
+                self.open_with(window, None, terms, say);
+            }
         }
     }
 
@@ -274,9 +269,9 @@ impl Key {
                 open.say(State::Updated, say);
             }
             // A scan that waits for the finding before it to close must not be lost.
-            if first_above(&self.free, terms).is_some() {
+            if let Some(window) = self.free_window(terms) {
                 self.retire();
-                self.open_if_due(None, terms, say);
+                self.open_with(window, None, terms, say);
                 if let Some(open) = self.open.as_mut().filter(|open| open.changed) {
                     open.say(State::Updated, say);
                 }
@@ -301,20 +296,23 @@ impl Key {
     }
 
     fn forget(&mut self, horizon: Micros) {
-        let forgotten = self.free.partition_point(|free| free.time <= horizon);
-        self.forget_first(forgotten);
+        while let Some((time, _)) = self.free.first()
+            && time <= horizon
+            && self.free.pop_first().is_some()
+        {
+            self.floor = self.floor.max(time);
+        }
         if let Some(open) = &mut self.open {
-            let forgotten = open.before.partition_point(|hit| hit.time <= horizon);
+            let forgotten = open.before.partition_point(|hit| hit.time() <= horizon);
             if let Some(last) = open.before.take_first(forgotten).last() {
-                self.floor = self.floor.max(last.time);
+                self.floor = self.floor.max(last.time());
             }
         }
-        self.floor = self.floor.max(self.seen.forget(horizon));
-    }
-
-    fn forget_first(&mut self, count: usize) {
-        if let Some(last) = self.free.take_first(count).last() {
-            self.floor = self.floor.max(last.time);
+        if let Some(seen) = &mut self.seen {
+            self.floor = self.floor.max(seen.forget(horizon));
+            if seen.is_empty() {
+                self.seen = None;
+            }
         }
     }
 
@@ -325,42 +323,56 @@ impl Key {
         }
     }
 
-    /// Opens a finding if none is open and a window of free hits is above the threshold.
-    /// `opening` is the hit that has just come.
-    fn open_if_due(
+    /// The first window of free hits above the threshold: its first hit, and the one that takes it
+    /// there.
+    fn free_window(&self, terms: &Terms<'_>) -> Option<(Place, Place)> {
+        window_above(self.free.places(), terms)
+    }
+
+    /// The same, when a hit of this time is the only one that can have made such a window: while
+    /// no finding is open, all windows of free hits are looked at as each hit comes.
+    fn free_window_of(&self, time: Micros, terms: &Terms<'_>) -> Option<(Place, Place)> {
+        if self.free.len() as u64 <= terms.threshold {
+            return None;
+        }
+        let near = self
+            .free
+            .between(time.minus(terms.window), time.plus(terms.window));
+        window_above(near, terms)
+    }
+
+    /// Opens a finding with a window of free hits. `opening` is the hit that has just come.
+    fn open_with(
         &mut self,
-        opening: Option<(Micros, Identity)>,
+        (first, alert): (Place, Place),
+        opening: Option<Place>,
         terms: &Terms<'_>,
         say: Say<'_>,
     ) {
-        if self.open.is_some() {
-            return;
-        }
-        let Some((first, alert)) = first_above(&self.free, terms) else {
-            return;
-        };
-        let before = self.free.take_first(alert + 1);
-        let Some(alert) = before.last().map(TimedHit::place) else {
-            return;
-        };
         let mut open = Box::new(Open {
             opening: opening.unwrap_or(alert),
             alert_at: alert.0,
             evidence: Evidence::default(),
-            before: Hits::default(),
+            before: Few::default(),
             last: alert.0,
-            joined: self.arrival.quiet,
+            joined: self.quiet,
             sent: 0,
             changed: false,
             closed: false,
         });
-        for hit in before.iter() {
-            remember(&mut self.seen, &mut self.floor, &mut open, hit, terms);
+        while let Some(place) = self.free.first()
+            && place <= alert
+            && let Some(hit) = self.free.pop_first()
+        {
+            remember(&mut self.seen, &mut self.floor, &mut open, place, terms);
+            if place >= first {
+                open.evidence
+                    .add(&hit.packed.fields(), place, 1, terms.limits);
+            }
+            open.before.insert(hit);
         }
-        for member in before.iter().skip(first) {
-            open.evidence.add(&member.hit, member.time, terms.limits);
-        }
-        open.before = before;
+        open.before.strip_after(alert.0.minus(terms.window));
+        self.free.shrink();
         open.say(State::Opened, say);
         self.open = Some(open);
         self.absorb(terms);
@@ -373,17 +385,12 @@ impl Key {
     /// Lets free hits join the finding as far as its last hit has come near them.
     fn absorb(&mut self, terms: &Terms<'_>) {
         let Some(open) = &mut self.open else { return };
-        let mut near = 0;
-        let mut last = open.last;
-        while let Some(free) = self.free.get(near)
-            && free.time < last.plus(terms.window)
+        while let Some(place) = self.free.first()
+            && place.0 < open.last.plus(terms.window)
+            && let Some(hit) = self.free.pop_first()
         {
-            last = last.max(free.time);
-            near += 1;
-        }
-        for hit in self.free.take_first(near) {
-            remember(&mut self.seen, &mut self.floor, open, &hit, terms);
-            open.join(hit, terms);
+            remember(&mut self.seen, &mut self.floor, open, place, terms);
+            open.join(place, &hit.packed.fields(), terms);
         }
     }
 }
@@ -394,12 +401,14 @@ impl Open {
     fn reaches_back_to(&self, time: Micros, terms: &Terms<'_>) -> bool {
         let start = self.alert_at.minus(terms.window);
         let mut latest = time;
-        for before in self.before.iter() {
-            if before.time > latest && before.time < latest.plus(terms.window) {
-                latest = before.time;
+        let later = self.before.partition_point(|hit| hit.time() <= time);
+        for before in self.before.iter().skip(later) {
+            if latest > start || before.time() >= latest.plus(terms.window) {
+                break;
             }
+            latest = before.time();
         }
-        time > start || latest > start
+        latest > start
     }
 
     fn say(&mut self, state: State, say: Say<'_>) {
@@ -409,14 +418,21 @@ impl Open {
     }
 
     /// Takes a hit that is less than a window behind the last one, or before it.
-    fn join(&mut self, hit: TimedHit, terms: &Terms<'_>) {
-        if hit.time > self.alert_at.minus(terms.window) {
-            self.evidence.add(&hit.hit, hit.time, terms.limits);
-            self.last = self.last.max(hit.time);
+    fn join(&mut self, place: Place, fields: &Fields<'_>, terms: &Terms<'_>) {
+        let (time, _) = place;
+        let is_member = time > self.alert_at.minus(terms.window);
+        if is_member {
+            self.evidence.add(fields, place, 1, terms.limits);
+            self.last = self.last.max(time);
             self.changed = true;
         }
-        if hit.time < self.alert_at && self.before.len() < terms.limits.hits_per_key {
-            self.before.insert(hit);
+        if time < self.alert_at && self.before.len() < terms.limits.hits_per_key {
+            let packed = if is_member {
+                Packed::bare(fields)
+            } else {
+                Packed::of(fields, terms.limits.values_per_field)
+            };
+            self.before.insert(Kept { place, packed });
             self.correct(terms);
         }
     }
@@ -433,10 +449,9 @@ impl Open {
 
     /// Moves `alert_at` back if a window before it is above the threshold by now.
     fn correct(&mut self, terms: &Terms<'_>) {
-        let Some((first, alert)) = first_above(&self.before, terms) else {
-            return;
-        };
-        let Some(time) = self.before.get(alert).map(|hit| hit.time) else {
+        let places = self.before.iter().enumerate();
+        let places = places.map(|(at, hit)| (hit.time(), at));
+        let Some(((_, first), (time, alert))) = window_above(places, terms) else {
             return;
         };
         if time >= self.alert_at {
@@ -447,46 +462,62 @@ impl Open {
             .before
             .iter()
             .skip(first)
-            .take_while(|hit| hit.time <= outside)
+            .take_while(|hit| hit.time() <= outside)
         {
-            self.evidence.add(&member.hit, member.time, terms.limits);
+            self.evidence
+                .add(&member.packed.fields(), member.place, 1, terms.limits);
         }
         self.alert_at = time;
         self.before.truncate(alert + 1);
+        self.before.strip_after(time.minus(terms.window));
         self.changed = true;
     }
 }
 
 /// Remembers a request that belongs to a finding, and what had to be forgotten for it.
 fn remember(
-    seen: &mut Seen,
+    seen: &mut Option<Box<Seen>>,
     floor: &mut Micros,
     open: &mut Open,
-    hit: &TimedHit,
+    (time, identity): Place,
     terms: &Terms<'_>,
 ) {
-    let forgotten = seen.insert(hit.hit.identity, hit.time, terms.limits.hits_per_key);
+    let seen = seen.get_or_insert_default();
+    let forgotten = seen.insert(identity, time, terms.limits.hits_per_key);
     if forgotten.until > open.last.minus(terms.keep) {
         open.evidence.unverified += forgotten.requests;
     }
     *floor = (*floor).max(forgotten.until);
 }
 
-/// The first hit, in order of event time, that takes a window above the threshold: its index, and
-/// that of the first hit in its window.
-fn first_above(hits: &[TimedHit], terms: &Terms<'_>) -> Option<(usize, usize)> {
-    let mut first = 0;
-    for (at, hit) in hits.iter().enumerate() {
+/// A hit in order of event time, with what else is known of it.
+type Timed<T> = (Micros, T);
+
+/// The first window, in order of event time, that is above the threshold: its first hit, and the
+/// hit that takes it there.
+fn window_above<T: Copy>(
+    hits: impl Iterator<Item = Timed<T>> + Clone,
+    terms: &Terms<'_>,
+) -> Option<(Timed<T>, Timed<T>)> {
+    let mut window = hits.clone().peekable();
+    let mut count = 0;
+    for hit in hits {
+        count += 1;
         // Two hits share a window when they differ by less than its length.
-        while hits
-            .get(first)
-            .is_some_and(|old| old.time <= hit.time.minus(terms.window))
+        while window
+            .next_if(|old| old.0 <= hit.0.minus(terms.window))
+            .is_some()
         {
-            first += 1;
+            count -= 1;
         }
-        if (at + 1 - first) as u64 > terms.threshold {
-            return Some((first, at));
+        if count > terms.threshold {
+            return window.peek().map(|first| (*first, hit));
         }
     }
     None
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

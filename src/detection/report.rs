@@ -1,17 +1,16 @@
 //! From what was gathered to the finding that is sent.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     address,
-    escu::GroupKey,
+    escu::GroupPlace,
     evidence::Evidence,
     finding::Finding,
     geo::{Locate, Location},
     ids,
     native::{Open, State},
     rule::{RISK_SCORE, RULE_ID, RULE_NAME, RULE_VERSION, Rule},
-    time::Micros,
 };
 
 /// Writes findings of one rule.
@@ -46,37 +45,36 @@ impl Report {
         finding
     }
 
-    /// The rows of an escu window, in order.
-    pub(super) fn rows(
+    /// The row of an escu group, if it is above the threshold.
+    pub(super) fn row(
         &self,
         rule: &Rule,
         cluster: &str,
-        (start, groups): (Micros, BTreeMap<GroupKey, Evidence>),
+        ((start, group), evidence): &(GroupPlace, Evidence),
         out: &mut Vec<Finding>,
     ) {
-        for ((src_ip, (country, city)), evidence) in groups {
-            if evidence.count <= rule.threshold {
-                continue;
-            }
-            let place = (country.as_deref(), city.as_deref());
-            let mut finding = Finding {
-                finding_id: ids::escu(cluster, &src_ip, place, start),
-                window_start: Some(start.to_proto()),
-                window_end: Some(start.plus(rule.window).to_proto()),
-                ..self.common(rule, (cluster, &src_ip), State::Opened, &evidence)
-            };
-            let location = self.location(&src_ip).unwrap_or_default();
-            set_location(
-                &mut finding,
-                Location {
-                    country,
-                    city,
-                    ..location
-                },
-            );
-            finding.drilldown_search = ids::drilldown(&finding, rule);
-            out.push(finding);
+        if evidence.count <= rule.threshold {
+            return;
         }
+        let (src_ip, (country, city)) = &**group;
+        let place = (country.as_deref(), city.as_deref());
+        let mut finding = Finding {
+            finding_id: ids::escu(cluster, src_ip, place, *start),
+            window_start: Some(start.to_proto()),
+            window_end: Some(start.plus(rule.window).to_proto()),
+            ..self.common(rule, (cluster, src_ip), State::Opened, evidence)
+        };
+        let location = self.location(src_ip).unwrap_or_default();
+        set_location(
+            &mut finding,
+            Location {
+                country: country.clone(),
+                city: city.clone(),
+                ..location
+            },
+        );
+        finding.drilldown_search = ids::drilldown(&finding, rule);
+        out.push(finding);
     }
 
     fn location(&self, key: &str) -> Option<Location> {

@@ -13,6 +13,7 @@ use super::{
     geo::{self, Locate, Place},
     hit::{Hit, Identity},
     limits::Limits,
+    packed::Fields,
     rule::{MissingCity, Rule, Semantics},
     time::Micros,
 };
@@ -329,9 +330,12 @@ fn native_row(src_ip: String, mut key: Key, rule: &Rule) -> Option<NativeRow> {
 }
 
 fn gather(evidence: &mut Option<Box<Evidence>>, hit: &Hit, time: Micros) {
-    evidence
-        .get_or_insert_default()
-        .add(hit, time, &Limits::default());
+    evidence.get_or_insert_default().add(
+        &Fields::of(hit),
+        (time, hit.identity),
+        1,
+        &Limits::default(),
+    );
 }
 
 fn detail(mut times: Vec<(Micros, u16)>, evidence: &Evidence) -> Box<Detail> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    heap,
     hit::Identity,
     time::{BEGINNING, Micros},
 };
@@ -43,11 +44,16 @@ impl Default for Generation {
 }
 
 impl Seen {
-    /// Bytes of memory it holds, about.
-    pub(super) fn held(&self) -> usize {
-        // An identity, and its share of a node of the tree.
-        let all = self.young.identities.len() + self.old.identities.len();
-        all * 2 * size_of::<Identity>()
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        [&self.young, &self.old]
+            .map(|one| heap::tree(one.identities.len(), size_of::<Identity>()))
+            .iter()
+            .sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.identities.is_empty() && self.old.identities.is_empty()
     }
 
     pub(super) fn contains(&self, identity: Identity) -> bool {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     detection::{
         Finding,
-        engine::{Engine, Stats},
+        engine::{Engine, HitCounts, Stats},
         geo::Locate,
         hit::Hit,
         limits::Limits,
@@ -29,8 +29,8 @@ pub struct Kept {
     pub stats: Stats,
     /// Addresses that are tracked.
     pub tracked: usize,
-    /// Bytes of memory that they hold, about.
-    pub held: usize,
+    /// Bytes on the heap that they take.
+    pub heap_bytes: usize,
 }
 
 impl Detection {
@@ -61,25 +61,43 @@ impl Detection {
         &self.screen
     }
 
-    /// The most findings that these hits can cause.
-    pub fn bound(&self, hits: &[Hit]) -> usize {
-        self.engine.bound(hits)
+    /// Counts more hits of one request by their keys, for [`Self::bound_of`].
+    pub fn count<'h>(&self, hits: &'h [Hit], counts: &mut HitCounts<'h>) {
+        self.engine.count(hits, counts);
     }
 
-    /// Takes the hits of one request; the findings they cause.
-    pub fn observe(&mut self, hits: Vec<Hit>) -> Vec<Finding> {
+    /// The most findings that the hits of so many of these keys can cause. They are taken away.
+    pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
+        self.engine.bound_of(counts, keys)
+    }
+
+    /// Takes some of the hits of one request, in about so many steps; the findings they cause.
+    pub fn observe(&mut self, hits: &mut std::vec::IntoIter<Hit>, steps: usize) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for hit in hits {
-            self.engine.observe(hit, &mut findings);
+        for _ in 0..steps {
+            let Some(hit) = hits.as_slice().first() else {
+                break;
+            };
+            if !self.engine.prepare(hit, steps, &mut findings) {
+                break;
+            }
+            if let Some(hit) = hits.next() {
+                self.engine.observe(hit, &mut findings);
+            }
         }
         findings
     }
 
-    /// Takes the passing of time; the findings it causes.
-    pub fn tick(&mut self, elapsed: Duration) -> Vec<Finding> {
+    /// Takes the passing of time. What it makes due is said by [`Self::settle`].
+    pub fn advance(&mut self, elapsed: Duration) {
+        self.engine.advance(elapsed);
+    }
+
+    /// The findings that time has made due, in about so many steps, and whether those were all.
+    pub fn settle(&mut self, steps: usize) -> (Vec<Finding>, bool) {
         let mut findings = Vec::new();
-        self.engine.tick(elapsed, &mut findings);
-        findings
+        let settled = self.engine.settle(steps, &mut findings);
+        (findings, settled)
     }
 
     /// What has not been said yet, because the service ends.
@@ -94,7 +112,7 @@ impl Detection {
         Kept {
             stats: self.engine.stats(),
             tracked: self.engine.tracked(),
-            held: self.engine.held(),
+            heap_bytes: self.engine.heap_bytes(),
         }
     }
 

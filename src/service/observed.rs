@@ -118,7 +118,9 @@ pub(super) fn pipeline(
     let tracking = Arc::clone(counters);
     metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().tracked));
     let tracking = Arc::clone(counters);
-    metrics.observe(&m::STATE, &at, move || wide(tracking.detection().held));
+    metrics.observe(&m::STATE, &at, move || {
+        wide(tracking.detection().heap_bytes)
+    });
     for (place, state) in STATES.into_iter().enumerate() {
         let counters = Arc::clone(counters);
         let at = [("pipeline", id.as_str()), ("state", state)];

@@ -142,7 +142,7 @@ metrics! {
     TRACKED: Gauge Normal "auditwatch_tracked_keys" ["pipeline"]
         "{keys}" "Addresses that are tracked.";
     STATE: Gauge Normal "auditwatch_state_memory" ["pipeline"]
-        "By" "Memory that they hold with all that is kept for them, about.";
+        "By" "Memory that they take with all that is kept for them: bytes on the heap.";
     EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
         "{keys}" "Addresses that were given up to stay within the limit.";
     EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]

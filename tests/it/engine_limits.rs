@@ -419,7 +419,7 @@ fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
     for id in 6..3000 {
         // Each tries three times: more than the threshold would be a scan of its own.
         at(id, &format!("2001:db8::{:x}", id / 3), &mut engine);
-        assert!(engine.held() <= 1 << 20, "{}", engine.held());
+        assert!(engine.heap_bytes() <= 1 << 20, "{}", engine.heap_bytes());
     }
     at(3000, SCANNER, &mut engine);
     assert!(engine.stats().evicted > 500 && engine.tracked() > 50);

@@ -1,0 +1,78 @@
+//! What things take on the heap, as the allocator counts it: not what is written into a block, but
+//! the block. The bound on memory and the metrics are made of these.
+//!
+//! The numbers are those of glibc: a header of 8 bytes, steps of 16, and never less than 32. Other
+//! allocators have no header and wider steps, which comes to about the same.
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a block that holds so many.
+pub(super) const fn block(bytes: usize) -> usize {
+    const LEAST: usize = 32;
+    const HEADER: usize = 8;
+    const STEP: usize = 16;
+    if bytes == 0 {
+        return 0;
+    }
+    let whole = bytes
+        .saturating_add(HEADER)
+        .div_ceil(STEP)
+        .saturating_mul(STEP);
+    if whole < LEAST { LEAST } else { whole }
+}
+
+/// Bytes of an `Arc` of so many: two counters come before them.
+pub(super) const fn shared(bytes: usize) -> usize {
+    block(bytes + 2 * size_of::<usize>())
+}
+
+/// Bytes of the buffer of a `Vec`.
+pub(super) fn list<T>(list: &Vec<T>) -> usize {
+    block(list.capacity().saturating_mul(size_of::<T>()))
+}
+
+/// Entries in a node of a `BTreeMap`.
+const NODE: usize = 11;
+
+/// Bytes of a leaf of a tree whose entries (key and value) have this size.
+const fn leaf(entry: usize) -> usize {
+    // A pointer up, and two short numbers.
+    block(NODE * entry + 12)
+}
+
+/// What one entry adds to a large `BTreeMap` or `BTreeSet`. Nodes are between six elevenths full,
+/// when entries come in order, and three quarters.
+pub(super) const fn entry(size: usize) -> usize {
+    const HALF_NODES: usize = 13;
+    // One node in seven or so is an inner one, with twelve pointers.
+    (leaf(size) + 12 * size_of::<usize>() / 7) * 2 / HALF_NODES
+}
+
+/// Bytes of a whole `BTreeMap` or `BTreeSet` with so many entries of this size.
+pub(super) const fn tree(entries: usize, size: usize) -> usize {
+    match entries {
+        0 => 0,
+        1..=NODE => leaf(size),
+        _ => entries.saturating_mul(entry(size)),
+    }
+}
+
+/// Bytes that were counted for something. They depend on what lists have taken in advance, so two
+/// states that are the same may differ in them.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Counted(pub(super) usize);
+
+impl PartialEq for Counted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Counted {}
+
+impl Counted {
+    /// Counts anew: what was counted before, and what is now.
+    pub(super) fn set(&mut self, now: usize) -> (usize, usize) {
+        (std::mem::replace(&mut self.0, now), now)
+    }
+}

@@ -1,0 +1,179 @@
+//! What the engine says its state takes, against the memory that the process took for it: a binary
+//! of its own, because it looks at the memory of the whole process.
+#![cfg(test)]
+
+use std::sync::Arc;
+
+use auditwatch::detection::{
+    Finding,
+    engine::Engine,
+    hit::{Hit, Identity},
+    limits::Limits,
+    rule::{Rule, Semantics},
+    time::Micros,
+};
+
+const SECOND: i64 = 1_000_000;
+/// 2026-11-25T09:50:00Z
+const START: i64 = 1_795_600_200 * SECOND;
+const MIB: usize = 1 << 20;
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<usize>().unwrap() * 1024
+}
+
+/// An ordinary request of this address, so many microseconds after the start.
+fn hit(id: u64, cluster: &str, key: &str, after: i64) -> Hit {
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&id.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+    let text = |text: &str| Some(text.to_owned());
+    Hit {
+        time: Some(Micros(START + after)),
+        clamped: false,
+        cluster: Arc::from(cluster),
+        key: key.to_owned(),
+        sources: vec!["203.0.113.9".to_owned(), key.to_owned()],
+        code: 403,
+        code_text: "403".to_owned(),
+        user: text("system:anonymous"),
+        groups: vec!["system:unauthenticated".to_owned()],
+        verb: text("get"),
+        uri: Some(format!("/api/v1/namespaces/n{}/pods", id % 50)),
+        agent: text("curl/8.5.0"),
+        message: text("forbidden: User \"system:anonymous\" cannot get path \"/\""),
+        reason: text("Forbidden"),
+        status: text("Failure"),
+        audit_id: Some(format!("c9230016-52bb-42af-90eb-{id:012}")),
+        stage: text("ResponseComplete"),
+        identity: Identity(identity),
+    }
+}
+
+fn address(n: u64) -> String {
+    format!("10.{}.{}.{}", n / 62_500, n / 250 % 250, n % 250)
+}
+
+fn limits() -> Limits {
+    Limits {
+        keys: 10_000_000,
+        memory: 4096 * MIB,
+        ..Limits::default()
+    }
+}
+
+fn engine(semantics: Semantics, limits: Limits) -> Engine {
+    let rule = Rule {
+        semantics,
+        ..Rule::default()
+    };
+    Engine::new(rule, limits, None)
+}
+
+/// A shape of state: an engine, and how it is filled.
+type Shape = (&'static str, Semantics, fn(u64) -> Hit, u64);
+
+/// Addresses that were seen once, with values as they are.
+fn one_shot(n: u64) -> Hit {
+    hit(n, "test", &address(n), n.cast_signed() * 1000)
+}
+
+/// The same with values as long as they are kept, and longer.
+fn long_values(n: u64) -> Hit {
+    let long = |mark: char, length: usize| Some(format!("{n}{}", mark.to_string().repeat(length)));
+    Hit {
+        uri: long('u', 3000),
+        agent: long('a', 1500),
+        message: long('m', 1200),
+        user: long('n', 700),
+        ..one_shot(n)
+    }
+}
+
+/// A scan that is found, and then one an hour later that waits until the first is closed: 10,000
+/// requests of each address.
+fn waiting(n: u64) -> Hit {
+    let (scanner, at) = (n % 12, (n / 12).cast_signed());
+    let after = if at < 6 { at } else { 61 * 60 * SECOND + at };
+    Hit {
+        message: Some(format!("{at}{}", "m".repeat(200))),
+        ..hit(n, "test", &address(scanner), after)
+    }
+}
+
+/// Findings with a hundred values of most fields.
+fn findings(n: u64) -> Hit {
+    let of = |what: &str| {
+        Some(format!(
+            "{what}-of-a-hundred-{}{}",
+            n / 600,
+            "-".repeat(150)
+        ))
+    };
+    Hit {
+        uri: of("/path"),
+        agent: of("agent"),
+        user: of("user"),
+        message: of("a message"),
+        sources: vec![address(n)],
+        ..hit(n, "test", &address(n % 600), n.cast_signed())
+    }
+}
+
+/// Groups of escu semantics, several to an event.
+fn groups(n: u64) -> Hit {
+    Hit {
+        sources: (0..5).map(|source| address(n * 5 + source)).collect(),
+        ..hit(n, "test", "", n.cast_signed())
+    }
+}
+
+/// As many clusters as there may be, each with keys of its own.
+fn clusters(n: u64) -> Hit {
+    let name = format!("cluster-{}.example.org", n % 1024);
+    hit(n, &name, &address(n / 1024), n.cast_signed())
+}
+
+/// The memory of the process grows by what the engine says, within a quarter.
+#[test]
+fn what_state_is_said_to_take_is_what_it_takes() {
+    use Semantics::{Escu, Native};
+    let shapes: [Shape; 6] = [
+        ("one-shot addresses", Native, one_shot, 80_000),
+        ("long values", Native, long_values, 16_000),
+        ("waiting hits", Native, waiting, 12 * 10_000),
+        ("findings", Native, findings, 600 * 100),
+        ("escu groups", Escu, groups, 12_000),
+        ("clusters", Native, clusters, 80 * 1024),
+    ];
+    // What was freed would be taken again, so all stay.
+    let mut filled = Vec::new();
+    let mut out: Vec<Finding> = Vec::new();
+    let mut wrong = Vec::new();
+    for (name, semantics, make, hits) in shapes {
+        let before = resident();
+        let mut engine = engine(semantics, limits());
+        for n in 0..hits {
+            engine.observe(make(n), &mut out);
+            out.clear();
+        }
+        let (grown, said) = (resident().saturating_sub(before), engine.heap_bytes());
+        let stats = engine.stats();
+        let line = format!(
+            "{name}: grown by {} MiB, said {} MiB, {}, {} tracked, {stats:?}",
+            grown / MIB,
+            said / MIB,
+            format_args!("ratio {}/100", grown * 100 / said.max(1)),
+            engine.tracked()
+        );
+        assert_eq!((stats.evicted, stats.crowded_out), (0, 0), "{line}");
+        if said < 50 * MIB || grown * 100 > said * 125 || said * 100 > grown * 125 {
+            wrong.push(line);
+        }
+        filled.push(engine);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
