@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn lines_stay_lines() {
         let mut out = Vec::new();
-        write!(Writer(&mut out), "one\u{1b}[2J\n{}\n", "two\u{202e}\r").unwrap();
+        let second = "two\u{202e}\r";
+        write!(Writer(&mut out), "one\u{1b}[2J\n{second}\n").unwrap();
         assert_eq!(out, b"one\\u{1b}[2J\ntwo\\u{202e}\\r\n");
         assert!(matches!(lines("plain é\n"), Cow::Borrowed(_)));
     }

@@ -106,6 +106,8 @@ metrics! {
         "s" "Processor time of the process, in its own code and in the kernel.";
     RSS: Gauge Basic "otelcol_process_memory_rss" []
         "By" "Physical memory of the process.";
+    TASKS: Gauge Normal "auditwatch_tasks" []
+        "{tasks}" "Tasks that have not ended: connections, streams, pipelines, exporters.";
 
     REQUESTS: Counter Detailed "auditwatch_receiver_requests" ["receiver", "transport"]
         "{requests}" "Requests that were taken.";
