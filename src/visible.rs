@@ -118,8 +118,7 @@ impl Formatter for Json {
 
 /// JSON in which all that is not visible is escaped. Line ends outside of texts stay.
 pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte < 0x7f;
-    if json.bytes().all(is_plain) {
+    if json.is_ascii() && !json.contains('\x7f') {
         return Cow::Borrowed(json);
     }
     let mut text = String::with_capacity(json.len() + 16);
