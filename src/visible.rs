@@ -118,8 +118,7 @@ impl Formatter for Json {
 
 /// JSON in which all that is not visible is escaped. Line ends outside of texts stay.
 pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte < 0x7f;
-    if json.bytes().all(is_plain) {
+    if json.is_ascii() && !json.contains('\x7f') {
         return Cow::Borrowed(json);
     }
     let mut text = String::with_capacity(json.len() + 16);
@@ -228,7 +227,8 @@ mod tests {
     #[test]
     fn lines_stay_lines() {
         let mut out = Vec::new();
-        write!(Writer(&mut out), "one\u{1b}[2J\n{}\n", "two\u{202e}\r").unwrap();
+        let second = "two\u{202e}\r";
+        write!(Writer(&mut out), "one\u{1b}[2J\n{second}\n").unwrap();
         assert_eq!(out, b"one\\u{1b}[2J\ntwo\\u{202e}\\r\n");
         assert!(matches!(lines("plain é\n"), Cow::Borrowed(_)));
     }

@@ -28,7 +28,7 @@ type Count<T> = fn(&T) -> &AtomicU64;
 /// The same, for parts that show no atomics.
 type Number<T> = fn(&T) -> u64;
 
-/// The process, and what its receivers share.
+/// The process, and what its receivers share. Called in the runtime whose tasks are counted.
 pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &FindingBudget) {
     let begin = clock::monotonic();
     metrics.observe(&m::UPTIME, &[], move || {
@@ -37,6 +37,8 @@ pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &Findin
     metrics.observe(&m::CPU, &[], || nanos(process::cpu()));
     metrics.observe(&m::RSS, &[], process::memory);
     metrics.observe(&m::LOG_DROPPED, &[], telemetry::dropped_lines);
+    let runtime = tokio::runtime::Handle::current().metrics();
+    metrics.observe(&m::TASKS, &[], move || wide(runtime.num_alive_tasks()));
     let in_flight = in_flight.clone();
     metrics.observe(&m::IN_FLIGHT, &[], move || wide(in_flight.held()));
     let findings = findings.clone();

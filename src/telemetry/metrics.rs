@@ -108,6 +108,8 @@ metrics! {
         "By" "Physical memory of the process.";
     LOG_DROPPED: Counter Normal "auditwatch_log_lines_dropped" []
         "{lines}" "Lines of our own log that were dropped, because standard error was not read or could not be written.";
+    TASKS: Gauge Normal "auditwatch_tasks" []
+        "{tasks}" "Tasks that have not ended: connections, streams, pipelines, exporters.";
 
     REQUESTS: Counter Detailed "auditwatch_receiver_requests" ["receiver", "transport"]
         "{requests}" "Requests that were taken.";

@@ -13,16 +13,13 @@ use prost::Message as _;
 
 use crate::support::{
     corpus,
-    events::{START, event},
+    events::{RECEIVED, event},
     json::{J, Noise, map, n, s},
     otlp::{
         self, KeyValueList, LogRecord, Request, Resource, ResourceLogs, ScopeLogs, holding, pair,
     },
     props::cases,
 };
-
-/// When the request arrives: half an hour after the events begin, so that some are ahead of it.
-pub(crate) const RECEIVED: i64 = START + 1800 * SECOND;
 
 /// Where a record holds what.
 #[derive(Clone, Debug)]

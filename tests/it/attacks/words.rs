@@ -159,96 +159,100 @@ fn a_name_of_a_file_is_shown_and_not_obeyed() {
     }
 }
 
-#[test]
-fn a_name_of_a_file_in_a_configuration_is_shown_and_not_obeyed() {
-    const NAME: &str = "/no/n\u{1b}[31m\n\u{9b}\u{202e}ame";
-    const SHOWN: &str = r"/no/n\u{1b}[31m\n\u{9b}\u{202e}ame";
-    let quoted = json!(NAME).to_string();
-    let base = |receiver: &str, detection: &str, exporter: &str, more: &str| {
-        format!(
-            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'{receiver}}}}}}}}}
+/// A configuration with something in one of its places.
+fn config(receiver: &str, detection: &str, exporter: &str, extension: &str) -> String {
+    let extensions = if extension.is_empty() {
+        ""
+    } else {
+        "extensions: [bearertokenauth]\n  "
+    };
+    let name = exporter.split(':').next().unwrap();
+    format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'{receiver}}}}}}}}}
 processors: {{detection: {{{detection}}}}}
 exporters: {{{exporter}}}
-{more}
+{extension}
 service:
   telemetry: {{metrics: {{level: none}}}}
-  {}pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [{}]}}}}
-",
-            if more.is_empty() {
-                ""
-            } else {
-                "extensions: [bearertokenauth]\n  "
-            },
-            exporter.split(':').next().unwrap(),
-        )
-    };
-    let folder = tempfile::tempdir().unwrap();
-    for (at, text) in [
-        base(
+  {extensions}pipelines: {{logs: {{receivers: [otlp], processors: [detection], exporters: [{name}]}}}}
+"
+    )
+}
+
+const FILE: &str = "/no/n\u{1b}[31m\n\u{9b}\u{202e}ame";
+const FILE_SHOWN: &str = r"/no/n\u{1b}[31m\n\u{9b}\u{202e}ame";
+
+#[test]
+fn a_name_of_a_file_in_a_configuration_is_shown_and_not_obeyed() {
+    let quoted = json!(FILE).to_string();
+    let hec = |keys: &str| format!("splunk_hec: {{endpoint: 'https://a', {keys}}}");
+    let inside = json!(format!("${{file:{FILE}}}"));
+    for text in [
+        config(
             &format!(", tls: {{cert_file: {quoted}, key_file: k}}"),
             "",
             "debug: ",
             "",
         ),
-        base("", &format!("geo: {{databases: [{quoted}]}}"), "debug: ", ""),
-        base("", "", &format!("file: {{path: {quoted}}}"), ""),
-        base(
+        config(
             "",
-            "",
-            &format!("splunk_hec: {{token: t, endpoint: 'https://a', tls: {{ca_file: {quoted}}}}}"),
+            &format!("geo: {{databases: [{quoted}]}}"),
+            "debug: ",
             "",
         ),
-        base(
+        config("", "", &format!("file: {{path: {quoted}}}"), ""),
+        config(
+            "",
+            "",
+            &hec(&format!("token: t, tls: {{ca_file: {quoted}}}")),
+            "",
+        ),
+        config(
             "",
             "",
             "debug: ",
             &format!("extensions: {{bearertokenauth: {{filename: {quoted}}}}}"),
         ),
-        base(
-            "",
-            "",
-            &format!(
-                "splunk_hec: {{endpoint: 'https://a', token: {}}}",
-                json!(format!("${{file:{NAME}}}"))
-            ),
-            "",
-        ),
-        // Names of keys, and values that are no names of anything.
-        base("", &format!("{quoted}: 1"), "debug: ", ""),
-        base("", &format!("window: {quoted}"), "debug: ", ""),
-        base("", "", &format!("debug/{}: ", "\u{202e}"), ""),
-        base(
-            "",
-            "",
-            &format!(
-                "splunk_hec: {{token: t, endpoint: 'http://a', headers: {{{quoted}: x, a: {quoted}}}}}"
-            ),
-            "",
-        ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let config = folder.path().join("config.yaml");
-        fs::write(&config, &text).unwrap();
-        let config = config.to_str().unwrap();
-        let checked = run(["validate", "--config", config]);
-        assert_visible(&checked.err);
-        let started = run(["--config", config]);
-        assert_visible(&started.err);
-        assert_eq!(started.code, 1, "{text}\n{}", started.err);
-        if at < 6 {
-            assert!(started.err.contains(SHOWN), "{text}\n{}", started.err);
-        }
-        // Each problem is a line, which says where it stands.
-        for line in started.err.lines().filter(|line| !line.contains(" INFO ")) {
-            assert!(
-                line.starts_with(config) || line.starts_with("auditwatch: "),
-                "{line:?} of\n{}",
-                started.err
-            );
-        }
+        config("", "", &hec(&format!("token: {inside}")), ""),
+    ] {
+        assert!(told_of(&text).contains(FILE_SHOWN), "{text}");
     }
+    // Names of keys, and values that are no names of anything.
+    for text in [
+        config("", &format!("{quoted}: 1"), "debug: ", ""),
+        config("", &format!("window: {quoted}"), "debug: ", ""),
+        config("", "", "debug/\u{202e}: ", ""),
+        config(
+            "",
+            "",
+            &hec(&format!("token: t, headers: {{{quoted}: x, a: {quoted}}}")),
+            "",
+        ),
+    ] {
+        told_of(&text);
+    }
+}
+
+/// What is said of a configuration that cannot be started.
+#[track_caller]
+fn told_of(text: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    assert_visible(&run(["validate", "--config", config]).err);
+    let started = run(["--config", config]);
+    assert_visible(&started.err);
+    assert_eq!(started.code, 1, "{text}\n{}", started.err);
+    // Each problem is a line, which says where it stands.
+    for line in started.err.lines().filter(|line| !line.contains(" INFO ")) {
+        assert!(
+            line.starts_with(config) || line.starts_with("auditwatch: "),
+            "{line:?} of\n{}",
+            started.err
+        );
+    }
+    started.err
 }
 
 #[test]

@@ -7,6 +7,9 @@ use super::json::{J, map, n, s};
 /// 2026-11-25T09:50:00Z, where a window of the search begins.
 pub(crate) const START: i64 = 1_795_600_200_000_000;
 
+/// When a request arrives: half an hour after the events begin, so that some are ahead of it.
+pub(crate) const RECEIVED: i64 = START + 1_800_000_000;
+
 /// A time in one of the spellings RFC 3339 allows, cut or not to the microsecond.
 pub(crate) fn spell_time(micros: i64, how: usize) -> J {
     let shift: i64 = [0, 0, 0, 90, -330, 1439, -1439][how % 7];

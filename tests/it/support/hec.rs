@@ -251,6 +251,15 @@ impl HecServer {
         self.shared.state().requests.clone()
     }
 
+    /// Forgets events and requests; how many of each there were.
+    pub(crate) fn forget(&self) -> (usize, usize) {
+        let mut state = self.shared.state();
+        let counts = (state.events.len(), state.requests.len());
+        state.events = Vec::new();
+        state.requests = Vec::new();
+        counts
+    }
+
     /// Answers the next requests by script, whatever they hold.
     pub(crate) fn answer_next(&self, answers: Vec<Answer>) {
         self.shared.state().script.extend(answers);

@@ -26,7 +26,7 @@ use auditwatch::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::screen::RECEIVED;
+use super::events::RECEIVED;
 
 /// The largest message these receivers take.
 pub(crate) const MAX_MESSAGE: usize = 1 << 20;
