@@ -241,16 +241,16 @@ pub fn last_words(line: &str) {
 
 /// Waits a second at most until all lines of the service's log are written.
 pub fn flush() {
-    tell_dropped();
+    report_dropped();
     if let Some(output) = OUTPUT.get() {
         output.flush(LAST_LINES);
     }
 }
 
-/// Says how many lines were dropped, when there is room for that.
-fn tell_dropped() {
+/// Logs how many lines were dropped, when there is room for that line.
+fn report_dropped() {
     if let Some(output) = OUTPUT.get() {
-        output.tell();
+        output.report_dropped();
     }
 }
 
@@ -308,7 +308,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         backtrace,
         "a part of auditwatch panicked, please report this"
     );
-    // The process ends with that thread, and nobody else would wait for the line.
+    // The process ends with that thread, so this is the last chance to write the line.
     if thread.name() == Some("main") {
         flush();
     }

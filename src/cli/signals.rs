@@ -36,8 +36,8 @@ struct Heard {
     name: &'static str,
     effect: Effect,
     signal: Signal,
-    /// When the log was told that it does nothing.
-    told: Option<Instant>,
+    /// When it was logged that it does nothing.
+    logged: Option<Instant>,
 }
 
 /// The signals of the service.
@@ -62,7 +62,7 @@ impl Signals {
         let mut heard = Vec::new();
         for (name, effect, kind) in all {
             // Who starts us with nohup wants us to outlive the terminal. A shell that starts us in the
-            // background ignores Ctrl-C likewise, which was always heard all the same.
+            // background ignores Ctrl-C likewise, which is heard all the same.
             if name != "SIGINT" && process::ignores(kind.as_raw_value()) {
                 continue;
             }
@@ -71,7 +71,7 @@ impl Signals {
                 name,
                 effect,
                 signal,
-                told: None,
+                logged: None,
             });
         }
         Ok(Self(heard))
@@ -87,7 +87,7 @@ impl Signals {
                     info!("SIGHUP drains and ends the service as SIGTERM does, it reloads nothing");
                     return;
                 }
-                Effect::Nothing => heard.tell(),
+                Effect::Nothing => heard.log(),
             }
         }
     }
@@ -98,7 +98,7 @@ impl Signals {
             let heard = self.next().await;
             match heard.effect {
                 Effect::Interrupt => return,
-                Effect::Nothing => heard.tell(),
+                Effect::Nothing => heard.log(),
                 Effect::Stop | Effect::Hangup => {}
             }
         }
@@ -123,12 +123,12 @@ impl Signals {
 }
 
 impl Heard {
-    /// Says that it does nothing.
-    fn tell(&mut self) {
+    /// Logs that it does nothing.
+    fn log(&mut self) {
         let now = clock::monotonic();
-        let quiet = |told: Instant| now.saturating_duration_since(told) < LOG_EVERY;
-        if !self.told.is_some_and(quiet) {
-            self.told = Some(now);
+        let quiet = |logged: Instant| now.saturating_duration_since(logged) < LOG_EVERY;
+        if !self.logged.is_some_and(quiet) {
+            self.logged = Some(now);
             warn!(
                 signal = self.name,
                 "this signal does nothing here, SIGTERM drains and ends the service"

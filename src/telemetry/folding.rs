@@ -125,7 +125,7 @@ impl Folded {
                 () = tokio::time::sleep(LOOK) => {}
             }
             self.tell(clock::monotonic(), false);
-            super::tell_dropped();
+            super::report_dropped();
         }
         self.tell(clock::monotonic(), true);
     }

@@ -42,8 +42,8 @@ struct Queue {
     lines: VecDeque<Box<[u8]>>,
     /// With the line that is being written.
     bytes: usize,
-    /// Lines that were dropped, as far as the log says so.
-    told: u64,
+    /// Dropped lines that the log has reported.
+    reported: u64,
     /// Whether the last line could not be written.
     failing: bool,
 }
@@ -95,15 +95,15 @@ impl Output {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Says how many lines were dropped, once what is read has made room for that.
-    pub(super) fn tell(&self) {
+    /// Logs how many lines were dropped, once there is room for that line.
+    pub(super) fn report_dropped(&self) {
         let lines = {
             let mut queue = self.0.lock();
             if queue.failing || queue.bytes > WAITING_MAX / 2 {
                 return;
             }
             let dropped = self.dropped();
-            dropped - std::mem::replace(&mut queue.told, dropped)
+            dropped - std::mem::replace(&mut queue.reported, dropped)
         };
         if lines > 0 {
             warn!(
@@ -237,7 +237,7 @@ mod tests {
         }
         assert_eq!(output.dropped(), 10);
         assert!(output.0.lock().failing);
-        output.tell();
-        assert_eq!(output.0.lock().told, 0, "it would be lost as well");
+        output.report_dropped();
+        assert_eq!(output.0.lock().reported, 0, "it would be lost as well");
     }
 }

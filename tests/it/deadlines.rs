@@ -101,12 +101,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "telemetry/output.rs",
         ".write_all(",
-        "nobody waits for the thread of the log",
+        "the thread of the log is waited for with a limit",
     ),
     (
         "telemetry/output.rs",
         ".flush()",
-        "nobody waits for the thread of the log",
+        "the thread of the log is waited for with a limit",
     ),
     (
         "config/env.rs",

@@ -25,7 +25,7 @@ use crate::{
     visible,
 };
 
-/// How long the file may take when a replay is told to stop.
+/// How long the file may take when a replay is stopped.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// What became of the events.
@@ -96,8 +96,7 @@ struct Appending {
 }
 
 impl Appending {
-    /// Writes a text and waits for that, until some seconds after it was told to stop, or until it is
-    /// told so a second time. Whether it is written.
+    /// Writes a text and waits for that, until some seconds after a signal, or until a second one. Whether it is written.
     async fn write(&mut self, text: String, stop: &mut Stop) -> anyhow::Result<bool> {
         let Some(mut file) = self.file.take() else {
             return Ok(false);
@@ -106,7 +105,7 @@ impl Appending {
             file.write_all(text.as_bytes()).map(|()| file)
         }));
         tokio::select! {
-            // A reader may be as slow as it likes, as long as nobody wants this to stop.
+            // Until a signal asks for the end, a slow reader sets the pace.
             written = writing.within(Duration::MAX) => {
                 self.file = Some(written?.context("cannot write")?);
                 Ok(true)
@@ -342,7 +341,7 @@ impl Otlp {
                             "{reason}, trying again in {:.1} s",
                             wait.as_secs_f64()
                         ));
-                        // Whoever is told to stop meanwhile tries once more, at once.
+                        // A signal that ends the wait leaves one attempt more.
                         tokio::select! {
                             () = tokio::time::sleep(wait) => {}
                             () = stop.told() => {}

@@ -107,7 +107,7 @@ async fn a_file_that_was_moved_or_removed_is_left() {
         std::fs::read_to_string(&path).unwrap(),
         format!("of somebody else\n{}", line(2))
     );
-    // A folder that is gone is trouble that may pass.
+    // A folder that is gone may come back.
     let away = folder.path().with_extension("away");
     std::fs::rename(folder.path(), &away).unwrap();
     let outcome = exporter.send(&[samples::opened(3)]).await;

@@ -61,7 +61,7 @@ impl Lost {
 }
 
 impl Lost {
-    /// Adds so many of some findings. Nobody knows which, so their ids are named as if all were.
+    /// Adds `lost` of these findings. Which ones is unknown, so the ids of all may be named.
     pub(super) fn add_some(
         &mut self,
         findings: impl Iterator<Item = Arc<Finding>>,

@@ -240,7 +240,7 @@ impl<E: Exporter> Worker<E> {
         }
     }
 
-    /// Tells of what has not been told yet.
+    /// Logs what has not been logged yet.
     fn tell_rest(&mut self) {
         if let Some(lost) = self.losses.rest(clock::monotonic()) {
             self.tell(&lost);

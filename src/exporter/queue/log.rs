@@ -6,18 +6,18 @@ use std::time::Duration;
 use super::batch::Lost;
 use crate::clock;
 
-/// At most one line about trouble in this time, and one about losses for one reason.
+/// At most one line about failed attempts in this time, and one about losses for one reason.
 const LOG_EVERY: Duration = Duration::from_mins(1);
 /// Most lines about losses in this time, whatever their reasons.
 const LINES: u32 = 5;
 
-/// Keeps one stretch of trouble from flooding the log.
+/// Keeps the failed attempts of an outage from flooding the log.
 #[derive(Debug, Default)]
 pub(super) struct RetryLog {
     /// Failures since something was delivered, and since the last line.
     pub(super) unsaid: u64,
     pub(super) last_line: Option<clock::Instant>,
-    /// Whether the log has been told, so that it is told of the end as well.
+    /// Whether there was a line, so that there is one about the end as well.
     pub(super) told: bool,
 }
 
@@ -36,14 +36,14 @@ impl RetryLog {
         Some(std::mem::take(&mut self.unsaid))
     }
 
-    /// Whether trouble that was logged has just ended.
+    /// Whether an outage that was logged has just ended.
     pub(super) fn over(&mut self) -> bool {
         std::mem::take(&mut self.told)
     }
 }
 
-/// Keeps losses for one reason from flooding the log. None is left out: what is not told at once
-/// is told when the minute is over.
+/// Keeps losses for one reason from flooding the log. None is left out: what is not logged at once
+/// is logged when the minute is over.
 #[derive(Debug, Default)]
 pub(super) struct LossLog {
     /// What has not been told. Its reason is that of the last of them.
@@ -99,23 +99,23 @@ mod tests {
     use super::{super::batch::IDS_IN_LOG, *};
 
     #[test]
-    fn trouble_is_told_once_a_minute_and_its_end_once() {
+    fn an_outage_is_logged_once_a_minute_and_its_end_once() {
         let start = clock::monotonic();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut trouble = RetryLog::default();
-        assert!(!trouble.over());
-        assert_eq!(trouble.worth_a_line(at(0)), Some(0));
-        assert_eq!(trouble.worth_a_line(at(5)), None);
-        assert_eq!(trouble.worth_a_line(at(59)), None);
-        assert_eq!(trouble.worth_a_line(at(60)), Some(2));
-        assert!(trouble.over());
-        assert!(!trouble.over());
+        let mut retries = RetryLog::default();
+        assert!(!retries.over());
+        assert_eq!(retries.worth_a_line(at(0)), Some(0));
+        assert_eq!(retries.worth_a_line(at(5)), None);
+        assert_eq!(retries.worth_a_line(at(59)), None);
+        assert_eq!(retries.worth_a_line(at(60)), Some(2));
+        assert!(retries.over());
+        assert!(!retries.over());
         assert_eq!(
-            trouble.worth_a_line(at(61)),
+            retries.worth_a_line(at(61)),
             None,
             "flapping does not flood the log either"
         );
-        assert!(!trouble.over());
+        assert!(!retries.over());
     }
 
     #[test]

@@ -388,6 +388,83 @@ async fn abandoning_ends_waiting_retrying_and_sending_at_once() {
     );
 }
 
+/// Runs an exporter with three findings and a shutdown of 20 s that begins after three seconds. What
+/// became of them, when requests came, and what was lost in the shutdown.
+async fn shut_down(exporter: Scripted, retry: RetryConfig) -> (Totals, Vec<u64>, u64) {
+    let (queue, receiver) = queue("test".to_owned(), QueueConfig::default());
+    for finding in samples::findings(3) {
+        queue.try_push(finding).unwrap();
+    }
+    drop(queue);
+    let shutdown = Shutdown::default();
+    let service = shutdown.clone();
+    let timer = async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        service.begin(Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        service.abandon();
+    };
+    let running = run(receiver, exporter.clone(), retry, 2, shutdown.clone());
+    let (totals, ()) = tokio::join!(running, timer);
+    (totals, exporter.seconds(), shutdown.lost())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_hurries_and_gives_up_nothing_before_its_end() {
+    let all = Totals { sent: 3, failed: 0 };
+    let hour = || Outcome::Retry {
+        reason: reason(),
+        after: Some(Duration::from_hours(1)),
+        limit: Some(1),
+    };
+    // The limit of the answer would have ended it, and the wait would have been an hour.
+    let unlimited = || Outcome::Retry {
+        reason: reason(),
+        after: Some(Duration::from_hours(1)),
+        limit: None,
+    };
+    let waits = Scripted::new([unlimited(), hour(), hour()]);
+    assert_eq!(
+        shut_down(waits, steady()).await,
+        (all, vec![0, 3, 4, 5, 5], 0)
+    );
+    // Halves are tried at once.
+    let halves = Scripted::new([unlimited(), large(2), unlimited()]);
+    assert_eq!(
+        shut_down(halves, steady()).await,
+        (all, vec![0, 3, 3, 4, 4, 4], 0)
+    );
+    let never = Scripted::new(std::iter::repeat_with(unlimited).take(100));
+    let (totals, seconds, lost) = shut_down(never, steady()).await;
+    assert_eq!((totals, lost), (Totals { sent: 0, failed: 3 }, 3));
+    // At its very end it may be one more.
+    assert_eq!(seconds[..21], [vec![0], (3..23).collect()].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn retrying_that_is_off_stays_off_in_a_shutdown() {
+    let mut hangs = Scripted::new([Outcome::retry(reason())]);
+    hangs.takes = Duration::from_secs(15);
+    let off = RetryConfig {
+        enabled: false,
+        ..steady()
+    };
+    // Nothing is cut that would not be tried again.
+    let lost = Totals { sent: 0, failed: 3 };
+    let (totals, seconds, in_shutdown) = shut_down(hangs.clone(), off).await;
+    assert_eq!((totals, seconds, in_shutdown), (lost, vec![0, 15], 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_hang_are_cut_shorter_and_shorter() {
+    let mut hangs = Scripted::new([]);
+    hangs.takes = Duration::from_hours(1);
+    let (totals, seconds, lost) = shut_down(hangs, steady()).await;
+    assert_eq!((totals, lost), (Totals { sent: 0, failed: 3 }, 3));
+    // Half of 20 s, of 9 s and of 3.5 s, and a second after each.
+    assert_eq!(seconds, [0, 14, 19, 22]);
+}
+
 /// What the log of this thread says, a line each.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);

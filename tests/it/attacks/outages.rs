@@ -67,7 +67,7 @@ impl Setup {
         process
     }
 
-    /// So many addresses that scan, a finding for each.
+    /// Scans from `count` addresses, a finding for each.
     async fn scans(&self, count: u32) {
         for chunk in (0..count).collect::<Vec<_>>().chunks(200) {
             let lines: Vec<String> = chunk
@@ -247,9 +247,9 @@ async fn otlp_exporters_are_woken_too() {
     }
 }
 
-/// A replay that waits to try again tries once more when it is told to stop.
+/// A replay that waits to try again tries once more when a signal ends it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_is_told_to_stop_tries_once_more() {
+async fn a_replay_that_is_stopped_tries_once_more() {
     use tonic_types::{ErrorDetails, StatusExt as _};
 
     let hour = ErrorDetails::with_retry_info(Some(Duration::from_hours(1)));
@@ -275,7 +275,7 @@ fn replay(arguments: &[&str]) -> Process {
     Process::start(program, &[&["replay"], arguments].concat(), &[])
 }
 
-/// A pipe whose reader does not read holds a replay up only until it is told to stop.
+/// A pipe whose reader does not read holds a replay up only until a signal ends it.
 #[test]
 fn a_replay_into_a_pipe_that_is_not_read_can_be_stopped() {
     let folder = tempfile::tempdir().unwrap();
@@ -404,8 +404,8 @@ async fn listening(address: SocketAddr) {
     }
 }
 
-/// Nobody reads the log: the service starts, detects, answers, and ends in time. What was dropped is
-/// counted, and told when somebody reads again.
+/// A log that is not read: the service starts, detects, answers, and ends in time. What was dropped
+/// is counted, and logged when there is a reader again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_not_read_stops_nothing() {
     let metrics = free_address();
@@ -467,7 +467,7 @@ async fn a_log_that_is_not_read_stops_nothing() {
     );
 }
 
-/// Even an error at the start is told to whoever reads, and waits for nobody.
+/// Even the error of a failed start does not wait for a reader.
 #[test]
 fn an_error_at_the_start_waits_for_no_reader() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
