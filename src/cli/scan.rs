@@ -383,7 +383,7 @@ pub struct Ended {
 
 /// Takes the time of an event into the time that the log covers.
 fn widen(span: &mut Option<(Micros, Micros)>, event: &Event<'_>) {
-    if let Some(time) = event.time.text().and_then(Micros::parse) {
+    if let Some(time) = event.time() {
         let (first, last) = span.unwrap_or((time, time));
         *span = Some((first.min(time), last.max(time)));
     }

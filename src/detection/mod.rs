@@ -16,8 +16,10 @@ pub mod finding;
 pub mod geo;
 pub mod hit;
 mod hits;
+mod identity;
 mod ids;
 pub mod json;
+mod lexer;
 pub mod limits;
 mod map;
 mod native;
@@ -29,6 +31,7 @@ pub mod screen;
 mod seen;
 pub mod selector;
 pub mod shapes;
+pub mod text;
 pub mod time;
 
 pub use finding::{Finding, Sample};
