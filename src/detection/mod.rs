@@ -13,6 +13,7 @@ pub mod event;
 mod evidence;
 mod filter;
 pub mod finding;
+mod gathered;
 pub mod geo;
 pub mod hit;
 mod hits;
@@ -33,5 +34,6 @@ pub mod selector;
 pub mod shapes;
 pub mod text;
 pub mod time;
+mod values;
 
 pub use finding::{Finding, Sample};

@@ -384,7 +384,12 @@ impl Seen {
             self.said.push(said);
         }
         self.hit_bytes += hit.held();
-        self.out.hits.push(hit);
+        let hits = &mut self.out.hits;
+        if hits.len() == hits.capacity() {
+            // By a quarter, so that the list holds about what is in it.
+            hits.reserve_exact((hits.len() / 4).max(4));
+        }
+        hits.push(hit);
     }
 }
 
