@@ -163,7 +163,7 @@ impl<C: Consumer> LogsService<C> {
                 message.feed(data, || self.door.consumer.begin()).await?;
             }
         }
-        message.finish()
+        message.finish().await
     }
 }
 
@@ -261,13 +261,13 @@ impl MessageReader {
         }
     }
 
-    fn finish(self) -> Result<(Screened, Lease), Rejection> {
+    async fn finish(self) -> Result<(Screened, Lease), Rejection> {
         let Progress::Begun(reading, 0) = self.message else {
             return Err(Rejection::Framing(
                 "the request ended inside its message".to_owned(),
             ));
         };
-        let (screening, lease) = reading.finish()?;
+        let (screening, lease) = reading.finish().await?;
         let screened = screening.finish().map_err(Unreadable::Malformed)?;
         Ok((screened, lease))
     }

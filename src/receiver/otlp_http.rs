@@ -233,7 +233,7 @@ impl<C: Consumer> Logs<C> {
                 reading = reading.feed(data).await?;
             }
         }
-        reading.finish()
+        reading.finish().await
     }
 }
 
@@ -256,7 +256,7 @@ async fn screen_json(
         Reading::new(Compression::Identity, screening, limit, lease)?
             .beside(request.capacity())
             .feed_all(&request)?
-            .finish()
+            .end()
     };
     if is_short {
         return read();

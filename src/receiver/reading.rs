@@ -126,7 +126,20 @@ impl<S: Sink + Send + 'static> Reading<S> {
     ///
     /// # Errors
     /// When it ended too early.
-    pub(super) fn finish(self) -> Result<(S, Lease), Rejection> {
+    pub(super) async fn finish(self) -> Result<(S, Lease), Rejection> {
+        // The last bytes that came out of a decoder are still in it.
+        if self.inflow.may_take_long() {
+            apart(move || self.end()).await?
+        } else {
+            self.end()
+        }
+    }
+
+    /// The same at once, for where nobody else waits.
+    ///
+    /// # Errors
+    /// When it ended too early.
+    pub(super) fn end(self) -> Result<(S, Lease), Rejection> {
         let sink = self.inflow.finish()?;
         let mut lease = self.lease;
         lease.hold(sink.held())?;
