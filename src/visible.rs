@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer as _};
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 /// A text with everything escaped that a terminal might obey or that cannot be seen.
@@ -79,6 +79,17 @@ pub fn is_visible(c: char) -> bool {
 /// As `serde_json::to_writer`.
 pub fn json_to<T: Serialize + ?Sized>(to: impl io::Write, value: &T) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(to, Json(CompactFormatter)))
+}
+
+/// Writes a list of them, each value when it is made.
+///
+/// # Errors
+/// As `serde_json::to_writer`.
+pub fn json_list_to<T: Serialize>(
+    to: impl io::Write,
+    values: impl IntoIterator<Item = T>,
+) -> serde_json::Result<()> {
+    (&mut Serializer::with_formatter(to, Json(CompactFormatter))).collect_seq(values)
 }
 
 /// The same as a text.

@@ -1,6 +1,7 @@
 //! `auditwatch scan`: what a log holds, without a service.
 
 use std::{
+    cell::Cell,
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
     sync::Arc,
@@ -22,7 +23,7 @@ use crate::{
         engine::Engine,
         event::Event,
         geo::Locate,
-        limits::Limits,
+        limits::{Bounds, Limits},
         rows::{Row, Rows},
         rule::{MissingCity, Rule, SECOND, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
         selector::Selector,
@@ -228,13 +229,11 @@ impl Scan {
                 if html {
                     widen(&mut span, event);
                 }
-                if let Some(hit) = event.judge(rule) {
-                    rows.add(&hit, rule, locate);
-                }
+                rows.add_event(event, rule, locate);
             })?;
-            tally.untimed = rows.untimed;
-            let rows = rows.finish(rule, self.all);
+            (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
             if html {
+                let rows = rows.busiest(rule, self.all, report::MOST_ROWS);
                 let report = Report {
                     rule,
                     all: self.all,
@@ -245,12 +244,10 @@ impl Scan {
                     span,
                 };
                 out.write_all(report::page(&report).as_bytes())?;
+                rows.iter().filter(|row| alerts(row)).count()
             } else {
-                self.print(&rows, locate, &tally, out)?;
+                self.print((&rows, rule), locate, &tally, out)?
             }
-            rows.iter()
-                .filter(|row| !matches!(row, Row::Native(row) if row.alert_at.is_none()))
-                .count()
         };
         for complaint in tally.complaints() {
             writeln!(err, "auditwatch: {complaint}")?;
@@ -270,15 +267,17 @@ impl Scan {
         tally: &mut Tally,
         (out, err): (&mut dyn Write, &mut dyn Write),
     ) -> anyhow::Result<usize> {
-        let source_ips = Limits::default().source_ips;
+        let bounds = Bounds::from(&Limits::default());
         let mut found = Vec::new();
         let mut count = 0;
         let mut failed = Ok(());
         self.read(rule, tally, err, &mut |event, rule| {
-            let Some(mut hit) = event.judge(rule).filter(|_| event.is_audit_event()) else {
+            if !event.is_audit_event() {
+                return;
+            }
+            let Some(hit) = event.judge_within(rule, &bounds) else {
                 return;
             };
-            hit.keep_sources(source_ips);
             engine.observe(hit, &mut found);
             count += found.len();
             for finding in found.drain(..) {
@@ -327,60 +326,79 @@ impl Scan {
         Ok(())
     }
 
+    /// Prints the rows; how many of them are above the threshold.
     fn print(
         &self,
-        rows: &[Row],
+        (rows, rule): (&Rows, &Rule),
         locate: Option<&dyn Locate>,
         tally: &Tally,
         out: &mut dyn Write,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<usize> {
+        // Each row is made when it is printed: all at once they may hold very much.
+        let above = Cell::new(0);
+        let counted = || {
+            rows.rows(rule, self.all).inspect(|row| {
+                above.set(above.get() + usize::from(alerts(row)));
+            })
+        };
         match self.output {
             Output::Table => {
-                let above = format!("more than {} requests in one window", self.threshold);
-                if rows.is_empty() {
-                    writeln!(out, "no address with {above} among {} events", tally.events)?;
-                } else {
-                    let width = io::stdout()
-                        .is_terminal()
-                        .then(terminal_size::terminal_size)
-                        .flatten()
-                        .map(|(width, _)| usize::from(width.0));
-                    let styled = match self.color {
-                        ColorChoice::Always => true,
-                        ColorChoice::Never => false,
-                        ColorChoice::Auto => {
-                            anstream::AutoStream::choice(&io::stdout())
-                                != anstream::ColorChoice::Never
-                        }
-                    };
-                    write!(out, "{}", table::table(rows, locate, width, styled))?;
-                    let many = if rows.len() == 1 { "row" } else { "rows" };
-                    let above = if self.all {
-                        String::new()
-                    } else {
-                        format!(" with {above}")
-                    };
-                    writeln!(
-                        out,
-                        "\n{} {many}{above}, {} events",
-                        rows.len(),
-                        tally.events
-                    )?;
-                }
+                self.print_table(&|| rows.rows(rule, self.all), locate, tally, out)?;
+                return Ok(rows.rows(rule, self.all).filter(alerts).count());
             }
             Output::Json => {
-                visible::json_to(&mut *out, rows)?;
+                visible::json_list_to(&mut *out, counted())?;
                 writeln!(out)?;
             }
             Output::Ndjson | Output::Findings | Output::Html => {
-                for row in rows {
-                    visible::json_to(&mut *out, row)?;
+                for row in counted() {
+                    visible::json_to(&mut *out, &row)?;
                     writeln!(out)?;
                 }
             }
         }
+        Ok(above.get())
+    }
+
+    fn print_table<I: Iterator<Item = Row>>(
+        &self,
+        rows: &impl Fn() -> I,
+        locate: Option<&dyn Locate>,
+        tally: &Tally,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        let above = format!("more than {} requests in one window", self.threshold);
+        let width = io::stdout()
+            .is_terminal()
+            .then(terminal_size::terminal_size)
+            .flatten()
+            .map(|(width, _)| usize::from(width.0));
+        let styled = match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+            }
+        };
+        let many = table::write(rows, locate, (width, styled), out)?;
+        if many == 0 {
+            writeln!(out, "no address with {above} among {} events", tally.events)?;
+            return Ok(());
+        }
+        let rows = if many == 1 { "row" } else { "rows" };
+        let above = if self.all {
+            String::new()
+        } else {
+            format!(" with {above}")
+        };
+        writeln!(out, "\n{many} {rows}{above}, {} events", tally.events)?;
         Ok(())
     }
+}
+
+/// Whether a row is above the threshold.
+fn alerts(row: &Row) -> bool {
+    !matches!(row, Row::Native(row) if row.alert_at.is_none())
 }
 
 /// How a scan ended.
@@ -394,7 +412,7 @@ pub struct Ended {
 
 /// Takes the time of an event into the time that the log covers.
 fn widen(span: &mut Option<(Micros, Micros)>, event: &Event<'_>) {
-    if let Some(time) = event.time.text().and_then(Micros::parse) {
+    if let Some(time) = event.time() {
         let (first, last) = span.unwrap_or((time, time));
         *span = Some((first.min(time), last.max(time)));
     }

@@ -3,17 +3,17 @@
 //! Everything in it was written by whoever made the requests, so control characters, terminal
 //! sequences and characters that reorder text are shown escaped.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    borrow::Borrow,
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{
-    detection::{
-        address,
-        geo::Locate,
-        rows::{Columns, Row},
-        time::Micros,
-    },
+    detection::{address, geo::Locate, rows::Row, time::Micros},
     visible::escaped,
 };
 
@@ -26,27 +26,26 @@ const MAX_ADDRESS: usize = 45;
 /// Values of one list that are shown at most.
 const MAX_VALUES: usize = 12;
 
-/// One line of the table, and the lists below it.
-struct Entry<'a> {
-    cells: [String; 5],
-    columns: &'a Columns,
-}
-
-/// The table of these rows; `styled` with a bold head and quiet lists.
-pub(super) fn table(
-    rows: &[Row],
+/// Writes the table of these rows, which are made twice; `styled` with a bold head and quiet lists.
+/// Returns how many there are; of none, nothing is written.
+pub(super) fn write<I: Iterator<Item: Borrow<Row>>>(
+    rows: &impl Fn() -> I,
     locate: Option<&dyn Locate>,
-    width: Option<usize>,
-    styled: bool,
-) -> String {
+    (width, styled): (Option<usize>, bool),
+    out: &mut dyn Write,
+) -> io::Result<usize> {
     let width = width.unwrap_or(DEFAULT_WIDTH).max(MIN_WIDTH);
-    let entries: Vec<_> = rows.iter().map(|row| entry(row, locate)).collect();
     let header = ["ADDRESS", "LOCATION", "COUNT", "FIRST", "LAST"];
     let mut widths = header.map(str::len);
-    for entry in &entries {
-        for (width, cell) in widths.iter_mut().zip(&entry.cells) {
+    let mut many = 0;
+    for row in rows() {
+        many += 1;
+        for (width, cell) in widths.iter_mut().zip(&cells(row.borrow(), locate)) {
             *width = (*width).max(cell.width());
         }
+    }
+    if many == 0 {
+        return Ok(0);
     }
     // The location gives way first: all else has a natural size.
     let [address, location, count, first, last] = widths;
@@ -64,39 +63,31 @@ pub(super) fn table(
     let style = |code| if styled { code } else { "" };
     let (bold, dim, plain) = (style("\x1b[1m"), style("\x1b[2m"), style("\x1b[0m"));
     let head = line(&header.map(str::to_owned), widths, width);
-    let mut text = format!("{bold}{head}{plain}\n");
-    for entry in &entries {
-        text.push_str(&line(&entry.cells, widths, width));
-        text.push('\n');
+    writeln!(out, "{bold}{head}{plain}")?;
+    for row in rows() {
+        let row = row.borrow();
+        writeln!(out, "{}", line(&cells(row, locate), widths, width))?;
+        let columns = match row {
+            Row::Native(row) => &row.seen,
+            Row::Escu(row) => &row.columns,
+        };
         for (name, values) in [
-            ("verbs", &entry.columns.verbs),
-            ("paths", &entry.columns.uris),
-            ("agents", &entry.columns.agents),
+            ("verbs", &columns.verbs),
+            ("paths", &columns.uris),
+            ("agents", &columns.agents),
         ] {
             let shown = list(values, width.saturating_sub(10));
-            // Writing into a string cannot fail.
-            let _ok = writeln!(text, "{dim}  {name:<6}  {shown}{plain}");
+            writeln!(out, "{dim}  {name:<6}  {shown}{plain}")?;
         }
     }
-    text
+    Ok(many)
 }
 
-fn entry<'a>(row: &'a Row, locate: Option<&dyn Locate>) -> Entry<'a> {
-    let (source, count, first, last, columns) = match row {
-        Row::Native(row) => (
-            &row.src_ip,
-            row.count,
-            row.first_time,
-            row.last_time,
-            &row.seen,
-        ),
-        Row::Escu(row) => (
-            &row.src_ip,
-            row.count,
-            row.first_time,
-            row.last_time,
-            &row.columns,
-        ),
+/// The first line of a row.
+fn cells(row: &Row, locate: Option<&dyn Locate>) -> [String; 5] {
+    let (source, count, first, last) = match row {
+        Row::Native(row) => (&row.src_ip, row.count, row.first_time, row.last_time),
+        Row::Escu(row) => (&row.src_ip, row.count, row.first_time, row.last_time),
     };
     let (country, city) = place(row, locate);
     let place: Vec<_> = [city, country].into_iter().flatten().collect();
@@ -105,16 +96,13 @@ fn entry<'a>(row: &'a Row, locate: Option<&dyn Locate>) -> Entry<'a> {
     } else {
         place.join(", ")
     };
-    Entry {
-        cells: [
-            escaped(source).to_string(),
-            escaped(&place).to_string(),
-            count.to_string(),
-            second(first),
-            second(last),
-        ],
-        columns,
-    }
+    [
+        escaped(source).to_string(),
+        escaped(&place).to_string(),
+        count.to_string(),
+        second(first),
+        second(last),
+    ]
 }
 
 /// Country and city of a row; never an empty name.
@@ -217,7 +205,18 @@ fn fit(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::rows::EscuRow;
+    use crate::detection::rows::{Columns, EscuRow};
+
+    fn table(
+        rows: &[Row],
+        locate: Option<&dyn Locate>,
+        width: Option<usize>,
+        styled: bool,
+    ) -> String {
+        let mut out = Vec::new();
+        write(&|| rows.iter(), locate, (width, styled), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn one_long_source_hides_no_other_column() {

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::{
     detection::{
         event::Event,
-        json::{self, Document},
+        json::{self, Kind},
+        rows::MOST_ADDRESSES,
         rule::Rule,
     },
     visible,
@@ -21,6 +22,8 @@ pub(super) struct Tally {
     pub(super) events: u64,
     /// Events that count but have no readable time.
     pub(super) untimed: u64,
+    /// Events times addresses that were left out because there are too many addresses.
+    pub(super) left_out: u64,
     /// Files that cannot be read, and why.
     pub(super) unreadable: Vec<String>,
     no_json: Places,
@@ -42,25 +45,18 @@ impl Tally {
         rule: &Rule,
         show: &mut dyn FnMut(&Event<'_>, &Rule),
     ) {
-        let text = String::from_utf8_lossy(line);
-        if text.trim().is_empty() {
+        if is_blank(line) {
             return;
         }
-        match json::read(&text, &rule.time_field) {
-            Ok(Document::Event(event)) => {
-                self.events += 1;
-                show(&event, rule);
-            }
-            Ok(Document::List(events, others)) => {
-                self.events += events.len() as u64;
-                for event in &events {
-                    show(event, rule);
-                }
-                if others > 0 {
-                    self.no_event.add(place);
-                }
-            }
-            Ok(Document::Other) => self.no_event.add(place),
+        let mut events = 0;
+        let read = json::visit(line, &rule.time_field, &mut |event| {
+            events += 1;
+            show(&event, rule);
+        });
+        self.events += events;
+        match read {
+            Ok(Kind::Event | Kind::List(0)) => {}
+            Ok(Kind::List(_) | Kind::Other) => self.no_event.add(place),
             Err(_) => self.no_json.add(place),
         }
     }
@@ -85,7 +81,24 @@ impl Tally {
                 self.untimed
             ));
         }
+        if self.left_out > 0 {
+            complaints.push(format!(
+                "left out {} requests of further addresses, there are more than {MOST_ADDRESSES}: \
+                 addresses may be missing, read the log in parts",
+                self.left_out
+            ));
+        }
         complaints
+    }
+}
+
+/// Whether a line holds nothing but blanks.
+fn is_blank(line: &[u8]) -> bool {
+    match line.trim_ascii_start().first() {
+        None => true,
+        // There are blanks beyond those of ASCII, which hardly any line begins with.
+        Some(0x0b | 0x80..) => String::from_utf8_lossy(line).trim().is_empty(),
+        Some(_) => false,
     }
 }
 

@@ -15,7 +15,7 @@ pub const UNKNOWN: &str = "unknown";
 
 /// Elements of `sourceIPs` that are looked at, from the right. No real chain is longer; a forged
 /// one may have hundreds of thousands.
-const MAX_HOPS: usize = 16;
+pub(super) const MAX_HOPS: usize = 16;
 
 /// Reads an address: trimmed, without zone, an IPv4-mapped one as IPv4.
 pub fn parse(text: &str) -> Option<IpAddr> {
@@ -34,7 +34,7 @@ pub(super) fn key(sources: &[Field<'_>], rule: &Rule) -> String {
     let mut found = None;
     for source in sources.iter().rev().take(MAX_HOPS) {
         let Some(address) = (match source {
-            Field::Text(text) => parse(text),
+            Field::Text(text) => text.short().and_then(|text| parse(&text)),
             _ => None,
         }) else {
             return UNKNOWN.to_owned();

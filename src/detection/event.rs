@@ -1,18 +1,23 @@
 //! One audit event: the fields the rule needs, whoever sent them and however they were spelled.
 //!
 //! An event is read from JSON text ([`super::json`]) or from a parsed map (`map.rs`); both
-//! give the same [`Event`]. A field of the wrong type is absent, never an error.
+//! give the same [`Event`]. A field of the wrong type is absent, never an error. An event owns
+//! nothing: its fields are views of its record until it is a hit, which keeps so much of them as
+//! its [`Bounds`] say.
 
 use std::borrow::Cow;
 
-use sha2::{Digest, Sha256};
-
 use super::{
     address,
-    hit::{Hit, Identity},
+    hit::Hit,
+    identity, json,
+    limits::Bounds,
+    map,
     rule::{Rule, Semantics, Who},
+    text::Text,
     time::Micros,
 };
+use crate::pdata::{AnyValue, Values};
 
 /// The group of every request without credentials.
 const UNAUTHENTICATED: &str = "system:unauthenticated";
@@ -20,55 +25,74 @@ const UNAUTHENTICATED: &str = "system:unauthenticated";
 const ANONYMOUS: &str = "system:anonymous";
 
 /// The value of a field.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Field<'a> {
     /// There is none, or it is null.
     #[default]
     Absent,
     /// A text, or a number as it was spelled.
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     /// A truth value.
     Bool(bool),
-    /// An object or a list: no value for the rule, but part of a request's identity. JSON text.
-    Composite(Cow<'a, str>),
+    /// An object or a list: no value for the rule, but part of a request's identity.
+    Composite(Composite<'a>),
 }
 
-impl Field<'_> {
-    /// The value as Splunk's JSON extraction names it; `None` when it has none.
-    pub fn text(&self) -> Option<&str> {
+/// An object or a list, where it lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Composite<'a> {
+    /// Checked JSON text.
+    Json(&'a [u8]),
+    /// A value of a parsed map.
+    Otlp(AnyValue<'a>),
+}
+
+/// A list of fields, where it lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum List<'a> {
+    /// Without elements.
+    #[default]
+    Empty,
+    /// Checked JSON text.
+    Json(&'a [u8]),
+    /// A list of a parsed map.
+    Otlp(Values<'a>),
+}
+
+impl<'a> List<'a> {
+    /// Shows each element in order.
+    pub fn for_each(self, mut show: impl FnMut(Field<'a>)) {
         match self {
-            Self::Text(text) => Some(text),
-            Self::Bool(true) => Some("true"),
-            Self::Bool(false) => Some("false"),
+            Self::Empty => {}
+            Self::Json(raw) => json::elements(raw, |element| show(json::field(element))),
+            Self::Otlp(list) => list.for_each(|element| show(map::field(element))),
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The value as Splunk's JSON extraction names it; `None` when it has none.
+    pub fn text(&self) -> Option<Cow<'a, str>> {
+        self.value().map(Text::whole)
+    }
+
+    /// The same, not decoded yet.
+    pub fn value(&self) -> Option<Text<'a>> {
+        match self {
+            Self::Text(text) => Some(*text),
+            Self::Bool(true) => Some(Text::fixed("true")),
+            Self::Bool(false) => Some(Text::fixed("false")),
             Self::Absent | Self::Composite(_) => None,
         }
     }
 
-    fn owned(&self) -> Option<String> {
-        self.text().map(str::to_owned)
-    }
-
-    fn hash_into(&self, hash: &mut Sha256) {
-        let plain;
-        let (kind, text) = match self {
-            Self::Absent => (0u8, ""),
-            Self::Text(text) => (1, text.as_ref()),
-            Self::Bool(value) => (2, if *value { "true" } else { "false" }),
-            Self::Composite(text) => {
-                // However it was spelled; a text that is too odd for that stands for itself.
-                plain = serde_json::from_str::<serde_json::Value>(text)
-                    .map_or_else(|_| text.to_string(), |value| value.to_string());
-                (3, plain.as_str())
-            }
-        };
-        hash.update([kind]);
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
+    fn kept(&self, bounds: &Bounds) -> Option<String> {
+        self.value().map(|text| text.cut(bounds.value_bytes))
     }
 }
 
 /// The fields of one audit event that the rule looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event<'a> {
     /// `auditID`
     pub audit_id: Field<'a>,
@@ -87,22 +111,22 @@ pub struct Event<'a> {
     /// `user`, when it is an object.
     pub user: Option<User<'a>>,
     /// `sourceIPs`, when it is a list: its elements.
-    pub sources: Option<Vec<Field<'a>>>,
+    pub sources: Option<List<'a>>,
     /// `responseStatus`, when it is an object.
     pub status: Option<Status<'a>>,
 }
 
 /// `user` of an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct User<'a> {
     /// `username`
     pub name: Field<'a>,
     /// `groups`, when it is a list: its elements.
-    pub groups: Vec<Field<'a>>,
+    pub groups: List<'a>,
 }
 
 /// `responseStatus` of an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status<'a> {
     /// `code`
     pub code: Field<'a>,
@@ -119,7 +143,7 @@ impl Event<'_> {
     /// (`user`), from where (`sourceIPs`) and how it ended (`responseStatus`). Not `kind`,
     /// `apiVersion` or `level`, which senders drop or rename.
     pub fn is_audit_event(&self) -> bool {
-        let request = self.uri.text().is_some() || self.verb.text().is_some();
+        let request = self.uri.value().is_some() || self.verb.value().is_some();
         let parts = [
             self.user.is_some(),
             self.sources.is_some(),
@@ -128,83 +152,168 @@ impl Event<'_> {
         request && parts.into_iter().filter(|there| *there).count() >= 2
     }
 
-    /// Judges the event by who and outcome: a [`Hit`] when it counts.
+    /// The event time, if it can be read.
+    pub fn time(&self) -> Option<Micros> {
+        Micros::parse(&self.time.value()?.short()?)
+    }
+
+    /// Judges the event by who and outcome: a [`Hit`] with all of the event when it counts.
     pub fn judge(&self, rule: &Rule) -> Option<Hit> {
+        self.judge_within(rule, &Bounds::NONE)
+    }
+
+    /// Judges the event, and keeps so much of it as these bounds say when it counts.
+    pub fn judge_within(&self, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
         let status = self.status.as_ref()?;
-        let code = status.code.text()?;
+        let code_text = status.code.value()?;
+        let code = code_text.short()?;
         let wanted = *rule
             .wanted_codes()
             .iter()
-            .find(|wanted| is_code(code, **wanted))?;
+            .find(|wanted| is_code(&code, **wanted))?;
         if !self.counts(rule) {
             return None;
         }
-        let sources = self.sources.as_deref().unwrap_or_default();
-        let (name, groups) = match &self.user {
-            Some(user) => (user.name.owned(), texts(&user.groups)),
-            None => (None, Vec::new()),
-        };
+        let (tail, sources) = sources(self.sources.unwrap_or_default(), bounds);
         Some(Hit {
-            time: self.time.text().and_then(Micros::parse),
+            time: self.time(),
             clamped: false,
             cluster: "".into(),
             key: match rule.semantics {
-                Semantics::Native => address::key(sources, rule),
+                Semantics::Native => address::key(&tail, rule),
                 Semantics::Escu => String::new(),
             },
-            sources: texts(sources),
+            sources,
             code: wanted,
-            code_text: code.to_owned(),
-            user: name,
-            groups,
-            verb: self.verb.owned(),
-            uri: self.uri.owned(),
-            agent: self.agent.owned(),
-            message: status.message.owned(),
-            reason: status.reason.owned(),
-            status: status.status.owned(),
-            audit_id: self.audit_id.owned(),
-            stage: self.stage.owned(),
-            identity: self.identity(),
+            code_text: code_text.cut(bounds.value_bytes),
+            user: self.user.as_ref().and_then(|user| user.name.kept(bounds)),
+            groups: match &self.user {
+                Some(user) => groups(user.groups, bounds),
+                None => Vec::new(),
+            },
+            verb: self.verb.kept(bounds),
+            uri: self.uri.kept(bounds),
+            agent: self.agent.kept(bounds),
+            message: status.message.kept(bounds),
+            reason: status.reason.kept(bounds),
+            status: status.status.kept(bounds),
+            audit_id: self.audit_id.kept(bounds),
+            stage: self.stage.kept(bounds),
+            identity: identity::of([&self.audit_id, &self.received, &self.verb, &self.uri]),
         })
     }
 
-    fn counts(&self, rule: &Rule) -> bool {
-        let (name, groups) = match &self.user {
-            Some(user) => (user.name.text(), user.groups.as_slice()),
-            None => (None, [].as_slice()),
-        };
-        let mut groups = groups.iter().filter_map(Field::text).peekable();
-        let no_group = groups.peek().is_none();
-        // SPL's search command compares without case.
-        if groups.any(|group| group.to_lowercase() == UNAUTHENTICATED) {
-            return true;
-        }
-        let nobody = no_group && name.is_none_or(str::is_empty);
-        rule.semantics == Semantics::Native
-            && rule.who == Who::Any
-            && (name == Some(ANONYMOUS) || nobody)
+    /// Shows the text of each element of `sourceIPs` that has one, in order.
+    pub fn for_each_source(&self, mut show: impl FnMut(&str)) {
+        self.sources.unwrap_or_default().for_each(|source| {
+            if let Some(text) = source.value() {
+                show(&text.whole());
+            }
+        });
     }
 
-    /// What makes two deliveries one request. Together with the key; the audit id alone is not
-    /// enough, for clients choose it.
-    fn identity(&self) -> Identity {
-        let mut hash = Sha256::new();
-        for field in [&self.audit_id, &self.received, &self.verb, &self.uri] {
-            field.hash_into(&mut hash);
+    fn counts(&self, rule: &Rule) -> bool {
+        let mut no_group = true;
+        let mut is_unauthenticated = false;
+        if let Some(user) = &self.user {
+            user.groups.for_each(|group| {
+                if let Some(group) = group.value() {
+                    no_group = false;
+                    // SPL's search command compares without case.
+                    is_unauthenticated |= group.is_ignoring_case(UNAUTHENTICATED);
+                }
+            });
         }
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut identity = [0; 16];
-        identity
-            .iter_mut()
-            .zip(digest)
-            .for_each(|(to, from)| *to = from);
-        Identity(identity)
+        if is_unauthenticated {
+            return true;
+        }
+        let name = self.user.as_ref().and_then(|user| user.name.value());
+        let nobody = no_group && name.is_none_or(Text::is_empty);
+        let anonymous = name.is_some_and(|name| name.is(ANONYMOUS));
+        rule.semantics == Semantics::Native && rule.who == Who::Any && (anonymous || nobody)
     }
 }
 
-fn texts(fields: &[Field<'_>]) -> Vec<String> {
-    fields.iter().filter_map(Field::owned).collect()
+/// The last of very many.
+struct Last<T> {
+    most: usize,
+    kept: Vec<T>,
+    /// Where the oldest is.
+    oldest: usize,
+}
+
+impl<T> Last<T> {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            kept: Vec::new(),
+            oldest: 0,
+        }
+    }
+
+    fn push(&mut self, one: T) {
+        if self.kept.len() < self.most {
+            self.kept.push(one);
+        } else if let Some(oldest) = self.kept.get_mut(self.oldest) {
+            *oldest = one;
+            self.oldest = (self.oldest + 1) % self.most;
+        }
+    }
+
+    fn into_vec(mut self) -> Vec<T> {
+        self.kept.rotate_left(self.oldest);
+        self.kept
+    }
+}
+
+/// The last elements of `sourceIPs`, as many as the key may depend on, and the texts that are kept:
+/// the last ones too, those that a client can least write.
+fn sources<'a>(list: List<'a>, bounds: &Bounds) -> (Vec<Field<'a>>, Vec<String>) {
+    let mut tail = Last::new(address::MAX_HOPS);
+    let mut texts = Last::new(bounds.source_ips);
+    list.for_each(|source| {
+        tail.push(source);
+        if let Some(text) = source.value() {
+            texts.push(text);
+        }
+    });
+    let texts = texts.into_vec();
+    let mut kept = Vec::with_capacity(texts.len());
+    kept.extend(texts.iter().map(|text| text.cut(bounds.value_bytes)));
+    (tail.into_vec(), kept)
+}
+
+/// The groups, in order. Of more distinct ones than are kept the first in order of bytes, as
+/// evidence keeps them, and one more, so that it shows that there are more.
+fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
+    let most = bounds.groups.saturating_add(1);
+    let reduce = |kept: &mut Vec<String>| {
+        kept.sort_unstable();
+        let shown = |text: &str| text.floor_char_boundary(bounds.value_bytes);
+        kept.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
+        kept.truncate(most);
+    };
+    let mut kept: Vec<String> = Vec::new();
+    let mut is_reduced = false;
+    list.for_each(|group| {
+        let Some(group) = group.value() else { return };
+        let group = group.cut(bounds.value_bytes);
+        // In order: what is behind the last that is kept will not be.
+        if is_reduced && kept.len() >= most && kept.get(most - 1).is_some_and(|last| group >= *last)
+        {
+            return;
+        }
+        kept.push(group);
+        if kept.len() >= most.saturating_mul(2) {
+            reduce(&mut kept);
+            is_reduced = true;
+        }
+    });
+    if kept.len() > most {
+        reduce(&mut kept);
+    }
+    kept.shrink_to_fit();
+    kept
 }
 
 /// Whether a number or a text reads as this status code: `403`, `403.0`, `+4.03e2`.
@@ -220,6 +329,68 @@ pub fn is_code(text: &str, wanted: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a hit keeps is what a hit without bounds keeps, cut afterwards.
+    #[test]
+    fn reading_within_bounds_is_reading_all_and_cutting() {
+        let sources: Vec<_> = (0..200).map(|at| format!("\"192.0.2.{at}\"")).collect();
+        let groups: Vec<_> = (0..300)
+            .map(|at| format!("\"g{}\"", at * 7 % 250))
+            .collect();
+        let long = "\\u00e9x".repeat(3000);
+        let text = format!(
+            r#"{{"verb":"{long}","requestURI":"/{long}","auditID":"{long}","userAgent":"a\n",
+            "user":{{"username":"","groups":["system:UNauthenticated",7,null,{}]}},
+            "sourceIPs":[{}, null, {{}}, true],"responseStatus":{{"code":403,"message":"{long}"}}}}"#,
+            groups.join(","),
+            sources.join(","),
+        );
+        let event = json::one(text.as_bytes(), "t").unwrap().unwrap();
+        let rule = Rule::default();
+        let whole = event.judge(&rule).unwrap();
+        assert_eq!((whole.sources.len(), whole.groups.len()), (201, 302));
+        for (value_bytes, source_ips, most) in [(1024, 64, 100), (1, 1, 1), (5, 500, 500)] {
+            let bounds = Bounds {
+                value_bytes,
+                source_ips,
+                groups: most,
+            };
+            let hit = event.judge_within(&rule, &bounds).unwrap();
+            let mut wanted = whole.clone();
+            wanted.cut(value_bytes);
+            wanted.keep_sources(source_ips);
+            if wanted.groups.len() > most + 1 {
+                let groups: std::collections::BTreeSet<_> = wanted.groups.drain(..).collect();
+                wanted.groups = groups.into_iter().collect();
+                wanted.groups.dedup_by(|a, b| {
+                    a[..a.floor_char_boundary(value_bytes)]
+                        == b[..b.floor_char_boundary(value_bytes)]
+                });
+                wanted.groups.truncate(most + 1);
+            }
+            assert_eq!(hit, wanted, "{bounds:?}");
+            assert!(hit.held() <= wanted.held() + 64, "{bounds:?}");
+        }
+    }
+
+    /// One among very many is found, wherever it stands.
+    #[test]
+    fn the_group_of_the_unauthenticated_is_found_among_all() {
+        let event = |groups: &str| {
+            format!(
+                r#"{{"verb":"get","user":{{"username":"u","groups":[{groups}]}},"sourceIPs":[],
+                "responseStatus":{{"code":403}}}}"#
+            )
+        };
+        let many = "\"g\",".repeat(10_000);
+        let hit = |text: &str| {
+            let event = json::one(text.as_bytes(), "t").unwrap().unwrap();
+            event.judge(&Rule::default())
+        };
+        let with = hit(&event(&format!("{many}\"system:unauthenticated\",\"h\"")));
+        assert_eq!(with.unwrap().groups.len(), 10_002);
+        assert_eq!(hit(&event(&format!("{many}\"h\""))), None);
+    }
 
     #[test]
     fn codes_are_compared_as_numbers() {

@@ -59,7 +59,7 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Bytes of memory it holds, about.
+    /// Bytes of memory it holds, about, with what the allocator adds.
     pub fn held(&self) -> usize {
         let texts = [
             &self.user,
@@ -72,12 +72,14 @@ impl Hit {
             &self.audit_id,
             &self.stage,
         ];
-        let lists = self.sources.iter().chain(&self.groups);
-        size_of::<Self>()
-            + texts.into_iter().flatten().map(String::len).sum::<usize>()
-            + lists
-                .map(|text| size_of::<String>() + text.len())
-                .sum::<usize>()
+        let texts = texts.into_iter().flatten();
+        let more = [&self.key, &self.code_text].into_iter();
+        let lists = [&self.sources, &self.groups];
+        let elements = lists.into_iter().flatten();
+        let lists = lists.map(|list| allocated(list.capacity() * size_of::<String>()));
+        let texts = texts.chain(more).chain(elements);
+        let texts = texts.map(|text| allocated(text.capacity()));
+        size_of::<Self>() + texts.chain(lists).sum::<usize>()
     }
 
     /// Cuts every text to a little more than `most` bytes, so that whoever keeps less still sees
@@ -111,5 +113,16 @@ impl Hit {
     pub fn keep_sources(&mut self, most: usize) {
         let excess = self.sources.len().saturating_sub(most);
         self.sources.drain(..excess);
+        // The place of what was taken out would stay.
+        self.sources.shrink_to_fit();
+    }
+}
+
+/// What an allocation of so many bytes takes, about: a word beside it, in steps of two, and four
+/// words at least.
+pub(super) fn allocated(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        bytes => (bytes + 8).next_multiple_of(16).max(32),
     }
 }

@@ -1,14 +1,16 @@
 //! Audit events from JSON text.
 //!
-//! Fields are captured as raw text and read one by one, so that a number keeps its spelling, a
-//! field of the wrong type is absent rather than an error, and the last of duplicate keys wins.
+//! Fields are views of the text and read one by one, so that a number keeps its spelling, a field
+//! of the wrong type is absent rather than an error, and the last of duplicate keys wins. Lists are
+//! not collected: [`visit`] shows the events of an `items` array one after the other.
 
-use std::{borrow::Cow, fmt};
+use super::{
+    event::{Composite, Event, Field, List, Status, User},
+    lexer::Lexer,
+    text::Text,
+};
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::event::{Event, Field, Status, User};
+pub use super::lexer::NotJson;
 
 /// What one JSON text holds.
 #[derive(Debug, PartialEq)]
@@ -22,37 +24,108 @@ pub enum Document<'a> {
     Other,
 }
 
-/// Reads one JSON text.
+/// What kind of document a JSON text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One event.
+    Event,
+    /// A list of events, and how many of its items are none.
+    List(usize),
+    /// No object.
+    Other,
+}
+
+/// Reads one JSON text and keeps all its events.
 ///
 /// # Errors
 /// When it is not exactly one JSON value.
-pub fn read<'a>(text: &'a str, time_field: &str) -> Result<Document<'a>, serde_json::Error> {
-    let raw: &RawValue = serde_json::from_str(text)?;
-    let mut items = None;
-    let Some(event) = event(raw, time_field, Some(&mut items)) else {
-        return Ok(Document::Other);
-    };
-    let Some(items) = items.and_then(elements) else {
-        return Ok(Document::Event(Box::new(event)));
-    };
-    let all = items.len();
-    let events: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| self::event(item, time_field, None))
-        .collect();
-    let others = all - events.len();
-    Ok(Document::List(events, others))
+pub fn read<'a>(text: &'a str, time_field: &str) -> Result<Document<'a>, NotJson> {
+    let mut events = Vec::new();
+    let kind = visit(text.as_bytes(), time_field, &mut |event| events.push(event))?;
+    Ok(match kind {
+        Kind::List(others) => Document::List(events, others),
+        Kind::Event => events
+            .pop()
+            .map_or(Document::Other, |event| Document::Event(Box::new(event))),
+        Kind::Other => Document::Other,
+    })
 }
 
-/// An object as an event; `None` when the value is no object.
-fn event<'a>(
-    raw: &'a RawValue,
+/// Shows each event of one JSON text. What is no UTF-8 reads as U+FFFD.
+///
+/// # Errors
+/// When it is not exactly one JSON value. No event is shown then.
+pub fn visit<'a>(
+    text: &'a [u8],
     time_field: &str,
-    mut items: Option<&mut Option<&'a RawValue>>,
-) -> Option<Event<'a>> {
-    let mut event = Event::default();
-    let is_object = members(raw, |key, value| {
-        if key == time_field.as_bytes() {
+    show: &mut dyn FnMut(Event<'a>),
+) -> Result<Kind, NotJson> {
+    let Some((event, items)) = document(text, time_field)? else {
+        return Ok(Kind::Other);
+    };
+    let Some(items) = items else {
+        show(event);
+        return Ok(Kind::Event);
+    };
+    let mut others = 0;
+    elements(items, |item| match object(item, time_field) {
+        Some((event, _items)) => show(event),
+        None => others += 1,
+    });
+    Ok(Kind::List(others))
+}
+
+/// The event that one JSON text is; `None` when it is a list of events or no object.
+///
+/// # Errors
+/// When it is not exactly one JSON value.
+pub(super) fn one<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Event<'a>>, NotJson> {
+    let found = document(text, time_field)?;
+    Ok(found.and_then(|(event, items)| items.is_none().then_some(event)))
+}
+
+/// An event, and its member `items` when that is a list.
+type Object<'a> = (Event<'a>, Option<&'a [u8]>);
+
+/// One JSON text: the object that it is.
+fn document<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Object<'a>>, NotJson> {
+    let mut lexer = Lexer::new(text);
+    let mut reading = Reading::new(time_field);
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    if is_object {
+        lexer.members(|key, value| key.as_key(|key| reading.member(key, value)))?;
+    } else {
+        lexer.value()?;
+    }
+    lexer.end()?;
+    Ok(is_object.then_some((reading.event, reading.items)))
+}
+
+/// A checked value as an event; `None` when it is no object.
+fn object<'a>(raw: &'a [u8], time_field: &str) -> Option<Object<'a>> {
+    let mut reading = Reading::new(time_field);
+    members(raw, |key, value| reading.member(key, value)).then_some((reading.event, reading.items))
+}
+
+/// An event whose members come one by one.
+struct Reading<'a, 't> {
+    time_field: &'t [u8],
+    event: Event<'a>,
+    items: Option<&'a [u8]>,
+}
+
+impl<'a, 't> Reading<'a, 't> {
+    fn new(time_field: &'t str) -> Self {
+        Self {
+            time_field: time_field.as_bytes(),
+            event: Event::default(),
+            items: None,
+        }
+    }
+
+    fn member(&mut self, key: &[u8], value: &'a [u8]) {
+        let event = &mut self.event;
+        if key == self.time_field {
             event.time = field(value);
         }
         match key {
@@ -63,30 +136,25 @@ fn event<'a>(
             b"userAgent" => event.agent = field(value),
             b"requestReceivedTimestamp" => event.received = field(value),
             b"user" => event.user = user(value),
-            b"sourceIPs" => event.sources = elements(value).map(fields),
+            b"sourceIPs" => event.sources = list(value),
             b"responseStatus" => event.status = status(value),
-            b"items" => {
-                if let Some(items) = &mut items {
-                    **items = Some(value);
-                }
-            }
+            b"items" => self.items = is_list(value).then_some(value),
             _ => {}
         }
-    });
-    is_object.then_some(event)
+    }
 }
 
-fn user(raw: &RawValue) -> Option<User<'_>> {
+fn user(raw: &[u8]) -> Option<User<'_>> {
     let mut user = User::default();
     members(raw, |key, value| match key {
         b"username" => user.name = field(value),
-        b"groups" => user.groups = elements(value).map(fields).unwrap_or_default(),
+        b"groups" => user.groups = list(value).unwrap_or_default(),
         _ => {}
     })
     .then_some(user)
 }
 
-fn status(raw: &RawValue) -> Option<Status<'_>> {
+fn status(raw: &[u8]) -> Option<Status<'_>> {
     let mut status = Status::default();
     members(raw, |key, value| match key {
         b"code" => status.code = field(value),
@@ -98,135 +166,48 @@ fn status(raw: &RawValue) -> Option<Status<'_>> {
     .then_some(status)
 }
 
-fn fields(raw: Vec<&RawValue>) -> Vec<Field<'_>> {
-    raw.into_iter().map(field).collect()
+fn list(raw: &[u8]) -> Option<List<'_>> {
+    is_list(raw).then_some(List::Json(raw))
 }
 
-/// A value as a field.
-fn field(raw: &RawValue) -> Field<'_> {
-    let text = raw.get();
-    match text.as_bytes().first() {
-        Some(b'"') => Field::Text(string(text)),
+fn is_list(raw: &[u8]) -> bool {
+    raw.first() == Some(&b'[')
+}
+
+/// A checked value as a field.
+pub(super) fn field(raw: &[u8]) -> Field<'_> {
+    match raw.first() {
+        Some(b'"') => Field::Text(string(raw)),
         Some(b't') => Field::Bool(true),
         Some(b'f') => Field::Bool(false),
-        Some(b'{' | b'[') => Field::Composite(text.into()),
-        Some(b'-' | b'0'..=b'9') => Field::Text(text.into()),
+        Some(b'{' | b'[') => Field::Composite(Composite::Json(raw)),
+        Some(b'-' | b'0'..=b'9') => Field::Text(Text::plain(raw)),
         _ => Field::Absent,
     }
 }
 
-/// The content of a JSON string. Half of a surrogate pair becomes U+FFFD.
-fn string(quoted: &str) -> Cow<'_, str> {
+/// The content of a checked string.
+pub(super) fn string(quoted: &[u8]) -> Text<'_> {
     let inner = quoted
         .get(1..quoted.len().saturating_sub(1))
         .unwrap_or_default();
-    if !inner.contains('\\') {
-        return Cow::Borrowed(inner);
-    }
-    let mut bytes = Bytes::default();
-    let decoded =
-        DeserializeSeed::deserialize(&mut bytes, &mut serde_json::Deserializer::from_str(quoted));
-    match decoded {
-        Ok(()) => Cow::Owned(replace_surrogates(bytes.0)),
-        // The parser has been over this text before; if it changes its mind, show the spelling.
-        Err(_) => Cow::Borrowed(inner),
-    }
+    Text::quoted(inner, memchr::memchr(b'\\', inner).is_some())
 }
 
-/// `serde_json` writes half a surrogate pair as three bytes from ED A0 80 on, which is no UTF-8.
-fn replace_surrogates(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| {
-        let mut text = String::new();
-        for chunk in error.as_bytes().utf8_chunks() {
-            text.push_str(chunk.valid());
-            // Of the three bytes the first starts the replacement and the others belong to it.
-            if chunk.invalid().first() == Some(&0xed) {
-                text.push('\u{fffd}');
-            }
-        }
-        text
-    })
+/// Shows each member of a checked object; false when the value is no object.
+pub(super) fn members<'a>(raw: &'a [u8], mut show: impl FnMut(&[u8], &'a [u8])) -> bool {
+    texts(raw, |key, value| key.as_key(|key| show(key, value)))
 }
 
-/// Shows each member of an object, with its key decoded; false when the value is no object.
-fn members<'a>(raw: &'a RawValue, show: impl FnMut(&[u8], &'a RawValue)) -> bool {
-    raw.get().starts_with('{')
-        && serde_json::Deserializer::from_str(raw.get())
-            .deserialize_map(Members(show))
-            .is_ok()
+/// The same, with keys that are not decoded yet.
+pub(super) fn texts<'a>(raw: &'a [u8], show: impl FnMut(Text<'a>, &'a [u8])) -> bool {
+    raw.first() == Some(&b'{') && Lexer::new(raw).members(show).is_ok()
 }
 
-/// The elements of a list; `None` when the value is no list.
-fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
-    if !raw.get().starts_with('[') {
-        return None;
-    }
-    serde_json::Deserializer::from_str(raw.get())
-        .deserialize_seq(Elements)
-        .ok()
-}
-
-struct Members<F>(F);
-
-impl<'de, F: FnMut(&[u8], &'de RawValue)> Visitor<'de> for Members<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut key = Bytes::default();
-        while map.next_key_seed(&mut key)?.is_some() {
-            (self.0)(&key.0, map.next_value()?);
-        }
-        Ok(())
-    }
-}
-
-struct Elements;
-
-impl<'de> Visitor<'de> for Elements {
-    type Value = Vec<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(element) = seq.next_element()? {
-            all.push(element);
-        }
-        Ok(all)
-    }
-}
-
-/// The bytes of a string, which need not be UTF-8: unlike a `str`, they can hold half a surrogate
-/// pair, which must not make the whole event unreadable. One buffer serves all keys of an object.
-#[derive(Default)]
-struct Bytes(Vec<u8>);
-
-impl<'de> DeserializeSeed<'de> for &mut Bytes {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for &mut Bytes {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<(), E> {
-        self.0.clear();
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
+/// Shows each element of a checked list.
+pub(super) fn elements<'a>(raw: &'a [u8], show: impl FnMut(&'a [u8])) {
+    // It was checked, so it does not fail, and where it did nothing more would be shown.
+    let _ok = Lexer::new(raw).elements(show);
 }
 
 #[cfg(test)]
@@ -246,39 +227,34 @@ mod tests {
             r#"{"verb": 4.030e2, "stage": true, "userAgent": null, "requestURI": {"a": 1}, "user": "x",
                 "sourceIPs": ["a", null, 7, ["b"]], "responseStatus": {"code": -0, "message": "a\tb\u00e9"}}"#,
         );
-        assert_eq!(event.verb.text(), Some("4.030e2"));
-        assert_eq!(event.stage.text(), Some("true"));
+        assert_eq!(event.verb.text().as_deref(), Some("4.030e2"));
+        assert_eq!(event.stage.text().as_deref(), Some("true"));
         assert_eq!((event.agent.text(), event.uri.text()), (None, None));
         assert_eq!(event.user, None);
-        let sources: Vec<_> = event
-            .sources
-            .as_ref()
-            .unwrap()
-            .iter()
-            .map(Field::text)
-            .collect();
-        assert_eq!(sources, [Some("a"), None, Some("7"), None]);
+        let mut sources = Vec::new();
+        event.sources.unwrap().for_each(|source| {
+            sources.push(source.text().map(String::from));
+        });
+        let wanted = [Some("a"), None, Some("7"), None];
+        assert_eq!(sources, wanted.map(|text| text.map(str::to_owned)));
         let status = event.status.unwrap();
-        assert_eq!(
-            (status.code.text(), status.message.text()),
-            (Some("-0"), Some("a\tbé"))
-        );
+        assert_eq!(status.code.text().as_deref(), Some("-0"));
+        assert_eq!(status.message.text().as_deref(), Some("a\tbé"));
     }
 
     #[test]
     fn the_last_of_duplicate_keys_wins_however_it_is_spelled() {
         let event =
             one(r#"{"verb":"a","v\u0065rb":"b","user":{"username":"x"},"user":7,"\ud800":1}"#);
-        assert_eq!((event.verb.text(), event.user), (Some("b"), None));
+        assert_eq!(event.verb.text().as_deref(), Some("b"));
+        assert_eq!(event.user, None);
     }
 
     #[test]
     fn half_a_surrogate_pair_is_replaced() {
         let event = one(r#"{"verb":"a\ud800b\udfff","stage":"\ud83d\ude00"}"#);
-        assert_eq!(
-            (event.verb.text(), event.stage.text()),
-            (Some("a\u{fffd}b\u{fffd}"), Some("😀"))
-        );
+        assert_eq!(event.verb.text().as_deref(), Some("a\u{fffd}b\u{fffd}"));
+        assert_eq!(event.stage.text().as_deref(), Some("😀"));
     }
 
     #[test]
@@ -305,6 +281,6 @@ mod tests {
             "[".repeat(100_000),
             "]".repeat(100_000)
         );
-        assert_eq!(one(&deep).verb.text(), Some("get"));
+        assert_eq!(one(&deep).verb.text().as_deref(), Some("get"));
     }
 }

@@ -29,3 +29,33 @@ impl Default for Limits {
         }
     }
 }
+
+/// Bounds of what is kept of one event when it is a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of one value; of a longer one a character more is kept, which shows that it is cut.
+    pub value_bytes: usize,
+    /// Elements of `sourceIPs`, from the right.
+    pub source_ips: usize,
+    /// Distinct groups; of more than these, one more is kept, which shows that some are missing.
+    pub groups: usize,
+}
+
+impl Bounds {
+    /// All of an event is kept.
+    pub const NONE: Self = Self {
+        value_bytes: usize::MAX,
+        source_ips: usize::MAX,
+        groups: usize::MAX,
+    };
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            value_bytes: limits.value_bytes,
+            source_ips: limits.source_ips,
+            groups: limits.values_per_field,
+        }
+    }
+}

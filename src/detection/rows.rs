@@ -1,23 +1,32 @@
 //! The rows of `scan`: both semantics over a whole log at once, in any order.
 //!
 //! Lateness and limits play no part here. What the service says of the same log while it runs is
-//! the business of the engine.
+//! the business of the engine. But a log is written by others, so what an address costs that makes
+//! no row is little: its name, a few numbers, and a share of the values ([`super::values`]). Rows
+//! are made one by one when they are asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use super::{
-    evidence::Evidence,
+    event::Event,
     finding::Finding,
+    gathered::{self, Gathered, Identities},
     geo::{self, Locate, Place},
-    hit::{Hit, Identity},
-    limits::Limits,
-    packed::Fields,
+    hit::Hit,
+    limits::{Bounds, Limits},
     rule::{MissingCity, Rule, Semantics},
     time::Micros,
+    values::{Set, Values},
 };
 
+/// Addresses that are kept apart (escu: in each window), at most.
+pub const MOST_ADDRESSES: usize = 4_000_000;
 /// One row: serialized, it has exactly the keys the goldens have, in their order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -131,63 +140,60 @@ pub struct Columns {
     pub statuses: BTreeSet<String>,
 }
 
-impl Columns {
-    fn add(&mut self, hit: &Hit) {
-        for (column, value) in [
-            (&mut self.agents, &hit.agent),
-            (&mut self.users, &hit.user),
-            (&mut self.verbs, &hit.verb),
-            (&mut self.uris, &hit.uri),
-            (&mut self.messages, &hit.message),
-            (&mut self.reasons, &hit.reason),
-            (&mut self.statuses, &hit.status),
-        ] {
-            if let Some(value) = value {
-                insert(column, value);
-            }
-        }
-        insert(&mut self.codes, &hit.code_text);
-        for group in &hit.groups {
-            insert(&mut self.groups, group);
-        }
-    }
-}
-
-/// Copies the value only when it is new.
-fn insert(column: &mut BTreeSet<String>, value: &str) {
-    if !column.contains(value) {
-        column.insert(value.to_owned());
-    }
-}
-
 /// Rows in the making.
-#[derive(Default)]
 pub struct Rows {
-    native: BTreeMap<String, Key>,
-    /// By window start, source, country and city: the order of the rows.
-    escu: BTreeMap<(Micros, String, Place), Group>,
+    native: BTreeMap<Box<str>, Key>,
+    /// By window start and source: with the place that follows from it, the order of the rows.
+    escu: BTreeMap<Micros, BTreeMap<Box<str>, Group>>,
+    /// Groups of escu semantics.
+    groups: usize,
+    /// Those places that groups are in.
+    places: BTreeSet<Arc<Place>>,
+    values: Values,
     /// Whether each row gets its [`Detail`].
     detailed: bool,
+    /// Most addresses.
+    most: usize,
     /// Events that count but have no readable time: in no window, in no row.
     pub untimed: u64,
+    /// Events times addresses that were left out because there were too many addresses.
+    pub left_out: u64,
 }
 
-#[derive(Default)]
 struct Key {
-    seen: HashSet<Identity>,
+    seen: Identities,
     times: Vec<(Micros, u16)>,
-    columns: Columns,
-    evidence: Option<Box<Evidence>>,
+    values: Set,
+    gathered: Option<Box<Gathered>>,
 }
 
 struct Group {
     count: u64,
-    columns: Columns,
-    times: Vec<(Micros, u16)>,
-    evidence: Option<Box<Evidence>>,
     first: Micros,
     last: Micros,
+    place: Option<Arc<Place>>,
+    values: Set,
+    gathered: Option<Box<Gathered>>,
 }
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            native: BTreeMap::new(),
+            escu: BTreeMap::new(),
+            groups: 0,
+            places: BTreeSet::new(),
+            values: Values::new(usize::MAX),
+            detailed: false,
+            most: MOST_ADDRESSES,
+            untimed: 0,
+            left_out: 0,
+        }
+    }
+}
+
+/// Shows the sources of an event one by one.
+type Sources<'s> = &'s dyn Fn(&mut dyn FnMut(&str));
 
 impl Rows {
     /// Rows that come with the requests behind them.
@@ -198,91 +204,262 @@ impl Rows {
         }
     }
 
+    /// Takes an event if it counts.
+    pub fn add_event(&mut self, event: &Event<'_>, rule: &Rule, locate: Option<&dyn Locate>) {
+        let limits = Limits::default();
+        let bounds = match rule.semantics {
+            // Columns of the search are exact, and its sources are walked where they are.
+            Semantics::Escu => Bounds {
+                source_ips: 0,
+                ..Bounds::NONE
+            },
+            Semantics::Native => Bounds {
+                source_ips: if self.detailed { limits.source_ips } else { 0 },
+                ..Bounds::NONE
+            },
+        };
+        if let Some(hit) = event.judge_within(rule, &bounds) {
+            self.take(&hit, (rule, locate), &|show| event.for_each_source(show));
+        }
+    }
+
     /// Takes one event that counts.
     pub fn add(&mut self, hit: &Hit, rule: &Rule, locate: Option<&dyn Locate>) {
+        self.take(hit, (rule, locate), &|show| {
+            hit.sources.iter().for_each(|source| show(source));
+        });
+    }
+
+    fn take(
+        &mut self,
+        hit: &Hit,
+        (rule, locate): (&Rule, Option<&dyn Locate>),
+        sources: Sources<'_>,
+    ) {
         let Some(time) = hit.time else {
             self.untimed += 1;
             return;
         };
+        // What is kept of a request for its details is what a finding may show of it.
+        let shared = self.detailed.then(|| {
+            let mut kept = hit.clone();
+            kept.cut(Limits::default().value_bytes);
+            Arc::new(kept)
+        });
         match rule.semantics {
-            Semantics::Native => {
-                if !self.native.contains_key(&hit.key) {
-                    self.native.insert(hit.key.clone(), Key::default());
-                }
-                if let Some(key) = self.native.get_mut(&hit.key)
-                    && key.seen.insert(hit.identity)
-                {
-                    key.times.push((time, hit.code));
-                    key.columns.add(hit);
-                    if self.detailed {
-                        gather(&mut key.evidence, hit, time);
-                    }
-                }
-            }
+            Semantics::Native => self.take_native(hit, time, shared.as_ref()),
             Semantics::Escu => {
                 let start = window_start(time, rule);
                 let drop_missing_city = rule.missing_city == MissingCity::Drop;
-                for source in &hit.sources {
-                    let Some(place) = geo::place(source, locate, drop_missing_city) else {
-                        continue;
-                    };
-                    let group = self
-                        .escu
-                        .entry((start, source.clone(), place))
-                        .or_insert_with(|| Group {
-                            count: 0,
-                            columns: Columns::default(),
-                            times: Vec::new(),
-                            evidence: None,
-                            first: time,
-                            last: time,
-                        });
-                    group.count += 1;
-                    group.columns.add(hit);
-                    if self.detailed {
-                        group.times.push((time, hit.code));
-                        gather(&mut group.evidence, hit, time);
+                let one = One {
+                    start,
+                    time,
+                    values: self.values.of(hit),
+                    shared,
+                };
+                sources(&mut |source| {
+                    if let Some(place) = geo::place(source, locate, drop_missing_city) {
+                        self.take_source(source, place, &one);
                     }
-                    group.first = group.first.min(time);
-                    group.last = group.last.max(time);
-                }
+                });
             }
+        }
+    }
+
+    fn take_native(&mut self, hit: &Hit, time: Micros, shared: Option<&Arc<Hit>>) {
+        if !self.native.contains_key(hit.key.as_str()) {
+            if self.native.len() >= self.most {
+                self.left_out += 1;
+                return;
+            }
+            let key = Key {
+                seen: Identities::Few(Vec::with_capacity(1)),
+                times: Vec::with_capacity(1),
+                values: Set::Shared(self.values.of(hit)),
+                gathered: None,
+            };
+            self.native.insert(hit.key.as_str().into(), key);
+        }
+        if let Some(key) = self.native.get_mut(hit.key.as_str())
+            && key.seen.insert(hit.identity)
+        {
+            key.times.push((time, hit.code));
+            let event = self.values.of(hit);
+            self.values.add(&mut key.values, &event);
+            gathered::add(&mut key.gathered, time, shared);
+        }
+    }
+
+    /// Counts an event for one of its sources.
+    fn take_source(&mut self, source: &str, place: Place, one: &One) {
+        let groups = self.escu.entry(one.start).or_default();
+        if !groups.contains_key(source) {
+            if self.groups >= self.most {
+                self.left_out += 1;
+                return;
+            }
+            self.groups += 1;
+            let place = (place != (None, None)).then(|| match self.places.get(&place) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let place = Arc::new(place);
+                    self.places.insert(Arc::clone(&place));
+                    place
+                }
+            });
+            let group = Group {
+                count: 0,
+                first: one.time,
+                last: one.time,
+                place,
+                values: Set::Shared(Arc::clone(&one.values)),
+                gathered: None,
+            };
+            groups.insert(source.into(), group);
+        }
+        if let Some(group) = groups.get_mut(source) {
+            group.count += 1;
+            group.first = group.first.min(one.time);
+            group.last = group.last.max(one.time);
+            self.values.add(&mut group.values, &one.values);
+            gathered::add(&mut group.gathered, one.time, one.shared.as_ref());
         }
     }
 
     /// The rows in order; with `all` also the native keys that stay below the threshold.
     pub fn finish(self, rule: &Rule, all: bool) -> Vec<Row> {
-        match rule.semantics {
-            Semantics::Native => self
-                .native
-                .into_iter()
-                .filter_map(|(src_ip, key)| native_row(src_ip, key, rule))
-                .filter(|row| all || row.alert_at.is_some())
-                .map(|row| Row::Native(Box::new(row)))
-                .collect(),
-            Semantics::Escu => self
-                .escu
-                .into_iter()
-                .filter(|(_, group)| group.count > rule.threshold)
-                .map(|((start, src_ip, (country, city)), group)| {
-                    Row::Escu(Box::new(EscuRow {
-                        window_start: start,
-                        window_end: start.plus(rule.window),
-                        src_ip,
-                        country,
-                        city,
-                        count: group.count,
-                        columns: group.columns,
-                        first_time: group.first,
-                        last_time: group.last,
-                        detail: group
-                            .evidence
-                            .map(|evidence| detail(group.times, &evidence)),
-                    }))
-                })
-                .collect(),
+        self.rows(rule, all).collect()
+    }
+
+    /// The same, made one by one.
+    pub fn rows<'a>(&'a self, rule: &'a Rule, all: bool) -> impl Iterator<Item = Row> + 'a {
+        self.bare(rule, all).map(|mut row| {
+            self.add_times(&mut row);
+            self.add_values(&mut row);
+            row
+        })
+    }
+
+    /// All rows, with the times of their requests, but with values and evidence of the `most`
+    /// busiest alone; of equally busy ones, of the first.
+    pub fn busiest(&self, rule: &Rule, all: bool, most: usize) -> Vec<Row> {
+        let mut rows: Vec<_> = self.bare(rule, all).collect();
+        rows.iter_mut().for_each(|row| self.add_times(row));
+        let mut busy: Vec<_> = rows.iter_mut().collect();
+        busy.sort_by_key(|row| Reverse(row.count()));
+        for row in busy.into_iter().take(most) {
+            self.add_values(row);
+        }
+        rows
+    }
+
+    /// The rows without values and details.
+    fn bare<'a>(&'a self, rule: &'a Rule, all: bool) -> impl Iterator<Item = Row> + 'a {
+        let native = self
+            .native
+            .iter()
+            .filter_map(|(src_ip, key)| native_row(src_ip, key, rule))
+            .filter(move |row| all || row.alert_at.is_some())
+            .map(|row| Row::Native(Box::new(row)));
+        let escu = self.escu.iter().flat_map(|(start, groups)| {
+            let groups = groups.iter();
+            let above = groups.filter(|(_, group)| group.count > rule.threshold);
+            above.map(|(src_ip, group)| Row::Escu(Box::new(escu_row(*start, src_ip, group, rule))))
+        });
+        // One of the two is empty.
+        native.chain(escu)
+    }
+
+    /// Adds the times of its requests to a row, if it is to have details.
+    fn add_times(&self, row: &mut Row) {
+        let (times, detail) = match row {
+            Row::Native(row) => (
+                self.key(row)
+                    .filter(|key| key.gathered.is_some())
+                    .map(|key| key.times.clone()),
+                &mut row.detail,
+            ),
+            Row::Escu(row) => (
+                self.group(row)
+                    .and_then(|group| group.gathered.as_ref())
+                    .map(|gathered| gathered.times()),
+                &mut row.detail,
+            ),
+        };
+        *detail = times.map(|mut times| {
+            times.sort_unstable();
+            Box::new(Detail {
+                times,
+                seen: Finding::default(),
+            })
+        });
+    }
+
+    /// Adds its values to a row, and its evidence if it has details.
+    fn add_values(&self, row: &mut Row) {
+        let (values, gathered, columns, detail) = match row {
+            Row::Native(row) => {
+                let Some(key) = self.key(row) else { return };
+                (&key.values, &key.gathered, &mut row.seen, &mut row.detail)
+            }
+            Row::Escu(row) => {
+                let Some(group) = self.group(row) else { return };
+                (
+                    &group.values,
+                    &group.gathered,
+                    &mut row.columns,
+                    &mut row.detail,
+                )
+            }
+        };
+        *columns = self.values.columns(values);
+        if let (Some(gathered), Some(detail)) = (gathered, detail) {
+            gathered.write(&mut detail.seen);
         }
     }
+
+    fn key(&self, row: &NativeRow) -> Option<&Key> {
+        self.native.get(row.src_ip.as_str())
+    }
+
+    fn group(&self, row: &EscuRow) -> Option<&Group> {
+        self.escu.get(&row.window_start)?.get(row.src_ip.as_str())
+    }
+}
+
+impl Row {
+    /// Requests in all.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Native(row) => row.count,
+            Self::Escu(row) => row.count,
+        }
+    }
+}
+
+fn escu_row(start: Micros, src_ip: &str, group: &Group, rule: &Rule) -> EscuRow {
+    let (country, city) = group.place.as_deref().cloned().unwrap_or_default();
+    EscuRow {
+        window_start: start,
+        window_end: start.plus(rule.window),
+        src_ip: src_ip.to_owned(),
+        country,
+        city,
+        count: group.count,
+        columns: Columns::default(),
+        first_time: group.first,
+        last_time: group.last,
+        detail: None,
+    }
+}
+
+/// An event that is counted for each of its sources.
+struct One {
+    start: Micros,
+    time: Micros,
+    values: Arc<[u32]>,
+    /// For the details.
+    shared: Option<Arc<Hit>>,
 }
 
 /// Start of the tumbling window that holds `time`.
@@ -293,15 +470,16 @@ pub(super) fn window_start(time: Micros, rule: &Rule) -> Micros {
     Micros(i64::try_from(start).unwrap_or(i64::MIN))
 }
 
-fn native_row(src_ip: String, mut key: Key, rule: &Rule) -> Option<NativeRow> {
-    key.times.sort_unstable();
-    let (first_time, last_time) = (key.times.first()?.0, key.times.last()?.0);
+fn native_row(src_ip: &str, key: &Key, rule: &Rule) -> Option<NativeRow> {
+    let mut times = key.times.clone();
+    times.sort_unstable();
+    let (first_time, last_time) = (times.first()?.0, times.last()?.0);
     let mut alert_at = None;
     let mut max_in_window = 0;
     let mut count_by_code = BTreeMap::new();
-    let mut oldest = key.times.iter().peekable();
+    let mut oldest = times.iter().peekable();
     let mut in_window = 0;
-    for (time, code) in &key.times {
+    for (time, code) in &times {
         in_window += 1;
         // Two events share a window when they differ by less than its length.
         while oldest
@@ -317,32 +495,16 @@ fn native_row(src_ip: String, mut key: Key, rule: &Rule) -> Option<NativeRow> {
         *count_by_code.entry(*code).or_default() += 1;
     }
     Some(NativeRow {
-        src_ip,
+        src_ip: src_ip.to_owned(),
         alert_at,
         max_in_window,
-        count: key.times.len() as u64,
+        count: times.len() as u64,
         count_by_code,
         first_time,
         last_time,
-        seen: key.columns,
-        detail: key.evidence.map(|evidence| detail(key.times, &evidence)),
+        seen: Columns::default(),
+        detail: None,
     })
-}
-
-fn gather(evidence: &mut Option<Box<Evidence>>, hit: &Hit, time: Micros) {
-    evidence.get_or_insert_default().add(
-        &Fields::of(hit),
-        (time, hit.identity),
-        1,
-        &Limits::default(),
-    );
-}
-
-fn detail(mut times: Vec<(Micros, u16)>, evidence: &Evidence) -> Box<Detail> {
-    times.sort_unstable();
-    let mut seen = Finding::default();
-    evidence.write(&mut seen);
-    Box::new(Detail { times, seen })
 }
 
 #[expect(

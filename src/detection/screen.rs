@@ -16,11 +16,13 @@ use super::{
     event::Event,
     filter::Filter,
     hit::Hit,
-    json::{self, Document},
+    json,
+    limits::{Bounds, Limits},
     map,
     rule::{Rule, SECOND},
     selector::Said,
     shapes::{self, Shapes},
+    text,
     time::Micros,
 };
 use crate::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
@@ -47,7 +49,7 @@ pub struct Screen {
 struct Inner {
     rule: Rule,
     filter: Filter,
-    source_ips: usize,
+    bounds: Bounds,
     cluster: Option<Arc<str>>,
 }
 
@@ -75,17 +77,27 @@ pub struct Screened {
 }
 
 impl Screen {
-    /// A screen that keeps at most `source_ips` elements of `sourceIPs` (the rightmost), and
-    /// names the cluster itself if `cluster` is given.
+    /// A screen that keeps at most `source_ips` elements of `sourceIPs` (the rightmost), else as
+    /// much of an event as is kept by default, and names the cluster itself if `cluster` is given.
     pub fn new(rule: Rule, source_ips: usize, cluster: Option<&str>) -> Self {
+        let limits = Limits {
+            source_ips,
+            ..Limits::default()
+        };
+        Self::bounded(rule, &limits, cluster)
+    }
+
+    /// A screen that keeps no more of an event than these limits allow.
+    pub fn bounded(rule: Rule, limits: &Limits, cluster: Option<&str>) -> Self {
         let filter = Filter::new(rule.wanted_codes());
-        let cluster = cluster.map(Arc::from);
+        let bounds = Bounds::from(limits);
+        let bounded = |name: &str| Arc::from(text::bounded(name.as_bytes(), bounds.value_bytes));
         Self {
             inner: Arc::new(Inner {
                 rule,
                 filter,
-                source_ips,
-                cluster,
+                bounds,
+                cluster: cluster.map(bounded),
             }),
         }
     }
@@ -101,7 +113,8 @@ impl Screen {
                     received,
                     ..Screened::default()
                 },
-                resource: Vec::new(),
+                cluster: String::new(),
+                resource: Said::default(),
                 resource_hits: 0,
                 said: Vec::new(),
                 broken: BTreeMap::new(),
@@ -137,9 +150,28 @@ impl Screening {
         self.walk.feed(piece, &mut self.seen)
     }
 
-    /// Bytes of memory it holds, about: a record that is not whole yet, and the hits.
+    /// Bytes of memory it holds, about: a record that is not whole yet, and the hits. Reading a
+    /// record takes no more than an eighth of its length besides.
     pub fn held(&self) -> usize {
-        self.walk.held() + self.seen.resource.capacity() + self.seen.hit_bytes
+        let record = self.walk.held();
+        let Seen {
+            out,
+            cluster,
+            said,
+            hit_bytes,
+            ..
+        } = &self.seen;
+        // The detection sorts the hits of a request by key before it takes them.
+        let places = (out.hits.capacity() - out.hits.len()) * size_of::<Hit>()
+            + out.hits.len() * size_of::<(&str, &str, u64)>() * 2
+            + said.capacity() * size_of::<Said>();
+        record + record / 8 + cluster.capacity() + hit_bytes + places
+    }
+
+    /// Whether so many further bytes may end a record of more than `long` bytes, which takes as
+    /// long to read.
+    pub fn may_end_record(&self, further: usize, long: usize) -> bool {
+        self.walk.may_end_item(further, long)
     }
 
     /// Ends the request and releases its hits.
@@ -157,8 +189,10 @@ struct Seen {
     screen: Arc<Inner>,
     received: u64,
     out: Screened,
-    /// The resource of the records at hand, encoded.
-    resource: Vec<u8>,
+    /// The name of the cluster in the resource of the records at hand; empty when it has none.
+    cluster: String,
+    /// With a selector, what that resource says.
+    resource: Said,
     /// Hits before the first one of this resource.
     resource_hits: usize,
     /// With a selector, what the records of these hits say of it themselves.
@@ -182,7 +216,23 @@ struct MayMatch {
 
 impl Visitor for Seen {
     fn resource(&mut self, encoded: &[u8]) {
-        self.resource.extend_from_slice(encoded);
+        let Inner {
+            rule,
+            bounds,
+            cluster,
+            ..
+        } = &*self.screen;
+        let attributes = KeyValues::of_resource(encoded);
+        if !rule.selector.is_empty() {
+            self.resource = rule.selector.look(&attributes).or(self.resource);
+        }
+        if cluster.is_none()
+            && let Some(name) = named(&attributes)
+        {
+            self.cluster.clear();
+            self.cluster
+                .push_str(&text::bounded(name, bounds.value_bytes));
+        }
     }
 
     #[inline]
@@ -214,13 +264,15 @@ impl Visitor for Seen {
                 .screen
                 .cluster
                 .clone()
-                .unwrap_or_else(|| cluster(&self.resource));
+                .unwrap_or_else(|| Arc::from(self.cluster.as_str()));
+            self.hit_bytes += cluster.len();
             for hit in self.out.hits.iter_mut().skip(self.resource_hits) {
                 hit.cluster = Arc::clone(&cluster);
             }
             self.resource_hits = self.out.hits.len();
         }
-        self.resource.clear();
+        self.cluster.clear();
+        self.resource = Said::default();
     }
 }
 
@@ -251,19 +303,12 @@ impl Seen {
     fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) {
         let screen = Arc::clone(&self.screen);
         let time_field = &screen.rule.time_field;
-        let text;
         let mut broken = false;
         let mut event = match body {
             AnyValue::Text(bytes) | AnyValue::Bytes(bytes) => {
-                text = String::from_utf8_lossy(bytes);
-                match json::read(&text, time_field) {
-                    Ok(Document::Event(event)) => Some(*event),
-                    Ok(Document::List(..) | Document::Other) => None,
-                    Err(_) => {
-                        broken = may.body;
-                        None
-                    }
-                }
+                let read = json::one(bytes, time_field);
+                broken = read.is_err() && may.body;
+                read.ok().flatten()
             }
             AnyValue::Map(map) => Some(map::event(map, time_field)),
             _ => None,
@@ -290,16 +335,20 @@ impl Seen {
         if selector.is_empty() {
             return;
         }
-        let resource = selector.look(&KeyValues::of_resource(&self.resource));
-        let hits = self.out.hits.split_off(self.resource_hits);
-        for (hit, said) in hits.into_iter().zip(self.said.drain(..)) {
+        let resource = self.resource;
+        // In place: a second list would hold as much as the first.
+        let mut kept = self.resource_hits;
+        for (at, said) in (kept..self.out.hits.len()).zip(self.said.drain(..)) {
             if selector.selects(said, resource) {
-                self.out.hits.push(hit);
+                self.out.hits.swap(kept, at);
+                kept += 1;
             } else {
                 self.out.deselected += 1;
-                self.hit_bytes = self.hit_bytes.saturating_sub(hit.held());
+                let held = self.out.hits.get(at).map_or(0, Hit::held);
+                self.hit_bytes = self.hit_bytes.saturating_sub(held);
             }
         }
+        self.out.hits.truncate(kept);
         for (said, records) in std::mem::take(&mut self.broken) {
             if selector.selects(said, resource) {
                 self.out.unreadable += records;
@@ -316,10 +365,9 @@ impl Seen {
     }
 
     fn judge(&mut self, record: &Record<'_>, event: &Event<'_>) {
-        let Some(mut hit) = event.judge(&self.screen.rule) else {
+        let Some(mut hit) = event.judge_within(&self.screen.rule, &self.screen.bounds) else {
             return;
         };
-        hit.keep_sources(self.screen.source_ips);
         let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
         let sent = Micros::from_unix_nanos(record.time_unix_nano);
         let received = Micros::from_unix_nanos(self.received);
@@ -336,16 +384,21 @@ impl Seen {
             self.said.push(said);
         }
         self.hit_bytes += hit.held();
-        self.out.hits.push(hit);
+        let hits = &mut self.out.hits;
+        if hits.len() == hits.capacity() {
+            // By a quarter, so that the list holds about what is in it.
+            hits.reserve_exact((hits.len() / 4).max(4));
+        }
+        hits.push(hit);
     }
 }
 
-/// The name of the cluster in a resource; empty when it names none.
-fn cluster(resource: &[u8]) -> Arc<str> {
-    let mut name = Arc::from("");
-    KeyValues::of_resource(resource).for_each(|key, value| {
+/// The name of the cluster among the attributes of a resource.
+fn named<'a>(attributes: &KeyValues<'a>) -> Option<&'a [u8]> {
+    let mut name = None;
+    attributes.for_each(|key, value| {
         if let (CLUSTER, AnyValue::Text(text)) = (key, value) {
-            name = Arc::from(String::from_utf8_lossy(&text).as_ref());
+            name = Some(text);
         }
     });
     name

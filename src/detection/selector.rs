@@ -39,10 +39,13 @@ impl Pattern {
     /// assert!(!pattern.matches(b"/var/log/kubernetes/audit.log.1"));
     /// ```
     pub fn matches(&self, text: &[u8]) -> bool {
-        let text = text.to_ascii_lowercase();
         let mut parts = self.0.as_bytes().split(|byte| *byte == b'*');
         let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = text.strip_prefix(first) else {
+        let Some(mut rest) = text
+            .split_at_checked(first.len())
+            .filter(|(head, _)| head.eq_ignore_ascii_case(first))
+            .map(|(_, rest)| rest)
+        else {
             return false;
         };
         let Some(last) = parts.next_back() else {
@@ -50,18 +53,47 @@ impl Pattern {
         };
         // The earliest place for each part leaves the most to those that follow.
         for part in parts {
-            let Some(at) = memchr::memmem::find(rest, part) else {
+            let Some(at) = find(rest, part) else {
                 return false;
             };
             rest = rest.get(at + part.len()..).unwrap_or_default();
         }
-        rest.ends_with(last)
+        rest.len()
+            .checked_sub(last.len())
+            .and_then(|at| rest.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(last))
     }
+}
+
+/// Where a part in lower case begins in a text in any case. The text is not copied, for it may be
+/// as long as a request.
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    let Some(first) = part.first() else {
+        return Some(0);
+    };
+    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), text).find(|at| {
+        text.get(*at..)
+            .and_then(|rest| rest.get(..part.len()))
+            .is_some_and(|here| here.eq_ignore_ascii_case(part))
+    })
 }
 
 /// What the attributes at one place say of the keys: whether a pattern matches, if the key is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Said([Option<bool>; 3]);
+
+impl Said {
+    /// What this says, or where it says nothing, the other.
+    pub(super) fn or(self, other: Self) -> Self {
+        let Self([source, sourcetype, index]) = self;
+        let Self([other_source, other_sourcetype, other_index]) = other;
+        Self([
+            source.or(other_source),
+            sourcetype.or(other_sourcetype),
+            index.or(other_index),
+        ])
+    }
+}
 
 impl Selector {
     /// Whether the body alone decides.
@@ -94,7 +126,7 @@ impl Selector {
             for ((key, patterns), said) in self.keys().into_iter().zip(&mut said.0) {
                 if name == key {
                     let is_like = |text| patterns.iter().any(|pattern| pattern.matches(text));
-                    *said = Some(matches!(&value, AnyValue::Text(text) if is_like(text)));
+                    *said = Some(matches!(value, AnyValue::Text(text) if is_like(text)));
                 }
             }
         });

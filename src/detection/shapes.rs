@@ -6,12 +6,11 @@ use std::{
     fmt,
 };
 
-use serde_json::Value;
-
 use super::{
-    event::Event,
-    json::{self, Document},
+    event::Field,
+    json::{self, Kind},
     map,
+    text::Text,
 };
 use crate::pdata::{AnyValue, KeyValues, Record};
 
@@ -20,6 +19,8 @@ const SHAPES: usize = 8;
 /// Keys of one shape that are told, and letters of a key.
 const KEYS: usize = 6;
 const KEY: usize = 32;
+/// Distinct keys of one record that are counted, the first in their order.
+const COUNTED: usize = 256;
 /// A longer text is not looked into.
 const LONG: usize = 1024 * 1024;
 
@@ -75,8 +76,7 @@ pub(super) fn is_event(record: &Record<'_>, body: &AnyValue<'_>, time_field: &st
         AnyValue::Text(text) | AnyValue::Bytes(text) => {
             // Without one of these it is none, and most texts have neither.
             let may = |key: &[u8]| memchr::memmem::find(text, key).is_some();
-            (may(b"requestURI") || may(b"verb"))
-                && of_text(&String::from_utf8_lossy(text), time_field)
+            (may(b"requestURI") || may(b"verb")) && of_text(text, time_field)
         }
         AnyValue::Map(map) => of_map(map),
         _ => false,
@@ -84,8 +84,8 @@ pub(super) fn is_event(record: &Record<'_>, body: &AnyValue<'_>, time_field: &st
     in_body || record.has_attributes() && of_map(&record.attributes())
 }
 
-fn of_text(text: &str, time_field: &str) -> bool {
-    matches!(json::read(text, time_field), Ok(Document::Event(event)) if event.is_audit_event())
+fn of_text(text: &[u8], time_field: &str) -> bool {
+    matches!(json::one(text, time_field), Ok(Some(event)) if event.is_audit_event())
 }
 
 /// What a record that is no audit event looks like.
@@ -94,9 +94,7 @@ pub(super) fn shape(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) 
         AnyValue::Text(text) | AnyValue::Bytes(text) if text.len() > LONG => {
             "text of more than 1 MiB".to_owned()
         }
-        AnyValue::Text(text) | AnyValue::Bytes(text) => {
-            text_shape(&String::from_utf8_lossy(text), time_field)
-        }
+        AnyValue::Text(text) | AnyValue::Bytes(text) => text_shape(text, time_field),
         AnyValue::Map(map) => map_shape("map", map, time_field),
         AnyValue::Array(_) => "list".to_owned(),
         AnyValue::Bool(_) | AnyValue::Int(_) | AnyValue::Double(_) => "single value".to_owned(),
@@ -107,57 +105,86 @@ pub(super) fn shape(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) 
     }
 }
 
-fn text_shape(text: &str, time_field: &str) -> String {
-    if text.trim().is_empty() {
-        return "empty text".to_owned();
-    }
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return if is_cri(text) {
-            "text behind the time and stream of a container's log (CRI)".to_owned()
-        } else {
-            "text that is not JSON".to_owned()
-        };
-    };
-    if let Ok(Document::List(events, _)) = json::read(text, time_field)
-        && events.iter().any(Event::is_audit_event)
-    {
-        return "EventList, several audit events in one record".to_owned();
-    }
-    let Value::Object(object) = value else {
-        return "JSON that is no object".to_owned();
-    };
-    let wrapped = object.iter().find(|(_, value)| match value {
-        Value::String(text) => of_text(text, time_field),
-        Value::Object(_) => of_text(&value.to_string(), time_field),
-        _ => false,
+fn text_shape(text: &[u8], time_field: &str) -> String {
+    let mut is_list_of_events = false;
+    let kind = json::visit(text, time_field, &mut |event| {
+        is_list_of_events |= event.is_audit_event();
     });
-    match wrapped {
-        Some((key, _)) => wrapped_shape("JSON object", key),
-        None => keyed_shape("JSON object", object.into_iter().map(|(key, _)| key)),
+    let what = match kind {
+        Ok(Kind::List(_)) if is_list_of_events => "EventList, several audit events in one record",
+        Ok(Kind::Event | Kind::List(_)) => {
+            return object_shape(text.trim_ascii(), time_field);
+        }
+        Ok(Kind::Other) => "JSON that is no object",
+        Err(_) if String::from_utf8_lossy(text).trim().is_empty() => "empty text",
+        Err(_) if is_cri(text) => "text behind the time and stream of a container's log (CRI)",
+        Err(_) => "text that is not JSON",
+    };
+    what.to_owned()
+}
+
+fn object_shape(object: &[u8], time_field: &str) -> String {
+    let (mut keys, mut wrapped) = (Keys::default(), Keys::default());
+    json::texts(object, |key, value| {
+        let is_event = match json::field(value) {
+            Field::Text(text) => of_text(text.whole().as_bytes(), time_field),
+            Field::Composite(_) => of_text(value, time_field),
+            Field::Absent | Field::Bool(_) => false,
+        };
+        if is_event {
+            wrapped.add(key);
+        }
+        keys.add(key);
+    });
+    match wrapped.distinct.first() {
+        Some(key) => wrapped_shape("JSON object", key),
+        None => keyed_shape("JSON object", &keys),
     }
 }
 
 fn map_shape(what: &str, map: &KeyValues<'_>, time_field: &str) -> String {
-    let mut keys = Vec::new();
+    let mut keys = Keys::default();
     let mut wrapped = None;
     map.for_each(|key, value| {
-        let key = String::from_utf8_lossy(key).into_owned();
         let is_event = match &value {
             AnyValue::Text(text) | AnyValue::Bytes(text) => {
-                text.len() <= LONG && of_text(&String::from_utf8_lossy(text), time_field)
+                text.len() <= LONG && of_text(text, time_field)
             }
             AnyValue::Map(map) => map::event(map, time_field).is_audit_event(),
             _ => false,
         };
         if is_event {
-            wrapped.get_or_insert_with(|| key.clone());
+            wrapped.get_or_insert(key);
         }
-        keys.push(key);
+        keys.add(Text::plain(key));
     });
     match wrapped {
-        Some(key) => wrapped_shape(what, &key),
-        None => keyed_shape(what, keys.into_iter()),
+        Some(key) => wrapped_shape(what, &short(Text::plain(key))),
+        None => keyed_shape(what, &keys),
     }
+}
+
+/// The distinct keys of one record: the first in their order, however many there are.
+#[derive(Default)]
+struct Keys {
+    distinct: BTreeSet<String>,
+    /// Whether there are more.
+    full: bool,
+}
+
+impl Keys {
+    fn add(&mut self, key: Text<'_>) {
+        self.distinct.insert(short(key));
+        if self.distinct.len() > COUNTED {
+            self.distinct.pop_last();
+            self.full = true;
+        }
+    }
+}
+
+/// As much of a key as can be told, and a bit more, so that it shows when it is cut.
+fn short(key: Text<'_>) -> String {
+    key.cut(4 * KEY)
 }
 
 fn wrapped_shape(what: &str, key: &str) -> String {
@@ -167,13 +194,14 @@ fn wrapped_shape(what: &str, key: &str) -> String {
     )
 }
 
-fn keyed_shape(what: &str, keys: impl Iterator<Item = String>) -> String {
-    let keys: BTreeSet<_> = keys.collect();
-    if keys.is_empty() {
+fn keyed_shape(what: &str, keys: &Keys) -> String {
+    let distinct = &keys.distinct;
+    if distinct.is_empty() {
         return format!("{what} without keys");
     }
-    let told: Vec<_> = keys.iter().take(KEYS).map(|key| name(key)).collect();
-    let more = match keys.len().saturating_sub(KEYS) {
+    let told: Vec<_> = distinct.iter().take(KEYS).map(|key| name(key)).collect();
+    let more = match distinct.len().saturating_sub(KEYS) {
+        more if keys.full => format!(" and more than {more} more"),
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -190,13 +218,15 @@ fn name(key: &str) -> String {
 }
 
 /// `2026-11-25T07:00:00Z stdout F ...`
-fn is_cri(text: &str) -> bool {
-    let mut words = text.splitn(4, ' ');
-    let time = words.next().is_some_and(|word| word.contains('T'));
+fn is_cri(text: &[u8]) -> bool {
+    let mut words = text.splitn(4, |byte| *byte == b' ');
+    let time = words.next().is_some_and(|word| word.contains(&b'T'));
     let stream = words
         .next()
-        .is_some_and(|word| word == "stdout" || word == "stderr");
-    let tag = words.next().is_some_and(|word| word == "F" || word == "P");
+        .is_some_and(|word| word == b"stdout" || word == b"stderr");
+    let tag = words
+        .next()
+        .is_some_and(|word| word == b"F" || word == b"P");
     time && stream && tag
 }
 
@@ -244,10 +274,19 @@ mod tests {
                 "JSON object with the keys items, kind",
             ),
         ] {
-            assert_eq!(text_shape(text, "t"), wanted, "{text}");
+            assert_eq!(text_shape(text.as_bytes(), "t"), wanted, "{text}");
         }
-        assert!(of_text(EVENT, "t") && !of_text("{}", "t"));
+        assert!(of_text(EVENT.as_bytes(), "t") && !of_text(b"{}", "t"));
         assert_eq!(name(&"x".repeat(33)).len(), 35);
+    }
+
+    #[test]
+    fn very_many_keys_are_not_all_kept() {
+        let keys: Vec<_> = (0..5000).map(|at| format!("\"k{at:04}\":0")).collect();
+        assert_eq!(
+            text_shape(format!("{{{}}}", keys.join(",")).as_bytes(), "t"),
+            "JSON object with the keys k0000, k0001, k0002, k0003, k0004, k0005 and more than 250 more"
+        );
     }
 
     #[test]

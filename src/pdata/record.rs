@@ -1,14 +1,10 @@
 //! Views of a log record and its values, straight on the wire bytes.
 //!
 //! The views are read from bytes that were checked before; should they meet anything malformed
-//! all the same, they end there instead of failing.
+//! all the same, they end there instead of failing. They own nothing: a message field that comes
+//! twice is one message, as protobuf merges it, and is walked part by part where it lies.
 
-use std::borrow::Cow;
-
-use super::wire::{LOG_RECORD, Malformed, Value, next_field};
-
-/// Depth does not matter to a reader of checked bytes.
-const ANY_DEPTH: u32 = u32::MAX;
+use super::wire::{Fields, LOG_RECORD, Malformed, Value, next_field};
 
 /// One `LogRecord`.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +53,8 @@ impl<'a> Record<'a> {
     /// The body.
     pub fn body(&self) -> AnyValue<'a> {
         match self.body {
-            Some(body) if self.bodies == 1 => AnyValue::read(Cow::Borrowed(body)),
-            Some(_) => AnyValue::read(Cow::Owned(merged(self.encoded, 5))),
+            Some(body) if self.bodies == 1 => AnyValue::read(Message::whole(body)),
+            Some(_) => AnyValue::read(Message::parts(self.encoded, 5)),
             None => AnyValue::Empty,
         }
     }
@@ -71,19 +67,88 @@ impl<'a> Record<'a> {
     /// The attributes.
     pub fn attributes(&self) -> KeyValues<'a> {
         KeyValues {
-            encoded: Cow::Borrowed(self.encoded),
+            list: List::One(self.encoded),
             tag: 6,
         }
     }
 }
 
+/// A message: bytes that are one, or all fields of a tag in the bytes of another, which count as
+/// one message, concatenated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Message<'a> {
+    bytes: &'a [u8],
+    part: Option<u32>,
+}
+
+impl<'a> Message<'a> {
+    fn whole(bytes: &'a [u8]) -> Self {
+        Self { bytes, part: None }
+    }
+
+    fn parts(bytes: &'a [u8], tag: u32) -> Self {
+        Self {
+            bytes,
+            part: Some(tag),
+        }
+    }
+
+    /// Its fields, if it is whole: nearly always.
+    fn plain(self) -> Option<Fields<'a>> {
+        self.part.is_none().then_some(Fields(self.bytes))
+    }
+
+    /// Its fields, whole or not.
+    fn fields(self) -> impl Iterator<Item = (u32, Value<'a>)> {
+        let (whole, outer) = match self.part {
+            None => (self.bytes, &[][..]),
+            Some(_) => (&[][..], self.bytes),
+        };
+        let parts = Fields(outer).filter_map(move |(tag, value)| match value {
+            Value::Bytes(part) if Some(tag) == self.part => Some(Fields(part)),
+            _ => None,
+        });
+        Fields(whole).chain(parts.flatten())
+    }
+}
+
+/// The fields of an `ArrayValue` or `KeyValueList`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum List<'a> {
+    /// It came once.
+    One(&'a [u8]),
+    /// It came several times: all fields of this tag in the value around it, from this one on.
+    Merged {
+        value: Message<'a>,
+        tag: u32,
+        from: usize,
+    },
+}
+
+impl<'a> List<'a> {
+    fn fields(self) -> impl Iterator<Item = (u32, Value<'a>)> {
+        let (one, value, wanted, from) = match self {
+            Self::One(bytes) => (bytes, Message::whole(&[]), 0, 0),
+            Self::Merged { value, tag, from } => (&[][..], value, tag, from),
+        };
+        let parts = value
+            .fields()
+            .skip(from)
+            .filter_map(move |(tag, value)| match value {
+                Value::Bytes(part) if tag == wanted => Some(Fields(part)),
+                _ => None,
+            });
+        Fields(one).chain(parts.flatten())
+    }
+}
+
 /// A value. A field that comes twice is merged as protobuf does: concatenated.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AnyValue<'a> {
     /// No value.
     Empty,
     /// A text, not yet known to be UTF-8.
-    Text(Cow<'a, [u8]>),
+    Text(&'a [u8]),
     /// A truth value.
     Bool(bool),
     /// A whole number.
@@ -95,43 +160,55 @@ pub enum AnyValue<'a> {
     /// A map.
     Map(KeyValues<'a>),
     /// Bytes.
-    Bytes(Cow<'a, [u8]>),
+    Bytes(&'a [u8]),
 }
 
 impl<'a> AnyValue<'a> {
-    /// Reads an encoded `AnyValue`.
-    fn read(encoded: Cow<'a, [u8]>) -> Self {
-        match encoded {
-            Cow::Borrowed(bytes) => Self::fold(bytes),
-            // Only repeated fields are put together, and hardly anybody repeats them.
-            Cow::Owned(bytes) => AnyValue::fold(&bytes).into_owned(),
+    /// Reads an `AnyValue`: the last of its fields is the value, and lists and maps that follow
+    /// each other are one.
+    #[inline]
+    fn read(message: Message<'a>) -> Self {
+        match message.plain() {
+            Some(fields) => Self::fold(message, fields),
+            None => Self::fold(message, message.fields()),
         }
     }
 
-    fn fold(encoded: &'a [u8]) -> Self {
-        let mut rest = encoded;
+    #[inline]
+    fn fold(message: Message<'a>, fields: impl Iterator<Item = (u32, Value<'a>)>) -> Self {
         let mut value = Self::Empty;
-        while let Ok(Some((tag, field))) = next_field(&mut rest, ANY_DEPTH) {
+        // Where the list or map begins that the value is so far.
+        let mut begin = 0;
+        for (at, (tag, field)) in fields.enumerate() {
+            let merged = List::Merged {
+                value: message,
+                tag,
+                from: begin,
+            };
             value = match (tag, field, value) {
-                (1, Value::Bytes(text), _) => Self::Text(Cow::Borrowed(text)),
+                (1, Value::Bytes(text), _) => Self::Text(text),
                 (2, Value::Varint(number), _) => Self::Bool(number != 0),
                 (3, Value::Varint(number), _) => Self::Int(number.cast_signed()),
                 (4, Value::Fixed64(number), _) => Self::Double(f64::from_le_bytes(number)),
-                (5, Value::Bytes(more), Self::Array(list)) => Self::Array(Values {
-                    encoded: concatenated(list.encoded, more),
-                }),
-                (5, Value::Bytes(list), _) => Self::Array(Values {
-                    encoded: Cow::Borrowed(list),
-                }),
-                (6, Value::Bytes(more), Self::Map(map)) => Self::Map(KeyValues {
-                    encoded: concatenated(map.encoded, more),
+                (5, Value::Bytes(_), Self::Array(_)) => Self::Array(Values { list: merged }),
+                (6, Value::Bytes(_), Self::Map(_)) => Self::Map(KeyValues {
+                    list: merged,
                     tag: 1,
                 }),
-                (6, Value::Bytes(map), _) => Self::Map(KeyValues {
-                    encoded: Cow::Borrowed(map),
-                    tag: 1,
-                }),
-                (7, Value::Bytes(bytes), _) => Self::Bytes(Cow::Borrowed(bytes)),
+                (5, Value::Bytes(bytes), _) => {
+                    begin = at;
+                    Self::Array(Values {
+                        list: List::One(bytes),
+                    })
+                }
+                (6, Value::Bytes(bytes), _) => {
+                    begin = at;
+                    Self::Map(KeyValues {
+                        list: List::One(bytes),
+                        tag: 1,
+                    })
+                }
+                (7, Value::Bytes(bytes), _) => Self::Bytes(bytes),
                 // A reference into a dictionary that logs do not have.
                 (8, Value::Varint(_), _) => Self::Empty,
                 (_, _, value) => value,
@@ -139,49 +216,34 @@ impl<'a> AnyValue<'a> {
         }
         value
     }
-
-    fn into_owned<'b>(self) -> AnyValue<'b> {
-        let own = |bytes: Cow<'_, [u8]>| Cow::Owned(bytes.into_owned());
-        match self {
-            Self::Empty => AnyValue::Empty,
-            Self::Text(text) => AnyValue::Text(own(text)),
-            Self::Bool(value) => AnyValue::Bool(value),
-            Self::Int(number) => AnyValue::Int(number),
-            Self::Double(number) => AnyValue::Double(number),
-            Self::Array(list) => AnyValue::Array(Values {
-                encoded: own(list.encoded),
-            }),
-            Self::Map(map) => AnyValue::Map(KeyValues {
-                encoded: own(map.encoded),
-                tag: map.tag,
-            }),
-            Self::Bytes(bytes) => AnyValue::Bytes(own(bytes)),
-        }
-    }
 }
 
 /// An `ArrayValue`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Values<'a> {
-    encoded: Cow<'a, [u8]>,
+    list: List<'a>,
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
+    /// The elements in order.
+    pub fn iter(&self) -> impl Iterator<Item = AnyValue<'a>> + use<'a> {
+        let elements = self.list.fields().filter_map(|(tag, value)| match value {
+            Value::Bytes(element) if tag == 1 => Some(element),
+            _ => None,
+        });
+        elements.map(|element| AnyValue::read(Message::whole(element)))
+    }
+
     /// Shows each element in order.
-    pub fn for_each(&self, mut show: impl FnMut(AnyValue<'_>)) {
-        let mut rest: &[u8] = &self.encoded;
-        while let Ok(Some((tag, value))) = next_field(&mut rest, ANY_DEPTH) {
-            if let (1, Value::Bytes(element)) = (tag, value) {
-                show(AnyValue::read(Cow::Borrowed(element)));
-            }
-        }
+    pub fn for_each(&self, show: impl FnMut(AnyValue<'a>)) {
+        self.iter().for_each(show);
     }
 }
 
 /// Repeated `KeyValue` fields: a map body, or the attributes of a record or resource.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeyValues<'a> {
-    encoded: Cow<'a, [u8]>,
+    list: List<'a>,
     tag: u32,
 }
 
@@ -189,54 +251,44 @@ impl<'a> KeyValues<'a> {
     /// The attributes of an encoded `Resource`.
     pub fn of_resource(encoded: &'a [u8]) -> Self {
         Self {
-            encoded: Cow::Borrowed(encoded),
+            list: List::One(encoded),
             tag: 1,
         }
     }
 
     /// Shows each pair in order, with repeated keys.
-    pub fn for_each(&self, mut show: impl FnMut(&[u8], AnyValue<'_>)) {
-        let mut rest: &[u8] = &self.encoded;
-        while let Ok(Some((tag, value))) = next_field(&mut rest, ANY_DEPTH) {
-            let Value::Bytes(pair) = value else { continue };
-            if tag != self.tag {
-                continue;
+    pub fn for_each(&self, mut show: impl FnMut(&'a [u8], AnyValue<'a>)) {
+        let mut field = |(tag, value): (u32, Value<'a>)| {
+            if let (true, Value::Bytes(pair)) = (tag == self.tag, value) {
+                let (key, value) = key_value(pair);
+                show(key, value);
             }
-            let (mut key, mut value, mut values): (&[u8], &[u8], _) = (&[], &[], 0);
-            let mut fields = pair;
-            while let Ok(Some((tag, field))) = next_field(&mut fields, ANY_DEPTH) {
-                match (tag, field) {
-                    (1, Value::Bytes(text)) => key = text,
-                    (2, Value::Bytes(any)) => {
-                        value = any;
-                        values += 1;
-                    }
-                    _ => {}
-                }
-            }
-            let value = if values > 1 {
-                Cow::Owned(merged(pair, 2))
-            } else {
-                Cow::Borrowed(value)
-            };
-            show(key, AnyValue::read(value));
+        };
+        match self.list {
+            List::One(bytes) => Fields(bytes).for_each(&mut field),
+            List::Merged { .. } => self.list.fields().for_each(&mut field),
         }
     }
 }
 
-/// All occurrences of a message field as one message.
-fn merged(mut encoded: &[u8], tag: u32) -> Vec<u8> {
-    let mut all = Vec::new();
-    while let Ok(Some((found, value))) = next_field(&mut encoded, ANY_DEPTH) {
-        if let (true, Value::Bytes(part)) = (found == tag, value) {
-            all.extend_from_slice(part);
+/// What a `KeyValue` holds.
+#[inline]
+fn key_value(pair: &[u8]) -> (&[u8], AnyValue<'_>) {
+    let (mut key, mut value, mut values): (&[u8], &[u8], _) = (&[], &[], 0);
+    for (tag, field) in Fields(pair) {
+        match (tag, field) {
+            (1, Value::Bytes(text)) => key = text,
+            (2, Value::Bytes(any)) => {
+                value = any;
+                values += 1;
+            }
+            _ => {}
         }
     }
-    all
-}
-
-fn concatenated<'a>(first: Cow<'a, [u8]>, second: &[u8]) -> Cow<'a, [u8]> {
-    let mut all = first.into_owned();
-    all.extend_from_slice(second);
-    Cow::Owned(all)
+    let value = if values > 1 {
+        Message::parts(pair, 2)
+    } else {
+        Message::whole(value)
+    };
+    (key, AnyValue::read(value))
 }

@@ -63,6 +63,8 @@ enum Step {
 
 /// What is set aside for a record that straddles two pieces, before its bytes are there.
 const CARRY: usize = 16 * 1024;
+/// A buffer that a record made longer than this is not kept for the next.
+const LARGE: usize = 256 * 1024;
 
 /// A walk over one request: [`Walk::feed`] its bytes, then [`Walk::finish`].
 ///
@@ -150,7 +152,7 @@ impl Walk {
             }
             let missing = self.want.saturating_sub(self.carry.len()).min(piece.len());
             let (head, rest) = piece.split_at_checked(missing).unwrap_or((piece, &[]));
-            self.carry.extend_from_slice(head);
+            self.carry_on(head);
             piece = rest;
             if self.carry.len() < self.want {
                 return Ok(());
@@ -159,9 +161,26 @@ impl Walk {
         }
     }
 
+    /// Keeps more of an item that is not whole yet. The buffer grows by half, and never beyond
+    /// the item.
+    fn carry_on(&mut self, more: &[u8]) {
+        let free = self.carry.capacity() - self.carry.len();
+        if free < more.len() {
+            let missing = self.want.saturating_sub(self.carry.len());
+            let step = (self.carry.len() / 2).min(missing).max(more.len());
+            self.carry.reserve_exact(step);
+        }
+        self.carry.extend_from_slice(more);
+    }
+
     /// Bytes of memory it holds.
     pub fn held(&self) -> usize {
         self.carry.capacity()
+    }
+
+    /// Whether so many further bytes may complete an item of more than `long` bytes.
+    pub fn may_end_item(&self, further: usize, long: usize) -> bool {
+        self.want > long && self.carry.len().saturating_add(further) >= self.want
     }
 
     /// The request has ended.
@@ -212,7 +231,10 @@ impl Walk {
             }
         }
         carry.clear();
-        self.carry = carry;
+        self.want = 0;
+        if carry.capacity() <= LARGE {
+            self.carry = carry;
+        }
         Ok(())
     }
 

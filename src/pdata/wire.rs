@@ -137,6 +137,20 @@ pub(super) fn next_field<'a>(
     Ok(Some((tag, value)))
 }
 
+/// The fields of bytes that were checked before: they end where anything is malformed, and how
+/// deep they are does not matter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u32, Value<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        next_field(&mut self.0, u32::MAX).ok().flatten()
+    }
+}
+
 fn take<T>(bytes: &mut &[u8], read: impl Fn(&[u8]) -> Partial<T>) -> Result<T, Malformed> {
     let (value, length) = read(bytes)?.ok_or(Malformed::Truncated)?;
     *bytes = bytes.get(length..).unwrap_or_default();

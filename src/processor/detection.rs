@@ -49,7 +49,7 @@ impl Detection {
         } else {
             Some(Arc::new(Databases::open(databases)?))
         };
-        let screen = Screen::new(rule.clone(), limits.source_ips, cluster);
+        let screen = Screen::bounded(rule.clone(), &limits, cluster);
         Ok(Self {
             screen,
             engine: Engine::new(rule, limits, locate),

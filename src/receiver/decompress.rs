@@ -36,6 +36,9 @@ pub(super) enum Unreadable {
     /// It is larger than the limit, before or after decompression.
     #[error("the message is larger than {0} bytes: raise the limit or send smaller batches")]
     TooLarge(usize),
+    /// What it holds that counts takes more memory than a message of its size may.
+    #[error("the denied requests in the message take more than {0} bytes: send smaller batches")]
+    TooDense(usize),
     /// It does not decompress.
     #[error("the message does not decompress: {0}")]
     Compression(io::Error),
@@ -51,7 +54,15 @@ pub(super) trait Sink {
 
     /// Bytes of memory it holds.
     fn held(&self) -> usize;
+
+    /// Whether so many further bytes may make it work for long.
+    fn may_take_long(&self, _further: usize) -> bool {
+        false
+    }
 }
+
+/// A record that is longer may take milliseconds to read.
+const LONG_RECORD: usize = 256 * 1024;
 
 impl Sink for Screening {
     fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
@@ -61,10 +72,18 @@ impl Sink for Screening {
     fn held(&self) -> usize {
         self.held()
     }
+
+    fn may_take_long(&self, further: usize) -> bool {
+        self.may_end_record(further, LONG_RECORD)
+    }
 }
 
 impl Sink for Vec<u8> {
     fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        if self.capacity() - self.len() < piece.len() {
+            // By a quarter, so that what it holds is about what is in it.
+            self.reserve_exact(piece.len().max(self.len() / 4));
+        }
         self.extend_from_slice(piece);
         Ok(())
     }
@@ -79,6 +98,13 @@ type ZstdDecoder<S> = zstd::stream::zio::Writer<Limited<S>, zstd::stream::raw::D
 /// The longest window a zstd frame may ask for: memory of each request. Collectors use 8 MiB, and
 /// at most 32 MiB.
 const ZSTD_WINDOW_LOG: u32 = 25;
+/// What a decoder writes at a time, and what is taken at a time of a message that is not compressed.
+pub(super) const STEP: usize = 32 * 1024;
+/// So many times the limit of a message is what it may hold: records that count take more room when
+/// they are short, and no sender has reason for so many.
+const DENSITY: usize = 3;
+/// Whatever the limit, a message may hold so much.
+const SPARE: usize = 16 * 1024 * 1024;
 /// What the decoders hold beside their windows.
 const DECODER: usize = 64 * 1024;
 const ZSTD_BLOCKS: usize = 384 * 1024;
@@ -113,27 +139,61 @@ impl<S: Sink> Inflow<S> {
         })
     }
 
-    /// Takes the next bytes of the message.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
+    /// Takes some of the next bytes of the message, so many that not much more than [`STEP`] bytes
+    /// come out of them; how many it took.
+    pub(super) fn step(&mut self, piece: &[u8]) -> Result<usize, Unreadable> {
+        // Decoders write what is in their buffer before they take more.
         let done = match self {
-            Self::Plain(limited) => limited.write_all(piece),
-            Self::Gzip(decoder) => decoder.write_all(piece),
-            Self::Zstd(decoder) => decoder.write_all(piece),
+            Self::Plain(limited) => limited.write(piece.get(..STEP).unwrap_or(piece)),
+            Self::Gzip(decoder) => decoder.write(piece),
+            Self::Zstd(decoder) => decoder.write(piece),
         };
-        done.map_err(|error| self.explain(error))
+        match done {
+            Ok(0) if !piece.is_empty() => {
+                Err(self.explain(io::Error::from(io::ErrorKind::WriteZero)))
+            }
+            Ok(taken) => Ok(taken),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Takes the next bytes of the message.
+    #[cfg(test)]
+    fn feed(&mut self, mut piece: &[u8]) -> Result<(), Unreadable> {
+        while !piece.is_empty() {
+            let taken = self.step(piece)?;
+            piece = piece.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Whether the next step may make the sink work for long.
+    pub(super) fn may_take_long(&self) -> bool {
+        self.limited().sink.may_take_long(2 * STEP)
+    }
+
+    /// How many bytes have come out so far.
+    pub(super) fn written(&self) -> usize {
+        let limited = self.limited();
+        limited.limit - limited.left
+    }
+
+    fn limited(&self) -> &Limited<S> {
+        match self {
+            Self::Plain(limited) => limited,
+            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Zstd(decoder) => decoder.writer(),
+        }
     }
 
     /// Bytes of memory it holds. A window of zstd is only so far in memory as it was written.
     pub(super) fn held(&self) -> usize {
-        match self {
-            Self::Plain(limited) => limited.sink.held(),
-            Self::Gzip(decoder) => DECODER + decoder.get_ref().sink.held(),
-            Self::Zstd(decoder) => {
-                let limited = decoder.writer();
-                let written = limited.limit - limited.left;
-                ZSTD_BLOCKS + written.min(1 << ZSTD_WINDOW_LOG) + limited.sink.held()
-            }
-        }
+        let decoder = match self {
+            Self::Plain(_) => 0,
+            Self::Gzip(_) => DECODER,
+            Self::Zstd(_) => ZSTD_BLOCKS + self.written().min(1 << ZSTD_WINDOW_LOG),
+        };
+        decoder + self.limited().sink.held()
     }
 
     /// The message has ended: the sink, which has all of it.
@@ -182,7 +242,12 @@ impl<S: Sink> Write for Limited<S> {
         let fed = match self.left.checked_sub(piece.len()) {
             Some(left) => {
                 self.left = left;
-                self.sink.take(piece).map_err(Unreadable::Malformed)
+                let most = self.limit.saturating_mul(DENSITY).max(SPARE);
+                match self.sink.take(piece) {
+                    Ok(()) if self.sink.held() > most => Err(Unreadable::TooDense(most)),
+                    Ok(()) => Ok(()),
+                    Err(malformed) => Err(Unreadable::Malformed(malformed)),
+                }
             }
             None => Err(Unreadable::TooLarge(self.limit)),
         };

@@ -9,6 +9,7 @@ mod in_flight;
 pub mod otlp_grpc;
 pub mod otlp_http;
 mod otlp_json;
+mod reading;
 mod rejection;
 
 use std::{future::Future, time::Duration};

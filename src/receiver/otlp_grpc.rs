@@ -21,10 +21,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
     Consumer, Error, Limits, Shared,
-    decompress::{Compression, Inflow, Unreadable},
+    decompress::{Compression, Unreadable},
     door::Door,
     in_flight::Lease,
     listen, partial_success,
+    reading::Reading,
     rejection::Rejection,
 };
 use crate::{
@@ -156,15 +157,13 @@ impl<C: Consumer> LogsService<C> {
             });
         }
         let compression = compression(&head.headers)?;
-        let mut message = MessageReader::new(compression, self.max_message);
-        let mut lease = self.door.enter()?;
+        let mut message = MessageReader::new(compression, self.max_message, self.door.enter()?);
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
-                message.feed(data, || self.door.consumer.begin())?;
-                lease.hold(message.held())?;
+                message.feed(data, || self.door.consumer.begin()).await?;
             }
         }
-        Ok((message.finish()?, lease))
+        message.finish().await
     }
 }
 
@@ -192,76 +191,85 @@ struct MessageReader {
     compression: Compression,
     limit: usize,
     prefix: BytesMut,
-    /// The message and how many of its bytes are still to come.
-    message: Option<(Inflow<Screening>, usize)>,
+    message: Progress,
+}
+
+/// How far a message has come.
+enum Progress {
+    /// It has not begun: what will hold its memory.
+    Awaited(Lease),
+    /// It has begun, and so many of its bytes are still to come.
+    Begun(Reading<Screening>, usize),
+    /// It cannot be read.
+    Failed,
 }
 
 /// Compression flag and length.
 const PREFIX: usize = 5;
 
 impl MessageReader {
-    fn new(compression: Compression, limit: usize) -> Self {
+    fn new(compression: Compression, limit: usize, lease: Lease) -> Self {
         Self {
             compression,
             limit,
             prefix: BytesMut::with_capacity(PREFIX),
-            message: None,
+            message: Progress::Awaited(lease),
         }
     }
 
-    /// Bytes of memory it holds.
-    fn held(&self) -> usize {
-        let message = self.message.as_ref();
-        message.map_or(0, |(inflow, _)| inflow.held())
-    }
-
-    fn feed(
+    async fn feed(
         &mut self,
         mut data: Bytes,
         begin: impl FnOnce() -> Screening,
     ) -> Result<(), Rejection> {
-        if self.message.is_none() {
-            let missing = PREFIX - self.prefix.len();
-            self.prefix.put(data.split_to(missing.min(data.len())));
-            let Ok(prefix) = <[u8; PREFIX]>::try_from(&self.prefix[..]) else {
-                return Ok(());
-            };
-            let [flag, length @ ..] = prefix;
-            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-            if length > self.limit {
-                return Err(Unreadable::TooLarge(self.limit).into());
+        let (reading, missing) = match std::mem::replace(&mut self.message, Progress::Failed) {
+            Progress::Begun(reading, missing) => (reading, missing),
+            Progress::Failed => return Ok(()),
+            Progress::Awaited(lease) => {
+                let missing = PREFIX - self.prefix.len();
+                self.prefix.put(data.split_to(missing.min(data.len())));
+                let Ok(prefix) = <[u8; PREFIX]>::try_from(&self.prefix[..]) else {
+                    self.message = Progress::Awaited(lease);
+                    return Ok(());
+                };
+                let (compression, length) = self.head(prefix)?;
+                let reading = Reading::new(compression, begin(), self.limit, lease)?;
+                (reading, length)
             }
-            let compression = match flag {
-                0 => Compression::Identity,
-                1 if self.compression != Compression::Identity => self.compression,
-                _ => {
-                    return Err(Rejection::Framing(format!(
-                        "the message has compression flag {flag}, which its grpc-encoding does not allow"
-                    )));
-                }
-            };
-            let inflow = Inflow::new(compression, begin(), self.limit)?;
-            self.message = Some((inflow, length));
-        }
-        let Some((inflow, missing)) = &mut self.message else {
-            return Ok(());
         };
-        if data.len() > *missing {
+        let Some(missing) = missing.checked_sub(data.len()) else {
             return Err(Rejection::Framing(
                 "there are bytes behind the message".to_owned(),
             ));
-        }
-        *missing -= data.len();
-        Ok(inflow.feed(&data)?)
+        };
+        self.message = Progress::Begun(reading.feed(data).await?, missing);
+        Ok(())
     }
 
-    fn finish(self) -> Result<Screened, Rejection> {
-        match self.message {
-            Some((inflow, 0)) => Ok(inflow.finish()?.finish().map_err(Unreadable::Malformed)?),
-            _ => Err(Rejection::Framing(
-                "the request ended inside its message".to_owned(),
-            )),
+    /// Compression and length of the message.
+    fn head(&self, [flag, length @ ..]: [u8; PREFIX]) -> Result<(Compression, usize), Rejection> {
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > self.limit {
+            return Err(Unreadable::TooLarge(self.limit).into());
         }
+        match flag {
+            0 => Ok((Compression::Identity, length)),
+            1 if self.compression != Compression::Identity => Ok((self.compression, length)),
+            _ => Err(Rejection::Framing(format!(
+                "the message has compression flag {flag}, which its grpc-encoding does not allow"
+            ))),
+        }
+    }
+
+    async fn finish(self) -> Result<(Screened, Lease), Rejection> {
+        let Progress::Begun(reading, 0) = self.message else {
+            return Err(Rejection::Framing(
+                "the request ended inside its message".to_owned(),
+            ));
+        };
+        let (screening, lease) = reading.finish().await?;
+        let screened = screening.finish().map_err(Unreadable::Malformed)?;
+        Ok((screened, lease))
     }
 }
 

@@ -17,15 +17,16 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 
 use super::{
-    Consumer, Error, Limits, Refusal, Shared,
-    decompress::{Compression, Inflow, Sink, Unreadable},
+    Consumer, Error, Limits, Shared,
+    decompress::{Compression, Sink, Unreadable},
     door::Door,
     in_flight::Lease,
     listen, otlp_json, partial_success,
+    reading::{Reading, apart},
     rejection::Rejection,
 };
 use crate::{
-    detection::screen::Screened,
+    detection::screen::{Screened, Screening},
     extension::bearer_token_auth::BearerTokenAuth,
     http_server::{self, Handler, Listening, Versions},
     tls,
@@ -197,38 +198,28 @@ impl<C: Consumer> Logs<C> {
             "application/x-protobuf or application/json",
         ))?;
         let compression = compression(&head.headers)?;
-        let mut lease = self.door.enter()?;
-        let consumer = &self.door.consumer;
-        let screening = match format {
-            Format::Protobuf => {
-                self.read(body, compression, consumer.begin(), &mut lease)
-                    .await?
-            }
+        let lease = self.door.enter()?;
+        let screening = self.door.consumer.begin();
+        let (screening, lease) = match format {
+            Format::Protobuf => self.read(body, compression, screening, lease).await?,
             Format::Json => {
-                let text = self.read(body, compression, Vec::new(), &mut lease).await?;
-                // The protobuf takes about as much again, twice that at worst.
-                lease.hold(text.capacity().saturating_add(2 * text.len()))?;
-                let request;
-                (request, lease) = protobuf_of(text, lease).await?;
-                let mut screening = consumer.begin();
-                screening.feed(&request).map_err(Unreadable::Malformed)?;
-                screening
+                let (text, lease) = self.read(body, compression, Vec::new(), lease).await?;
+                screen_json(text, screening, lease, self.max_body).await?
             }
         };
-        lease.hold(screening.held())?;
         let screened = screening.finish().map_err(Unreadable::Malformed)?;
         Ok((screened, lease))
     }
 
     /// Reads a body, frame by frame, into a sink.
-    async fn read<S: Sink>(
+    async fn read<S: Sink + Send + 'static>(
         &self,
         body: &mut Incoming,
         compression: Compression,
         sink: S,
-        lease: &mut Lease,
-    ) -> Result<S, Rejection> {
-        let mut inflow = Inflow::new(compression, sink, self.max_body)?;
+        lease: Lease,
+    ) -> Result<(S, Lease), Rejection> {
+        let mut reading = Reading::new(compression, sink, self.max_body, lease)?;
         let mut received = 0_usize;
         if body.size_hint().lower() > self.max_body as u64 {
             return Err(Unreadable::TooLarge(self.max_body).into());
@@ -239,32 +230,39 @@ impl<C: Consumer> Logs<C> {
                 if received > self.max_body {
                     return Err(Unreadable::TooLarge(self.max_body).into());
                 }
-                inflow.feed(&data)?;
-                lease.hold(inflow.held())?;
+                reading = reading.feed(data).await?;
             }
         }
-        Ok(inflow.finish()?)
+        reading.finish().await
     }
 }
 
-/// The request that a JSON text is. What it holds is held until it is read, also when its sender
-/// does not wait for that.
-async fn protobuf_of(text: Vec<u8>, lease: Lease) -> Result<(Vec<u8>, Lease), Rejection> {
+/// Screens the request that a JSON text is. What it holds is held until it is read, also when its
+/// sender does not wait for that.
+async fn screen_json(
+    text: Vec<u8>,
+    screening: Screening,
+    mut lease: Lease,
+    limit: usize,
+) -> Result<(Screening, Lease), Rejection> {
+    // The protobuf takes about as much again, twice that at worst.
+    lease.hold(text.capacity().saturating_add(2 * text.len()))?;
     let is_short = text.len() <= SHORT;
     let read = move || {
-        let request = otlp_json::to_protobuf(&text).map_err(Unreadable::Json);
+        let request = otlp_json::to_protobuf(&text).map_err(Unreadable::Json)?;
         drop(text);
-        request.map(|request| (request, lease))
+        // The text is within the limit, and what it is written as may be longer.
+        let limit = limit.max(request.len());
+        Reading::new(Compression::Identity, screening, limit, lease)?
+            .beside(request.capacity())
+            .feed_all(&request)?
+            .end()
     };
     if is_short {
-        return Ok(read()?);
+        return read();
     }
     // Nobody else shall wait for it: a large one takes a second.
-    match tokio::task::spawn_blocking(read).await {
-        Ok(read) => Ok(read?),
-        // The runtime goes down.
-        Err(_) => Err(Refusal::ShuttingDown.into()),
-    }
+    apart(read).await?
 }
 
 /// Passes over what is left of a body.

@@ -357,7 +357,7 @@ impl<'de> Visitor<'de> for Slot<'_> {
 
     fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
         self.text(text.as_bytes())
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(quoted(text)), &self))
     }
 
     fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
@@ -431,6 +431,12 @@ impl Visitor<'_> for Name {
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
         self.visit_bytes(name.as_bytes())
     }
+}
+
+/// As much of a text as a message quotes: it may be as long as a request.
+fn quoted(text: &str) -> &str {
+    const MOST: usize = 64;
+    text.get(..text.floor_char_boundary(MOST)).unwrap_or(text)
 }
 
 /// The whole number that a number is, if it is one: `4.03e2` is 403.

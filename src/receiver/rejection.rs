@@ -61,7 +61,9 @@ impl Rejection {
     /// `ResourceExhausted` without `RetryInfo` is final for the Collector.
     pub(super) fn code(&self) -> Code {
         match self {
-            Self::Unreadable(Unreadable::TooLarge(_)) => Code::ResourceExhausted,
+            Self::Unreadable(Unreadable::TooLarge(_) | Unreadable::TooDense(_)) => {
+                Code::ResourceExhausted
+            }
             Self::Unreadable(_) | Self::Framing(_) => Code::InvalidArgument,
             Self::Later(_) => Code::Unavailable,
             Self::Unauthenticated(_) => Code::Unauthenticated,
@@ -77,7 +79,9 @@ impl Rejection {
     /// The status of HTTP.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Unreadable(Unreadable::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unreadable(Unreadable::TooLarge(_) | Unreadable::TooDense(_)) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::Unreadable(_) | Self::Framing(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
             // Not 408 for the slow: senders of OTLP try again after 429, 502, 503 and 504 alone,
             // and drop what they sent after anything else.
@@ -92,7 +96,7 @@ impl Rejection {
     /// The same, for those who count.
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Unreadable(Unreadable::TooLarge(_)) => Reason::TooLarge,
+            Self::Unreadable(Unreadable::TooLarge(_) | Unreadable::TooDense(_)) => Reason::TooLarge,
             Self::Unreadable(_) | Self::Framing(_) => Reason::Malformed,
             Self::Later(Refusal::Memory { .. }) => Reason::Memory,
             Self::Later(Refusal::Full { .. }) => Reason::QueueFull,

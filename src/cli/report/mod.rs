@@ -36,7 +36,7 @@ use crate::detection::{
 const STYLE: &str = include_str!("style.css");
 const TITLE: &str = "Kubernetes API server: scanning without authentication";
 /// Rows of the table of addresses, at most.
-const MOST_ROWS: usize = 5000;
+pub(super) const MOST_ROWS: usize = 5000;
 /// Rows of the table of locations, at most.
 const MOST_PLACES: usize = 500;
 /// Files that are named, at most.

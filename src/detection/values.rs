@@ -1,0 +1,157 @@
+//! The distinct values of the rows of a scan, each held once, whatever the number of rows.
+//!
+//! A log may name a hundred thousand addresses that all asked for the same, and most of them make no
+//! row in the end. So a row in the making holds numbers that stand for values, and rows of one event
+//! share even those.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{hit::Hit, rows::Columns, text};
+
+/// Sets of numbers up to this length are shared, longer ones are trees of their own.
+const SHORT: usize = 64;
+/// Sets of single events that are remembered to be shared with later events of the same values.
+const RECENT: usize = 64;
+
+/// All values of a scan.
+pub(super) struct Values {
+    /// Numbers of the values of each column.
+    numbers: [HashMap<Arc<str>, u32>; COLUMNS],
+    /// Column and text of each number.
+    values: Vec<(u8, Arc<str>)>,
+    /// Bytes of a value that are kept.
+    most: usize,
+    recent: [Option<Arc<[u32]>>; RECENT],
+    /// The last union that was made: of what, and what came out.
+    union: Option<[Arc<[u32]>; 3]>,
+}
+
+const COLUMNS: usize = 9;
+
+/// The values of one row: numbers, in order.
+#[derive(Debug)]
+pub(super) enum Set {
+    Shared(Arc<[u32]>),
+    Own(Box<BTreeSet<u32>>),
+}
+
+impl Values {
+    /// Values of which at most `most` bytes are kept, with a hash of what is cut.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            numbers: Default::default(),
+            values: Vec::new(),
+            most,
+            recent: [const { None }; RECENT],
+            union: None,
+        }
+    }
+
+    /// The values of one event.
+    pub(super) fn of(&mut self, hit: &Hit) -> Arc<[u32]> {
+        let optional = [
+            &hit.agent,
+            &hit.user,
+            &hit.verb,
+            &hit.uri,
+            &hit.message,
+            &hit.reason,
+            &hit.status,
+        ];
+        let mut numbers: Vec<_> = (0..)
+            .zip(optional)
+            .filter_map(|(column, value)| Some(self.number(column, value.as_deref()?)))
+            .collect();
+        numbers.push(self.number(7, &hit.code_text));
+        numbers.extend(hit.groups.iter().map(|group| self.number(8, group)));
+        numbers.sort_unstable();
+        numbers.dedup();
+        // Any place will do, as long as it is the same for the same numbers.
+        let place = numbers.iter().fold(0_usize, |place, number| {
+            place.wrapping_mul(31).wrapping_add(*number as usize)
+        });
+        let Some(recent) = self.recent.get_mut(place % RECENT) else {
+            return numbers.into();
+        };
+        match recent {
+            Some(same) if **same == *numbers => Arc::clone(same),
+            _ => Arc::clone(recent.insert(numbers.into())),
+        }
+    }
+
+    fn number(&mut self, column: u8, value: &str) -> u32 {
+        let cut = (value.len() > self.most).then(|| text::bounded(value.as_bytes(), self.most));
+        let value = cut.as_deref().unwrap_or(value);
+        let Some(numbers) = self.numbers.get_mut(usize::from(column)) else {
+            return 0;
+        };
+        if let Some(number) = numbers.get(value) {
+            return *number;
+        }
+        // A scan that has so many distinct values has no memory left.
+        let number = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
+        let value: Arc<str> = Arc::from(value);
+        self.values.push((column, Arc::clone(&value)));
+        numbers.insert(value, number);
+        number
+    }
+
+    /// Adds the values of an event to those of a row.
+    pub(super) fn add(&mut self, set: &mut Set, event: &Arc<[u32]>) {
+        let old = match set {
+            Set::Own(own) => {
+                own.extend(event.iter().copied());
+                return;
+            }
+            Set::Shared(old) => old,
+        };
+        if Arc::ptr_eq(old, event) || event.iter().all(|one| old.binary_search(one).is_ok()) {
+            return;
+        }
+        if let Some([first, second, union]) = &self.union
+            && Arc::ptr_eq(first, old)
+            && Arc::ptr_eq(second, event)
+        {
+            *old = Arc::clone(union);
+            return;
+        }
+        let union: BTreeSet<u32> = old.iter().chain(event.iter()).copied().collect();
+        if union.len() > SHORT {
+            *set = Set::Own(Box::new(union));
+            return;
+        }
+        let union: Arc<[u32]> = union.into_iter().collect();
+        let first = std::mem::replace(old, Arc::clone(&union));
+        self.union = Some([first, Arc::clone(event), union]);
+    }
+
+    /// The columns of a row.
+    pub(super) fn columns(&self, set: &Set) -> Columns {
+        let mut columns = Columns::default();
+        let mut add = |number: &u32| {
+            let Some((column, value)) = self.values.get(*number as usize) else {
+                return;
+            };
+            let column = match column {
+                0 => &mut columns.agents,
+                1 => &mut columns.users,
+                2 => &mut columns.verbs,
+                3 => &mut columns.uris,
+                4 => &mut columns.messages,
+                5 => &mut columns.reasons,
+                6 => &mut columns.statuses,
+                7 => &mut columns.codes,
+                _ => &mut columns.groups,
+            };
+            column.insert(value.to_string());
+        };
+        match set {
+            Set::Shared(shared) => shared.iter().for_each(&mut add),
+            Set::Own(own) => own.iter().for_each(&mut add),
+        }
+        columns
+    }
+}
