@@ -53,7 +53,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "read_timeout, in door.rs",
     ),
     (
-        "receiver/otlp_http.rs",
+        "receiver/reading.rs",
         "spawn_blocking(",
         "it only computes",
     ),
@@ -107,6 +107,16 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "telemetry/output.rs",
         ".flush()",
         "the thread of the log is waited for with a limit",
+    ),
+    (
+        "telemetry/plain.rs",
+        ".write_all(",
+        "it hands on to the output, which has the limit",
+    ),
+    (
+        "telemetry/plain.rs",
+        ".flush()",
+        "it hands on to the output, which has the limit",
     ),
     (
         "config/env.rs",
