@@ -3,7 +3,7 @@
 //! Protobuf goes frame by frame through the decompressor into the screening, as over gRPC. JSON is
 //! read whole, because its resource may stand behind its records, and then takes the same way.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 
 use super::{
-    Consumer, Error, Limits, Refusal, Shared,
+    Connections, Consumer, Error, Limits, Refusal, Shared,
     decompress::{Compression, Inflow, Sink, Unreadable},
     door::Door,
     in_flight::Lease,
@@ -100,6 +100,11 @@ impl OtlpHttp {
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// What becomes of its connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        self.listening.connections()
     }
 
     /// Serves HTTP/1.1 and HTTP/2 until it is to stop, then finishes what has begun. Its
@@ -197,7 +202,7 @@ impl<C: Consumer> Logs<C> {
             "application/x-protobuf or application/json",
         ))?;
         let compression = compression(&head.headers)?;
-        let mut lease = self.door.enter()?;
+        let mut lease = self.door.enter(head)?;
         let consumer = &self.door.consumer;
         let screening = match format {
             Format::Protobuf => {

@@ -10,9 +10,9 @@ use std::{
 const FLOORS: &[(&str, &[&str])] = &[
     ("pdata", &[]),
     ("clock", &[]),
-    ("telemetry", &["clock"]),
     ("tls", &["clock"]),
     ("http_server", &["clock", "tls"]),
+    ("telemetry", &["clock", "http_server"]),
     ("detection", &["pdata"]),
     ("geo", &["detection"]),
     ("extension", &["clock", "tls", "http_server"]),
