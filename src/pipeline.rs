@@ -74,6 +74,13 @@ impl Entry {
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
+    fn all_refused_requests(&self) -> u64 {
+        let counters = self.refused_requests.iter().flatten();
+        counters
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+
     fn refuse(&self, reason: Reason, class: Class) {
         let counters = self.refused_requests.get(reason as usize);
         if let Some(counter) = counters.and_then(|counters| counters.get(class as usize)) {
@@ -557,14 +564,7 @@ impl Pipeline {
             pipeline = self.id,
             accepted_log_records = self.counters.over_entries(|entry| count(&entry.accepted)),
             rejected_log_records = count(&self.counters.rejected),
-            refused_requests = self.counters.over_entries(|entry| {
-                Reason::ALL
-                    .flat_map(|reason| {
-                        Class::ALL.map(|class| entry.refused_requests(reason, class))
-                    })
-                    .iter()
-                    .sum()
-            }),
+            refused_requests = self.counters.over_entries(Entry::all_refused_requests),
             candidates = count(&self.counters.candidates),
             hits = count(&self.counters.hits),
             repeats = stats.repeats,
