@@ -38,14 +38,6 @@ use slots::{Bounds, Placed, Slot, Slots};
 pub use slots::{Spare, address_key};
 pub use watch::Peer;
 
-/// What all connections of a server may send ahead of what is read.
-const AHEAD: usize = 128 * 1024 * 1024;
-/// The least and the most of it that one connection may have: two full frames, and enough for line
-/// rate over a long way.
-const MIN_WINDOW: u32 = 64 * 1024;
-const MAX_WINDOW: u32 = 16 * 1024 * 1024;
-/// The most that a stream may send ahead.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// How long to wait when no connection can be accepted, for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 /// How often a connection that waits looks whether another one gives way by now.
@@ -137,19 +129,6 @@ impl Limits {
             per_address: self.max_connections_per_address.unwrap_or(half),
             spare: self.spare,
         }
-    }
-
-    /// What a connection may send ahead.
-    fn connection_window(&self) -> u32 {
-        let share = AHEAD / self.max_connections.max(1);
-        u32::try_from(share)
-            .unwrap_or(MAX_WINDOW)
-            .clamp(MIN_WINDOW, MAX_WINDOW)
-    }
-
-    /// What a stream may send ahead.
-    fn stream_window(&self) -> u32 {
-        self.connection_window().min(STREAM_WINDOW)
     }
 }
 

@@ -38,6 +38,11 @@ use crate::{
     tls::{self, server::Acceptor},
 };
 
+/// What a stream may send ahead: enough for line rate over a real round trip.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// What a connection may send ahead. All of it may have to be kept while requests wait for the
+/// processor, and half of it is what many small frames may cost.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Most bytes of the headers of a request. A bearer token of Kubernetes has about 1 KiB.
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Most headers of a request over HTTP/1.1.
@@ -85,8 +90,8 @@ fn builder(limits: &Limits, versions: Versions, streams: Streams) -> Builder<Str
     server
         .http2()
         .timer(TokioTimer::new())
-        .initial_stream_window_size(limits.stream_window())
-        .initial_connection_window_size(limits.connection_window())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(HEADER_BYTES)
         .keep_alive_interval(limits.keepalive_time)

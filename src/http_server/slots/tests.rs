@@ -1,3 +1,5 @@
+//! Who gives way to whom, with time paused.
+
 use tokio::time::advance;
 
 use super::*;

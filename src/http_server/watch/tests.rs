@@ -1,3 +1,5 @@
+//! Deadlines and stages of one connection, with time paused.
+
 use tokio::time::advance;
 
 use super::*;

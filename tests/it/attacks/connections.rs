@@ -172,6 +172,14 @@ async fn open(connections: &mut [TcpStream]) -> usize {
     open
 }
 
+/// Waits until so many of these connections are open at most.
+async fn at_most(most: usize, connections: &mut [TcpStream]) {
+    let begin = now();
+    while open(connections).await > most {
+        assert!(begin.elapsed() < LONG, "more than {most} stay open");
+    }
+}
+
 /// 400 connections that say nothing kept all others out for ten minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_give_way() {
@@ -202,7 +210,7 @@ async fn an_address_has_a_share_of_the_connections() {
     let service = Service::start("max_connections: 40,", "", "");
     for first in [&b""[..], PREFACE, HALF_HEADERS] {
         let mut silent = flood(60, service.http, first, false).await;
-        assert!(open(&mut silent).await <= 20);
+        at_most(20, &mut silent).await;
         service.takes_logs().await;
     }
     service.process.wait_for(
@@ -225,15 +233,20 @@ async fn the_share_of_an_address_is_configured() {
         "",
     );
     let mut silent = flood(30, service.http, b"", false).await;
-    assert!(open(&mut silent).await <= 5);
+    at_most(5, &mut silent).await;
     service.takes_logs().await;
 }
 
 /// A whole request over HTTP/1.1.
 fn whole_post() -> Vec<u8> {
+    post_with("")
+}
+
+/// The same with more headers.
+fn post_with(headers: &str) -> Vec<u8> {
     let body = request(&two()).encode_to_vec();
     let head = format!(
-        "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n\
+        "POST /v1/logs HTTP/1.1\r\nhost: a\r\n{headers}content-type: application/x-protobuf\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     );
@@ -313,9 +326,7 @@ async fn newcomers_get_in_while_a_flood_goes_on() {
 async fn senders_with_a_token_never_give_way() {
     let auth = "max_connections: 20, auth: {authenticator: bearertokenauth},";
     let service = Service::start(auth, "", "");
-    let token = "authorization: Bearer s3cret\r\nhost: a\r\n";
-    let with_token = String::from_utf8_lossy(&whole_post()).replacen("host: a\r\n", token, 1);
-    let with_token = with_token.as_bytes();
+    let with_token = &post_with("authorization: Bearer s3cret\r\n")[..];
     let mut stays = from(source(9000), service.http, with_token).await.unwrap();
     assert_eq!(next_answer(&mut stays).await, "HTTP/1.1 200");
     // Complete requests without a token are no way to keep a place.
@@ -547,12 +558,7 @@ async fn answers_that_nobody_reads_and_cancelled_streams_cost_no_other() {
     service.takes_logs().await;
     let begin = service.process.resident();
     let cancelled = from(source(0), service.grpc, &cancelled_streams(2000)).await;
-    let mut cancelled = [cancelled.unwrap()];
-    let begin_waiting = now();
-    while open(&mut cancelled).await > 0 {
-        assert!(begin_waiting.elapsed() < LONG, "it goes on");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    at_most(0, &mut [cancelled.unwrap()]).await;
     service.takes_logs().await;
     assert!(service.process.resident() < begin + (64 << 20));
 }
