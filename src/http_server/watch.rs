@@ -280,15 +280,16 @@ impl Facts {
     }
 
     fn stage(&self) -> Option<Stage> {
-        match (self.class(), self.running, self.incoming) {
-            (Class::Authenticated, ..) => None,
-            (Class::Unfinished, 0, _) => Some(Stage::Silent),
-            (Class::Anonymous, 0, _) => Some(Stage::Idle),
-            // It is being answered, which is our time.
-            (_, _, 0) => None,
-            (Class::Unfinished, ..) => Some(Stage::First),
-            (Class::Anonymous, ..) => Some(Stage::Again),
+        let (idle, busy) = match self.class() {
+            Class::Authenticated => return None,
+            Class::Unfinished => (Stage::Silent, Stage::First),
+            Class::Anonymous => (Stage::Idle, Stage::Again),
+        };
+        if self.running == 0 {
+            return Some(idle);
         }
+        // While it is answered it is the server that takes its time.
+        (self.incoming > 0).then_some(busy)
     }
 
     fn due(&self, times: &Times) -> Option<(Instant, End)> {
@@ -319,7 +320,7 @@ impl Facts {
         let first = self.opened + times.first_request;
         if self.running > 0 {
             // What goes on coming in has the time of any request.
-            let stalled = self.last_byte.unwrap_or(self.opened) + STALL;
+            let stalled = self.last_byte.unwrap_or(self.opened) + STALL.min(times.first_request);
             let unknown = !self.answered && !self.authenticated;
             return unknown.then_some((first.max(stalled), End::Close(CloseReason::NoRequest)));
         }

@@ -42,8 +42,7 @@ pub trait Consumer: Clone + Send + Sync + 'static {
     fn refused(&self, reason: Reason);
 
     /// The same, of a sender of this class: anonymous or authenticated.
-    fn refused_of(&self, reason: Reason, class: Class) {
-        let _any = class;
+    fn refused_of(&self, reason: Reason, _class: Class) {
         self.refused(reason);
     }
 }

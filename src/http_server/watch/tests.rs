@@ -15,7 +15,7 @@ const TIMES: Times = Times {
     first_byte: Duration::from_secs(10),
     first_request: Duration::from_secs(30),
     headers: Duration::from_secs(5),
-    idle: Duration::from_secs(60),
+    idle: Duration::from_mins(1),
     write: Duration::from_secs(20),
 };
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use auditwatch::receiver::Limits;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::StreamBody;
@@ -24,6 +25,7 @@ use crate::support::{
     corpus::denied,
     process::{Process, free_address, now},
     prometheus::{Scrape, scrape},
+    recorder::{Running, Setup},
     sender::{End, Hanging, framed_request, http, raw, request},
 };
 
@@ -577,4 +579,114 @@ fn cancelled_streams(many: u32) -> Vec<u8> {
         bytes.extend(8_u32.to_be_bytes());
     }
     bytes
+}
+
+/// Receivers with shorter times than anybody would configure.
+async fn impatient(change: impl FnOnce(&mut Limits)) -> Running {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    Running::start(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await
+}
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// All that comes until the other side closes.
+async fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let ended = timeout(LONG, stream.read_to_end(&mut bytes)).await;
+    // A connection that is reset is closed as well.
+    let _ended = ended.expect("it stays open");
+    bytes
+}
+
+/// The types of the HTTP/2 frames that came.
+fn frames(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [high, middle, low, kind, rest @ ..] = bytes {
+        types.push(*kind);
+        let length = u32::from_be_bytes([0, *high, *middle, *low]);
+        let behind = 5 + usize::try_from(length).unwrap();
+        bytes = rest.get(behind..).unwrap_or_default();
+    }
+    types
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_first_byte_and_the_first_request() {
+    const GOAWAY: u8 = 7;
+    let running = impatient(|limits| {
+        limits.first_byte_timeout = SHORT;
+        limits.first_request_timeout = 2 * SHORT;
+    })
+    .await;
+    for to in [running.grpc, running.http] {
+        let mut silent = TcpStream::connect(to).await.unwrap();
+        until_closed(&mut silent).await;
+        // HTTP/2 without a request is asked to end, so that a client connects again.
+        let mut preface = TcpStream::connect(to).await.unwrap();
+        preface.write_all(PREFACE).await.unwrap();
+        let told = until_closed(&mut preface).await;
+        assert!(frames(&told).contains(&GOAWAY), "{told:?}");
+    }
+    // Headers that come byte by byte, and a body that stalls.
+    let mut slow = TcpStream::connect(running.http).await.unwrap();
+    let begin = now();
+    for byte in b"POST /v1/logs HTTP/1.1".iter().cycle() {
+        if slow.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "it goes on");
+        tokio::time::sleep(SHORT / 10).await;
+    }
+    let mut half = TcpStream::connect(running.http).await.unwrap();
+    half.write_all(HALF_BODY).await.unwrap();
+    until_closed(&mut half).await;
+    let hanging = Hanging::start(running.grpc, framed_request(&two())[..9].to_vec()).await;
+    let mut hanging = hanging;
+    let answer = timeout(LONG, hanging.answer()).await;
+    assert!(answer.expect("it stays open").is_none());
+}
+
+/// What goes on coming has the time that `read_timeout` gives it.
+#[tokio::test]
+async fn a_slow_first_request_may_end() {
+    let running = impatient(|limits| limits.first_request_timeout = 2 * SHORT).await;
+    let mut stream = TcpStream::connect(running.http).await.unwrap();
+    let whole = whole_post();
+    let (first, rest) = whole.split_at(whole.len() - 12);
+    stream.write_all(first).await.unwrap();
+    for byte in rest {
+        tokio::time::sleep(SHORT / 2).await;
+        stream.write_all(&[*byte]).await.unwrap();
+    }
+    assert_eq!(next_answer(&mut stream).await, "HTTP/1.1 200");
+}
+
+/// A peer that takes no answers: a window of nothing, or a socket that it does not read.
+#[tokio::test]
+async fn answers_that_are_not_read_end_the_connection() {
+    let running = impatient(|limits| limits.write_timeout = SHORT).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+    let settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let mut deaf = TcpStream::connect(running.http).await.unwrap();
+    deaf.write_all(settings).await.unwrap();
+    // POST / without a body: 404 with one.
+    deaf.write_all(b"\0\0\x03\x01\x05\0\0\0\x01\x83\x86\x84")
+        .await
+        .unwrap();
+    until_closed(&mut deaf).await;
+    let mut deaf = TcpStream::connect(running.http).await.unwrap();
+    let get = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+    let begin = now();
+    while let Ok(written) = timeout(LONG, deaf.write_all(&get)).await {
+        if written.is_err() {
+            return;
+        }
+        assert!(begin.elapsed() < LONG, "it goes on");
+    }
+    panic!("it stays open");
 }
