@@ -1,78 +1,85 @@
-//! The HTTP server under both protocols and the health check: connections, with TLS or without,
-//! their limits and their end.
+//! The HTTP server under all that is asked over HTTP: receivers, health check, metrics. It has the
+//! connections, with TLS or without, their limits and their end.
+
+mod closed;
+mod connection;
+mod slots;
+mod watch;
 
 use std::{
-    convert::Infallible,
     error,
     future::Future,
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
+use hyper::{body::Incoming, rt::Executor};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
     clock::{self, Instant},
+    memory::{Level, Pressure},
     tls::{self, server::Acceptor},
 };
 
-/// What a stream may send ahead: enough for line rate over a real round trip.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-/// What a connection may send ahead.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-/// Most bytes of the headers of a request. A bearer token of Kubernetes has about 1 KiB.
-const HEADER_BYTES: u32 = 16 * 1024;
-/// Most headers of a request over HTTP/1.1.
-const HEADERS: usize = 100;
-/// Most bytes that a connection with HTTP/1.1 reads ahead, headers of a request included.
-const READ_AHEAD: usize = 64 * 1024;
+pub use closed::{Class, CloseReason, Connections, Noted, Notice};
+use connection::{Parts, Server};
+use slots::{Bounds, Placed, Slot, Slots};
+pub use slots::{Spare, address_key};
+pub use watch::Peer;
+
 /// How long to wait when no connection can be accepted, for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
-/// How long a TLS handshake may take, if `read_header_timeout` is not shorter.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often a connection that waits looks whether another one gives way by now.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the last answers may take to leave when no more time is given.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What one server allows its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// `max_connections`: most connections at a time; more wait until one ends.
+    /// `max_connections`: most connections at a time. A new one takes the place of one that has
+    /// proved less; if there is none it waits.
     pub max_connections: usize,
+    /// `max_connections_per_address`: most connections of one address at a time, IPv6 by its /64.
+    /// `None`: half of `max_connections`.
+    pub max_connections_per_address: Option<usize>,
     /// `max_concurrent_streams`: most requests of one HTTP/2 connection at a time.
     pub max_concurrent_streams: u32,
-    /// `read_header_timeout`: how long the headers of an HTTP/1.1 request may take, and a TLS
-    /// handshake, which has 10 s at most.
+    /// How long a connection may take to its first byte.
+    pub first_byte_timeout: Duration,
+    /// How long a connection may take to its first complete request. While one goes on coming in,
+    /// `read_timeout` counts.
+    pub first_request_timeout: Duration,
+    /// `read_header_timeout`: how long the headers of an HTTP/1.1 request may take from their first
+    /// byte, and a TLS handshake, which has 10 s at most.
     pub read_header_timeout: Duration,
     /// `read_timeout`: how long a request may take to come in.
     pub read_timeout: Duration,
     /// `idle_timeout`, `keepalive::server_parameters::max_connection_idle`: a connection without a
-    /// request for so long, or up to twice that, is closed.
+    /// request for so long is closed.
     pub idle_timeout: Duration,
+    /// How long an answer may take to leave.
+    pub write_timeout: Duration,
     /// `keepalive::server_parameters::time`: how often an HTTP/2 peer is asked whether it is there.
     pub keepalive_time: Duration,
     /// `keepalive::server_parameters::timeout`: how long its answer may take.
     pub keepalive_timeout: Duration,
+    /// Whether an HTTP/1.1 connection has more than one request.
+    pub keep_alive: bool,
+    /// How long connections are spared at `max_connections`.
+    pub spare: Spare,
 }
 
 impl Default for Limits {
@@ -80,12 +87,48 @@ impl Default for Limits {
         Self {
             // Two servers and the exporters fit into the usual 1024 file descriptors.
             max_connections: 400,
+            max_connections_per_address: None,
             max_concurrent_streams: 100,
+            first_byte_timeout: Duration::from_secs(10),
+            first_request_timeout: Duration::from_secs(30),
             read_header_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(5),
+            write_timeout: Duration::from_secs(30),
             keepalive_time: Duration::from_mins(1),
             keepalive_timeout: Duration::from_secs(20),
+            keep_alive: true,
+            spare: Spare::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// Limits of a server that others ask briefly, such as a probe: so many connections, each with
+    /// 2 s for its request, and a new one never waits for those that ask nothing.
+    pub fn brief(max_connections: usize) -> Self {
+        const BRIEF: Duration = Duration::from_secs(2);
+        Self {
+            max_connections,
+            // Probes of one node and of what else runs there have one address.
+            max_connections_per_address: Some(max_connections),
+            max_concurrent_streams: 10,
+            first_byte_timeout: BRIEF,
+            first_request_timeout: BRIEF,
+            read_header_timeout: BRIEF,
+            write_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            spare: Spare::NONE,
+            ..Self::default()
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let half = (self.max_connections / 2).max(1);
+        Bounds {
+            connections: self.max_connections,
+            per_address: self.max_connections_per_address.unwrap_or(half),
+            spare: self.spare,
         }
     }
 }
@@ -109,6 +152,8 @@ pub enum Error {
 /// The versions of HTTP that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versions {
+    /// HTTP/1.1 alone.
+    Http1,
     /// HTTP/2 alone, which is what gRPC needs.
     Http2,
     /// HTTP/1.1 and HTTP/2.
@@ -119,6 +164,7 @@ impl Versions {
     /// Their names in a TLS handshake, the one that is liked best first.
     fn alpn(self) -> &'static [&'static [u8]] {
         match self {
+            Self::Http1 => &[b"http/1.1"],
             Self::Http2 => &[b"h2"],
             Self::All => &[b"h2", b"http/1.1"],
         }
@@ -132,6 +178,8 @@ pub struct Listening {
     address: SocketAddr,
     versions: Versions,
     tls: Option<Acceptor>,
+    connections: Arc<Connections>,
+    pressure: Pressure,
 }
 
 impl Listening {
@@ -158,12 +206,26 @@ impl Listening {
             address,
             versions,
             tls,
+            connections: Arc::new(Connections::new(address)),
+            pressure: Pressure::default(),
         })
+    }
+
+    /// Takes no connections while the process is above its hard memory limit.
+    #[must_use]
+    pub fn under(mut self, pressure: Pressure) -> Self {
+        self.pressure = pressure;
+        self
     }
 
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What becomes of its connections, for metrics.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 }
 
@@ -176,14 +238,13 @@ pub struct Ends {
     pub cut: CancellationToken,
 }
 
-/// Who sent a request; each has it among its extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
 /// What answers the requests of a server.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Body of an answer.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn error::Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
 
     /// Answers one request.
     fn answer(
@@ -209,58 +270,48 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         address,
         versions,
         tls,
+        connections,
+        pressure,
     } = listening;
     let streams = Streams(TaskTracker::new());
-    let server = Arc::new(Server {
-        builder: builder(&limits, versions, streams.clone()),
+    let slots = Arc::new(Slots::new(limits.bounds(), Arc::clone(&connections)));
+    let parts = Parts {
+        versions,
         tls,
         address,
-        idle: limits.idle_timeout,
-        handshake: limits.read_header_timeout.min(HANDSHAKE),
+        connections: Arc::clone(&connections),
+        streams: streams.clone(),
         stop: ends.stop.clone(),
-        handshakes: Seldom::default(),
-    });
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
-    let mut connections = JoinSet::new();
-    let (cannot_accept, full) = (Seldom::default(), Seldom::default());
+    };
+    let server = Arc::new(Server::new(&limits, parts));
+    let mut accepting = Accepting {
+        listener,
+        slots,
+        connections,
+        pressure,
+        limit: limits.max_connections,
+        waiting: None,
+        cannot: Seldom::default(),
+    };
+    let mut tasks = JoinSet::new();
     loop {
-        let accept = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (listener.accept().await, slot)
-        };
-        let (accepted, slot) = tokio::select! {
+        let (stream, peer, slot) = tokio::select! {
             () = ends.stop.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept => accepted,
+            Some(_) = tasks.join_next() => continue,
+            // It may be dropped at any time: a connection that waits for a place is kept.
+            accepted = accepting.next() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if cannot_accept.worth_a_line().is_some() {
-                    warn!(%error, "cannot accept a connection, trying again");
-                }
-                sleep(BREATH).await;
-                continue;
-            }
-        };
-        if slots.available_permits() == 0 && full.worth_a_line().is_some() {
-            warn!(
-                connections = limits.max_connections,
-                "as many connections as max_connections allows, more have to wait"
-            );
-        }
         // Without it answers are only later, not wrong.
         let _set = stream.set_nodelay(true);
         let (server, handler) = (Arc::clone(&server), handler.clone());
-        connections.spawn(async move {
-            server.connected(stream, peer, handler).await;
-            drop(slot);
-        });
+        tasks.spawn(async move { server.connected(stream, peer, slot, handler).await });
+        // In a flood the new connection is looked at before it may have to give way.
+        yield_now().await;
     }
-    drop(listener);
+    drop(accepting);
     streams.0.close();
     let mut finish = pin!(async {
-        while connections.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
         streams.0.wait().await;
     });
     tokio::select! {
@@ -271,156 +322,65 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
     }
 }
 
-fn builder(limits: &Limits, versions: Versions, streams: Streams) -> Builder<Streams> {
-    let mut server = Builder::new(streams);
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.read_header_timeout)
-        .max_headers(HEADERS)
-        .max_buf_size(READ_AHEAD);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(limits.max_concurrent_streams)
-        .max_header_list_size(HEADER_BYTES)
-        .keep_alive_interval(limits.keepalive_time)
-        .keep_alive_timeout(limits.keepalive_timeout);
-    if versions == Versions::Http2 {
-        server = server.http2_only();
-    }
-    server
+/// Takes connections and gives them their places.
+struct Accepting {
+    listener: TcpListener,
+    slots: Arc<Slots>,
+    connections: Arc<Connections>,
+    pressure: Pressure,
+    limit: usize,
+    /// The connection that waits for a place; more wait with the kernel.
+    waiting: Option<(TcpStream, SocketAddr)>,
+    /// Connections that cannot be accepted.
+    cannot: Seldom,
 }
 
-/// What the connections of a server share.
-struct Server {
-    builder: Builder<Streams>,
-    tls: Option<Acceptor>,
-    address: SocketAddr,
-    idle: Duration,
-    handshake: Duration,
-    stop: CancellationToken,
-    /// Handshakes that failed.
-    handshakes: Seldom,
-}
-
-impl Server {
-    /// Serves one connection, after its handshake if there is to be one.
-    async fn connected(&self, stream: TcpStream, peer: SocketAddr, handler: impl Handler) {
-        let Some(tls) = &self.tls else {
-            return self.connection(stream, peer, handler).await;
-        };
-        let handshake = tokio::select! {
-            // Nothing was asked for yet, so nothing is owed.
-            () = self.stop.cancelled() => return,
-            handshake = timeout(self.handshake, tls.accept(stream)) => handshake,
-        };
-        match handshake {
-            Ok(Ok(stream)) => self.connection(stream, peer, handler).await,
-            Ok(Err(error)) => self.no_handshake(peer, tls::server::why(&error)),
-            Err(_) => {
-                let slow = format!("it did not end within {:?}", self.handshake);
-                self.no_handshake(peer, Some(slow));
-            }
-        }
-    }
-
-    fn no_handshake(&self, peer: SocketAddr, reason: Option<String>) {
-        let Some(reason) = reason else {
-            debug!(%peer, "connection ended before its tls handshake");
-            return;
-        };
-        debug!(%peer, reason, "tls handshake failed");
-        if let Some(unsaid) = self.handshakes.worth_a_line() {
-            warn!(
-                endpoint = %self.address,
-                %peer,
-                reason,
-                failures_not_logged = unsaid,
-                "tls handshake failed"
-            );
-        }
-    }
-
-    /// Serves one connection until it ends, is idle for too long, or the server stops.
-    async fn connection(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
-        handler: impl Handler,
-    ) {
-        let busy = Arc::new(Busy::default());
-        let service = service_fn(|mut request: Request<Incoming>| {
-            let handler = handler.clone();
-            let under_way = UnderWay::begin(&busy);
-            request.extensions_mut().insert(Peer(peer));
-            async move {
-                let response = handler.answer(request).await;
-                drop(under_way);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let mut ending = false;
+impl Accepting {
+    /// The next connection that has a place.
+    async fn next(&mut self) -> (TcpStream, SocketAddr, Slot) {
         loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(%error, "connection ended");
-                    }
-                    return;
+            let waits = self.waiting.is_some();
+            let (stream, peer) = match self.waiting.take() {
+                Some(waiting) => waiting,
+                None => self.accept().await,
+            };
+            if self.pressure.level() == Level::Hard {
+                self.connections
+                    .close(CloseReason::Memory, Class::Unfinished, peer.ip());
+                let _set = stream.set_zero_linger();
+                continue;
+            }
+            match self.slots.place(peer.ip()) {
+                Placed::Yes(slot) => return (stream, peer, slot),
+                Placed::Refused => {
+                    // Closed with a reset, which leaves nothing behind here.
+                    let _set = stream.set_zero_linger();
                 }
-                () = self.stop.cancelled(), if !ending => {
-                    connection.as_mut().graceful_shutdown();
-                    ending = true;
-                }
-                () = sleep(self.idle) => {
-                    if busy.was() {
-                        continue;
+                Placed::Full => {
+                    self.waiting = Some((stream, peer));
+                    if !waits {
+                        self.connections.waits(peer.ip(), self.limit);
                     }
-                    if ending {
-                        debug!("connection left, it was asked to end and does not");
-                        return;
-                    }
-                    connection.as_mut().graceful_shutdown();
-                    ending = true;
+                    let _changed = timeout(LOOK, self.slots.changed.notified()).await;
                 }
             }
         }
     }
-}
 
-/// Whether a connection has requests.
-#[derive(Default)]
-struct Busy {
-    now: AtomicUsize,
-    begun: AtomicBool,
-}
-
-impl Busy {
-    /// Whether there was a request since this was last asked.
-    fn was(&self) -> bool {
-        self.begun.swap(false, Ordering::Relaxed) || self.now.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// A request, until it is dropped.
-struct UnderWay(Arc<Busy>);
-
-impl UnderWay {
-    fn begin(busy: &Arc<Busy>) -> Self {
-        busy.begun.store(true, Ordering::Relaxed);
-        busy.now.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(busy))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    if self.cannot.worth_a_line().is_some() {
+                        warn!(%error, "cannot accept a connection, trying again");
+                    }
+                    // Most often there are too few file descriptors.
+                    self.slots.shed();
+                    sleep(BREATH).await;
+                }
+            }
+        }
     }
 }
 

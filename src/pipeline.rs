@@ -34,7 +34,7 @@ use crate::{
     },
     exporter::queue::Queue,
     processor::detection::{Detection, Kept},
-    receiver::{Consumer, Reason, Refusal},
+    receiver::{Class, Consumer, Reason, Refusal},
     telemetry::{
         metrics::Timer,
         traces::{Kind, Span, Tracer},
@@ -67,19 +67,28 @@ pub struct Entry {
     pub refused: AtomicU64,
     /// Requests that were taken.
     pub requests: AtomicU64,
-    refused_requests: [AtomicU64; Reason::ALL.len()],
+    refused_requests: [[AtomicU64; Class::ALL.len()]; Reason::ALL.len()],
 }
 
 impl Entry {
-    /// Requests that were refused for this reason, for now or for good.
-    pub fn refused_requests(&self, reason: Reason) -> u64 {
-        self.refused_requests
-            .get(reason as usize)
+    /// Requests of senders of this class that were refused for this reason, for now or for good.
+    pub fn refused_requests(&self, reason: Reason, class: Class) -> u64 {
+        let counters = self.refused_requests.get(reason as usize);
+        counters
+            .and_then(|counters| counters.get(class as usize))
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    fn refuse(&self, reason: Reason) {
-        if let Some(counter) = self.refused_requests.get(reason as usize) {
+    fn all_refused_requests(&self) -> u64 {
+        let counters = self.refused_requests.iter().flatten();
+        counters
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn refuse(&self, reason: Reason, class: Class) {
+        let counters = self.refused_requests.get(reason as usize);
+        if let Some(counter) = counters.and_then(|counters| counters.get(class as usize)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -276,11 +285,6 @@ impl Consumer for Intake {
         if count > 0
             && let Err(refusal) = self.submit(hits, span.as_mut()).await
         {
-            self.entry.refuse(match refusal {
-                Refusal::Full { .. } => Reason::QueueFull,
-                Refusal::Memory { .. } => Reason::Memory,
-                Refusal::ShuttingDown => Reason::ShuttingDown,
-            });
             self.entry.refused.fetch_add(records, Ordering::Relaxed);
             return Err(refusal);
         }
@@ -302,7 +306,11 @@ impl Consumer for Intake {
     }
 
     fn refused(&self, reason: Reason) {
-        self.entry.refuse(reason);
+        self.refused_of(reason, Class::Anonymous);
+    }
+
+    fn refused_of(&self, reason: Reason, class: Class) {
+        self.entry.refuse(reason, class);
     }
 }
 
@@ -574,12 +582,7 @@ impl Pipeline {
             pipeline = self.id,
             accepted_log_records = self.counters.over_entries(|entry| count(&entry.accepted)),
             rejected_log_records = count(&self.counters.rejected),
-            refused_requests = self.counters.over_entries(|entry| {
-                Reason::ALL
-                    .map(|reason| entry.refused_requests(reason))
-                    .iter()
-                    .sum()
-            }),
+            refused_requests = self.counters.over_entries(Entry::all_refused_requests),
             candidates = count(&self.counters.candidates),
             hits = count(&self.counters.hits),
             repeats = stats.repeats,

@@ -34,7 +34,7 @@ use crate::{
         bearer_token_auth::BearerTokenAuth,
         health_check::{Health, HealthCheck},
     },
-    http_server::Ends,
+    http_server::{Connections, Ends},
     memory::{Pressure, cgroup_limit},
     pipeline::{self, FindingBudget},
     processor::detection::Detection,
@@ -193,6 +193,7 @@ impl Service {
             let (intake, entry) =
                 intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
             observed::receiver(&self.metrics, &id, server.protocol(), &entry);
+            observed::connections(&self.metrics, &id, server.protocol(), server.connections());
             self.addresses.push((id, server.address()));
             self.tracker.spawn(server.serve(intake, shared.clone()));
         }
@@ -435,6 +436,13 @@ impl Server {
         match self {
             Self::Grpc(server) => server.address(),
             Self::Http(server) => server.address(),
+        }
+    }
+
+    fn connections(&self) -> &Arc<Connections> {
+        match self {
+            Self::Grpc(server) => server.connections(),
+            Self::Http(server) => server.connections(),
         }
     }
 

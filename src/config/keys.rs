@@ -122,11 +122,11 @@ tables! {
         ["grpc": "it stands under protocols", "http": "it stands under protocols"];
     PROTOCOLS at "receivers::otlp::protocols": ["grpc", "http"], [];
     HTTP at "receivers::otlp::protocols::http": [
-        "endpoint", "max_request_body_size", "max_connections", "read_header_timeout",
-        "read_timeout", "idle_timeout", "tls", "auth"
+        "endpoint", "max_request_body_size", "max_connections", "max_connections_per_address",
+        "read_header_timeout", "read_timeout", "idle_timeout", "tls", "auth"
     ],
         ["cors": ABSENT, "include_metadata": ABSENT,
-         "write_timeout": "answers are short, and idle_timeout ends who does not read them, remove it",
+         "write_timeout": "answers are short, and have 30s to leave, remove it",
          "keepalive": "idle_timeout says how long a connection is kept, remove it",
          "transport": "always tcp, remove it",
          "keep_alives_enabled": ABSENT, "middlewares": ABSENT, "response_headers": ABSENT,
@@ -134,8 +134,8 @@ tables! {
          "traces_url_path": "only logs are taken, remove it",
          "metrics_url_path": "only logs are taken, remove it"];
     GRPC at "receivers::otlp::protocols::grpc": [
-        "endpoint", "max_recv_msg_size_mib", "max_connections", "max_concurrent_streams",
-        "read_timeout", "keepalive", "tls", "auth"
+        "endpoint", "max_recv_msg_size_mib", "max_connections", "max_connections_per_address",
+        "max_concurrent_streams", "read_timeout", "keepalive", "tls", "auth"
     ],
         ["transport": "always tcp, remove it",
          "read_buffer_size": ABSENT, "write_buffer_size": ABSENT, "include_metadata": ABSENT];
@@ -270,7 +270,7 @@ tables! {
          "component_health": "exporters are looked at as it is, remove it",
          "use_v2": ABSENT, "grpc": ABSENT, "http": "write endpoint and path without it",
          "keepalive": ABSENT, "transport": "always tcp, remove it", "auth": ABSENT, "cors": ABSENT,
-         "read_header_timeout": "5s, remove it", "read_timeout": ABSENT, "write_timeout": ABSENT,
+         "read_header_timeout": "2s, remove it", "read_timeout": ABSENT, "write_timeout": ABSENT,
          "idle_timeout": "30s, remove it", "response_headers": ABSENT, "middlewares": ABSENT,
          "include_metadata": ABSENT, "max_request_body_size": ABSENT,
          "compression_algorithms": ABSENT];

@@ -56,6 +56,7 @@ fn http(section: &Section<'_>) -> otlp_http::Config {
         ),
         limits: Limits {
             max_connections: max_connections(section, limits.max_connections),
+            max_connections_per_address: per_address(section),
             read_header_timeout: wait("read_header_timeout", limits.read_header_timeout),
             read_timeout: wait("read_timeout", limits.read_timeout),
             idle_timeout: wait("idle_timeout", limits.idle_timeout),
@@ -67,6 +68,12 @@ fn http(section: &Section<'_>) -> otlp_http::Config {
 
 fn max_connections(section: &Section<'_>, default: usize) -> usize {
     section.number("max_connections", 1..=1_000_000, default)
+}
+
+/// The most connections of one address, if it is written.
+fn per_address(section: &Section<'_>) -> Option<usize> {
+    let value = section.value("max_connections_per_address")?;
+    value.number("whole number", 1..=1_000_000)
 }
 
 /// The address to listen on, if it is written and has the form of one.
@@ -96,6 +103,7 @@ fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
         max_recv_msg_bytes: mib * MIB,
         limits: Limits {
             max_connections: max_connections(section, limits.max_connections),
+            max_connections_per_address: per_address(section),
             max_concurrent_streams: section.number(
                 "max_concurrent_streams",
                 1..=1_000_000,

@@ -275,12 +275,14 @@ receivers:
     protocols:
       grpc:
         {endpoint: "[::1]:1", max_recv_msg_size_mib: 4, max_connections: 3,
+        max_connections_per_address: 2,
         max_concurrent_streams: 2, read_timeout: 1s, keepalive:
           {server_parameters: {max_connection_idle: 1h, time: 2s, timeout: 3s}},
         tls: {cert_file: c.pem, key_file: k.pem, client_ca_file: ca.pem, min_version: 1.3,
           max_version: "1.3", reload_interval: 5m}, auth: {authenticator: bearertokenauth}}
       http:
         {endpoint: "localhost:2", max_request_body_size: 5, max_connections: 6,
+        max_connections_per_address: 7,
         read_header_timeout: 7s, read_timeout: 8s, idle_timeout: 9s,
         tls: {cert_pem: "${env:CERT}", key_pem: "${env:KEY}", max_version: 1.2},
         auth: {authenticator: bearertokenauth/b}}
@@ -380,6 +382,7 @@ fn reads_every_setting_of_a_receiver() {
         max_recv_msg_bytes: 4 << 20,
         limits: receiver::Limits {
             max_connections: 3,
+            max_connections_per_address: Some(2),
             max_concurrent_streams: 2,
             read_timeout: seconds(1),
             idle_timeout: Duration::from_hours(1),
@@ -402,6 +405,7 @@ fn reads_every_setting_of_a_receiver() {
         max_request_body_size: 5,
         limits: receiver::Limits {
             max_connections: 6,
+            max_connections_per_address: Some(7),
             read_header_timeout: seconds(7),
             read_timeout: seconds(8),
             idle_timeout: seconds(9),

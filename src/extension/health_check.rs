@@ -20,9 +20,12 @@ use hyper::body::Incoming;
 
 use crate::{
     clock::{self, Instant},
-    http_server::{self, Ends, Handler, Limits, Listening, Versions},
+    http_server::{self, Ends, Handler, Limits, Listening, Peer, Versions},
     tls,
 };
+
+/// Connections at a time. A new one takes the place of one that asks nothing.
+const CONNECTIONS: usize = 50;
 
 /// Settings of one `health_check` extension, under the Collector's key names.
 #[derive(Clone, Debug)]
@@ -142,14 +145,7 @@ impl HealthCheck {
 
     /// Serves until it is to stop.
     pub async fn serve(self, ends: Ends) {
-        // Whoever asks asks briefly and seldom.
-        let limits = Limits {
-            max_connections: 50,
-            max_concurrent_streams: 10,
-            read_header_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            ..Limits::default()
-        };
+        let limits = Limits::brief(CONNECTIONS);
         http_server::serve(self.listening, limits, self.answers, ends).await;
     }
 }
@@ -174,6 +170,9 @@ impl Handler for Answers {
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(ALLOW, allowed);
             return response;
+        }
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.received();
         }
         let ready = self.health.ready_for();
         let (status, own) = match ready {

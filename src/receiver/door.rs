@@ -1,20 +1,20 @@
 //! What every request goes through, whatever the protocol: who sends it, time to come in, room, the
 //! consumer.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use http::request::Parts;
 use tracing::warn;
 
 use super::{
-    Consumer, Reason, Refusal, Shared,
-    in_flight::{Lease, RETRY_AFTER},
+    Class, Consumer, Holder, Reason, Refusal, Shared,
+    in_flight::{Lease, Origin, RETRY_AFTER},
     rejection::Rejection,
 };
 use crate::{
     detection::screen::Screened,
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{Peer, Seldom},
+    http_server::{Noted, Notice, Peer, Seldom, address_key},
     memory::Level,
 };
 
@@ -29,6 +29,14 @@ pub(super) struct Door<C> {
     auth: Option<BearerTokenAuth>,
     /// Refusals for good, by their reason.
     told: Arc<[Seldom; Reason::ALL.len()]>,
+    /// Refusals for now that the sender or the operator can do something about.
+    later: Arc<Later>,
+}
+
+#[derive(Debug, Default)]
+struct Later {
+    memory: Notice,
+    slow: Notice,
 }
 
 impl<C: Consumer> Door<C> {
@@ -45,10 +53,11 @@ impl<C: Consumer> Door<C> {
             read_timeout,
             auth,
             told: Arc::default(),
+            later: Arc::default(),
         }
     }
 
-    /// Says that a request was refused for good: its sender drops what was in it, and may say so
+    /// Logs that a request was refused for good: its sender drops what was in it, and may log it
     /// nowhere.
     fn tell(&self, head: &Parts, rejection: &Rejection) {
         let reason = rejection.reason();
@@ -57,7 +66,7 @@ impl<C: Consumer> Door<C> {
             return;
         };
         if let Some(unsaid) = told.worth_a_line() {
-            let peer = head.extensions.get().map(|Peer(address)| *address);
+            let peer = head.extensions.get().map(Peer::address);
             warn!(
                 peer = peer.map(tracing::field::display),
                 reason = %rejection.text(),
@@ -67,18 +76,65 @@ impl<C: Consumer> Door<C> {
         }
     }
 
+    /// Logs that requests are refused for now, if there is something to do about it.
+    fn tell_later(&self, head: &Parts, rejection: &Rejection) {
+        let Some(peer) = head.extensions.get().map(|peer: &Peer| peer.address().ip()) else {
+            return;
+        };
+        match rejection {
+            Rejection::Later(Refusal::Memory { holder, .. }) => {
+                if let Some(Noted { count, most_from }) = self.later.memory.note(peer) {
+                    warn!(
+                        requests = count,
+                        %most_from,
+                        holder = holder.name(),
+                        "requests are refused because requests under way hold the memory they may, \
+                         senders send them again: raise service::admission::request_limit_mib, or \
+                         block the address if it sends no logs"
+                    );
+                }
+            }
+            Rejection::Slow(_) => {
+                if let Some(Noted { count, most_from }) = self.later.slow.note(peer) {
+                    warn!(
+                        requests = count,
+                        %most_from,
+                        "requests did not come in within read_timeout, senders send them again: \
+                         look at the network to the sender, or raise read_timeout"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// A request begins to hold memory.
     ///
     /// # Errors
     /// When there is no room for it.
-    pub(super) fn enter(&self) -> Result<Lease, Rejection> {
+    pub(super) fn enter(&self, head: &Parts) -> Result<Lease, Rejection> {
+        /// What a header takes beside its name and value.
+        const HEADER: usize = 64;
         if self.shared.pressure.level() > Level::Normal {
             return Err(Refusal::Memory {
                 retry_after: RETRY_AFTER,
+                holder: Holder::Process,
             }
             .into());
         }
-        Ok(self.shared.in_flight.enter()?)
+        let headers = head.headers.iter();
+        let bytes = headers
+            .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
+            .sum::<usize>()
+            .saturating_add(head.uri.path().len());
+        let peer = head.extensions.get::<Peer>();
+        let origin = Origin {
+            address: peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| {
+                address_key(peer.address().ip())
+            }),
+            connection: peer.map_or(0, Peer::connection),
+        };
+        Ok(self.shared.in_flight.enter(origin, bytes)?)
     }
 
     /// Lets a request come in and hands it over; how many of its records could not be read. Nothing
@@ -91,30 +147,48 @@ impl<C: Consumer> Door<C> {
         head: &Parts,
         receive: impl Future<Output = Result<(Screened, Lease), Rejection>>,
     ) -> Result<u64, Rejection> {
+        let answer = self.take(head, receive).await;
+        if let Err(rejection) = &answer {
+            let class = match head.extensions.get::<Peer>() {
+                Some(peer) if peer.is_authenticated() => Class::Authenticated,
+                _ => Class::Anonymous,
+            };
+            self.consumer.refused_of(rejection.reason(), class);
+            if rejection.is_final() {
+                self.tell(head, rejection);
+            } else {
+                self.tell_later(head, rejection);
+            }
+        }
+        answer
+    }
+
+    async fn take(
+        &self,
+        head: &Parts,
+        receive: impl Future<Output = Result<(Screened, Lease), Rejection>>,
+    ) -> Result<u64, Rejection> {
+        let peer = head.extensions.get::<Peer>();
         let receive = async {
             if let Some(auth) = &self.auth {
                 auth.check(&head.headers).await?;
+                if let Some(peer) = peer {
+                    peer.authenticated();
+                }
             }
             receive.await
         };
-        let received = tokio::select! {
+        let (screened, _held) = tokio::select! {
             biased;
             received = tokio::time::timeout(self.read_timeout, receive) => {
-                received.unwrap_or(Err(Rejection::Slow(self.read_timeout)))
+                received.unwrap_or(Err(Rejection::Slow(self.read_timeout)))?
             }
             // Whoever has not said all by now shall hear why, instead of a connection that breaks.
-            () = self.shared.cut.cancelled() => Err(Refusal::ShuttingDown.into()),
+            () = self.shared.cut.cancelled() => return Err(Refusal::ShuttingDown.into()),
         };
-        let (screened, _held) = match received {
-            Ok(received) => received,
-            Err(rejection) => {
-                self.consumer.refused(rejection.reason());
-                if rejection.is_final() {
-                    self.tell(head, &rejection);
-                }
-                return Err(rejection);
-            }
-        };
+        if let Some(peer) = peer {
+            peer.received();
+        }
         let unreadable = screened.unreadable;
         self.consumer.consume(screened).await?;
         Ok(unreadable)

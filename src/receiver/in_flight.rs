@@ -3,21 +3,35 @@
 //! A request asks before it holds more: what its decoder, its longest record so far and its hits
 //! take, not the bytes that went through. So large requests are as welcome as their records are
 //! small, and a thousand senders that stop in the middle cannot fill the memory.
+//!
+//! Shares are relative to what is free, so that one sender alone may use most of the memory, and
+//! what is left is shared by those who come later: a connection may hold as much as stays free, an
+//! address twice as much, and the only request of its address whatever is free. An eighth is kept
+//! for usual requests over connections that have no other, so that few connections cannot keep out
+//! many, nor senders behind one address each other.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::Refusal;
+use super::{Holder, Refusal};
 
-/// What any request holds: its task, its stream, its headers.
+/// What a request holds before its body comes: its task, its stream.
+const HEAD: usize = 6 * 1024;
+/// What a request holds once its body comes, beside what is in it.
 const BASE: usize = 16 * 1024;
 /// Leases grow and shrink by so much at a time, so that few frames touch what all share.
 const STEP: usize = 16 * 1024;
+/// What the only request of a connection may hold, however much its address holds: a usual request
+/// with its decoder.
+const USUAL: usize = 256 * 1024;
+/// The same as a part of all memory, where that is less.
+const USUAL_PART: usize = 16;
+/// The part of all memory that is kept for usual requests.
+const KEPT_PART: usize = 8;
 /// How long a sender is asked to wait when there is no room.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -30,7 +44,23 @@ pub struct InFlight {
 #[derive(Debug)]
 struct Shared {
     limit: usize,
-    held: AtomicUsize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    addresses: BTreeMap<IpAddr, usize>,
+    connections: BTreeMap<u64, usize>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The address, as [`crate::http_server::address_key`] has it.
+    pub(super) address: IpAddr,
+    /// The number of the connection.
+    pub(super) connection: u64,
 }
 
 impl InFlight {
@@ -39,34 +69,92 @@ impl InFlight {
         Self {
             shared: Arc::new(Shared {
                 limit,
-                held: AtomicUsize::new(0),
+                held: Mutex::default(),
             }),
         }
     }
 
     /// What is held now.
     pub fn held(&self) -> usize {
-        self.shared.held.load(Ordering::Relaxed)
+        self.shared.lock().all
     }
 
-    /// A request begins.
+    /// A request begins, with so many bytes of headers.
     ///
     /// # Errors
     /// When there is no room for it.
-    pub(super) fn enter(&self) -> Result<Lease, Refusal> {
+    pub(super) fn enter(&self, origin: Origin, headers: usize) -> Result<Lease, Refusal> {
         let mut lease = Lease {
             shared: Arc::clone(&self.shared),
+            origin,
+            headers,
             held: 0,
         };
-        lease.hold(0)?;
+        lease.resize(HEAD.saturating_add(headers))?;
         Ok(lease)
     }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Whether a lease may grow.
+    fn allows(&self, limit: usize, lease: &Lease, wanted: usize) -> Result<(), Holder> {
+        let besides = |held: Option<&usize>| held.map_or(0, |held| held.saturating_sub(lease.held));
+        let others = self.all.saturating_sub(lease.held);
+        if others == 0 {
+            return Ok(());
+        }
+        let all = others.saturating_add(wanted);
+        let address = besides(self.addresses.get(&lease.origin.address));
+        let connection = besides(self.connections.get(&lease.origin.connection));
+        if connection == 0 && wanted <= USUAL.min(limit / USUAL_PART) {
+            return if all <= limit {
+                Ok(())
+            } else {
+                Err(Holder::All)
+            };
+        }
+        let Some(free) = (limit - limit / KEPT_PART).checked_sub(all) else {
+            return Err(Holder::All);
+        };
+        if address == 0 {
+            return Ok(());
+        }
+        if address.saturating_add(wanted) > free.saturating_mul(2) {
+            return Err(Holder::Address);
+        }
+        if connection > 0 && connection.saturating_add(wanted) > free {
+            return Err(Holder::Connection);
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, origin: Origin, from: usize, to: usize) {
+        self.all = self.all.saturating_sub(from).saturating_add(to);
+        resize(&mut self.addresses, origin.address, from, to);
+        resize(&mut self.connections, origin.connection, from, to);
+    }
+}
+
+fn resize<K: Ord>(all: &mut BTreeMap<K, usize>, key: K, from: usize, to: usize) {
+    let held = all.get(&key).copied().unwrap_or(0);
+    match held.saturating_sub(from).saturating_add(to) {
+        0 => all.remove(&key),
+        held => all.insert(key, held),
+    };
 }
 
 /// What one request holds, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     shared: Arc<Shared>,
+    origin: Origin,
+    headers: usize,
     held: usize,
 }
 
@@ -79,26 +167,25 @@ impl Lease {
         let wanted = bytes
             .checked_next_multiple_of(STEP)
             .unwrap_or(usize::MAX)
-            .saturating_add(BASE);
-        if wanted <= self.held {
-            self.shared
-                .held
-                .fetch_sub(self.held - wanted, Ordering::Relaxed);
-            self.held = wanted;
+            .saturating_add(BASE)
+            .saturating_add(self.headers);
+        self.resize(wanted)
+    }
+
+    fn resize(&mut self, wanted: usize) -> Result<(), Refusal> {
+        if wanted == self.held {
             return Ok(());
         }
-        let own = self.held;
-        let grown = |all: usize| {
-            let others = all.saturating_sub(own);
-            let all = others.saturating_add(wanted);
-            (others == 0 || all <= self.shared.limit).then_some(all)
-        };
-        self.shared
-            .held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
-            .map_err(|_full| Refusal::Memory {
-                retry_after: RETRY_AFTER,
-            })?;
+        let mut held = self.shared.lock();
+        if wanted > self.held {
+            held.allows(self.shared.limit, self, wanted)
+                .map_err(|holder| Refusal::Memory {
+                    retry_after: RETRY_AFTER,
+                    holder,
+                })?;
+        }
+        held.resize(self.origin, self.held, wanted);
+        drop(held);
         self.held = wanted;
         Ok(())
     }
@@ -106,7 +193,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.held.fetch_sub(self.held, Ordering::Relaxed);
+        self.shared.lock().resize(self.origin, self.held, 0);
     }
 }
 
@@ -114,16 +201,36 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
+    const MIB: usize = 1024 * 1024;
+
+    fn origin(address: u8, connection: u64) -> Origin {
+        Origin {
+            address: [192, 0, 2, address].into(),
+            connection,
+        }
+    }
+
+    fn holder(result: Result<(), Refusal>) -> Option<Holder> {
+        match result {
+            Ok(()) => None,
+            Err(Refusal::Memory { holder, .. }) => Some(holder),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
     #[test]
     fn leases_share_a_bound_and_give_back_what_they_held() {
-        let in_flight = InFlight::new(4 * BASE);
-        let mut one = in_flight.enter().unwrap();
-        let mut other = in_flight.enter().unwrap();
+        let in_flight = InFlight::new(74 * 1024);
+        let mut one = in_flight.enter(origin(1, 1), 0).unwrap();
+        let mut other = in_flight.enter(origin(2, 2), 0).unwrap();
+        assert_eq!(in_flight.held(), 2 * HEAD);
+        one.hold(0).unwrap();
+        other.hold(0).unwrap();
         one.hold(2 * STEP).unwrap();
         assert_eq!(in_flight.held(), 4 * BASE);
-        assert!(other.hold(1).is_err());
-        assert!(in_flight.enter().is_err());
-        // Whoever was refused holds what it held before.
+        assert_eq!(holder(other.hold(1)), Some(Holder::All));
+        assert!(in_flight.enter(origin(3, 3), 0).is_err());
+        // What was refused holds what it held before.
         assert_eq!(in_flight.held(), 4 * BASE);
         one.hold(STEP).unwrap();
         other.hold(STEP).unwrap();
@@ -131,17 +238,83 @@ mod tests {
         assert_eq!(in_flight.held(), 2 * BASE);
         drop(other);
         assert_eq!(in_flight.held(), 0);
+        assert!(in_flight.shared.lock().addresses.is_empty());
+        assert!(in_flight.shared.lock().connections.is_empty());
     }
 
     #[test]
     fn one_request_alone_may_hold_more() {
         let in_flight = InFlight::new(1);
-        let mut lease = in_flight.enter().unwrap();
+        let mut lease = in_flight.enter(origin(1, 1), 0).unwrap();
         lease.hold(100 * STEP).unwrap();
-        assert!(in_flight.enter().is_err());
+        assert!(in_flight.enter(origin(1, 1), 0).is_err());
+        assert!(in_flight.enter(origin(2, 2), 0).is_err());
         lease.hold(usize::MAX).unwrap();
         drop(lease);
         assert_eq!(in_flight.held(), 0);
-        assert!(in_flight.enter().is_ok());
+        assert!(in_flight.enter(origin(2, 2), 0).is_ok());
+    }
+
+    /// Takes requests of so many bytes until one is refused; what they hold, and who was full.
+    fn fill(
+        in_flight: &InFlight,
+        origins: impl IntoIterator<Item = Origin>,
+        bytes: usize,
+    ) -> (Vec<Lease>, Holder) {
+        let mut leases = Vec::new();
+        for origin in origins {
+            let entered = in_flight.enter(origin, 0);
+            let mut lease = match entered {
+                Ok(lease) => lease,
+                Err(Refusal::Memory { holder, .. }) => return (leases, holder),
+                Err(other) => panic!("{other}"),
+            };
+            if let Some(holder) = holder(lease.hold(bytes)) {
+                return (leases, holder);
+            }
+            leases.push(lease);
+        }
+        panic!("all of them have room")
+    }
+
+    #[test]
+    fn a_connection_and_an_address_leave_room_for_others() {
+        let in_flight = InFlight::new(256 * MIB);
+        // One connection takes half of what is not kept ...
+        let (first, holder_of_one) = fill(&in_flight, (0..1000).map(|_| origin(1, 1)), MIB);
+        assert_eq!(holder_of_one, Holder::Connection);
+        assert!((105..=112).contains(&first.len()), "{}", first.len());
+        // ... and with others of its address two thirds.
+        let more = (2..1000).flat_map(|at| [origin(1, at); 2]);
+        let (more, holder_of_all) = fill(&in_flight, more, MIB);
+        assert_eq!(holder_of_all, Holder::Address);
+        let held = in_flight.held() / MIB;
+        assert!((140..=150).contains(&held), "{held}");
+        // A usual request over another connection has room all the same, from that address too.
+        let mut usual = in_flight.enter(origin(1, 5000), 0).unwrap();
+        usual.hold(200 * 1024).unwrap();
+        assert_eq!(holder(usual.hold(MIB)), Some(Holder::Address));
+        // Another address has room for a large one, and for more.
+        let mut large = in_flight.enter(origin(2, 5001), 0).unwrap();
+        large.hold(40 * MIB).unwrap();
+        large.hold(0).unwrap();
+        let (_leases, holder_of_other) = fill(&in_flight, (0..1000).map(|_| origin(2, 5001)), MIB);
+        assert_eq!(holder_of_other, Holder::Connection);
+        drop((first, more));
+    }
+
+    #[test]
+    fn addresses_without_end_leave_something_free() {
+        let in_flight = InFlight::new(64 * MIB);
+        let mut all = Vec::new();
+        for address in 0..20 {
+            let number = u64::from(address);
+            let (leases, _) = fill(&in_flight, (0..100_000).map(|_| origin(address, number)), 0);
+            all.extend(leases);
+        }
+        let free = 64 * MIB - in_flight.held();
+        assert!(free >= 7 * MIB, "{free}");
+        let mut one = in_flight.enter(origin(1, 200), 0).unwrap();
+        one.hold(200 * 1024).unwrap();
     }
 }

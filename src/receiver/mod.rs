@@ -20,7 +20,7 @@ use tracing::warn;
 
 pub use in_flight::InFlight;
 
-pub use crate::http_server::{Error, Limits};
+pub use crate::http_server::{Class, Connections, Error, Limits};
 use crate::{
     detection::screen::{Screened, Screening},
     http_server::{Ends, Listening, Versions},
@@ -40,8 +40,13 @@ pub trait Consumer: Clone + Send + Sync + 'static {
     /// When nothing of the request was taken, and the sender shall try again later.
     fn consume(&self, screened: Screened) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// A request was refused by the receiver itself, before its records were known.
+    /// A request was refused, by the receiver or by [`Self::consume`].
     fn refused(&self, reason: Reason);
+
+    /// The same, of a sender of this class: anonymous or authenticated.
+    fn refused_of(&self, reason: Reason, _class: Class) {
+        self.refused(reason);
+    }
 }
 
 /// Why requests are refused, as far as somebody counts them.
@@ -108,22 +113,69 @@ pub enum Refusal {
     },
     /// There is no memory for more of the request.
     #[error(
-        "the requests under way hold all the memory they may (service::admission), try again later"
+        "{holder} all the memory there may be (service::memory, service::admission), try again later"
     )]
     Memory {
         /// How long the sender should wait.
         retry_after: Duration,
+        /// Whose requests hold it.
+        holder: Holder,
     },
     /// The service is shutting down.
     #[error("the service is shutting down, try again later")]
     ShuttingDown,
 }
 
+/// Whose requests hold as much memory as they may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// All requests under way.
+    All,
+    /// Those of one address.
+    Address,
+    /// Those of one connection.
+    Connection,
+    /// The process: it takes more than it may, and requests are why.
+    Process,
+}
+
+impl Holder {
+    /// The word for it in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Address => "address",
+            Self::Connection => "connection",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::All => "the requests under way hold",
+            Self::Address => "the requests of this address hold",
+            Self::Connection => "the requests of this connection hold",
+            Self::Process => "the process holds",
+        })
+    }
+}
+
 impl Refusal {
+    /// The same, as it is counted.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Full { .. } => Reason::QueueFull,
+            Self::Memory { .. } => Reason::Memory,
+            Self::ShuttingDown => Reason::ShuttingDown,
+        }
+    }
+
     /// How long the sender should wait.
     pub fn retry_after(self) -> Duration {
         match self {
-            Self::Full { retry_after } | Self::Memory { retry_after } => retry_after,
+            Self::Full { retry_after } | Self::Memory { retry_after, .. } => retry_after,
             // Long enough for a restart.
             Self::ShuttingDown => Duration::from_secs(5),
         }

@@ -4,7 +4,7 @@
 //! look at it: here each frame of the body goes straight through the decompressor into the
 //! screening.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
@@ -20,7 +20,7 @@ use tonic::{Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
-    Consumer, Error, Limits, Shared,
+    Connections, Consumer, Error, Limits, Shared,
     decompress::{Compression, Unreadable},
     door::Door,
     in_flight::Lease,
@@ -101,6 +101,11 @@ impl OtlpGrpc {
         self.listening.address()
     }
 
+    /// What becomes of its connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        self.listening.connections()
+    }
+
     /// Serves HTTP/2 until it is to stop, then finishes what has begun. Its connections end with
     /// it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
@@ -113,7 +118,8 @@ impl OtlpGrpc {
             ),
             max_message: self.max_message,
         };
-        http_server::serve(self.listening, self.limits, service, shared.ends()).await;
+        let listening = self.listening.under(shared.pressure.clone());
+        http_server::serve(listening, self.limits, service, shared.ends()).await;
     }
 }
 
@@ -157,7 +163,7 @@ impl<C: Consumer> LogsService<C> {
             });
         }
         let compression = compression(&head.headers)?;
-        let mut message = MessageReader::new(compression, self.max_message, self.door.enter()?);
+        let mut message = MessageReader::new(compression, self.max_message, self.door.enter(head)?);
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 message.feed(data, || self.door.consumer.begin()).await?;

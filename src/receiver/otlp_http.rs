@@ -3,7 +3,7 @@
 //! Protobuf goes frame by frame through the decompressor into the screening, as over gRPC. JSON is
 //! read whole, because its resource may stand behind its records, and then takes the same way.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 
 use super::{
-    Consumer, Error, Limits, Shared,
+    Connections, Consumer, Error, Limits, Shared,
     decompress::{Compression, Sink, Unreadable},
     door::Door,
     in_flight::Lease,
@@ -103,6 +103,11 @@ impl OtlpHttp {
         self.listening.address()
     }
 
+    /// What becomes of its connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        self.listening.connections()
+    }
+
     /// Serves HTTP/1.1 and HTTP/2 until it is to stop, then finishes what has begun. Its
     /// connections end with it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
@@ -115,7 +120,8 @@ impl OtlpHttp {
             ),
             max_body: self.max_body,
         };
-        http_server::serve(self.listening, self.limits, logs, shared.ends()).await;
+        let listening = self.listening.under(shared.pressure.clone());
+        http_server::serve(listening, self.limits, logs, shared.ends()).await;
     }
 }
 
@@ -198,7 +204,7 @@ impl<C: Consumer> Logs<C> {
             "application/x-protobuf or application/json",
         ))?;
         let compression = compression(&head.headers)?;
-        let lease = self.door.enter()?;
+        let lease = self.door.enter(head)?;
         let screening = self.door.consumer.begin();
         let (screening, lease) = match format {
             Format::Protobuf => self.read(body, compression, screening, lease).await?,

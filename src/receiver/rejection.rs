@@ -98,9 +98,7 @@ impl Rejection {
         match self {
             Self::Unreadable(Unreadable::TooLarge(_) | Unreadable::TooDense(_)) => Reason::TooLarge,
             Self::Unreadable(_) | Self::Framing(_) => Reason::Malformed,
-            Self::Later(Refusal::Memory { .. }) => Reason::Memory,
-            Self::Later(Refusal::Full { .. }) => Reason::QueueFull,
-            Self::Later(Refusal::ShuttingDown) => Reason::ShuttingDown,
+            Self::Later(refusal) => refusal.reason(),
             Self::Unauthenticated(_) => Reason::Unauthenticated,
             Self::Slow(_) => Reason::Slow,
             Self::Cut(_) => Reason::Cut,

@@ -13,6 +13,7 @@ use crate::{
     config::ComponentId,
     detection::engine::Stats,
     exporter::queue::{Counters as QueueCounters, Queue},
+    http_server::{Class, CloseReason, Connections},
     memory::Plan,
     pipeline::{Counters, Entry, FindingBudget, STATES},
     receiver::{InFlight, Reason},
@@ -73,12 +74,41 @@ pub(super) fn receiver(
         metrics.observe(metric, &at, move || count(&entry).load(Ordering::Relaxed));
     }
     for reason in Reason::ALL {
-        let entry = Arc::clone(entry);
-        let [receiver, transport] = at;
-        let at = [receiver, transport, ("reason", reason.name())];
-        metrics.observe(&m::REFUSED_REQUESTS, &at, move || {
-            entry.refused_requests(reason)
-        });
+        for class in [Class::Anonymous, Class::Authenticated] {
+            let entry = Arc::clone(entry);
+            let [receiver, transport] = at;
+            let (reason_of, class_of) = (("reason", reason.name()), ("class", class.name()));
+            let at = [receiver, transport, reason_of, class_of];
+            metrics.observe(&m::REFUSED_REQUESTS, &at, move || {
+                entry.refused_requests(reason, class)
+            });
+        }
+    }
+}
+
+/// The connections of one receiver and protocol.
+pub(super) fn connections(
+    metrics: &Metrics,
+    id: &ComponentId,
+    transport: &'static str,
+    connections: &Arc<Connections>,
+) {
+    let id = id.to_string();
+    let (receiver, transport) = (("receiver", id.as_str()), ("transport", transport));
+    for class in Class::ALL {
+        let connections = Arc::clone(connections);
+        let at = [receiver, transport, ("class", class.name())];
+        metrics.observe(&m::CONNECTIONS, &at, move || connections.open(class));
+    }
+    for reason in CloseReason::ALL {
+        for &class in reason.classes() {
+            let connections = Arc::clone(connections);
+            let (reason_of, class_of) = (("reason", reason.name()), ("class", class.name()));
+            let at = [receiver, transport, reason_of, class_of];
+            metrics.observe(&m::REFUSED_CONNECTIONS, &at, move || {
+                connections.closed(reason, class)
+            });
+        }
     }
 }
 

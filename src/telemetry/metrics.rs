@@ -113,8 +113,12 @@ metrics! {
 
     REQUESTS: Counter Detailed "auditwatch_receiver_requests" ["receiver", "transport"]
         "{requests}" "Requests that were taken.";
-    REFUSED_REQUESTS: Counter Normal "auditwatch_receiver_refused_requests" ["receiver", "transport", "reason"]
-        "{requests}" "Requests that were not taken.";
+    REFUSED_REQUESTS: Counter Normal "auditwatch_receiver_refused_requests" ["receiver", "transport", "reason", "class"]
+        "{requests}" "Requests that were not taken, by the class of their senders.";
+    CONNECTIONS: Gauge Normal "auditwatch_receiver_connections" ["receiver", "transport", "class"]
+        "{connections}" "Connections that are open: authenticated, anonymous (had a complete request), unfinished (had none).";
+    REFUSED_CONNECTIONS: Counter Normal "auditwatch_receiver_refused_connections" ["receiver", "transport", "reason", "class"]
+        "{connections}" "Connections that were refused, or ended before their time.";
     MEMORY_LIMIT: Gauge Normal "auditwatch_memory_limit" ["limit"]
         "By" "Memory that the process may take, soft and hard.";
     QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []

@@ -1,30 +1,21 @@
 //! `GET /metrics` in the text format of Prometheus.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use opentelemetry_prometheus::PrometheusExporter;
 use prometheus::{Encoder, Registry, TextEncoder};
-use tokio::{
-    net::{TcpListener, TcpStream, lookup_host},
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::Error;
+use crate::http_server::{self, Ends, Handler, Limits, Listening, Peer, Versions};
 
-/// Connections at a time; more wait until one ends.
+/// Connections at a time. A new one takes the place of one that asks nothing.
 const CONNECTIONS: usize = 16;
-/// How long a connection may take in all: one request, one answer.
-const CONNECTION: Duration = Duration::from_secs(10);
-/// How long to wait when no connection can be accepted.
-const BREATH: Duration = Duration::from_millis(100);
 /// What is answered.
 const PATH: &str = "/metrics";
 
@@ -59,21 +50,18 @@ impl Default for Config {
 /// A server that listens, and does not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    registry: Registry,
+    listening: Listening,
+    scrapes: Scrapes,
 }
 
 impl Server {
     /// Starts to listen; the reader is for a provider of metrics.
     pub(super) async fn bind(config: &Config) -> Result<(Self, PrometheusExporter), Error> {
-        let listener = listen(&config.host, config.port).await;
-        let failed = |reason| Error::Listen {
+        let listening = listen(&config.host, config.port).await;
+        let listening = listening.map_err(|reason| Error::Listen {
             endpoint: format!("{}:{}", config.host, config.port),
             reason,
-        };
-        let listener = listener.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        })?;
         let registry = Registry::new();
         let mut reader = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -89,9 +77,8 @@ impl Server {
             .map_err(|error| Error::Reader(error.to_string()))?;
         Ok((
             Self {
-                listener,
-                address,
-                registry,
+                listening,
+                scrapes: Scrapes { registry },
             },
             reader,
         ))
@@ -99,54 +86,57 @@ impl Server {
 
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
-    /// Answers until it is to stop, and then no more.
+    /// Answers until it is to stop.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept(), if connections.len() < CONNECTIONS => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, self.registry.clone()));
-                }
-                Err(error) => {
-                    debug!(%error, "cannot accept a connection for metrics");
-                    sleep(BREATH).await;
-                }
-            }
-        }
+        let limits = Limits {
+            // A scrape is one request: a connection that stays open takes a place from others.
+            keep_alive: false,
+            ..Limits::brief(CONNECTIONS)
+        };
+        let ends = Ends {
+            stop: stop.clone(),
+            cut: stop,
+        };
+        http_server::serve(self.listening, limits, self.scrapes, ends).await;
     }
 }
 
 /// Listens on a host and port. Of the addresses of a name it is one of IPv4 if there is any, as in
 /// Go, or nobody would find us on 127.0.0.1; and that one alone, or a second service would take
 /// `[::1]` and nobody would notice.
-async fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
+async fn listen(host: &str, port: u16) -> std::io::Result<Listening> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = lookup_host((host, port)).await?;
     let address = addresses
         .min_by_key(SocketAddr::is_ipv6)
         .ok_or_else(|| std::io::Error::other("the name has no address"))?;
-    TcpListener::bind(address).await
+    let listening = Listening::bind(&address.to_string(), Versions::Http1, None).await;
+    listening.map_err(|error| match error {
+        http_server::Error::Listen { reason, .. } => reason,
+        http_server::Error::Tls(error) => std::io::Error::other(error),
+    })
 }
 
-async fn connection(stream: TcpStream, registry: Registry) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(&request, &registry);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let mut server = http1::Builder::new();
-    // A scrape is one request: whoever holds a connection open holds it against others.
-    server.keep_alive(false).timer(TokioTimer::new());
-    let served = server.serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = timeout(CONNECTION, served).await {
-        debug!(%error, "connection for metrics ended");
+/// Answers scrapes.
+#[derive(Clone, Debug)]
+struct Scrapes {
+    registry: Registry,
+}
+
+impl Handler for Scrapes {
+    type Body = Full<Bytes>;
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let response = answer(&request, &self.registry);
+        if let Some(peer) = request.extensions().get::<Peer>()
+            && response.status().is_success()
+        {
+            peer.received();
+        }
+        response
     }
 }
 

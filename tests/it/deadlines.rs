@@ -35,7 +35,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("deadline.rs", "spawn_blocking(", "this is the wrapper"),
     // What listens waits for connections as long as the service runs.
     ("http_server.rs", ".accept()", "the shutdown"),
-    ("telemetry/prometheus.rs", ".accept()", "the shutdown"),
     (
         "telemetry/prometheus.rs",
         "lookup_host(",
@@ -52,11 +51,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".frame()",
         "read_timeout, in door.rs",
     ),
-    (
-        "receiver/reading.rs",
-        "spawn_blocking(",
-        "it only computes",
-    ),
+    ("receiver/reading.rs", "spawn_blocking(", "it only computes"),
     // Requests that go out: the client gives each exchange its time, body and all.
     (
         "exporter/splunk_hec/mod.rs",
@@ -123,9 +118,17 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".read_to_end(",
         "a signal: nothing is started yet",
     ),
-    // In memory.
-    ("exporter/http_client.rs", ".write_all(", "memory"),
-    ("receiver/decompress.rs", ".write_all(", "memory"),
+    (
+        "visible.rs",
+        ".write_all(",
+        "it hands on to a writer that is listed here",
+    ),
+    (
+        "visible.rs",
+        ".flush()",
+        "it hands on to a writer that is listed here",
+    ),
+
     // A command waits for who runs it, as others do, and ends with a signal.
     ("cli/input.rs", ".read_to_end(", "a signal"),
     ("cli/print_config.rs", ".write_all(", "a signal"),

@@ -14,9 +14,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("redact", &[]),
     ("visible", &[]),
-    ("telemetry", &["clock", "deadline", "redact", "visible"]),
     ("tls", &["clock", "deadline", "visible"]),
-    ("http_server", &["clock", "tls"]),
+    ("http_server", &["clock", "memory", "tls"]),
+    (
+        "telemetry",
+        &["clock", "deadline", "http_server", "redact", "visible"],
+    ),
     ("detection", &["pdata", "visible"]),
     ("geo", &["detection", "visible"]),
     (

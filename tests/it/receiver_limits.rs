@@ -112,7 +112,7 @@ async fn later_is_said_in_the_form_that_every_collector_understands() {
 #[tokio::test]
 async fn bytes_in_flight_are_bounded_over_all_connections() {
     let running = Running::start(Setup {
-        in_flight: 600 << 10,
+        in_flight: 700 << 10,
         ..Setup::default()
     })
     .await;

@@ -300,6 +300,10 @@ fn refuses_receivers_that_cannot_listen() {
             "1:56: receivers::otlp::protocols::http::max_connections: expected a whole number from 1 to 1000000, got \"0\"",
         ),
         (
+            "{protocols: {grpc: {max_connections_per_address: 0}}}",
+            "1:68: receivers::otlp::protocols::grpc::max_connections_per_address: expected a whole number from 1 to 1000000, got \"0\"",
+        ),
+        (
             "{protocols: {http: {idle_timeout: 0}}}",
             "1:53: receivers::otlp::protocols::http::idle_timeout: expected a duration from 1s to 1h, got \"0\"",
         ),
