@@ -27,6 +27,25 @@ impl Compression {
     }
 }
 
+impl Compression {
+    /// Bytes that are read at a time, before others get their turn: a byte that was compressed may
+    /// be the work of a thousand.
+    pub(super) fn turn(self) -> usize {
+        match self {
+            Self::Identity => usize::MAX,
+            Self::Gzip | Self::Zstd => 4 * 1024,
+        }
+    }
+
+    /// Lets others have their turn.
+    pub(super) async fn give_way(self) {
+        match self {
+            Self::Identity => tokio::task::consume_budget().await,
+            Self::Gzip | Self::Zstd => tokio::task::yield_now().await,
+        }
+    }
+}
+
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {

@@ -164,9 +164,12 @@ impl<C: Consumer> LogsService<C> {
         let mut message = MessageReader::new(compression, self.max_message);
         let mut lease = self.door.enter(head)?;
         while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                message.feed(data, || self.door.consumer.begin())?;
+            let mut data = frame?.into_data().unwrap_or_default();
+            while !data.is_empty() {
+                let turn = data.split_to(compression.turn().min(data.len()));
+                message.feed(turn, || self.door.consumer.begin())?;
                 lease.hold(message.held())?;
+                compression.give_way().await;
             }
         }
         Ok((message.finish()?, lease))

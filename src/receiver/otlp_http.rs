@@ -244,8 +244,11 @@ impl<C: Consumer> Logs<C> {
                 if received > self.max_body {
                     return Err(Unreadable::TooLarge(self.max_body).into());
                 }
-                inflow.feed(&data)?;
-                lease.hold(inflow.held())?;
+                for turn in data.chunks(compression.turn()) {
+                    inflow.feed(turn)?;
+                    lease.hold(inflow.held())?;
+                    compression.give_way().await;
+                }
             }
         }
         Ok(inflow.finish()?)

@@ -26,7 +26,7 @@ use crate::support::{
     process::{Process, free_address, now},
     prometheus::{Scrape, scrape},
     recorder::{Running, Setup},
-    sender::{End, Hanging, framed_request, http, raw, request},
+    sender::{End, Hanging, framed, framed_request, http, raw, request},
 };
 
 /// Longer than anything takes here.
@@ -579,6 +579,49 @@ fn cancelled_streams(many: u32) -> Vec<u8> {
         bytes.extend(8_u32.to_be_bytes());
     }
     bytes
+}
+
+/// Requests that decompress to a hundred times their size, each read in one turn, held up all others
+/// and the end of the service.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client of the tests has no task tracker"
+)]
+async fn requests_that_cost_much_get_a_turn_like_others() {
+    let mut service = Service::start("", "", "shutdown_timeout: 10s");
+    let lines: Vec<_> = (0..20_000)
+        .map(|n| {
+            format!(
+                "{{\"n\":{n},\"text\":\"{}\"}}",
+                "a line of a log ".repeat(100)
+            )
+        })
+        .collect();
+    let whole = request(&lines).encode_to_vec();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&whole).unwrap();
+    let packed = Bytes::from(framed(1, &packed.finish().unwrap()));
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let stream = TcpStream::connect(service.grpc).await.unwrap();
+        let io = TokioIo::new(stream);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..2 {
+            let request = Request::post(format!("http://{}{EXPORT}", service.grpc))
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", "gzip")
+                .body(http_body_util::Full::new(packed.clone()))
+                .unwrap();
+            held.push(tokio::spawn(sender.send_request(request)));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.takes_logs().await;
+    service.process.signal("TERM");
+    service.process.wait(LONG);
 }
 
 /// Receivers with shorter times than anybody would configure.
