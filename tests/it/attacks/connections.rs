@@ -142,7 +142,7 @@ async fn from(source: Ipv4Addr, to: SocketAddr, first: &[u8]) -> Option<TcpStrea
     Some(stream)
 }
 
-/// So many connections, with these first bytes, from one address or as many as there are.
+/// A number of connections, with these first bytes, from one address or from one each.
 async fn flood(many: usize, to: SocketAddr, first: &[u8], spread: bool) -> Vec<TcpStream> {
     let mut all = Vec::new();
     for n in 0..many {
@@ -174,7 +174,7 @@ async fn open(connections: &mut [TcpStream]) -> usize {
     open
 }
 
-/// Waits until so many of these connections are open at most.
+/// Waits until no more than `most` of these connections are open.
 async fn at_most(most: usize, connections: &mut [TcpStream]) {
     let begin = now();
     while open(connections).await > most {
@@ -536,7 +536,7 @@ async fn silent_connections_do_not_hold_up_the_end() {
 
 /// Requests that are answered and never read, and streams that are cancelled as soon as they begin.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_reads_and_cancelled_streams_cost_no_other() {
+async fn unread_answers_and_cancelled_streams_cost_no_other() {
     let service = Service::start("max_connections: 40,", "", "");
     let deaf = std::thread::scope(|scope| {
         let deaf = scope.spawn(|| {
@@ -557,7 +557,10 @@ async fn answers_that_nobody_reads_and_cancelled_streams_cost_no_other() {
         });
         deaf.join().unwrap()
     });
-    assert!(deaf.1, "answers are kept for whoever does not read them");
+    assert!(
+        deaf.1,
+        "answers are kept for a peer that does not read them"
+    );
     service.takes_logs().await;
     service.process.reset_peak();
     let begin = service.process.resident();
@@ -674,8 +677,8 @@ async fn silence_ends_at_the_first_byte_and_the_first_request() {
         // HTTP/2 without a request is asked to end, so that a client connects again.
         let mut preface = TcpStream::connect(to).await.unwrap();
         preface.write_all(PREFACE).await.unwrap();
-        let told = until_closed(&mut preface).await;
-        assert!(frames(&told).contains(&GOAWAY), "{told:?}");
+        let answer = until_closed(&mut preface).await;
+        assert!(frames(&answer).contains(&GOAWAY), "{answer:?}");
     }
     // Headers that come byte by byte, and a body that stalls.
     let mut slow = TcpStream::connect(running.http).await.unwrap();
