@@ -104,7 +104,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Limits of a server that others ask briefly, such as a probe: so many connections, each with
+    /// Limits of a server that is asked briefly, such as by probes: this number of connections, each with
     /// 2 s for its request, and a new one never waits for those that ask nothing.
     pub fn brief(max_connections: usize) -> Self {
         const BRIEF: Duration = Duration::from_secs(2);

@@ -227,7 +227,7 @@ impl Connections {
                 max_connections = limit,
                 %most_from,
                 "connection limit reached, further connections wait: raise max_connections, or \
-                 find out who holds so many"
+                 find out which senders hold them"
             );
         }
     }

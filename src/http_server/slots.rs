@@ -252,7 +252,7 @@ impl Slots {
         }
     }
 
-    /// The connection that gives way to one of an address with so many connections.
+    /// The connection that gives way to a new one, whose address has `own` others.
     fn victim(&self, table: &Table, own: usize, now: Instant) -> Option<u64> {
         for (crowds, candidates) in table.crowds.iter().zip(&table.candidates) {
             if let Some((_, candidate, address)) = crowds.first() {

@@ -65,7 +65,7 @@ pub(super) enum End {
 /// The version of HTTP that a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
-    /// Not known yet: so many bytes are those of [`PREFACE`].
+    /// Not known yet: the first bytes are those of [`PREFACE`], this number of them.
     Unknown(usize),
     Http1,
     Http2,

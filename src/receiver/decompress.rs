@@ -27,6 +27,8 @@ impl Compression {
     }
 }
 
+impl Compression {}
+
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {

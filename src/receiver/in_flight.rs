@@ -79,7 +79,7 @@ impl InFlight {
         self.shared.lock().all
     }
 
-    /// A request begins, with so many bytes of headers.
+    /// A request begins, with this number of bytes of headers.
     ///
     /// # Errors
     /// When there is no room for it.
@@ -255,7 +255,7 @@ mod tests {
         assert!(in_flight.enter(origin(2, 2), 0).is_ok());
     }
 
-    /// Takes requests of so many bytes until one is refused; what they hold, and who was full.
+    /// Takes requests of this size until one is refused; what they hold, and whose share was full.
     fn fill(
         in_flight: &InFlight,
         origins: impl IntoIterator<Item = Origin>,

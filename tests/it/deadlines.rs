@@ -128,7 +128,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".flush()",
         "it hands on to a writer that is listed here",
     ),
-
     // A command waits for who runs it, as others do, and ends with a signal.
     ("cli/input.rs", ".read_to_end(", "a signal"),
     ("cli/print_config.rs", ".write_all(", "a signal"),

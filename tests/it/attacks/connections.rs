@@ -26,7 +26,7 @@ use crate::support::{
     process::{Process, free_address, now},
     prometheus::{Scrape, scrape},
     recorder::{Running, Setup},
-    sender::{End, Hanging, framed_request, http, raw, request},
+    sender::{End, Hanging, framed, framed_request, http, raw, request},
 };
 
 /// Longer than anything takes here.
@@ -142,7 +142,7 @@ async fn from(source: Ipv4Addr, to: SocketAddr, first: &[u8]) -> Option<TcpStrea
     Some(stream)
 }
 
-/// So many connections, with these first bytes, from one address or as many as there are.
+/// A number of connections, with these first bytes, from one address or from one each.
 async fn flood(many: usize, to: SocketAddr, first: &[u8], spread: bool) -> Vec<TcpStream> {
     let mut all = Vec::new();
     for n in 0..many {
@@ -174,7 +174,7 @@ async fn open(connections: &mut [TcpStream]) -> usize {
     open
 }
 
-/// Waits until so many of these connections are open at most.
+/// Waits until no more than `most` of these connections are open.
 async fn at_most(most: usize, connections: &mut [TcpStream]) {
     let begin = now();
     while open(connections).await > most {
@@ -302,7 +302,7 @@ async fn newcomers_get_in_while_a_flood_goes_on() {
                 if end.is_cancelled() {
                     break;
                 }
-                held.extend(from(source(n % 3000), to, &[PREFACE, b""][n % 2]).await);
+                held.extend(from(source(n % 3000), to, [PREFACE, &b""[..]][n % 2]).await);
                 if held.len() > 100 {
                     held.pop_front();
                 }
@@ -328,7 +328,8 @@ async fn newcomers_get_in_while_a_flood_goes_on() {
 async fn senders_with_a_token_never_give_way() {
     let auth = "max_connections: 20, auth: {authenticator: bearertokenauth},";
     let service = Service::start(auth, "", "");
-    let with_token = &post_with("authorization: Bearer s3cret\r\n")[..];
+    let with_token = post_with("authorization: Bearer s3cret\r\n");
+    let with_token = with_token.as_slice();
     let mut stays = from(source(9000), service.http, with_token).await.unwrap();
     assert_eq!(next_answer(&mut stays).await, "HTTP/1.1 200");
     // Complete requests without a token are no way to keep a place.
@@ -535,7 +536,7 @@ async fn silent_connections_do_not_hold_up_the_end() {
 
 /// Requests that are answered and never read, and streams that are cancelled as soon as they begin.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_reads_and_cancelled_streams_cost_no_other() {
+async fn unread_answers_and_cancelled_streams_cost_no_other() {
     let service = Service::start("max_connections: 40,", "", "");
     let deaf = std::thread::scope(|scope| {
         let deaf = scope.spawn(|| {
@@ -556,13 +557,17 @@ async fn answers_that_nobody_reads_and_cancelled_streams_cost_no_other() {
         });
         deaf.join().unwrap()
     });
-    assert!(deaf.1, "answers are kept for whoever does not read them");
+    assert!(
+        deaf.1,
+        "answers are kept for a peer that does not read them"
+    );
     service.takes_logs().await;
+    service.process.reset_peak();
     let begin = service.process.resident();
     let cancelled = from(source(0), service.grpc, &cancelled_streams(2000)).await;
     at_most(0, &mut [cancelled.unwrap()]).await;
     service.takes_logs().await;
-    assert!(service.process.resident() < begin + (64 << 20));
+    assert!(service.process.peak() < begin + (64 << 20));
 }
 
 /// HTTP/2: streams that are reset right behind their headers.
@@ -579,6 +584,49 @@ fn cancelled_streams(many: u32) -> Vec<u8> {
         bytes.extend(8_u32.to_be_bytes());
     }
     bytes
+}
+
+/// Requests that decompress to a hundred times their size, each read in one turn, held up all others
+/// and the end of the service.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client of the tests has no task tracker"
+)]
+async fn requests_that_cost_much_get_a_turn_like_others() {
+    let mut service = Service::start("", "", "shutdown_timeout: 10s");
+    let lines: Vec<_> = (0..20_000)
+        .map(|n| {
+            format!(
+                "{{\"n\":{n},\"text\":\"{}\"}}",
+                "a line of a log ".repeat(100)
+            )
+        })
+        .collect();
+    let whole = request(&lines).encode_to_vec();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&whole).unwrap();
+    let packed = Bytes::from(framed(1, &packed.finish().unwrap()));
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let stream = TcpStream::connect(service.grpc).await.unwrap();
+        let io = TokioIo::new(stream);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..2 {
+            let request = Request::post(format!("http://{}{EXPORT}", service.grpc))
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", "gzip")
+                .body(http_body_util::Full::new(packed.clone()))
+                .unwrap();
+            held.push(tokio::spawn(sender.send_request(request)));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.takes_logs().await;
+    service.process.signal("TERM");
+    service.process.wait(LONG);
 }
 
 /// Receivers with shorter times than anybody would configure.
@@ -629,8 +677,8 @@ async fn silence_ends_at_the_first_byte_and_the_first_request() {
         // HTTP/2 without a request is asked to end, so that a client connects again.
         let mut preface = TcpStream::connect(to).await.unwrap();
         preface.write_all(PREFACE).await.unwrap();
-        let told = until_closed(&mut preface).await;
-        assert!(frames(&told).contains(&GOAWAY), "{told:?}");
+        let answer = until_closed(&mut preface).await;
+        assert!(frames(&answer).contains(&GOAWAY), "{answer:?}");
     }
     // Headers that come byte by byte, and a body that stalls.
     let mut slow = TcpStream::connect(running.http).await.unwrap();
