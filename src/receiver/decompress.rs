@@ -27,8 +27,6 @@ impl Compression {
     }
 }
 
-impl Compression {}
-
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
