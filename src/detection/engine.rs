@@ -200,7 +200,8 @@ impl Engine {
             self.state.stats.untimed += 1;
             return;
         };
-        while !self.prepare(&hit, &mut usize::MAX, out) {}
+        let mut steps = usize::MAX;
+        while !self.prepare(&hit, &mut steps, out) {}
         let (terms, state) = (&self.terms, &mut self.state);
         let known = state.clusters.get_key_value(terms.cluster_name(&hit));
         let Some((name, cluster)) = known else {
