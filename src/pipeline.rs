@@ -53,8 +53,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the detection hears that time passes.
 const TICK: Duration = Duration::from_secs(1);
 /// Steps that the owner takes before it lets others on its thread have their turn: hits taken,
-/// findings closed, keys forgotten. A request may have some hundred thousand hits.
-const SLICE: usize = 128;
+/// findings closed, keys forgotten. A request may have some hundred thousand hits, and what is due
+/// at one time may be as many findings.
+const SLICE: usize = 64;
 /// How often the owner looks for room while findings wait.
 const LOOK: Duration = Duration::from_millis(10);
 

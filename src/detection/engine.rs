@@ -161,15 +161,15 @@ impl Engine {
     }
 
     /// Brings the engine to where it can take this hit: room for its cluster, and what its time
-    /// makes due. Takes about so many steps and appends the findings they cause; whether that was
-    /// all. [`Self::observe`] does what is left to do, however much that is.
-    pub fn prepare(&mut self, hit: &Hit, mut steps: usize, out: &mut Vec<Finding>) -> bool {
+    /// makes due. Takes at most so many steps, which are then fewer, and appends the findings they
+    /// cause; whether that was all. [`Self::observe`] does what is left, however much that is.
+    pub fn prepare(&mut self, hit: &Hit, steps: &mut usize, out: &mut Vec<Finding>) -> bool {
         let Some(time) = hit.time else {
             return true;
         };
         let name = self.terms.cluster_name(hit);
         while let Some(quietest) = self.state.crowded_by(name, &self.terms.limits) {
-            if !self.evict_cluster(&quietest, &mut steps, out) {
+            if !self.evict_cluster(&quietest, steps, out) {
                 return false;
             }
         }
@@ -187,7 +187,7 @@ impl Engine {
             return true;
         };
         cluster.advance_by_hit(time, terms.rule.lateness);
-        let settled = terms.settle((&name, cluster), &mut state.ranking, &mut steps, out);
+        let settled = terms.settle((&name, cluster), &mut state.ranking, steps, out);
         state.count_cluster(&name);
         settled
     }
@@ -200,7 +200,8 @@ impl Engine {
             self.state.stats.untimed += 1;
             return;
         };
-        while !self.prepare(&hit, usize::MAX, out) {}
+        let mut steps = usize::MAX;
+        while !self.prepare(&hit, &mut steps, out) {}
         let (terms, state) = (&self.terms, &mut self.state);
         let known = state.clusters.get_key_value(terms.cluster_name(&hit));
         let Some((name, cluster)) = known else {
@@ -326,7 +327,9 @@ impl EngineState {
             return None;
         }
         while let Some((listed, name)) = self.quietest.pop_first() {
-            let front = self.clusters.get(&name)?.front;
+            let Some(front) = self.clusters.get(&name).map(|cluster| cluster.front) else {
+                continue;
+            };
             self.quietest.insert((front, Arc::clone(&name)));
             if front == listed {
                 return Some(name);

@@ -279,7 +279,6 @@ mod tests {
                 memory: share.saturating_mul(Unassigned::SHARE),
                 ..Limits::default()
             };
-            let uri = "x".repeat(30);
             let mut hits = Unassigned::default();
             let mut list: Vec<Place> = Vec::new();
             for (at, (time, what, length)) in steps.into_iter().enumerate() {
@@ -290,7 +289,7 @@ mod tests {
                     prop_assert_eq!(hits.pop_first().map(|hit| hit.place), first);
                 } else {
                     let place = (Micros(time), Identity(identity));
-                    hits.insert(place, &fields(&uri[..length]), &limits);
+                    hits.insert(place, &fields(&"x".repeat(length)), &limits);
                     list.insert(list.partition_point(|other| *other < place), place);
                 }
                 prop_assert_eq!(hits.places().collect::<Vec<_>>(), list.clone());

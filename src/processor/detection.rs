@@ -71,19 +71,20 @@ impl Detection {
         self.engine.bound_of(counts, keys)
     }
 
-    /// Takes some of the hits of one request, in about so many steps; the findings they cause.
-    pub fn observe(&mut self, hits: &mut std::vec::IntoIter<Hit>, steps: usize) -> Vec<Finding> {
+    /// Takes some of the hits of one request, in at most so many steps; the findings they cause.
+    pub fn observe(
+        &mut self,
+        hits: &mut std::vec::IntoIter<Hit>,
+        mut steps: usize,
+    ) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for _ in 0..steps {
-            let Some(hit) = hits.as_slice().first() else {
-                break;
-            };
-            if !self.engine.prepare(hit, steps, &mut findings) {
-                break;
-            }
-            if let Some(hit) = hits.next() {
-                self.engine.observe(hit, &mut findings);
-            }
+        while let Some(hit) = hits.as_slice().first()
+            && steps > 0
+            && self.engine.prepare(hit, &mut steps, &mut findings)
+            && let Some(hit) = hits.next()
+        {
+            self.engine.observe(hit, &mut findings);
+            steps = steps.saturating_sub(1);
         }
         findings
     }

@@ -428,3 +428,45 @@ fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
     assert_eq!(states(&said), [("opened", 6)]);
     assert_eq!((last[0].src_ip.as_str(), last[0].count), (SCANNER, 7));
 }
+
+/// What a hit or a tick makes due may be said in slices: the findings are the same, in the same
+/// order.
+#[test]
+fn slices_say_what_the_whole_says() {
+    let limits = || Limits {
+        keys: 3000,
+        ..Limits::default()
+    };
+    let mut whole = Engine::new(Rule::default(), limits(), None);
+    let mut sliced = Engine::new(Rule::default(), limits(), None);
+    let (mut said, mut parts) = (Vec::new(), Vec::new());
+    let mut prepared = 0;
+    for id in 0..9000 {
+        // Findings in more clusters than are kept, some quiet for a while.
+        let cluster = format!("cluster {}", id / 7 % 1200);
+        let after = i64::from(id) * SECOND * if id > 8000 { 30 } else { 1 };
+        let hit = hit(id, &cluster, SCANNER, after);
+        whole.observe(hit.clone(), &mut said);
+        while !sliced.prepare(&hit, &mut 1, &mut parts) {
+            prepared += 1;
+        }
+        sliced.observe(hit, &mut parts);
+        if id % 1000 == 0 {
+            whole.tick(HOUR, &mut said);
+            whole.tick(HOUR, &mut said);
+            for _ in 0..2 {
+                sliced.advance(HOUR);
+                while !sliced.settle(1, &mut parts) {
+                    prepared += 1;
+                }
+            }
+        }
+        assert_eq!(said, parts, "{id}");
+        said.clear();
+        parts.clear();
+    }
+    assert!(prepared > 1000, "{prepared}");
+    assert!(whole.stats().evicted > 100, "{:?}", whole.stats());
+    assert_eq!(whole.stats(), sliced.stats());
+    assert_eq!(whole.heap_bytes(), sliced.heap_bytes());
+}

@@ -208,13 +208,6 @@ impl Key {
         }
     }
 
-    /// Says a last word about a finding that has to give way.
-    pub(super) fn evict(&mut self, say: Say<'_>) {
-        if let Some(open) = self.open.as_mut().filter(|open| !open.closed) {
-            open.say(State::Closed, say);
-        }
-    }
-
     /// Whether everything is still known that a hit of this time could have met.
     fn is_exact(&self, time: Micros, terms: &Terms<'_>) -> bool {
         time.minus(terms.window) >= self.floor
@@ -278,7 +271,7 @@ impl Key {
             changed: false,
             closed: false,
         });
-        for hit in before.iter() {
+        for hit in &before {
             remember(&mut self.seen, &mut self.floor, &mut open, hit, terms);
         }
         for member in before.iter().skip(first) {
