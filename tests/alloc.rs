@@ -146,3 +146,44 @@ fn a_record_that_matches_is_seen_to_allocate() {
     });
     assert!(counted.count_total > 10);
 }
+
+/// What a screening says that it holds is what it holds: a record that is not whole yet, and hits
+/// of every kind.
+#[test]
+fn what_a_screening_holds_is_what_it_says() {
+    let denied = ALLOWED
+        .replace("\"code\":200", "\"code\":403")
+        .replace("admin", "system:anonymous");
+    let sources: Vec<_> = (0..5000).map(|at| format!("\"2001:db8::{at}\"")).collect();
+    let many = denied.replace("\"10.1.2.3\"", &sources.join(","));
+    let long = denied.replace("/api/v1/pods", &"/api".repeat(100_000));
+    let short = r#"{"verb":"","user":{},"sourceIPs":[],"responseStatus":{"code":403}}"#;
+    for (name, body, records) in [
+        ("ordinary", denied.as_str(), 2000),
+        ("many sources", &many, 200),
+        ("long values", &long, 200),
+        ("short", short, 5000),
+    ] {
+        let bytes = request(&Value::StringValue(body.to_owned()), records);
+        let screen = Screen::new(Rule::default(), 64, None);
+        let (mut said, mut most) = (0, 0);
+        let counted = allocation_counter::measure(|| {
+            let mut screening = screen.begin(0);
+            for piece in bytes.chunks(16 * 1024) {
+                screening.feed(piece).unwrap();
+                most = most.max(screening.held());
+            }
+            said = screening.held();
+            std::mem::forget(screening);
+        });
+        // Without what the allocator adds to each of them, which is part of what is said.
+        let real = u64::try_from(counted.bytes_current).unwrap();
+        let said = u64::try_from(said).unwrap();
+        assert!(said * 4 >= real * 3, "{name}: {said} of {real}");
+        assert!(said <= real * 2, "{name}: {said} of {real}");
+        // A list that grows is counted twice for a moment.
+        let most = u64::try_from(most).unwrap();
+        let peak = counted.bytes_max;
+        assert!(peak <= most * 2 + 64 * 1024, "{name}: {most} of {peak}");
+    }
+}

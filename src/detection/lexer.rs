@@ -2,7 +2,7 @@
 //!
 //! What is valid is what `serde_json` takes, with two differences: text that is no UTF-8 is let
 //! through inside strings, and nothing is copied, so that a document takes a bit for each level of
-//! nesting and no other memory, whatever is in it.
+//! nesting and no other memory, whatever is in it. There may be a million levels.
 
 use super::text::Text;
 
@@ -10,6 +10,9 @@ use super::text::Text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is not exactly one JSON value")]
 pub struct NotJson;
+
+/// Levels of nesting.
+const MOST_LEVELS: usize = 1 << 20;
 
 /// A place in a text.
 pub(super) struct Lexer<'a> {
@@ -122,12 +125,12 @@ impl<'a> Lexer<'a> {
             let opened = match next {
                 b'{' => {
                     self.skip(1);
-                    levels.push(true);
+                    levels.push(true)?;
                     self.peek() == Some(b'}')
                 }
                 b'[' => {
                     self.skip(1);
-                    levels.push(false);
+                    levels.push(false)?;
                     self.peek() == Some(b']')
                 }
                 scalar => {
@@ -232,10 +235,10 @@ impl<'a> Lexer<'a> {
             self.digits()?;
         }
         if let [b'e' | b'E', rest @ ..] = self.rest {
-            self.rest = match rest {
-                [b'+' | b'-', rest @ ..] => rest,
-                rest => rest,
-            };
+            self.rest = rest;
+            if let [b'+' | b'-', rest @ ..] = rest {
+                self.rest = rest;
+            }
             self.digits()?;
         }
         Ok(())
@@ -290,7 +293,10 @@ struct Levels {
 }
 
 impl Levels {
-    fn push(&mut self, is_object: bool) {
+    fn push(&mut self, is_object: bool) -> Result<(), NotJson> {
+        if self.depth >= MOST_LEVELS {
+            return Err(NotJson);
+        }
         // The outermost level has none around it.
         if self.depth > 0 {
             if self.depth > 1 && (self.depth - 1).is_multiple_of(64) {
@@ -300,6 +306,7 @@ impl Levels {
         }
         self.is_object = is_object;
         self.depth += 1;
+        Ok(())
     }
 
     /// Leaves the innermost level; whether there is one around it.
@@ -396,6 +403,13 @@ mod tests {
                     .prop_map(|map| map.into_iter().collect()),
             ]
         })
+    }
+
+    #[test]
+    fn levels_have_a_bound() {
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(ours(deep(MOST_LEVELS).as_bytes()).is_some());
+        assert!(ours(deep(MOST_LEVELS + 1).as_bytes()).is_none());
     }
 
     #[test]

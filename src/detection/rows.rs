@@ -299,13 +299,13 @@ impl Rows {
                 return;
             }
             self.groups += 1;
-            let place = (place != (None, None)).then(|| match self.places.get(&place) {
-                Some(known) => Arc::clone(known),
-                None => {
-                    let place = Arc::new(place);
-                    self.places.insert(Arc::clone(&place));
-                    place
+            let place = (place != (None, None)).then(|| {
+                if let Some(known) = self.places.get(&place) {
+                    return Arc::clone(known);
                 }
+                let place = Arc::new(place);
+                self.places.insert(Arc::clone(&place));
+                place
             });
             let group = Group {
                 count: 0,
@@ -344,7 +344,9 @@ impl Rows {
     /// busiest alone; of equally busy ones, of the first.
     pub fn busiest(&self, rule: &Rule, all: bool, most: usize) -> Vec<Row> {
         let mut rows: Vec<_> = self.bare(rule, all).collect();
-        rows.iter_mut().for_each(|row| self.add_times(row));
+        for row in &mut rows {
+            self.add_times(row);
+        }
         let mut busy: Vec<_> = rows.iter_mut().collect();
         busy.sort_by_key(|row| Reverse(row.count()));
         for row in busy.into_iter().take(most) {

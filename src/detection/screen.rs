@@ -151,9 +151,8 @@ impl Screening {
     }
 
     /// Bytes of memory it holds, about: a record that is not whole yet, and the hits. Reading a
-    /// record takes no more than an eighth of its length besides.
+    /// record takes none besides that is worth counting.
     pub fn held(&self) -> usize {
-        let record = self.walk.held();
         let Seen {
             out,
             cluster,
@@ -165,7 +164,7 @@ impl Screening {
         let places = (out.hits.capacity() - out.hits.len()) * size_of::<Hit>()
             + out.hits.len() * size_of::<(&str, &str, u64)>() * 2
             + said.capacity() * size_of::<Said>();
-        record + record / 8 + cluster.capacity() + hit_bytes + places
+        self.walk.held() + cluster.capacity() + hit_bytes + places
     }
 
     /// Whether so many further bytes may end a record of more than `long` bytes, which takes as

@@ -84,7 +84,7 @@ impl<'a> Text<'a> {
 
     /// Whether it is this text but for the case of ASCII letters.
     pub fn is_ignoring_case(self, wanted: &str) -> bool {
-        self.compare(wanted, |a, b| a.eq_ignore_ascii_case(b))
+        self.compare(wanted, <[u8]>::eq_ignore_ascii_case)
     }
 
     fn compare(self, wanted: &str, same: impl Fn(&[u8], &[u8]) -> bool) -> bool {

@@ -21,7 +21,7 @@ pub(super) struct Values {
     /// Numbers of the values of each column.
     numbers: [HashMap<Arc<str>, u32>; COLUMNS],
     /// Column and text of each number.
-    values: Vec<(u8, Arc<str>)>,
+    all: Vec<(u8, Arc<str>)>,
     /// Bytes of a value that are kept.
     most: usize,
     recent: [Option<Arc<[u32]>>; RECENT],
@@ -33,6 +33,10 @@ const COLUMNS: usize = 9;
 
 /// The values of one row: numbers, in order.
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "nearly all sets are shared, and there are millions of them"
+)]
 pub(super) enum Set {
     Shared(Arc<[u32]>),
     Own(Box<BTreeSet<u32>>),
@@ -43,7 +47,7 @@ impl Values {
     pub(super) fn new(most: usize) -> Self {
         Self {
             numbers: Default::default(),
-            values: Vec::new(),
+            all: Vec::new(),
             most,
             recent: [const { None }; RECENT],
             union: None,
@@ -92,9 +96,9 @@ impl Values {
             return *number;
         }
         // A scan that has so many distinct values has no memory left.
-        let number = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
+        let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         let value: Arc<str> = Arc::from(value);
-        self.values.push((column, Arc::clone(&value)));
+        self.all.push((column, Arc::clone(&value)));
         numbers.insert(value, number);
         number
     }
@@ -132,7 +136,7 @@ impl Values {
     pub(super) fn columns(&self, set: &Set) -> Columns {
         let mut columns = Columns::default();
         let mut add = |number: &u32| {
-            let Some((column, value)) = self.values.get(*number as usize) else {
+            let Some((column, value)) = self.all.get(*number as usize) else {
                 return;
             };
             let column = match column {

@@ -161,13 +161,13 @@ impl Walk {
         }
     }
 
-    /// Keeps more of an item that is not whole yet. The buffer grows by half, and never beyond
+    /// Keeps more of an item that is not whole yet. The buffer doubles, and never reaches beyond
     /// the item.
     fn carry_on(&mut self, more: &[u8]) {
         let free = self.carry.capacity() - self.carry.len();
         if free < more.len() {
             let missing = self.want.saturating_sub(self.carry.len());
-            let step = (self.carry.len() / 2).min(missing).max(more.len());
+            let step = self.carry.len().min(missing).max(more.len());
             self.carry.reserve_exact(step);
         }
         self.carry.extend_from_slice(more);

@@ -139,7 +139,7 @@ pub(super) fn next_field<'a>(
 
 /// The fields of bytes that were checked before: they end where anything is malformed, and how
 /// deep they are does not matter.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {

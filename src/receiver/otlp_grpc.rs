@@ -201,6 +201,10 @@ struct MessageReader {
 }
 
 /// How far a message has come.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request, and nearly always it is the large one"
+)]
 enum Progress {
     /// It has not begun: what will hold its memory.
     Awaited(Lease),

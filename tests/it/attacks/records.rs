@@ -9,17 +9,23 @@ use std::{
     time::Duration,
 };
 
+use auditwatch::detection::{hit::Hit, rule::Rule, screen::Screen};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
-    common::v1::{AnyValue, KeyValue, any_value::Value},
+    common::v1::{AnyValue, KeyValue, any_value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     resource::v1::Resource,
+};
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
 };
 use prost::Message as _;
 
 use crate::support::{
     corpus::denied,
     process::{Process, free_address, now},
+    props::cases,
     sender::{self, Answer, End, framed},
 };
 
@@ -157,7 +163,7 @@ fn request(cluster: &str, bodies: Vec<AnyValue>) -> Vec<u8> {
 
 fn text(text: &str) -> AnyValue {
     AnyValue {
-        value: Some(Value::StringValue(text.to_owned())),
+        value: Some(any_value::Value::StringValue(text.to_owned())),
     }
 }
 
@@ -228,28 +234,28 @@ fn denied_map(address: &str, more: &[Vec<u8>]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_kept_is_not_built() {
     let target = Target::start().await;
-    let objects = vec!["{}"; 3_500_000].join(",");
-    let texts = vec!["\"\""; 2_000_000].join(",");
+    let objects = vec!["{}"; 1_200_000].join(",");
+    let texts = vec!["\"\""; 1_200_000].join(",");
     for (name, member, most) in [
-        ("items", format!("\"items\":[{objects}]"), 60),
-        ("auditID", format!("\"auditID\":[{objects}]"), 60),
+        ("items", format!("\"items\":[{objects}]"), 40),
+        ("auditID", format!("\"auditID\":[{objects}]"), 40),
         (
             "depth",
-            format!("\"x\":{}{}", "[".repeat(5_000_000), "]".repeat(5_000_000)),
-            60,
+            format!("\"x\":{}{}", "[".repeat(1_500_000), "]".repeat(1_500_000)),
+            40,
         ),
-        ("sourceIPs", format!("\"sourceIPs\":[{texts}]"), 50),
+        ("sourceIPs", format!("\"sourceIPs\":[{texts}]"), 40),
         (
             "groups",
             format!("\"user\":{{\"username\":\"\",\"groups\":[{texts}]}}"),
-            50,
+            40,
         ),
         (
             "long escapes",
-            format!("\"userAgent\":\"{}\"", "\\u00e9".repeat(1_500_000)),
-            60,
+            format!("\"userAgent\":\"{}\"", "\\u00e9".repeat(500_000)),
+            40,
         ),
-        ("long key", format!("\"{}\":0", "\\n".repeat(5_000_000)), 60),
+        ("long key", format!("\"{}\":0", "\\n".repeat(1_500_000)), 40),
     ] {
         let message = request("test", vec![text(&line("192.0.2.1", 0, &member))]);
         let (status, grew) = target.growth(target.export(&message)).await;
@@ -263,10 +269,10 @@ async fn what_is_not_kept_is_not_built() {
 #[tokio::test(flavor = "multi_thread")]
 async fn maps_are_not_built_either() {
     let target = Target::start().await;
-    let empties = wire::field(5, &[0x0a, 0].repeat(3_500_000));
-    let texts = wire::field(5, &[0x0a, 2, 0x0a, 0].repeat(1_500_000));
+    let empties = wire::field(5, &[0x0a, 0].repeat(1_200_000));
+    let texts = wire::field(5, &[0x0a, 2, 0x0a, 0].repeat(800_000));
     // Twice at each level: an empty map and the next one.
-    let mut deep = wire::text(&"x".repeat(8 << 20));
+    let mut deep = wire::text(&"x".repeat(4 << 20));
     for _ in 0..28 {
         let pair = [
             wire::field(1, b"k"),
@@ -276,17 +282,17 @@ async fn maps_are_not_built_either() {
         deep = wire::map(&[pair.concat()]);
     }
     let user = wire::map(&[wire::pair("groups", &texts)]);
-    let halves = [wire::field(5, &[0x0a, 0]).repeat(2_000_000)].concat();
+    let halves = [wire::field(5, &[0x0a, 0]).repeat(800_000)].concat();
     for (name, pair, most) in [
-        ("auditID", wire::pair("auditID", &empties), 60),
-        ("items", wire::pair("items", &empties), 60),
-        ("sourceIPs", wire::pair("sourceIPs", &texts), 60),
-        ("groups", wire::pair("user", &user), 60),
-        ("keys twice", wire::pair("auditID", &deep), 60),
+        ("auditID", wire::pair("auditID", &empties), 40),
+        ("items", wire::pair("items", &empties), 40),
+        ("sourceIPs", wire::pair("sourceIPs", &texts), 40),
+        ("groups", wire::pair("user", &user), 40),
+        ("keys twice", wire::pair("auditID", &deep), 40),
         (
-            "one list in two million parts",
+            "one list in very many parts",
             wire::pair("auditID", &halves),
-            60,
+            40,
         ),
     ] {
         let message = denied_map("192.0.2.1", &[pair]);
@@ -301,17 +307,17 @@ async fn maps_are_not_built_either() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hit_holds_what_is_kept_and_no_more() {
     let target = Target::start().await;
-    let sources = vec!["\"::\""; 100_000].join(",");
+    let sources = vec!["\"::\""; 200_000].join(",");
     let before = target.process.resident();
-    for at in 0..40 {
+    for at in 0..15 {
         let line = line("192.0.2.1", at, &format!("\"sourceIPs\":[{sources}]"));
         let message = request("test", vec![text(&line)]);
         assert_eq!(target.export(&message).await, "0");
     }
     let grew = target.process.resident().saturating_sub(before);
-    assert!(grew < 30 * MIB, "{} MiB", grew / MIB);
-    let long = "\\u00e9".repeat(200_000);
-    for at in 0..40 {
+    assert!(grew < 24 * MIB, "{} MiB", grew / MIB);
+    let long = "\\u00e9".repeat(100_000);
+    for at in 0..15 {
         let line = line(
             "192.0.2.2",
             at,
@@ -384,9 +390,9 @@ async fn json_holds_a_few_times_its_length() {
     };
     let long = records(&format!(
         "{{\"timeUnixNano\":\"{}\"}}",
-        "\u{200b}".repeat(3 << 20)
+        "\u{200b}".repeat(4 << 20)
     ));
-    let empties = records(&vec!["{}"; 3_000_000].join(","));
+    let empties = records(&vec!["{}"; 1_000_000].join(","));
     for (name, body, status) in [("long", long, 400), ("empties", empties, 200)] {
         let length = body.len() as u64;
         let body = gzip(body.as_bytes());
@@ -403,7 +409,7 @@ async fn json_holds_a_few_times_its_length() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_work_holds_up_nobody() {
     let target = Target::start().await;
-    let objects = vec!["{}"; 2_000_000].join(",");
+    let objects = vec!["{}"; 1_000_000].join(",");
     let long = request(
         "test",
         vec![text(&line(
@@ -413,7 +419,7 @@ async fn long_work_holds_up_nobody() {
         ))],
     );
     // Empty records, two bytes each.
-    let many = wire::field(1, &wire::field(2, &[0x12, 0].repeat(2_500_000)));
+    let many = wire::field(1, &wire::field(2, &[0x12, 0].repeat(1_500_000)));
     for (name, message) in [("a long record", long), ("many records", many)] {
         let message = gzip(&message);
         let begin = now();
@@ -440,6 +446,76 @@ async fn long_work_holds_up_nobody() {
             slowest < all / 8 + Duration::from_millis(100),
             "{name}: {slowest:?} of {all:?}"
         );
+    }
+}
+
+/// A JSON value, and the same as a collector's parser leaves it.
+fn carried(value: &serde_json::Value) -> Vec<u8> {
+    match value {
+        serde_json::Value::Null => Vec::new(),
+        serde_json::Value::Bool(value) => vec![0x10, u8::from(*value)],
+        serde_json::Value::Number(number) => {
+            [&[0x21][..], &number.as_f64().unwrap().to_le_bytes()].concat()
+        }
+        serde_json::Value::String(text) => wire::text(text),
+        serde_json::Value::Array(list) => wire::list(&list.iter().map(carried).collect::<Vec<_>>()),
+        serde_json::Value::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(key, value)| wire::pair(key, &carried(value)));
+            wire::map(&pairs.collect::<Vec<_>>())
+        }
+    }
+}
+
+fn composite() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i32>().prop_map(serde_json::Value::from),
+        (-1e3..1e3).prop_map(|number: f64| serde_json::Value::from(number + 0.5_f64.powi(20))),
+        "[a-c\"\\\\é😀]{0,6}".prop_map(serde_json::Value::from),
+        Just(serde_json::Value::Null),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(serde_json::Value::from),
+            btree_map("[a-c\"]{0,3}", inner, 0..6).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+/// The hit of a request of one record.
+fn hit(bytes: &[u8]) -> Hit {
+    let mut screening = Screen::new(Rule::default(), 64, None).begin(1);
+    screening.feed(bytes).unwrap();
+    screening.finish().unwrap().hits.remove(0)
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    /// Two deliveries are one request, as JSON text and as a map, whatever stands in the place of
+    /// an audit id; and the reading of a map in two parts is that of one.
+    #[test]
+    fn identity_is_that_of_the_value(value in composite(), other in composite()) {
+        let as_text = |value: &serde_json::Value| {
+            let event = serde_json::json!({
+                "verb": "get", "user": {"username": "system:anonymous"}, "sourceIPs": ["192.0.2.1"],
+                "responseStatus": {"code": 403}, "auditID": value,
+            });
+            hit(&request("", vec![text(&event.to_string())]))
+        };
+        let as_map = |encoded: &[u8]| hit(&denied_map("192.0.2.1", &[wire::pair("auditID", encoded)]));
+        let mapped = as_map(&carried(&value));
+        prop_assert_eq!(as_text(&value).identity, mapped.identity);
+        prop_assert_eq!(as_text(&value).audit_id, mapped.audit_id);
+        prop_assert_eq!(value == other, as_text(&value).identity == as_text(&other).identity);
+        if let serde_json::Value::Object(map) = &value {
+            let parts = map.iter().map(|(key, value)| wire::map(&[wire::pair(key, &carried(value))]));
+            let parts = parts.collect::<Vec<_>>().concat();
+            let parts = if parts.is_empty() { wire::map(&[]) } else { parts };
+            prop_assert_eq!(as_map(&parts).identity, mapped.identity);
+        }
     }
 }
 
@@ -490,13 +566,11 @@ fn scan_shares_what_addresses_have_in_common() {
     assert!(peak < 200 * MIB, "distinct: {} MiB", peak / MIB);
     assert_eq!(fs::read_to_string(&out).unwrap(), "[]\n");
     lines(true);
-    for output in ["table", "ndjson"] {
-        let peak = scan(&["--semantics", "escu", "--output", output], &log, &out);
-        assert!(peak < 200 * MIB, "{output}: {} MiB", peak / MIB);
-        let text = fs::read_to_string(&out).unwrap();
-        let rows = text.lines().filter(|line| line.contains("10.0.")).count();
-        assert_eq!(rows, 70_000, "{output}");
-    }
+    let peak = scan(&["--semantics", "escu"], &log, &out);
+    assert!(peak < 200 * MIB, "the same: {} MiB", peak / MIB);
+    let text = fs::read_to_string(&out).unwrap();
+    let rows = text.lines().filter(|line| line.contains("10.0.")).count();
+    assert_eq!(rows, 70_000);
 }
 
 /// A log of very many addresses that asked once, and one line that is a list of millions.
@@ -506,15 +580,15 @@ fn scan_keeps_little_of_an_address() {
     let log = folder.path().join("log");
     let out = folder.path().join("out");
     let mut file = std::io::BufWriter::new(fs::File::create(&log).unwrap());
-    for at in 0..80_000 {
+    for at in 0..40_000 {
         let address = format!("10.{}.{}.{}", at >> 16, at >> 8 & 255, at & 255);
         writeln!(file, "{}", denied(&address, at, "/x")).unwrap();
     }
-    let objects = vec!["{}"; 2_000_000].join(",");
+    let objects = vec!["{}"; 1_000_000].join(",");
     writeln!(file, "{{\"items\":[{objects}]}}").unwrap();
     drop(file);
     let peak = scan(&["--all", "--output", "json"], &log, &out);
-    assert!(peak < 90 * MIB, "{} MiB", peak / MIB);
+    assert!(peak < 70 * MIB, "{} MiB", peak / MIB);
     let text = fs::read_to_string(&out).unwrap();
-    assert_eq!(text.matches("\"src_ip\"").count(), 80_000);
+    assert_eq!(text.matches("\"src_ip\"").count(), 40_000);
 }
