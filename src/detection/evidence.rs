@@ -31,6 +31,9 @@ struct Earliest<T> {
     texts: usize,
     /// Whether there was more than fits.
     full: bool,
+    /// When the last of them was first seen, once that was looked for and until they change: of a
+    /// flood of values each is later.
+    bar: Option<First>,
 }
 
 /// Something that is kept.
@@ -45,6 +48,7 @@ impl<T> Default for Earliest<T> {
             things: Vec::new(),
             texts: 0,
             full: false,
+            bar: None,
         }
     }
 }
@@ -68,6 +72,7 @@ impl<T: Thing> Earliest<T> {
                 return match self.things.get_mut(at) {
                     Some((_, first)) if *first > seen => {
                         *first = seen;
+                        self.bar = None;
                         true
                     }
                     _ => false,
@@ -78,12 +83,16 @@ impl<T: Thing> Earliest<T> {
         let mut place = at;
         if self.things.len() >= most {
             self.full = true;
+            if self.bar.is_some_and(|bar| bar < seen) {
+                return false;
+            }
             let Some(latest) = self.latest() else {
                 return false;
             };
             let Some((known, first)) = self.things.get(latest) else {
                 return false;
             };
+            self.bar = Some(*first);
             if first.cmp(&seen).then_with(|| compare(known)).is_le() {
                 return false;
             }
@@ -94,6 +103,7 @@ impl<T: Thing> Earliest<T> {
         if self.things.is_empty() {
             self.things.reserve_exact(1);
         }
+        self.bar = None;
         let thing = own();
         self.texts += thing.heap_bytes();
         self.things.insert(place, (thing, seen));
