@@ -2,7 +2,7 @@
 //!
 //! Lateness and limits play no part here. What the service says of the same log while it runs is
 //! the business of the engine. But a log is written by others, so what an address costs that makes
-//! no row is little: its name, a few numbers, and a share of the values ([`super::values`]). Rows
+//! no row is little: its name, a few numbers, and a share of the values (`values.rs`). Rows
 //! are made one by one when they are asked for.
 
 use std::{
