@@ -9,6 +9,7 @@
 //! is let through, because the Collector lets it through and one bad byte in one record must not
 //! cost its neighbours. Readers replace such bytes with U+FFFD.
 
+pub mod buffer;
 mod record;
 mod walk;
 mod wire;

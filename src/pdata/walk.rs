@@ -1,6 +1,7 @@
 //! The resumable walk over an `ExportLogsServiceRequest`.
 
 use super::{
+    buffer,
     record::Record,
     wire::{
         self, Kind, MAX_DEPTH, Malformed, REQUEST, RESOURCE_LOGS, SCOPE_LOGS, Schema, WireType,
@@ -161,21 +162,15 @@ impl Walk {
         }
     }
 
-    /// Keeps more of an item that is not whole yet. The buffer doubles, and never reaches beyond
-    /// the item.
+    /// Keeps more of an item that is not whole yet. The buffer never reaches beyond the item.
     fn carry_on(&mut self, more: &[u8]) {
-        let free = self.carry.capacity() - self.carry.len();
-        if free < more.len() {
-            let missing = self.want.saturating_sub(self.carry.len());
-            let step = self.carry.len().min(missing).max(more.len());
-            self.carry.reserve_exact(step);
-        }
+        buffer::make_room(&mut self.carry, more.len(), self.want);
         self.carry.extend_from_slice(more);
     }
 
     /// Bytes of memory it holds.
     pub fn held(&self) -> usize {
-        self.carry.capacity()
+        buffer::taken(&self.carry)
     }
 
     /// Whether so many further bytes may complete an item of more than `long` bytes.

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use crate::{detection::screen::Screening, pdata::Malformed};
+use crate::{
+    detection::screen::Screening,
+    pdata::{Malformed, buffer},
+};
 
 /// How a message is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,18 +81,35 @@ impl Sink for Screening {
     }
 }
 
-impl Sink for Vec<u8> {
-    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
-        if self.capacity() - self.len() < piece.len() {
-            // By a quarter, so that what it holds is about what is in it.
-            self.reserve_exact(piece.len().max(self.len() / 4));
+/// A text that is read as a whole, of at most so many bytes.
+pub(super) struct Whole {
+    text: Vec<u8>,
+    most: usize,
+}
+
+impl Whole {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            text: Vec::new(),
+            most,
         }
-        self.extend_from_slice(piece);
+    }
+
+    /// What has come.
+    pub(super) fn into_text(self) -> Vec<u8> {
+        self.text
+    }
+}
+
+impl Sink for Whole {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        buffer::make_room(&mut self.text, piece.len(), self.most);
+        self.text.extend_from_slice(piece);
         Ok(())
     }
 
     fn held(&self) -> usize {
-        self.capacity()
+        buffer::taken(&self.text)
     }
 }
 
@@ -287,8 +307,8 @@ mod tests {
         assert!(inflow.held() < 1 << 20);
         inflow.feed(&bomb).unwrap();
         assert!(inflow.held() >= 8 << 20);
-        let gzip = Inflow::new(Compression::Gzip, Vec::with_capacity(100), 100).unwrap();
-        assert_eq!(gzip.held(), DECODER + 100);
+        let gzip = Inflow::new(Compression::Gzip, Nowhere, 100).unwrap();
+        assert_eq!(gzip.held(), DECODER);
     }
 
     /// RFC 1952 lets members follow each other, as frames of zstd may; senders that compress in
@@ -302,11 +322,11 @@ mod tests {
             encoder.finish().unwrap()
         };
         let read = |bytes: &[u8], step: usize, limit: usize| {
-            let mut inflow = Inflow::new(Compression::Gzip, Vec::new(), limit)?;
+            let mut inflow = Inflow::new(Compression::Gzip, Whole::new(limit), limit)?;
             for piece in bytes.chunks(step) {
                 inflow.feed(piece)?;
             }
-            inflow.finish()
+            inflow.finish().map(Whole::into_text)
         };
         let whole = [member(b"one "), member(b""), member(b"two")].concat();
         for step in [1, 7, whole.len()] {

@@ -18,7 +18,7 @@ use prost::Message;
 
 use super::{
     Connections, Consumer, Error, Limits, Shared,
-    decompress::{Compression, Sink, Unreadable},
+    decompress::{Compression, Sink, Unreadable, Whole},
     door::Door,
     in_flight::Lease,
     listen, otlp_json, partial_success,
@@ -209,7 +209,10 @@ impl<C: Consumer> Logs<C> {
         let (screening, lease) = match format {
             Format::Protobuf => self.read(body, compression, screening, lease).await?,
             Format::Json => {
-                let (text, lease) = self.read(body, compression, Vec::new(), lease).await?;
+                let (text, lease) = self
+                    .read(body, compression, Whole::new(self.max_body), lease)
+                    .await?;
+                let text = text.into_text();
                 screen_json(text, screening, lease, self.max_body).await?
             }
         };
@@ -252,7 +255,7 @@ async fn screen_json(
     limit: usize,
 ) -> Result<(Screening, Lease), Rejection> {
     // The protobuf takes about as much again, twice that at worst.
-    lease.hold(text.capacity().saturating_add(2 * text.len()))?;
+    lease.hold(text.len().saturating_mul(3))?;
     let is_short = text.len() <= SHORT;
     let read = move || {
         let request = otlp_json::to_protobuf(&text).map_err(Unreadable::Json)?;
@@ -260,7 +263,7 @@ async fn screen_json(
         // The text is within the limit, and what it is written as may be longer.
         let limit = limit.max(request.len());
         Reading::new(Compression::Identity, screening, limit, lease)?
-            .beside(request.capacity())
+            .beside(request.len())
             .feed_all(&request)?
             .end()
     };

@@ -143,7 +143,11 @@ pub(super) fn to_protobuf(text: &[u8]) -> serde_json::Result<Vec<u8>> {
     // The strings are read as bytes, for JSON may hold half of a surrogate pair, which is no
     // reason to lose a whole request.
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
-    let mut out = Vec::with_capacity(text.len());
+    let mut out = Vec::new();
+    // At worst it is twice as long. Room that is not written to costs nothing.
+    if out.try_reserve_exact(2 * text.len()).is_err() {
+        out.reserve(text.len());
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     json.deserialize_map(Slot {
         member: &REQUEST,
