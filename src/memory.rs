@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_limit_of_a_cgroup_is_the_smallest_above_it() {
-        let cases: [(&str, &[(&str, &str)], Option<u64>); 6] = [
+        type Files = &'static [(&'static str, &'static str)];
+        let cases: [(&str, Files, Option<u64>); 6] = [
             (
                 "0::/a/b\n",
                 &[("a/b/memory.max", "max\n"), ("a/memory.max", "1000\n")],

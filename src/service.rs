@@ -35,7 +35,7 @@ use crate::{
         health_check::{Health, HealthCheck},
     },
     http_server::{Connections, Ends},
-    memory::{Pressure, cgroup_limit},
+    memory::{Plan, Pressure, cgroup_limit},
     pipeline::{self, FindingBudget},
     processor::detection::Detection,
     receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
@@ -131,23 +131,8 @@ impl Service {
             .start_extensions(&extensions, &service_extensions)
             .await?;
         let plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
-        let shared = receiver::Shared {
-            in_flight: InFlight::new(plan.requests),
-            pressure: Pressure::default(),
-            stop: self.stop.clone(),
-            cut: self.cut.clone(),
-        };
-        let watch = memory::Watch {
-            plan,
-            pressure: shared.pressure.clone(),
-            in_flight: shared.in_flight.clone(),
-            interval: memory.check_interval,
-        };
-        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
+        let (shared, findings) = self.watch_memory(plan, memory.check_interval);
         self.onlookers.close();
-        let findings = FindingBudget::new(plan.findings);
-        observed::process(&self.metrics, &shared.in_flight, &findings);
-        observed::memory_limits(&self.metrics, &plan);
         let state = plan.state / open_states(&processors, &pipelines).max(1);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
@@ -198,6 +183,27 @@ impl Service {
             self.tracker.spawn(server.serve(intake, shared.clone()));
         }
         Ok(())
+    }
+
+    /// Makes the budgets of requests and of findings, and starts to watch what the process takes.
+    fn watch_memory(&self, plan: Plan, interval: Duration) -> (receiver::Shared, FindingBudget) {
+        let shared = receiver::Shared {
+            in_flight: InFlight::new(plan.requests),
+            pressure: Pressure::default(),
+            stop: self.stop.clone(),
+            cut: self.cut.clone(),
+        };
+        let watch = memory::Watch {
+            plan,
+            pressure: shared.pressure.clone(),
+            in_flight: shared.in_flight.clone(),
+            interval,
+        };
+        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
+        let findings = FindingBudget::new(plan.findings);
+        observed::process(&self.metrics, &shared.in_flight, &findings);
+        observed::memory_limits(&self.metrics, &plan);
+        (shared, findings)
     }
 
     /// Starts to measure, and lets others see it, before there is anything to see.
