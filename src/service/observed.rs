@@ -46,12 +46,11 @@ pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &Findin
     metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.held()));
 }
 
-/// What the process may take, if there is a limit.
+/// What the process may take.
 pub(super) fn memory_limits(metrics: &Metrics, plan: &Plan) {
-    if let Some((soft, hard)) = plan.limits {
-        for (kind, limit) in [("soft", soft), ("hard", hard)] {
-            metrics.observe(&m::MEMORY_LIMIT, &[("limit", kind)], move || limit);
-        }
+    let (soft, hard) = plan.limits.unwrap_or_default();
+    for (kind, limit) in [("soft", soft), ("hard", hard)] {
+        metrics.observe(&m::MEMORY_LIMIT, &[("limit", kind)], move || limit);
     }
 }
 

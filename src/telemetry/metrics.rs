@@ -120,7 +120,7 @@ metrics! {
     REFUSED_CONNECTIONS: Counter Normal "auditwatch_receiver_refused_connections" ["receiver", "transport", "reason", "class"]
         "{connections}" "Connections that were refused, or ended before their time.";
     MEMORY_LIMIT: Gauge Normal "auditwatch_memory_limit" ["limit"]
-        "By" "Memory that the process may take, soft and hard.";
+        "By" "Memory that the process may take, soft and hard; 0: there is no limit.";
     QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []
         "By" "Memory that findings hold which exporters are not done with.";
     IN_FLIGHT: Gauge Normal "auditwatch_receiver_in_flight" []
