@@ -187,9 +187,10 @@ impl Service {
 
     /// Makes the budgets of requests and of findings, and starts to watch what the process takes.
     fn watch_memory(&self, plan: Plan, interval: Duration) -> (receiver::Shared, FindingBudget) {
+        let pressure = Pressure::default();
         let shared = receiver::Shared {
-            in_flight: InFlight::new(plan.requests),
-            pressure: Pressure::default(),
+            in_flight: InFlight::under(plan.requests, pressure.clone()),
+            pressure,
             stop: self.stop.clone(),
             cut: self.cut.clone(),
         };

@@ -7,15 +7,14 @@ use http::request::Parts;
 use tracing::warn;
 
 use super::{
-    Class, Consumer, Holder, Reason, Refusal, Shared,
-    in_flight::{Lease, Origin, RETRY_AFTER},
+    Class, Consumer, Reason, Refusal, Shared,
+    in_flight::{Lease, Origin},
     rejection::Rejection,
 };
 use crate::{
     detection::screen::Screened,
     extension::bearer_token_auth::BearerTokenAuth,
     http_server::{Noted, Notice, Peer, Seldom, address_key},
-    memory::Level,
 };
 
 /// The way from a server to a consumer.
@@ -115,13 +114,6 @@ impl<C: Consumer> Door<C> {
     pub(super) fn enter(&self, head: &Parts) -> Result<Lease, Rejection> {
         /// What a header takes beside its name and value.
         const HEADER: usize = 64;
-        if self.shared.pressure.level() > Level::Normal {
-            return Err(Refusal::Memory {
-                retry_after: RETRY_AFTER,
-                holder: Holder::Process,
-            }
-            .into());
-        }
         let headers = head.headers.iter();
         let bytes = headers
             .map(|(name, value)| name.as_str().len() + value.len() + HEADER)

@@ -18,6 +18,7 @@ use std::{
 };
 
 use super::{Holder, Refusal};
+use crate::memory::{Level, Pressure};
 
 /// What any request holds beside what is in it: its task, its stream. Measured with 17,000 of them.
 const BASE: usize = 16 * 1024;
@@ -31,7 +32,7 @@ const USUAL_PART: usize = 16;
 /// The part of all memory that is kept for usual requests.
 const KEPT_PART: usize = 8;
 /// How long a sender is asked to wait when there is no room.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The bytes that requests under way may hold together. Copies share one bound.
 #[derive(Clone, Debug)]
@@ -41,13 +42,16 @@ pub struct InFlight {
 
 #[derive(Debug)]
 struct Shared {
-    limit: usize,
     held: Mutex<Held>,
+    pressure: Pressure,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
+    limit: usize,
     all: usize,
+    /// What requests of a usual size hold.
+    usual: usize,
     addresses: BTreeMap<IpAddr, usize>,
     connections: BTreeMap<u64, usize>,
 }
@@ -64,10 +68,22 @@ pub(super) struct Origin {
 impl InFlight {
     /// Room for so many bytes. One request alone may hold more, else it could never be taken.
     pub fn new(limit: usize) -> Self {
+        Self::under(limit, Pressure::default())
+    }
+
+    /// The same, and nothing begins or grows beyond a usual request while the process takes more
+    /// memory than it may.
+    pub fn under(limit: usize, pressure: Pressure) -> Self {
         Self {
             shared: Arc::new(Shared {
-                limit,
-                held: Mutex::default(),
+                pressure,
+                held: Mutex::new(Held {
+                    limit,
+                    all: 0,
+                    usual: 0,
+                    addresses: BTreeMap::new(),
+                    connections: BTreeMap::new(),
+                }),
             }),
         }
     }
@@ -101,7 +117,8 @@ impl Shared {
 
 impl Held {
     /// Whether a lease may grow.
-    fn allows(&self, limit: usize, lease: &Lease, wanted: usize) -> Result<(), Holder> {
+    fn allows(&self, lease: &Lease, wanted: usize) -> Result<(), Holder> {
+        let limit = self.limit;
         let besides = |held: Option<&usize>| held.map_or(0, |held| held.saturating_sub(lease.held));
         let others = self.all.saturating_sub(lease.held);
         if others == 0 {
@@ -110,8 +127,10 @@ impl Held {
         let all = others.saturating_add(wanted);
         let address = besides(self.addresses.get(&lease.origin.address));
         let connection = besides(self.connections.get(&lease.origin.connection));
-        if connection == 0 && wanted <= USUAL.min(limit / USUAL_PART) {
-            return if all <= limit {
+        if connection == 0 && self.is_usual(wanted) {
+            // One request alone may hold more than all may, and must not keep these out meanwhile.
+            let usual = self.usual.saturating_sub(self.usual_part(lease.held));
+            return if all <= limit || usual.saturating_add(wanted) <= limit / KEPT_PART {
                 Ok(())
             } else {
                 Err(Holder::All)
@@ -132,8 +151,19 @@ impl Held {
         Ok(())
     }
 
+    fn is_usual(&self, bytes: usize) -> bool {
+        bytes <= USUAL.min(self.limit / USUAL_PART)
+    }
+
+    /// So much of what a request holds counts as that of a usual one.
+    fn usual_part(&self, bytes: usize) -> usize {
+        if self.is_usual(bytes) { bytes } else { 0 }
+    }
+
     fn resize(&mut self, origin: Origin, from: usize, to: usize) {
         self.all = self.all.saturating_sub(from).saturating_add(to);
+        let (less, more) = (self.usual_part(from), self.usual_part(to));
+        self.usual = self.usual.saturating_sub(less).saturating_add(more);
         resize(&mut self.addresses, origin.address, from, to);
         resize(&mut self.connections, origin.connection, from, to);
     }
@@ -176,7 +206,15 @@ impl Lease {
         }
         let mut held = self.shared.lock();
         if wanted > self.held {
-            held.allows(self.shared.limit, self, wanted)
+            if self.shared.pressure.level() > Level::Normal
+                && (self.held == 0 || !held.is_usual(wanted))
+            {
+                return Err(Refusal::Memory {
+                    retry_after: RETRY_AFTER,
+                    holder: Holder::Process,
+                });
+            }
+            held.allows(self, wanted)
                 .map_err(|holder| Refusal::Memory {
                     retry_after: RETRY_AFTER,
                     holder,
@@ -238,6 +276,54 @@ mod tests {
         assert_eq!(in_flight.held(), 0);
         assert!(in_flight.shared.lock().addresses.is_empty());
         assert!(in_flight.shared.lock().connections.is_empty());
+    }
+
+    #[test]
+    fn one_that_holds_more_than_all_may_does_not_keep_usual_ones_out() {
+        let in_flight = InFlight::new(16 * MIB);
+        let mut large = in_flight.enter(origin(1, 1), 0).unwrap();
+        large.hold(40 * MIB).unwrap();
+        let mut usual = Vec::new();
+        let refused = loop {
+            let number = u64::try_from(usual.len()).unwrap();
+            match in_flight.enter(origin(2, 2 + number), 0) {
+                Ok(lease) => usual.push(lease),
+                refused => break holder(refused.map(drop)),
+            }
+        };
+        assert_eq!(refused, Some(Holder::All));
+        assert_eq!(usual.len() * BASE, 2 * MIB);
+        assert_eq!(holder(usual[0].hold(MIB)), Some(Holder::All));
+        usual.pop();
+        usual[0].hold(0).unwrap();
+        drop(in_flight.enter(origin(1, 1000), 0).unwrap());
+        drop((large, usual));
+        assert_eq!((in_flight.held(), in_flight.shared.lock().usual), (0, 0));
+    }
+
+    #[test]
+    fn under_pressure_nothing_begins_and_only_what_is_usual_goes_on() {
+        let plan = crate::memory::Config {
+            limit: Some(100),
+            ..crate::memory::Config::default()
+        }
+        .plan(None);
+        let pressure = Pressure::default();
+        let in_flight = InFlight::under(16 * MIB, pressure.clone());
+        let mut usual = in_flight.enter(origin(1, 1), 0).unwrap();
+        let mut large = in_flight.enter(origin(2, 2), 0).unwrap();
+        large.hold(2 * MIB).unwrap();
+        pressure.look(&plan, 90, 20);
+        assert_eq!(
+            holder(in_flight.enter(origin(3, 3), 0).map(drop)),
+            Some(Holder::Process)
+        );
+        assert_eq!(holder(large.hold(3 * MIB)), Some(Holder::Process));
+        usual.hold(STEP).unwrap();
+        large.hold(MIB).unwrap();
+        pressure.look(&plan, 70, 20);
+        large.hold(3 * MIB).unwrap();
+        drop(in_flight.enter(origin(3, 3), 0).unwrap());
     }
 
     #[test]
