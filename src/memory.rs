@@ -101,7 +101,7 @@ fn percent(of: u64, share: u64) -> u64 {
 /// How far the process is within its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Below the soft limit, or what exceeds is not requests.
+    /// Below the soft limit, or what exceeds is state and findings.
     Normal,
     /// Above the soft limit: new requests are refused.
     Soft,
@@ -123,20 +123,23 @@ impl Pressure {
         }
     }
 
-    /// Takes a look: the process takes `resident` bytes, of which requests hold `requests`.
-    pub fn look(&self, plan: &Plan, resident: u64, requests: u64) -> Level {
-        let level = level(plan, resident, requests);
+    /// Takes a look: the process takes `resident` bytes, of which state and findings hold `kept`.
+    pub fn look(&self, plan: &Plan, resident: u64, kept: u64) -> Level {
+        let level = level(plan, resident, kept);
         self.0.store(level as u8, Ordering::Relaxed);
         level
     }
 }
 
-fn level(plan: &Plan, resident: u64, requests: u64) -> Level {
+fn level(plan: &Plan, resident: u64, kept: u64) -> Level {
     let Some((soft, hard)) = plan.limits else {
         return Level::Normal;
     };
-    // Without its requests the process would be above all the same: refusing them mends nothing.
-    if resident.saturating_sub(requests) > soft {
+    // What state and findings hold within their budgets is no reason to refuse requests. All else
+    // is, whether it was charged to a request or is a buffer of a connection.
+    let budgets = u64::try_from(plan.state.saturating_add(plan.findings)).unwrap_or(u64::MAX);
+    let others = resident.saturating_sub(kept.min(budgets));
+    if others <= soft.saturating_sub(budgets) {
         return Level::Normal;
     }
     if resident > hard {
@@ -212,25 +215,28 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_refused_only_while_they_are_what_exceeds() {
+    fn what_state_and_findings_hold_refuses_no_request() {
         let plan = Config {
             limit: Some(100),
             spike_limit: Some(20),
             ..Config::default()
         }
         .plan(None);
-        for (resident, requests, wanted) in [
+        // State and findings may hold 48, so 32 are left to all else below the soft limit of 80.
+        for (resident, kept, wanted) in [
             (80, 0, Level::Normal),
-            (81, 0, Level::Normal),
-            (81, 1, Level::Soft),
-            (100, 20, Level::Soft),
-            (101, 21, Level::Hard),
-            (101, 20, Level::Normal),
-            (1000, 50, Level::Normal),
+            (80, 48, Level::Normal),
+            (81, 48, Level::Soft),
+            (81, 0, Level::Soft),
+            (100, 48, Level::Soft),
+            (101, 48, Level::Hard),
+            // What is kept beyond its budgets is no excuse.
+            (101, 69, Level::Hard),
+            (101, 0, Level::Hard),
         ] {
             let pressure = Pressure::default();
-            assert_eq!(pressure.look(&plan, resident, requests), wanted);
-            assert_eq!(pressure.level(), wanted, "{resident} {requests}");
+            assert_eq!(pressure.look(&plan, resident, kept), wanted);
+            assert_eq!(pressure.level(), wanted, "{resident} {kept}");
         }
         let without = Config::default().plan(None);
         assert_eq!(

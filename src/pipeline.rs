@@ -5,13 +5,14 @@
 //! the detection see it, so a request is refused whole or taken whole. Findings that time causes
 //! wait with the owner until there is room and refuse nobody.
 
+mod counters;
 mod first;
 mod lane;
 mod ledger;
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,14 +34,12 @@ use crate::{
         screen::{Screen, Screened, Screening},
     },
     exporter::queue::Queue,
-    processor::detection::{Detection, Kept},
+    processor::detection::Detection,
     receiver::{Class, Consumer, Reason, Refusal},
-    telemetry::{
-        metrics::Timer,
-        traces::{Kind, Span, Tracer},
-    },
+    telemetry::traces::{Kind, Span, Tracer},
 };
 
+pub use counters::{Counters, Entry, STATES};
 use first::First;
 use lane::Lane;
 pub use ledger::FindingBudget;
@@ -58,123 +57,6 @@ const TICK: Duration = Duration::from_secs(1);
 const SLICE: usize = 64;
 /// How often the owner looks for room while findings wait.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// What came in by one receiver and protocol.
-#[derive(Debug, Default)]
-pub struct Entry {
-    /// Log records that were taken.
-    pub accepted: AtomicU64,
-    /// Log records that were not: unreadable ones, and those of requests that had to come again.
-    pub refused: AtomicU64,
-    /// Requests that were taken.
-    pub requests: AtomicU64,
-    refused_requests: [[AtomicU64; Class::ALL.len()]; Reason::ALL.len()],
-}
-
-impl Entry {
-    /// Requests of senders of this class that were refused for this reason, for now or for good.
-    pub fn refused_requests(&self, reason: Reason, class: Class) -> u64 {
-        let counters = self.refused_requests.get(reason as usize);
-        counters
-            .and_then(|counters| counters.get(class as usize))
-            .map_or(0, |counter| counter.load(Ordering::Relaxed))
-    }
-
-    fn all_refused_requests(&self) -> u64 {
-        let counters = self.refused_requests.iter().flatten();
-        counters
-            .map(|counter| counter.load(Ordering::Relaxed))
-            .sum()
-    }
-
-    fn refuse(&self, reason: Reason, class: Class) {
-        let counters = self.refused_requests.get(reason as usize);
-        if let Some(counter) = counters.and_then(|counters| counters.get(class as usize)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// What a pipeline has seen and found. Whoever looks holds up nobody.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Log records of requests that were taken.
-    pub screened: AtomicU64,
-    /// Records that were rejected as unreadable.
-    pub rejected: AtomicU64,
-    /// Records that passed the byte filter.
-    pub candidates: AtomicU64,
-    /// Events that would count, but for the selector.
-    pub deselected: AtomicU64,
-    /// Events that count.
-    pub hits: AtomicU64,
-    /// States of findings, in the order of [`STATES`].
-    findings: [AtomicU64; STATES.len()],
-    /// What the detection has counted, as of the last request or tick.
-    detection: Mutex<Kept>,
-    entries: Mutex<Vec<Arc<Entry>>>,
-    /// From events to the findings they opened or changed, in the order of [`STATES`].
-    lag: OnceLock<[Timer; 2]>,
-}
-
-/// The states of a finding.
-pub const STATES: [&str; 3] = ["opened", "updated", "closed"];
-
-impl Counters {
-    /// Findings of the state at this place of [`STATES`].
-    pub fn findings(&self, state: usize) -> u64 {
-        self.findings
-            .get(state)
-            .map_or(0, |counter| counter.load(Ordering::Relaxed))
-    }
-
-    /// What the detection has counted, and what it keeps.
-    pub fn detection(&self) -> Kept {
-        *self
-            .detection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets what takes the time from an event to the finding that it opens, and to the one that
-    /// it changes.
-    pub fn time(&self, opened: Timer, updated: Timer) {
-        // There is one who measures; a second one would see the same.
-        let _set = self.lag.set([opened, updated]);
-    }
-
-    /// The sum over all receivers.
-    fn over_entries(&self, count: impl Fn(&Entry) -> u64) -> u64 {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().map(|entry| count(entry)).sum()
-    }
-
-    fn found(&self, finding: &Finding, now: u64) {
-        let Some(state) = STATES.iter().position(|state| *state == finding.state) else {
-            return;
-        };
-        if let Some(counter) = self.findings.get(state) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        let since = match state {
-            0 => finding.alert_at.or(finding.window_end),
-            _ => finding.last_time,
-        };
-        if let (Some(timer), Some(since)) = (
-            self.lag.get().and_then(|timers| timers.get(state)),
-            since.and_then(nanos),
-        ) {
-            timer.record(Duration::from_nanos(now.saturating_sub(since)));
-        }
-    }
-}
-
-fn nanos(time: prost_types::Timestamp) -> Option<u64> {
-    let seconds = u64::try_from(time.seconds).ok()?;
-    seconds
-        .checked_mul(1_000_000_000)?
-        .checked_add(u64::try_from(time.nanos).ok()?)
-}
 
 /// The hits of one request, and the answer its sender is owed.
 #[derive(Debug)]
@@ -423,7 +305,7 @@ impl Pipeline {
             let waiting = !self.push_on() || is_full;
             tokio::select! {
                 submission = self.inbox.recv() => match submission {
-                    Some(submission) => self.take(submission).await,
+                    Some(submission) => self.take(submission, &cut).await,
                     None => break,
                 },
                 _ = ticks.tick(), if !is_full => self.tick(),
@@ -433,19 +315,42 @@ impl Pipeline {
                 () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
             }
         }
+        self.finish().await;
+        self.sum_up();
+    }
+
+    /// Says what has not been said, and waits until every exporter has taken it or has ended.
+    async fn finish(&mut self) {
+        let never = CancellationToken::new();
         while !self.settled {
+            self.room(&never).await;
             self.settle();
+        }
+        loop {
+            self.room(&never).await;
+            let (findings, is_all) = self.detection.drain(SLICE);
+            self.send(findings);
+            if is_all {
+                break;
+            }
+        }
+        // Lanes move on side by side: none waits for the queue of another that hangs.
+        while !self.push_on() {
+            for lane in self.lanes.iter_mut().filter(|lane| lane.is_closed()) {
+                lane.give_up();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until there is room for more findings, unless no more may come in or an exporter has
+    /// ended.
+    async fn room(&mut self, cut: &CancellationToken) {
+        self.push_on();
+        while self.is_full() && !cut.is_cancelled() && !self.lanes.iter().any(Lane::is_closed) {
+            tokio::time::sleep(LOOK).await;
             self.push_on();
         }
-        let findings = self.detection.drain();
-        self.send(findings);
-        // Nobody waits for the queue of another that hangs.
-        self.push_on();
-        for lane in &mut self.lanes {
-            lane.drain().await;
-        }
-        self.push_on();
-        self.sum_up();
     }
 
     /// Lets the detection know how much time has passed.
@@ -466,8 +371,8 @@ impl Pipeline {
     }
 
     /// Takes a request whole or refuses it whole. Between slices of it others have their turn,
-    /// findings go out, and time goes on.
-    async fn take(&mut self, Submission { hits, answer }: Submission) {
+    /// findings go out, and time goes on. When its findings fill the budget it waits for room.
+    async fn take(&mut self, Submission { hits, answer }: Submission, cut: &CancellationToken) {
         let bound = self.bound(&hits).await;
         if !self.has_room(bound) {
             // A sender that is gone will send again all the same.
@@ -486,7 +391,7 @@ impl Pipeline {
             if hits.as_slice().is_empty() {
                 break;
             }
-            self.push_on();
+            self.room(cut).await;
             tokio::task::yield_now().await;
             let is_due = clock::monotonic().saturating_duration_since(self.ticked) >= TICK;
             if is_due && !self.is_full() {

@@ -131,8 +131,8 @@ impl Service {
             .start_extensions(&extensions, &service_extensions)
             .await?;
         let plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
-        let (shared, findings) = self.watch_memory(plan, memory.check_interval);
-        self.onlookers.close();
+        let (shared, findings) = self.budgets(&plan);
+        let mut counters = Vec::new();
         let state = plan.state / open_states(&processors, &pipelines).max(1);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
@@ -159,6 +159,7 @@ impl Service {
             let (intake, pipeline) =
                 pipeline::pipeline(id.to_string(), detection, own, findings.clone());
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
+            counters.push(Arc::clone(intake.counters()));
             self.spawn_vital(id.to_string(), pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
@@ -172,21 +173,40 @@ impl Service {
                 }
             }
         }
+        let watch = memory::Watch {
+            plan,
+            pressure: shared.pressure.clone(),
+            in_flight: shared.in_flight.clone(),
+            findings,
+            counters,
+            interval: memory.check_interval,
+        };
+        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
+        self.onlookers.close();
         // Nobody is let in before everybody is in place.
         for (id, server, intake) in waiting {
-            info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
-            let (intake, entry) =
-                intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
-            observed::receiver(&self.metrics, &id, server.protocol(), &entry);
-            observed::connections(&self.metrics, &id, server.protocol(), server.connections());
-            self.addresses.push((id, server.address()));
-            self.tracker.spawn(server.serve(intake, shared.clone()));
+            self.start_receiver(id, server, &intake, shared.clone());
         }
         Ok(())
     }
 
-    /// Makes the budgets of requests and of findings, and starts to watch what the process takes.
-    fn watch_memory(&self, plan: Plan, interval: Duration) -> (receiver::Shared, FindingBudget) {
+    fn start_receiver(
+        &mut self,
+        id: ComponentId,
+        server: Server,
+        intake: &pipeline::Intake,
+        shared: receiver::Shared,
+    ) {
+        info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
+        let (intake, entry) = intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
+        observed::receiver(&self.metrics, &id, server.protocol(), &entry);
+        observed::connections(&self.metrics, &id, server.protocol(), server.connections());
+        self.addresses.push((id, server.address()));
+        self.tracker.spawn(server.serve(intake, shared));
+    }
+
+    /// The budgets of requests and of findings, with their metrics.
+    fn budgets(&self, plan: &Plan) -> (receiver::Shared, FindingBudget) {
         let pressure = Pressure::default();
         let shared = receiver::Shared {
             in_flight: InFlight::under(plan.requests, pressure.clone()),
@@ -194,16 +214,9 @@ impl Service {
             stop: self.stop.clone(),
             cut: self.cut.clone(),
         };
-        let watch = memory::Watch {
-            plan,
-            pressure: shared.pressure.clone(),
-            in_flight: shared.in_flight.clone(),
-            interval,
-        };
-        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
         let findings = FindingBudget::new(plan.findings);
         observed::process(&self.metrics, &shared.in_flight, &findings);
-        observed::memory_limits(&self.metrics, &plan);
+        observed::memory_limits(&self.metrics, plan);
         (shared, findings)
     }
 

@@ -270,14 +270,18 @@ impl Cluster {
         Some(tracked.rank)
     }
 
-    /// Says of every key what has not been said yet.
-    pub(super) fn drain(&mut self, ranking: &mut Ranking, terms: &Terms<'_>, say: Say<'_>) {
-        for (id, tracked) in &mut self.keys {
-            tracked
-                .key
-                .drain(terms, &mut |state, open| say(id, state, open));
-            list_closing(&mut self.closings, id, tracked, terms);
-            count(ranking, id, tracked);
+    /// Says of a key what has not been said yet, and forgets it. It is in the ranking no more.
+    pub(super) fn drain(
+        &mut self,
+        id: &Arc<str>,
+        ranking: &mut Ranking,
+        terms: &Terms<'_>,
+        say: Say<'_>,
+    ) {
+        if let Some(tracked) = self.keys.get_mut(id) {
+            let key = &mut tracked.key;
+            key.drain(terms, &mut |state, open| say(id, state, open));
+            self.forget(id, ranking);
         }
     }
 

@@ -250,24 +250,51 @@ impl Engine {
     }
 
     /// Appends what has not been said yet, because the process ends: open findings that changed
-    /// since they were last sent, and rows of windows that have not ended.
+    /// since they were last sent, and rows of windows that have not ended. Nothing is kept.
     pub fn drain(&mut self, out: &mut Vec<Finding>) {
-        let Terms {
-            rule,
-            limits,
-            report,
-        } = &self.terms;
-        let ranking = &mut self.state.ranking;
-        for (name, cluster) in &mut self.state.clusters {
-            let terms = Cluster::terms(rule, limits);
-            cluster.drain(ranking, &terms, &mut |key, state, open| {
-                out.push(report.native(rule, (name, key), state, open));
-            });
+        while !self.drain_some(usize::MAX, out) {}
+    }
+
+    /// The same in about so many steps; whether that was all.
+    pub fn drain_some(&mut self, mut steps: usize, out: &mut Vec<Finding>) -> bool {
+        loop {
+            let (terms, state) = (&self.terms, &mut self.state);
+            let Some(mut entry) = state.clusters.first_entry() else {
+                return true;
+            };
+            let name = Arc::clone(entry.key());
+            let cluster = entry.get_mut();
+            while let Some((rank, key)) = cluster.first_key() {
+                if !step(&mut steps) {
+                    return false;
+                }
+                state
+                    .ranking
+                    .remove(rank, &name, Slot::Key(Arc::clone(&key)));
+                let bounds = Cluster::terms(&terms.rule, &terms.limits);
+                cluster.drain(
+                    &key,
+                    &mut state.ranking,
+                    &bounds,
+                    &mut |key, state, open| {
+                        let finding = terms.report.native(&terms.rule, (&name, key), state, open);
+                        out.push(finding);
+                    },
+                );
+            }
             while !cluster.windows.is_empty() {
-                if let Some(group) = cluster.windows.take_first((name, ranking), rule) {
-                    report.row(rule, name, &group, out);
+                if !step(&mut steps) {
+                    return false;
+                }
+                let group = cluster
+                    .windows
+                    .take_first((&name, &mut state.ranking), &terms.rule);
+                if let Some(group) = group {
+                    terms.report.row(&terms.rule, &name, &group, out);
                 }
             }
+            // Nothing is left in it to be given up.
+            self.evict_cluster(&name, &mut 1, out);
         }
     }
 

@@ -166,6 +166,11 @@ impl Queue {
             .map_err(|refused| refused.0.finding)
     }
 
+    /// Whether the exporter has ended.
+    pub fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
     /// Counts findings that are lost because the exporter has ended.
     pub fn lost(&self, findings: usize) {
         let findings = u64::try_from(findings).unwrap_or(u64::MAX);

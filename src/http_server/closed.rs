@@ -13,6 +13,7 @@ use std::{
 
 use tracing::warn;
 
+use super::slots::address_key;
 use crate::clock::{self, Instant};
 
 /// How often one thing is logged at most.
@@ -257,6 +258,8 @@ pub struct Noted {
 impl Notice {
     /// An address has caused it once more. `Some` if it is time for a line.
     pub fn note(&self, address: IpAddr) -> Option<Noted> {
+        // Who has one address of a network has all of them.
+        let address = address_key(address);
         let mut noting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noting.count += 1;
         noting.add(address);

@@ -52,21 +52,25 @@ impl Lane {
         true
     }
 
-    /// Waits for room for all that waits. An exporter that has ended knows nothing of it, so what
-    /// is lost is told here.
-    pub(super) async fn drain(&mut self) {
-        while let Some(finding) = self.pending.pop_front() {
-            if let Err(finding) = self.queue.push(finding).await {
-                error!(
-                    exporter = self.queue.id(),
-                    reason = "the exporter has ended before they found room in its queue",
-                    findings = 1 + self.pending.len(),
-                    first_finding_id = finding.finding_id,
-                    "findings were given up"
-                );
-                self.queue.lost(1 + self.pending.len());
-                self.pending.clear();
-            }
-        }
+    /// Whether the exporter has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Gives up what waits. An exporter that has ended knows nothing of it, so the loss is logged
+    /// here.
+    pub(super) fn give_up(&mut self) {
+        let Some(finding) = self.pending.front() else {
+            return;
+        };
+        error!(
+            exporter = self.queue.id(),
+            reason = "the exporter has ended before they found room in its queue",
+            findings = self.pending.len(),
+            first_finding_id = finding.finding_id,
+            "findings were given up"
+        );
+        self.queue.lost(self.pending.len());
+        self.pending.clear();
     }
 }

@@ -101,11 +101,11 @@ impl Detection {
         (findings, settled)
     }
 
-    /// What has not been said yet, because the service ends.
-    pub fn drain(&mut self) -> Vec<Finding> {
+    /// Some of what has not been said yet, because the service ends, and whether that was the rest.
+    pub fn drain(&mut self, steps: usize) -> (Vec<Finding>, bool) {
         let mut findings = Vec::new();
-        self.engine.drain(&mut findings);
-        findings
+        let is_all = self.engine.drain_some(steps, &mut findings);
+        (findings, is_all)
     }
 
     /// What it has counted, and what it keeps now.

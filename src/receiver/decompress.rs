@@ -125,6 +125,8 @@ pub(super) const STEP: usize = 32 * 1024;
 const DENSITY: usize = 3;
 /// Whatever the limit, a message may hold so much.
 const SPARE: usize = 16 * 1024 * 1024;
+/// A compressed byte that nothing comes out of is as much work as so many that come out.
+const EMPTY: usize = 32;
 /// What the decoders hold beside their windows.
 const DECODER: usize = 64 * 1024;
 const ZSTD_BLOCKS: usize = 384 * 1024;
@@ -203,6 +205,15 @@ impl<S: Sink> Inflow<S> {
             Self::Plain(limited) => limited,
             Self::Gzip(decoder) => decoder.get_ref(),
             Self::Zstd(decoder) => decoder.writer(),
+        }
+    }
+
+    /// The work of a step that took so many bytes in and gave so many out, in bytes that are read. A
+    /// member of gzip without content is twenty bytes, and a decoder is set up for each.
+    pub(super) fn work(&self, taken: usize, written: usize) -> usize {
+        match self {
+            Self::Plain(_) => written,
+            Self::Gzip(_) | Self::Zstd(_) => written.saturating_add(taken.saturating_mul(EMPTY)),
         }
     }
 

@@ -7,7 +7,7 @@ use http::request::Parts;
 use tracing::warn;
 
 use super::{
-    Class, Consumer, Reason, Refusal, Shared,
+    Class, Consumer, Holder, Reason, Refusal, Shared,
     in_flight::{Lease, Origin},
     rejection::Rejection,
 };
@@ -81,6 +81,11 @@ impl<C: Consumer> Door<C> {
             return;
         };
         match rejection {
+            // The task that watches the memory of the process has said so.
+            Rejection::Later(Refusal::Memory {
+                holder: Holder::Process,
+                ..
+            }) => {}
             Rejection::Later(Refusal::Memory { holder, .. }) => {
                 if let Some(Noted { count, most_from }) = self.later.memory.note(peer) {
                     warn!(
@@ -122,7 +127,7 @@ impl<C: Consumer> Door<C> {
         let peer = head.extensions.get::<Peer>();
         let origin = Origin {
             address: peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| {
-                address_key(peer.address().ip())
+                address_key(address_key(peer.address().ip()))
             }),
             connection: peer.map_or(0, Peer::connection),
         };

@@ -16,7 +16,7 @@ use super::{
     rejection::Rejection,
 };
 
-/// After so many bytes of a message, about a millisecond of work, others have their turn.
+/// After so much work, about a millisecond, others have their turn.
 const TURN: usize = 4 * STEP;
 
 /// Long work that is done at a time, over all receivers: so much that a core is left for others,
@@ -49,8 +49,9 @@ pub(super) struct Reading<S: Sink> {
     lease: Lease,
     /// What is held beside.
     beside: usize,
-    /// Bytes that had come out when others last had their turn.
-    turn: usize,
+    /// Bytes that have gone in and come out since others last had their turn: a decoder may be fed
+    /// what nothing comes out of.
+    work: usize,
 }
 
 impl<S: Sink + Send + 'static> Reading<S> {
@@ -68,7 +69,7 @@ impl<S: Sink + Send + 'static> Reading<S> {
             inflow: Inflow::new(compression, sink, limit)?,
             lease,
             beside: 0,
-            turn: 0,
+            work: 0,
         })
     }
 
@@ -95,8 +96,8 @@ impl<S: Sink + Send + 'static> Reading<S> {
                 let taken = self.step(&bytes)?;
                 bytes.advance(taken);
             }
-            if self.inflow.written() - self.turn >= TURN {
-                self.turn = self.inflow.written();
+            if self.work >= TURN {
+                self.work = 0;
                 task::yield_now().await;
             }
         }
@@ -116,7 +117,10 @@ impl<S: Sink + Send + 'static> Reading<S> {
     }
 
     fn step(&mut self, bytes: &[u8]) -> Result<usize, Rejection> {
+        let before = self.inflow.written();
         let taken = self.inflow.step(bytes)?;
+        let written = self.inflow.written().saturating_sub(before);
+        self.work = self.work.saturating_add(self.inflow.work(taken, written));
         self.lease
             .hold(self.inflow.held().saturating_add(self.beside))?;
         Ok(taken)

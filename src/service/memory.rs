@@ -1,12 +1,13 @@
 //! Looks at the memory of the process now and then, and says when it is beyond its limits.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     memory::{Level, Plan, Pressure},
+    pipeline::{Counters, FindingBudget},
     receiver::InFlight,
     telemetry::process,
 };
@@ -16,7 +17,18 @@ pub(super) struct Watch {
     pub(super) plan: Plan,
     pub(super) pressure: Pressure,
     pub(super) in_flight: InFlight,
+    pub(super) findings: FindingBudget,
+    /// Of all pipelines.
+    pub(super) counters: Vec<Arc<Counters>>,
     pub(super) interval: Duration,
+}
+
+/// What the process takes and what its parts hold of it, in bytes.
+struct Held {
+    resident: u64,
+    state: u64,
+    findings: u64,
+    requests: u64,
 }
 
 impl Watch {
@@ -39,42 +51,54 @@ impl Watch {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.interval) => {}
             }
-            let (resident, requests) = (process::memory(), self.in_flight.held());
-            let requests = u64::try_from(requests).unwrap_or(u64::MAX);
-            let level = self.pressure.look(&self.plan, resident, requests);
-            if resident <= soft {
+            let held = self.held();
+            let kept = held.state.saturating_add(held.findings);
+            let level = self.pressure.look(&self.plan, held.resident, kept);
+            if held.resident <= soft {
                 if std::mem::take(&mut is_told) {
                     info!(
-                        resident_mib = mib(resident),
+                        resident_mib = mib(held.resident),
                         "memory is below the soft limit again"
                     );
                 }
             } else if !is_told {
                 is_told = true;
-                tell(level, resident, requests, soft);
+                held.tell(level, soft);
             }
+        }
+    }
+
+    fn held(&self) -> Held {
+        let wide = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let states = self.counters.iter();
+        Held {
+            resident: process::memory(),
+            state: wide(states.map(|counters| counters.detection().heap_bytes).sum()),
+            findings: wide(self.findings.held()),
+            requests: wide(self.in_flight.held()),
         }
     }
 }
 
-fn tell(level: Level, resident: u64, requests: u64, soft: u64) {
-    let (resident_mib, requests_mib, soft_limit_mib) = (mib(resident), mib(requests), mib(soft));
-    if level == Level::Normal {
+impl Held {
+    fn tell(&self, level: Level, soft: u64) {
+        let what_to_do = match level {
+            Level::Normal => {
+                "state and findings fill their budgets: lower limits::memory_mib and \
+                 service::admission::queue_limit_mib, or raise the limit (service::memory)"
+            }
+            Level::Soft | Level::Hard => {
+                "new requests are refused for now, and above the hard limit new connections too: \
+                 lower service::admission::request_limit_mib or raise the limit (service::memory)"
+            }
+        };
         warn!(
-            resident_mib,
-            requests_mib,
-            soft_limit_mib,
-            "memory is above the soft limit, and not for requests: lower limits::memory_mib and \
-             service::admission::queue_limit_mib, or raise the limit (service::memory)"
-        );
-    } else {
-        warn!(
-            resident_mib,
-            requests_mib,
-            soft_limit_mib,
-            "memory is above the soft limit: new requests are refused for now, and above the hard \
-             limit new connections too; lower service::admission::request_limit_mib or raise the \
-             limit (service::memory)"
+            resident_mib = mib(self.resident),
+            soft_limit_mib = mib(soft),
+            state_mib = mib(self.state),
+            requests_mib = mib(self.requests),
+            queues_mib = mib(self.findings),
+            "memory is above the soft limit, {what_to_do}"
         );
     }
 }

@@ -249,6 +249,10 @@ fn hits_of_one_key_have_a_bound() {
                 .pop()
                 .or(last);
         }
+        let repeat = hit(hits - 1, "", SCANNER, i64::from(hits - 1) * 1000);
+        assert!(observe(&mut engine, &repeat).is_empty());
+        assert_eq!(engine.stats().repeats, 1, "the latest are remembered");
+        let size = postcard::to_stdvec(&engine.export()).unwrap().len();
         last = drain(&mut engine).pop().or(last);
         let last = last.unwrap();
         assert_eq!(last.count, u64::from(hits));
@@ -258,10 +262,7 @@ fn hits_of_one_key_have_a_bound() {
             last.unverified
         );
         assert!(last.unverified < u64::from(hits));
-        let repeat = hit(hits - 1, "", SCANNER, i64::from(hits - 1) * 1000);
-        assert!(observe(&mut engine, &repeat).is_empty());
-        assert_eq!(engine.stats().repeats, 1, "the latest are remembered");
-        postcard::to_stdvec(&engine.export()).unwrap().len()
+        size
     };
     let (few, many) = (size(1000), size(3000));
     assert!(many < few + few / 10, "{few} {many}");

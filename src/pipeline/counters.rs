@@ -1,0 +1,133 @@
+//! What a pipeline counts, for metrics and for the summary at its end.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    detection::Finding,
+    processor::detection::Kept,
+    receiver::{Class, Reason},
+    telemetry::metrics::Timer,
+};
+
+/// What came in by one receiver and protocol.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Log records that were taken.
+    pub accepted: AtomicU64,
+    /// Log records that were not: unreadable ones, and those of requests that had to come again.
+    pub refused: AtomicU64,
+    /// Requests that were taken.
+    pub requests: AtomicU64,
+    refused_requests: [[AtomicU64; Class::ALL.len()]; Reason::ALL.len()],
+}
+
+impl Entry {
+    /// Requests of senders of this class that were refused for this reason, for now or for good.
+    pub fn refused_requests(&self, reason: Reason, class: Class) -> u64 {
+        let counters = self.refused_requests.get(reason as usize);
+        counters
+            .and_then(|counters| counters.get(class as usize))
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn all_refused_requests(&self) -> u64 {
+        let counters = self.refused_requests.iter().flatten();
+        counters
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    pub(super) fn refuse(&self, reason: Reason, class: Class) {
+        let counters = self.refused_requests.get(reason as usize);
+        if let Some(counter) = counters.and_then(|counters| counters.get(class as usize)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a pipeline has seen and found. Whoever looks holds up nobody.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Log records of requests that were taken.
+    pub screened: AtomicU64,
+    /// Records that were rejected as unreadable.
+    pub rejected: AtomicU64,
+    /// Records that passed the byte filter.
+    pub candidates: AtomicU64,
+    /// Events that would count, but for the selector.
+    pub deselected: AtomicU64,
+    /// Events that count.
+    pub hits: AtomicU64,
+    /// States of findings, in the order of [`STATES`].
+    findings: [AtomicU64; STATES.len()],
+    /// What the detection has counted, as of the last request or tick.
+    pub(super) detection: Mutex<Kept>,
+    pub(super) entries: Mutex<Vec<Arc<Entry>>>,
+    /// From events to the findings they opened or changed, in the order of [`STATES`].
+    lag: OnceLock<[Timer; 2]>,
+}
+
+/// The states of a finding.
+pub const STATES: [&str; 3] = ["opened", "updated", "closed"];
+
+impl Counters {
+    /// Findings of the state at this place of [`STATES`].
+    pub fn findings(&self, state: usize) -> u64 {
+        self.findings
+            .get(state)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// What the detection has counted, and what it keeps.
+    pub fn detection(&self) -> Kept {
+        *self
+            .detection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what takes the time from an event to the finding that it opens, and to the one that
+    /// it changes.
+    pub fn time(&self, opened: Timer, updated: Timer) {
+        // There is one who measures; a second one would see the same.
+        let _set = self.lag.set([opened, updated]);
+    }
+
+    /// The sum over all receivers.
+    pub(super) fn over_entries(&self, count: impl Fn(&Entry) -> u64) -> u64 {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().map(|entry| count(entry)).sum()
+    }
+
+    pub(super) fn found(&self, finding: &Finding, now: u64) {
+        let Some(state) = STATES.iter().position(|state| *state == finding.state) else {
+            return;
+        };
+        if let Some(counter) = self.findings.get(state) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let since = match state {
+            0 => finding.alert_at.or(finding.window_end),
+            _ => finding.last_time,
+        };
+        if let (Some(timer), Some(since)) = (
+            self.lag.get().and_then(|timers| timers.get(state)),
+            since.and_then(nanos),
+        ) {
+            timer.record(Duration::from_nanos(now.saturating_sub(since)));
+        }
+    }
+}
+
+fn nanos(time: prost_types::Timestamp) -> Option<u64> {
+    let seconds = u64::try_from(time.seconds).ok()?;
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(u64::try_from(time.nanos).ok()?)
+}
