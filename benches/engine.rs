@@ -21,6 +21,10 @@ use auditwatch::detection::{
     time::Micros,
 };
 
+/// As in the program: what state takes is a matter of the allocator, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3600 * SECOND;
 /// 2026-11-25T09:50:00Z

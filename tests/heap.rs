@@ -13,6 +13,10 @@ use auditwatch::detection::{
     time::Micros,
 };
 
+/// As in the program: what state takes is a matter of the allocator, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SECOND: i64 = 1_000_000;
 /// 2026-11-25T09:50:00Z
 const START: i64 = 1_795_600_200 * SECOND;

@@ -31,7 +31,7 @@ impl Config {
         }
         for (id, detection) in self.processors.iter().filter(|(id, _)| detects(id)) {
             for path in &detection.geo_databases {
-                let opened = std::fs::File::open(path).err();
+                let opened = opened(path).err();
                 let why = |error| {
                     format!(
                         "geo::databases: cannot read {}: {error}",
@@ -72,4 +72,12 @@ fn server(config: &tls::server::Config) -> Option<String> {
     Acceptor::new(config, &[])
         .err()
         .map(|error| error.to_string())
+}
+
+/// Whether a file can be read. To open a pipe would wait for who writes into it.
+fn opened(path: &std::path::Path) -> std::io::Result<()> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    std::fs::File::open(path).map(drop)
 }

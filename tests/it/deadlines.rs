@@ -25,10 +25,16 @@ const WAITS: &[&str] = &[
     ".frame()",
     ".chunk()",
     ".collect().await",
+    ".writable()",
+    ".export(",
+    "File::open(",
+    "OpenOptions::new()",
+    "read_to_string(",
+    "fs::metadata(",
 ];
 
 /// What gives a call a deadline when it stands in the same statement.
-const DEADLINES: &[&str] = &["deadline::within(", "timeout("];
+const DEADLINES: &[&str] = &["deadline::within(", " timeout(", "time::timeout("];
 
 /// Calls whose deadline is elsewhere: file, call, and what ends the wait.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
@@ -69,6 +75,22 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "timeout of the client",
     ),
     ("telemetry/otlp.rs", ".send()\n", "timeout of the client"),
+    ("telemetry/otlp.rs", ".export(", "timeout of the channel"),
+    (
+        "exporter/otlp_grpc.rs",
+        ".export(",
+        "it calls export, which has the timeout",
+    ),
+    (
+        "exporter/otlp_http.rs",
+        ".export(",
+        "it calls export, which has the timeout",
+    ),
+    (
+        "cli/replay/target.rs",
+        ".export(",
+        "it calls the exporters' own, which have the timeout",
+    ),
     ("cli/health.rs", ".send().await", "timeout of the client"),
     ("cli/health.rs", ".chunk()", "timeout of the client"),
     // Files that are read or written by a thread, which is waited for with a deadline.
@@ -84,12 +106,42 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "exporter/file/lines.rs",
+        "OpenOptions::new()",
+        "the attempt, in file.rs",
+    ),
+    (
+        "exporter/file/lines.rs",
+        "File::open(",
+        "the attempt, in file.rs",
+    ),
+    (
+        "exporter/file/lines.rs",
+        "fs::metadata(",
+        "the attempt, in file.rs",
+    ),
+    (
+        "exporter/file/pipe.rs",
+        "OpenOptions::new()",
+        "it opens without waiting",
+    ),
+    (
+        "exporter/file/pipe.rs",
+        ".writable()",
+        "the attempt, in file.rs",
+    ),
+    (
+        "exporter/file/lines.rs",
         ".flush()",
         "the attempt, in file.rs",
     ),
     (
         "extension/bearer_token_auth.rs",
         ".read_to_end(",
+        "a lane, or the start's own deadline",
+    ),
+    (
+        "extension/bearer_token_auth.rs",
+        "File::open(",
         "a lane, or the start's own deadline",
     ),
     ("tls.rs", "fs::read(", "a lane, or the start's own deadline"),
@@ -113,6 +165,17 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".flush()",
         "it hands on to the output, which has the limit",
     ),
+    ("memory.rs", "read_to_string(", "files of the kernel"),
+    (
+        "telemetry/process.rs",
+        "read_to_string(",
+        "files of the kernel",
+    ),
+    (
+        "config/env.rs",
+        "File::open(",
+        "a signal: nothing is started yet",
+    ),
     (
         "config/env.rs",
         ".read_to_end(",
@@ -130,6 +193,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     // A command waits for who runs it, as others do, and ends with a signal.
     ("cli/input.rs", ".read_to_end(", "a signal"),
+    ("cli/input.rs", "File::open(", "a signal"),
+    ("cli/progress.rs", "fs::metadata(", "a signal"),
+    ("cli/replay/target.rs", "OpenOptions::new()", "a signal"),
+    ("config/files.rs", "File::open(", "it is a regular file"),
+    ("config/files.rs", "fs::metadata(", "a signal"),
     ("cli/print_config.rs", ".write_all(", "a signal"),
     ("cli/pages.rs", ".write_all(", "a signal"),
     ("cli/scan.rs", ".write_all(", "a signal"),

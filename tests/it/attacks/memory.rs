@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -35,6 +36,24 @@ fn start(folder: &Path, exporter: &str, service: &str) -> (Process, SocketAddr) 
     let process = Process::auditwatch(&config, &[]);
     process.wait_for("listening", LONG);
     (process, address)
+}
+
+/// Metrics on a free port, as a key of `service`.
+const METRICS: &str = "  telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: \
+                       127.0.0.1, port: 0}}}}]}}\n";
+
+/// Where a process with [`METRICS`] has them.
+fn metrics_of(process: &Process) -> SocketAddr {
+    let lines = process.stderr();
+    let endpoint = lines.split("endpoint=http://").nth(1).unwrap();
+    endpoint.split('/').next().unwrap().parse().unwrap()
+}
+
+/// The first bytes of a request whose one record of so many bytes never ends.
+fn half_a_record(bytes: usize) -> Vec<u8> {
+    let mut half = framed_request(&["x".repeat(bytes)]);
+    half.pop();
+    half
 }
 
 /// Six requests of an address that nothing else comes from.
@@ -112,9 +131,7 @@ async fn above_the_soft_limit_senders_are_asked_to_come_later() {
     send(address, &scan(1), None).await.unwrap();
 
     // Half a record has to be held until its end comes.
-    let mut half = framed_request(&["x".repeat(62 << 20)]);
-    half.pop();
-    let hanging = Hanging::start(address, half).await;
+    let hanging = Hanging::start(address, half_a_record(62 << 20)).await;
     process.wait_for("memory is above the soft limit", LONG);
     let begin = now();
     let refused = loop {
@@ -175,12 +192,10 @@ async fn pending_findings_have_a_budget_of_real_memory() {
         "splunk_hec: {{token: test-token, endpoint: \"{}\", sending_queue: {{queue_size: 100000}}}}",
         hec.url()
     );
-    let metrics = "  telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, \
-                   port: 0}}}}]}}\n  admission: {queue_limit_mib: 48}";
-    let (process, address) = start(folder.path(), &exporter, metrics);
-    let line = process.stderr();
-    let metrics = line.split("endpoint=http://").nth(1).unwrap();
-    let metrics: SocketAddr = metrics.split('/').next().unwrap().parse().unwrap();
+    let service =
+        format!("{METRICS}  memory: {{limit_mib: 512}}\n  admission: {{queue_limit_mib: 48}}");
+    let (process, address) = start(folder.path(), &exporter, &service);
+    let metrics = metrics_of(&process);
 
     let mut client = client(address).await;
     for number in 0..20 {
@@ -218,6 +233,72 @@ async fn pending_findings_have_a_budget_of_real_memory() {
         (0.9 * budget..1.1 * budget).contains(&(queue + queue_before)),
         "{queue}"
     );
+    assert!(process.peak() < 512 * MIB, "{}", process.peak());
     // A request without hits passes.
     send(address, &["{}".to_owned()], None).await.unwrap();
+}
+
+/// Above the hard limit no connection is taken, and one is again when the request has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_hard_limit_connections_are_refused_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = "  memory: {limit_mib: 100, spike_limit_percentage: 0, check_interval: 10ms}\n  \
+                 admission: {request_limit_mib: 80, queue_limit_mib: 10}";
+    let (process, address) = start(folder.path(), "debug:", limit);
+    send(address, &scan(1), None).await.unwrap();
+    let hanging = Hanging::start(address, half_a_record(62 << 20)).await;
+    process.wait_for("memory is above the soft limit", LONG);
+    let is_refused = async || {
+        let Ok(mut stream) = TcpStream::connect(address).await else {
+            return true;
+        };
+        let read = timeout(Duration::from_millis(200), stream.read(&mut [0; 64])).await;
+        matches!(read, Ok(Ok(0) | Err(_)))
+    };
+    let begin = now();
+    while !is_refused().await {
+        assert!(begin.elapsed() < LONG, "{}", process.stderr());
+    }
+    process.wait_for("above its hard memory limit", LONG);
+    drop(hanging);
+    let begin = now();
+    while is_refused().await {
+        assert!(begin.elapsed() < LONG, "{}", process.stderr());
+    }
+    send(address, &scan(2), None).await.unwrap();
+}
+
+/// What the metric says of requests is what the process holds for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_charged_for_real_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = format!("{METRICS}  memory: {{limit_mib: 1024}}");
+    let (process, address) = start(folder.path(), "debug:", &service);
+    let metrics = metrics_of(&process);
+    let held = async || {
+        let held = scrape(metrics).await;
+        held.sum("auditwatch_receiver_in_flight", &[]).unwrap()
+    };
+    // What a connection and a thread set up once is no part of a request.
+    let whole = vec!["x".repeat(20 << 20)];
+    send(address, &whole, None).await.unwrap();
+    assert!(held().await < 1.0);
+    let before = process.resident();
+    let mut hanging = Vec::new();
+    for _ in 0..4 {
+        hanging.push(Hanging::start(address, half_a_record(36 << 20)).await);
+    }
+    let begin = now();
+    while held().await < 144.0 * 1024.0 * 1024.0 {
+        assert!(begin.elapsed() < LONG, "{}", held().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let grown = process.resident().saturating_sub(before);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let ratio = grown as f64 / held().await;
+    println!(
+        "requests hold {} by the metric, the process grew by {grown}",
+        held().await
+    );
+    assert!((0.8..1.25).contains(&ratio), "{ratio}");
 }
