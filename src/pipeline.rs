@@ -188,11 +188,7 @@ impl Consumer for Intake {
         Ok(())
     }
 
-    fn refused(&self, reason: Reason) {
-        self.refused_of(reason, Class::Anonymous);
-    }
-
-    fn refused_of(&self, reason: Reason, class: Class) {
+    fn refused(&self, reason: Reason, class: Class) {
         self.entry.refuse(reason, class);
     }
 }

@@ -313,7 +313,12 @@ impl Service {
             }
             ExporterConfig::File(config) => {
                 let exporter = prepared(move || Ok(File::new(&config)?)).await;
-                let (queue, retry) = (QueueConfig::default(), RetryConfig::default());
+                // A disk that is full and a pipe without a reader are for an operator to mend.
+                let retry = RetryConfig {
+                    max_elapsed_time: Duration::ZERO,
+                    ..RetryConfig::default()
+                };
+                let queue = QueueConfig::default();
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::Debug(config) => {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::time::Micros;
+use super::{heap::block, time::Micros};
 
 /// 128 bits that are equal for two deliveries of one request, and that nobody can make equal for
 /// two requests.
@@ -76,9 +76,9 @@ impl Hit {
         let more = [&self.key, &self.code_text].into_iter();
         let lists = [&self.sources, &self.groups];
         let elements = lists.into_iter().flatten();
-        let lists = lists.map(|list| allocated(list.capacity() * size_of::<String>()));
+        let lists = lists.map(|list| block(list.capacity() * size_of::<String>()));
         let texts = texts.chain(more).chain(elements);
-        let texts = texts.map(|text| allocated(text.capacity()));
+        let texts = texts.map(|text| block(text.capacity()));
         size_of::<Self>() + texts.chain(lists).sum::<usize>()
     }
 
@@ -115,14 +115,5 @@ impl Hit {
         self.sources.drain(..excess);
         // The place of what was taken out would stay.
         self.sources.shrink_to_fit();
-    }
-}
-
-/// What an allocation of so many bytes takes, about: a word beside it, in steps of two, and four
-/// words at least.
-pub(super) fn allocated(bytes: usize) -> usize {
-    match bytes {
-        0 => 0,
-        bytes => (bytes + 8).next_multiple_of(16).max(32),
     }
 }

@@ -118,8 +118,8 @@ impl CloseReason {
                  beyond it were closed: if many senders share the address, raise it"
             }
             Self::GaveWay => {
-                "connection limit reached, connections that have waited longest without a \
-                 complete request gave way: block the address if it sends no logs, else raise \
+                "connection limit reached, connections without a complete request gave way, then \
+                 idle ones without a token: block the address if it sends no logs, else raise \
                  max_connections"
             }
             Self::NoFirstByte => {

@@ -108,8 +108,6 @@ struct Facts {
     running: usize,
     /// Those of them that have not come in whole.
     incoming: usize,
-    /// When the last change of stage was.
-    since: Instant,
     /// When the last request ended.
     idle: Instant,
     /// Since when bytes wait to be sent.
@@ -152,7 +150,6 @@ impl Watch {
                 answered: false,
                 running: 0,
                 incoming: 0,
-                since: now,
                 idle: now,
                 unflushed: None,
                 answers: BTreeSet::new(),
@@ -182,7 +179,6 @@ impl Watch {
                 Some(Stage::Silent) => facts.opened,
                 _ => now,
             };
-            facts.since = since;
             self.place.set(after.0, after.1.map(|stage| (stage, since)));
         }
         result

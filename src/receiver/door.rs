@@ -150,7 +150,7 @@ impl<C: Consumer> Door<C> {
                 Some(peer) if peer.is_authenticated() => Class::Authenticated,
                 _ => Class::Anonymous,
             };
-            self.consumer.refused_of(rejection.reason(), class);
+            self.consumer.refused(rejection.reason(), class);
             if rejection.is_final() {
                 self.tell(head, rejection);
             } else {

@@ -40,13 +40,9 @@ pub trait Consumer: Clone + Send + Sync + 'static {
     /// When nothing of the request was taken, and the sender shall try again later.
     fn consume(&self, screened: Screened) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// A request was refused, by the receiver or by [`Self::consume`].
-    fn refused(&self, reason: Reason);
-
-    /// The same, of a sender of this class: anonymous or authenticated.
-    fn refused_of(&self, reason: Reason, _class: Class) {
-        self.refused(reason);
-    }
+    /// A request was refused, by the receiver or by [`Self::consume`]. Its sender is anonymous or
+    /// authenticated.
+    fn refused(&self, reason: Reason, class: Class);
 }
 
 /// Why requests are refused, as far as somebody counts them.

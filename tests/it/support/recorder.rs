@@ -17,7 +17,7 @@ use auditwatch::{
     extension::bearer_token_auth::BearerTokenAuth,
     memory::Pressure,
     receiver::{
-        Consumer, InFlight, Limits, Reason, Refusal, Shared,
+        Class, Consumer, InFlight, Limits, Reason, Refusal, Shared,
         otlp_grpc::{self, OtlpGrpc},
         otlp_http::{self, OtlpHttp},
     },
@@ -53,7 +53,7 @@ impl Consumer for Recorder {
         Ok(())
     }
 
-    fn refused(&self, _reason: Reason) {
+    fn refused(&self, _reason: Reason, _class: Class) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
