@@ -41,7 +41,9 @@ pub use watch::Peer;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
-/// How often a connection that waits looks whether another one gives way by now.
+/// Connections that end at a time while the process is above its hard memory limit.
+const SHED: usize = 16;
+/// How often it is looked whether a connection gives way by now.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the last answers may take to leave when no more time is given.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -369,14 +371,22 @@ impl Accepting {
 
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
-            match self.listener.accept().await {
+            let accepted = timeout(LOOK, self.listener.accept()).await;
+            if self.pressure.level() == Level::Hard {
+                // What they sent ahead is held for them, and charged to no request.
+                for _ in 0..SHED {
+                    self.slots.shed(CloseReason::Memory);
+                }
+            }
+            let Ok(accepted) = accepted else { continue };
+            match accepted {
                 Ok(accepted) => return accepted,
                 Err(error) => {
                     if self.cannot.worth_a_line().is_some() {
                         warn!(%error, "cannot accept a connection, trying again");
                     }
                     // Most often there are too few file descriptors.
-                    self.slots.shed();
+                    self.slots.shed(CloseReason::GaveWay);
                     sleep(BREATH).await;
                 }
             }

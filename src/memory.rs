@@ -109,32 +109,88 @@ pub enum Level {
     Hard,
 }
 
-/// What receivers ask before they let something in. Copies share what is known.
+/// What receivers ask before they let something in, and pipelines before they keep something. Copies
+/// share what is known.
 #[derive(Clone, Debug, Default)]
-pub struct Pressure(Arc<AtomicU8>);
+pub struct Pressure(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    level: AtomicU8,
+    /// So many percent of its budget state may not use.
+    withheld: AtomicU8,
+}
+
+/// What is looked at, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// What the process takes.
+    pub resident: u64,
+    /// What state and findings hold of it.
+    pub kept: u64,
+    /// What requests hold of it.
+    pub requests: u64,
+    /// Connections that are open.
+    pub connections: u64,
+}
+
+/// Fewer connections hold little that is charged to no request.
+const FEW_CONNECTIONS: u64 = 64;
+/// Most percent of its budget that state has to do without.
+const MOST_WITHHELD: u8 = 75;
 
 impl Pressure {
     /// How far the process is within its limits, as of the last look.
     pub fn level(&self) -> Level {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.level.load(Ordering::Relaxed) {
             0 => Level::Normal,
             1 => Level::Soft,
             _ => Level::Hard,
         }
     }
 
-    /// Takes a look: the process takes `resident` bytes, of which state and findings hold `kept`.
-    pub fn look(&self, plan: &Plan, resident: u64, kept: u64) -> Level {
-        let level = level(plan, resident, kept);
-        self.0.store(level as u8, Ordering::Relaxed);
+    /// Takes a look. Above the soft limit either requests are refused, or the budget of state
+    /// shrinks: what it holds may take more memory than it says, when what was freed lies among what
+    /// stays.
+    pub fn look(&self, plan: &Plan, seen: Seen) -> Level {
+        let level = level(plan, seen);
+        self.0.level.store(level as u8, Ordering::Relaxed);
+        if let Some((soft, _)) = plan.limits {
+            let withheld = self.0.withheld.load(Ordering::Relaxed);
+            let withheld = if seen.resident <= soft / 10 * 9 {
+                withheld.saturating_sub(1)
+            } else if seen.resident > soft && level == Level::Normal {
+                withheld.saturating_add(5).min(MOST_WITHHELD)
+            } else {
+                withheld
+            };
+            self.0.withheld.store(withheld, Ordering::Relaxed);
+        }
         level
+    }
+
+    /// What is left of a budget of state, in bytes.
+    pub fn left_of(&self, budget: usize) -> usize {
+        let withheld = usize::from(self.0.withheld.load(Ordering::Relaxed));
+        budget - budget / 100 * withheld
     }
 }
 
-fn level(plan: &Plan, resident: u64, kept: u64) -> Level {
+fn level(plan: &Plan, seen: Seen) -> Level {
+    let Seen {
+        resident,
+        kept,
+        requests,
+        connections,
+    } = seen;
     let Some((soft, hard)) = plan.limits else {
         return Level::Normal;
     };
+    // Little is held for requests, so to refuse them would mend nothing.
+    let few = u64::try_from(plan.requests / 8).unwrap_or(u64::MAX);
+    if requests < few && connections < FEW_CONNECTIONS {
+        return Level::Normal;
+    }
     // What state and findings hold within their budgets is no reason to refuse requests. All else
     // is, whether it was charged to a request or is a buffer of a connection.
     let budgets = u64::try_from(plan.state.saturating_add(plan.findings)).unwrap_or(u64::MAX);
@@ -235,14 +291,52 @@ mod tests {
             (101, 0, Level::Hard),
         ] {
             let pressure = Pressure::default();
-            assert_eq!(pressure.look(&plan, resident, kept), wanted);
+            let seen = Seen {
+                resident,
+                kept,
+                requests: 10,
+                connections: 1,
+            };
+            assert_eq!(pressure.look(&plan, seen), wanted);
             assert_eq!(pressure.level(), wanted, "{resident} {kept}");
         }
         let without = Config::default().plan(None);
         assert_eq!(
-            Pressure::default().look(&without, u64::MAX, u64::MAX),
+            Pressure::default().look(&without, Seen::default()),
             Level::Normal
         );
+    }
+
+    #[test]
+    fn state_does_with_less_while_it_is_what_exceeds() {
+        let plan = Config {
+            limit: Some(100),
+            spike_limit: Some(20),
+            ..Config::default()
+        }
+        .plan(None);
+        let pressure = Pressure::default();
+        let seen = |resident, requests, connections| Seen {
+            resident,
+            kept: 30,
+            requests,
+            connections,
+        };
+        assert_eq!(pressure.left_of(1000), 1000);
+        assert_eq!(pressure.look(&plan, seen(90, 1, 10)), Level::Normal);
+        assert_eq!(pressure.left_of(1000), 950);
+        // Requests, or what many connections send ahead, cost state nothing.
+        assert_eq!(pressure.look(&plan, seen(90, 20, 10)), Level::Soft);
+        assert_eq!(pressure.look(&plan, seen(90, 1, 400)), Level::Soft);
+        assert_eq!(pressure.left_of(1000), 950);
+        for _ in 0..100 {
+            pressure.look(&plan, seen(200, 1, 10));
+        }
+        assert_eq!(pressure.left_of(1000), 250);
+        for _ in 0..100 {
+            pressure.look(&plan, seen(70, 1, 10));
+        }
+        assert_eq!(pressure.left_of(1000), 1000);
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::{
         screen::{Screen, Screened, Screening},
     },
     exporter::queue::Queue,
+    memory::Pressure,
     processor::detection::Detection,
     receiver::{Class, Consumer, Reason, Refusal},
     telemetry::traces::{Kind, Span, Tracer},
@@ -96,6 +97,7 @@ pub struct Pipeline {
     inbox: mpsc::Receiver<Submission>,
     lanes: Vec<Lane>,
     ledger: Ledger,
+    pressure: Pressure,
     /// The answer that waits until all findings have found room: a request that causes more than
     /// a queue can hold was taken while it was empty, and none like it is until all have moved on.
     owed: Option<(oneshot::Sender<Answer>, usize)>,
@@ -134,6 +136,7 @@ pub fn pipeline(
             detection,
             inbox,
             ledger: Ledger::new(budget),
+            pressure: Pressure::default(),
             lanes,
             owed: None,
             ticked: clock::monotonic(),
@@ -290,6 +293,13 @@ impl Intake {
 }
 
 impl Pipeline {
+    /// Keeps less while the process takes more memory than it may.
+    #[must_use]
+    pub fn under(mut self, pressure: Pressure) -> Self {
+        self.pressure = pressure;
+        self
+    }
+
     /// Runs until every intake is gone, or `cut` says that no more shall come in, and what was left
     /// to say has found room.
     pub async fn run(mut self, cut: CancellationToken) {
@@ -360,6 +370,7 @@ impl Pipeline {
 
     /// Says some of what time has made due. The rest comes when there is room for it.
     fn settle(&mut self) {
+        self.detection.keep_within(&self.pressure);
         let (findings, settled) = self.detection.settle(SLICE);
         self.settled = settled;
         self.send(findings);

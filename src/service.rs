@@ -131,8 +131,7 @@ impl Service {
             .start_extensions(&extensions, &service_extensions)
             .await?;
         let plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
-        let (shared, findings) = self.budgets(&plan);
-        let mut counters = Vec::new();
+        let (shared, mut watch) = self.budgets(plan, memory.check_interval);
         let state = plan.state / open_states(&processors, &pipelines).max(1);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
@@ -157,9 +156,10 @@ impl Service {
                 .with_context(|| format!("there is no processor {}", parts.processor))?;
             let detection = detection(&parts.processor, config.clone(), state).await?;
             let (intake, pipeline) =
-                pipeline::pipeline(id.to_string(), detection, own, findings.clone());
+                pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
+            let pipeline = pipeline.under(shared.pressure.clone());
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
-            counters.push(Arc::clone(intake.counters()));
+            watch.counters.push(Arc::clone(intake.counters()));
             self.spawn_vital(id.to_string(), pipeline.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
@@ -173,14 +173,8 @@ impl Service {
                 }
             }
         }
-        let watch = memory::Watch {
-            plan,
-            pressure: shared.pressure.clone(),
-            in_flight: shared.in_flight.clone(),
-            findings,
-            counters,
-            interval: memory.check_interval,
-        };
+        let servers = waiting.iter().map(|(_, server, _)| server.connections());
+        watch.connections = servers.cloned().collect();
         self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
         self.onlookers.close();
         // Nobody is let in before everybody is in place.
@@ -205,19 +199,29 @@ impl Service {
         self.tracker.spawn(server.serve(intake, shared));
     }
 
-    /// The budgets of requests and of findings, with their metrics.
-    fn budgets(&self, plan: &Plan) -> (receiver::Shared, FindingBudget) {
+    /// The budgets of requests and of findings, with their metrics, and what watches them.
+    fn budgets(&self, plan: Plan, interval: Duration) -> (receiver::Shared, memory::Watch) {
         let pressure = Pressure::default();
+        let in_flight = InFlight::under(plan.requests, pressure.clone());
+        let findings = FindingBudget::new(plan.findings);
+        observed::process(&self.metrics, &in_flight, &findings);
+        observed::memory_limits(&self.metrics, &plan);
         let shared = receiver::Shared {
-            in_flight: InFlight::under(plan.requests, pressure.clone()),
-            pressure,
+            in_flight: in_flight.clone(),
+            pressure: pressure.clone(),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
         };
-        let findings = FindingBudget::new(plan.findings);
-        observed::process(&self.metrics, &shared.in_flight, &findings);
-        observed::memory_limits(&self.metrics, plan);
-        (shared, findings)
+        let watch = memory::Watch {
+            plan,
+            pressure,
+            in_flight,
+            findings,
+            counters: Vec::new(),
+            connections: Vec::new(),
+            interval,
+        };
+        (shared, watch)
     }
 
     /// Starts to measure, and lets others see it, before there is anything to see.

@@ -225,6 +225,11 @@ impl Engine {
         while !self.settle(usize::MAX, out) {}
     }
 
+    /// The state may take so many bytes from now on. What is more is evicted with the next hit.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.terms.limits.memory = bytes;
+    }
+
     /// Takes the passing of time. What it makes due is said by [`Self::settle`].
     pub fn advance(&mut self, elapsed: Duration) {
         let elapsed = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);

@@ -102,10 +102,10 @@ impl CloseReason {
     /// The classes of connections that can end for this reason.
     pub fn classes(self) -> &'static [Class] {
         match self {
-            Self::NoFirstByte | Self::Handshake | Self::NoRequest | Self::Memory => {
-                &[Class::Unfinished]
+            Self::NoFirstByte | Self::Handshake | Self::NoRequest => &[Class::Unfinished],
+            Self::PerAddress | Self::GaveWay | Self::Memory => {
+                &[Class::Unfinished, Class::Anonymous]
             }
-            Self::PerAddress | Self::GaveWay => &[Class::Unfinished, Class::Anonymous],
             Self::SlowHeaders | Self::NotReading | Self::Cancelled => &Class::ALL,
         }
     }
@@ -139,7 +139,7 @@ impl CloseReason {
                  the sender"
             }
             Self::Memory => {
-                "connections were refused because the process is above its hard memory limit: \
+                "connections were refused or ended because the process is above its hard memory limit: \
                  lower service::admission::request_limit_mib or raise the limit (service::memory)"
             }
             Self::Cancelled => {

@@ -39,10 +39,10 @@ use crate::{
 };
 
 /// What a stream may send ahead: enough for line rate over a real round trip.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
 /// What a connection may send ahead. All of it may have to be kept while requests wait for the
 /// processor, and half of it is what many small frames may cost.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Most bytes of the headers of a request. A bearer token of Kubernetes has about 1 KiB.
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Most headers of a request over HTTP/1.1.

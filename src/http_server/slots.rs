@@ -233,14 +233,15 @@ impl Slots {
         })
     }
 
-    /// Ends a connection that has proved nothing, because there is no file descriptor for another.
-    pub(super) fn shed(&self) {
+    /// Ends the connection that has proved least, because there is no file descriptor or no memory
+    /// for it.
+    pub(super) fn shed(&self, reason: CloseReason) {
         let now = clock::monotonic();
         let mut table = self.lock();
         let victim = self.victim(&table, 0, now);
         let displaced = victim.and_then(|victim| table.remove(victim));
         drop(table);
-        self.displaced(displaced, CloseReason::GaveWay);
+        self.displaced(displaced, reason);
     }
 
     /// Ends a connection that has lost its place.

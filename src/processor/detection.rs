@@ -13,6 +13,7 @@ use crate::{
         screen::Screen,
     },
     geo::{Databases, GeoError},
+    memory::Pressure,
 };
 
 /// One detection: its screen, which every connection gets a copy of, and its engine, which has
@@ -20,6 +21,8 @@ use crate::{
 pub struct Detection {
     screen: Screen,
     engine: Engine,
+    /// Bytes that its state may take.
+    budget: usize,
 }
 
 /// What a detection has counted, and what it keeps.
@@ -52,8 +55,14 @@ impl Detection {
         let screen = Screen::bounded(rule.clone(), &limits, cluster);
         Ok(Self {
             screen,
+            budget: limits.memory,
             engine: Engine::new(rule, limits, locate),
         })
+    }
+
+    /// Its state takes no more than what is left of its budget from now on.
+    pub fn keep_within(&mut self, pressure: &Pressure) {
+        self.engine.limit_memory(pressure.left_of(self.budget));
     }
 
     /// The screen for a receiver.

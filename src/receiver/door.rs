@@ -94,7 +94,7 @@ impl<C: Consumer> Door<C> {
                         holder = holder.name(),
                         "requests are refused because requests under way hold the memory they may, \
                          senders send them again: raise service::admission::request_limit_mib, or \
-                         block the address if it sends no logs"
+                         look for the sender whose requests do not end"
                     );
                 }
             }

@@ -308,12 +308,17 @@ mod tests {
             ..crate::memory::Config::default()
         }
         .plan(None);
+        let seen = |resident| crate::memory::Seen {
+            resident,
+            requests: 50,
+            ..crate::memory::Seen::default()
+        };
         let pressure = Pressure::default();
         let in_flight = InFlight::under(16 * MIB, pressure.clone());
         let mut usual = in_flight.enter(origin(1, 1), 0).unwrap();
         let mut large = in_flight.enter(origin(2, 2), 0).unwrap();
         large.hold(2 * MIB).unwrap();
-        pressure.look(&plan, 90, 20);
+        pressure.look(&plan, seen(90));
         assert_eq!(
             holder(in_flight.enter(origin(3, 3), 0).map(drop)),
             Some(Holder::Process)
@@ -321,7 +326,7 @@ mod tests {
         assert_eq!(holder(large.hold(3 * MIB)), Some(Holder::Process));
         usual.hold(STEP).unwrap();
         large.hold(MIB).unwrap();
-        pressure.look(&plan, 70, 20);
+        pressure.look(&plan, seen(70));
         large.hold(3 * MIB).unwrap();
         drop(in_flight.enter(origin(3, 3), 0).unwrap());
     }

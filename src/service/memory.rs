@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    memory::{Level, Plan, Pressure},
+    http_server::{Class, Connections},
+    memory::{Level, Plan, Pressure, Seen},
     pipeline::{Counters, FindingBudget},
     receiver::InFlight,
     telemetry::process,
@@ -20,6 +21,8 @@ pub(super) struct Watch {
     pub(super) findings: FindingBudget,
     /// Of all pipelines.
     pub(super) counters: Vec<Arc<Counters>>,
+    /// Of all receivers.
+    pub(super) connections: Vec<Arc<Connections>>,
     pub(super) interval: Duration,
 }
 
@@ -52,8 +55,13 @@ impl Watch {
                 () = tokio::time::sleep(self.interval) => {}
             }
             let held = self.held();
-            let kept = held.state.saturating_add(held.findings);
-            let level = self.pressure.look(&self.plan, held.resident, kept);
+            let seen = Seen {
+                resident: held.resident,
+                kept: held.state.saturating_add(held.findings),
+                requests: held.requests,
+                connections: self.connections(),
+            };
+            let level = self.pressure.look(&self.plan, seen);
             if held.resident <= soft {
                 if std::mem::take(&mut is_told) {
                     info!(
@@ -66,6 +74,18 @@ impl Watch {
                 held.tell(level, soft);
             }
         }
+    }
+
+    fn connections(&self) -> u64 {
+        let servers = self.connections.iter();
+        servers
+            .map(|server| {
+                Class::ALL
+                    .map(|class| server.open(class))
+                    .iter()
+                    .sum::<u64>()
+            })
+            .sum()
     }
 
     fn held(&self) -> Held {
@@ -84,8 +104,9 @@ impl Held {
     fn tell(&self, level: Level, soft: u64) {
         let what_to_do = match level {
             Level::Normal => {
-                "state and findings fill their budgets: lower limits::memory_mib and \
-                 service::admission::queue_limit_mib, or raise the limit (service::memory)"
+                "and not for requests: the budget of state shrinks until it is below; lower \
+                 limits::memory_mib and service::admission::queue_limit_mib, or raise the limit \
+                 (service::memory)"
             }
             Level::Soft | Level::Hard => {
                 "new requests are refused for now, and above the hard limit new connections too: \

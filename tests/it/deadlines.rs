@@ -39,12 +39,15 @@ const DEADLINES: &[&str] = &["deadline::within(", " timeout(", "time::timeout("]
 /// Calls whose deadline is elsewhere: file, call, and what ends the wait.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("deadline.rs", "spawn_blocking(", "this is the wrapper"),
-    // What listens waits for connections as long as the service runs.
-    ("http_server.rs", ".accept()", "the shutdown"),
     (
         "telemetry/prometheus.rs",
         "lookup_host(",
         "a signal: it is at the start",
+    ),
+    (
+        "http_server.rs",
+        ".accept()",
+        "it calls accept, which looks up each 100 ms",
     ),
     // Requests that come in.
     (

@@ -38,7 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("processor", &["detection", "geo"]),
+    ("processor", &["detection", "geo", "memory"]),
     (
         "exporter",
         &[
@@ -73,6 +73,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "receiver",
             "processor",
             "exporter",
+            "memory",
             "clock",
             "telemetry",
         ],

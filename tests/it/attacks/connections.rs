@@ -197,8 +197,8 @@ async fn silent_connections_give_way() {
     }
     assert!(before.another(framed_request(&two())).await.is_some());
     service.process.wait_for(
-        "connection limit reached, connections that have waited longest without a complete \
-         request gave way",
+        "connection limit reached, connections without a complete request gave way, then idle \
+         ones without a token",
         LONG,
     );
     assert!(service.refused("gave_way").await >= 20.0);

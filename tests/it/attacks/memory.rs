@@ -12,12 +12,13 @@ use crate::support::{
     otlp_peer::{Peer, Protocol},
     process::{Process, free_address, now},
     prometheus::scrape,
-    sender::{Hanging, client, framed_request, request, send},
+    sender::{End, Hanging, client, framed_request, raw, request, send},
 };
 
 /// Longer than anything takes here, shorter than anybody waits.
 const LONG: Duration = Duration::from_secs(20);
 const MIB: u64 = 1024 * 1024;
+const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// The service with this exporter, and what `service` adds under that key. It listens when this
 /// returns.
@@ -124,7 +125,7 @@ async fn findings_over_otlp_leave_nothing_behind() {
 async fn above_the_soft_limit_senders_are_asked_to_come_later() {
     let folder = tempfile::tempdir().unwrap();
     // The process alone takes some 40 MiB in a debug build.
-    let limit = "  memory: {limit_mib: 140, spike_limit_mib: 60, check_interval: 10ms}\n  \
+    let limit = "  memory: {limit_mib: 140, spike_limit_mib: 60, check_interval: 2s}\n  \
                  admission: {request_limit_mib: 90, queue_limit_mib: 10}";
     let (process, address) = start(folder.path(), "debug:", limit);
     process.wait_for("memory limits", LONG);
@@ -242,7 +243,7 @@ async fn pending_findings_have_a_budget_of_real_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn above_the_hard_limit_connections_are_refused_too() {
     let folder = tempfile::tempdir().unwrap();
-    let limit = "  memory: {limit_mib: 100, spike_limit_percentage: 0, check_interval: 10ms}\n  \
+    let limit = "  memory: {limit_mib: 100, spike_limit_percentage: 0, check_interval: 2s}\n  \
                  admission: {request_limit_mib: 80, queue_limit_mib: 10}";
     let (process, address) = start(folder.path(), "debug:", limit);
     send(address, &scan(1), None).await.unwrap();
@@ -301,4 +302,27 @@ async fn requests_are_charged_for_real_memory() {
         held().await
     );
     assert!((0.8..1.25).contains(&ratio), "{ratio}");
+}
+
+/// A request that takes the process above the soft limit while it comes in is the one that is refused,
+/// and others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_that_exceeds_is_the_one_that_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = "  memory: {limit_mib: 140, spike_limit_mib: 70, check_interval: 10ms}\n  \
+                 admission: {request_limit_mib: 90, queue_limit_mib: 10}";
+    let (process, address) = start(folder.path(), "debug:", limit);
+    let whole = framed_request(&["x".repeat(60 << 20)]);
+    let frames = whole.chunks(1 << 20).map(<[u8]>::to_vec).collect();
+    let answer = raw(address, EXPORT, &[], frames, End::Well).await;
+    // The answer may be lost with what was still to be sent.
+    if let Some((_, headers)) = answer {
+        assert_eq!(headers["grpc-status"], "14", "{headers:?}");
+    }
+    process.wait_for("memory is above the soft limit", LONG);
+    assert!(process.peak() < 110 * MIB, "{}", process.peak());
+    let begin = now();
+    while send(address, &scan(1), None).await.is_err() {
+        assert!(begin.elapsed() < LONG, "{}", process.stderr());
+    }
 }
