@@ -127,7 +127,8 @@ async fn the_shutdown_tries_each_second_until_its_deadline() {
     let hec = HecServer::start(Options::default()).await;
     let busy = Answer::code(9).header("retry-after", "3600");
     hec.answer_next(vec![busy; 9]);
-    let retry = "retry_on_failure: {initial_interval: 6s, max_interval: 6s, max_elapsed_time: 6s}";
+    let retry = "retry_on_failure: {initial_interval: 3s, max_interval: 3s, \
+                 randomization_factor: 0, max_elapsed_time: 6s}";
     let setup = Setup::hec(&hec, retry, "");
     let mut process = setup.start();
     setup.scans(3).await;
