@@ -253,7 +253,7 @@ impl<'a> Place<'a> {
     }
 
     /// What is wrong with a text that holds `$NAME`. As in the Collector it stands for itself, which
-    /// nobody means who writes it as a whole value, in a secret, or in an address or path.
+    /// is a slip where it is a whole value, or part of a secret, an address or a path.
     fn unbraced(&self, text: &str) -> Option<String> {
         let key = self.path.rsplit("::").next().unwrap_or_default();
         let is_secret = self.path.split("::").any(|step| SECRETS.contains(&step));
