@@ -331,6 +331,7 @@ impl Pipeline {
         while !self.settled {
             self.room(&never).await;
             self.settle();
+            tokio::task::yield_now().await;
         }
         loop {
             self.room(&never).await;
@@ -339,6 +340,7 @@ impl Pipeline {
             if is_all {
                 break;
             }
+            tokio::task::yield_now().await;
         }
         // Lanes move on side by side: none waits for the queue of another that hangs.
         while !self.push_on() {

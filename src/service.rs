@@ -130,9 +130,9 @@ impl Service {
         let authenticators = self
             .start_extensions(&extensions, &service_extensions)
             .await?;
-        let plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
+        let mut plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
+        let state = share_state(&mut plan, &processors, &pipelines);
         let (shared, mut watch) = self.budgets(plan, memory.check_interval);
-        let state = plan.state / open_states(&processors, &pipelines).max(1);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         for (id, parts) in pipelines {
@@ -510,15 +510,22 @@ async fn servers(
     Ok(servers)
 }
 
-/// Detections in pipelines that share what is left for state.
-fn open_states(
+/// Gives detections in pipelines that write no budget an equal share of that of the plan, which then
+/// holds what all of them may take. The share.
+fn share_state(
+    plan: &mut Plan,
     processors: &BTreeMap<ComponentId, DetectionConfig>,
     pipelines: &BTreeMap<ComponentId, PipelineConfig>,
 ) -> usize {
     let used = pipelines.values().map(|parts| &parts.processor);
-    used.filter_map(|id| processors.get(id))
-        .filter(|config| config.state_limit.is_none())
-        .count()
+    let written: Vec<_> = used
+        .filter_map(|id| processors.get(id))
+        .map(|config| config.state_limit)
+        .collect();
+    let open = written.iter().filter(|limit| limit.is_none()).count();
+    let share = plan.state / open.max(1);
+    plan.state = written.iter().map(|limit| limit.unwrap_or(share)).sum();
+    share
 }
 
 async fn detection(
@@ -553,6 +560,21 @@ async fn detection(
 mod tests {
     use super::*;
     use crate::config;
+
+    /// A budget that was written counts as state too: filling it must not have requests refused.
+    #[test]
+    fn the_budget_of_state_is_what_all_detections_may_take() {
+        let text = "receivers: {otlp: {protocols: {grpc: }}, otlp/b: {protocols: {http: }}}\n\
+                    processors: {detection: {limits: {memory_mib: 400}}, detection/b: }\n\
+                    exporters: {debug: }\n\
+                    service: {pipelines: {\
+                    logs: {receivers: [otlp], processors: [detection], exporters: [debug]}, \
+                    logs/b: {receivers: [otlp/b], processors: [detection/b], exporters: [debug]}}}\n";
+        let config = config::parse("test.yaml", text, &|_| None).unwrap();
+        let mut plan = config.memory.plan(None);
+        let share = share_state(&mut plan, &config.processors, &config.pipelines);
+        assert_eq!((share >> 20, plan.state >> 20), (192, 592));
+    }
 
     /// Only tasks that nothing works without end the service: one request that makes its own task
     /// panic must not end it for all.
