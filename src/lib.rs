@@ -17,6 +17,7 @@
 //! know each other. `http_server` and `tls` are what others connect to, `extension` stands beside the
 //! data. ARCHITECTURE.md follows one batch through these modules.
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod deadline;
 pub mod detection;
 pub mod exporter;
 pub mod extension;
+pub mod finding;
 pub mod geo;
 pub mod http_server;
 pub mod memory;
@@ -36,3 +38,4 @@ pub mod service;
 pub mod telemetry;
 pub mod tls;
 pub mod visible;
+mod yaml;

@@ -1,7 +1,7 @@
 //! What the user wrote, read into what the code may rely on.
 //!
 //! It has the Collector's shape. It goes four steps: YAML to a tree that knows its lines
-//! (`node.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
+//! (`yaml.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
 //! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
 //! together. All that is wrong is told at once, each with file, line and column. The environment is
 //! read here and nowhere else.
@@ -14,7 +14,6 @@ mod extensions;
 mod files;
 mod id;
 mod keys;
-mod node;
 mod otlp_exporters;
 mod print;
 mod read;
@@ -36,6 +35,7 @@ use crate::{
     detection::{limits::Limits, rule::Rule},
     exporter, extension, memory, receiver,
     telemetry::{MetricsConfig, traces},
+    yaml,
 };
 use service::{Defined, State};
 
@@ -254,7 +254,7 @@ pub fn parse(
 fn checked(
     loaded: source::Loaded,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Config, node::Node), ConfigError> {
+) -> Result<(Config, yaml::Node), ConfigError> {
     let source::Loaded {
         root,
         problems,

@@ -7,9 +7,9 @@ use reqwest::Url;
 use super::{
     env::{self, Env},
     keys::SECRETS,
-    node::{Node, Value},
 };
 use crate::visible;
+use crate::yaml::{Node, Value};
 
 pub(super) const REDACTED: &str = "[REDACTED]";
 

@@ -9,9 +9,9 @@ use secrecy::SecretString;
 use super::{
     env::{self, Env, Look},
     keys::{PLACES, SECRETS, Table, advice},
-    node::{Key, Mark, Node, Problem, Value as Tree},
     value::{Value, shown},
 };
+use crate::yaml::{Key, Mark, Node, Problem, Value as Tree};
 
 /// An entry of what the Collector takes as a list of pairs or as a map.
 const PAIR: Table = Table {

@@ -9,9 +9,9 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use super::{
     ConfigError,
     env::{self, Env},
-    node::{self, Key, Mark, Node, Problem, Value},
 };
 use crate::visible;
+use crate::yaml::{self, Key, Mark, Node, Problem, Value};
 
 /// Files that values may pull in, all in all; enough for anybody, and an end to a file in itself.
 const MOST_INCLUDED: usize = 64;
@@ -224,7 +224,7 @@ impl Loading<'_> {
     }
 
     fn tree(&mut self, text: &str, source: usize) -> Option<Node> {
-        match node::parse(text, source, &mut self.problems) {
+        match yaml::parse(text, source, &mut self.problems) {
             Ok(node) => Some(self.complete(node)),
             Err(fatal) => {
                 self.problems.push(fatal);
@@ -272,7 +272,7 @@ impl Loading<'_> {
         // Most of them hold a secret, which is no YAML to complain of.
         let known = self.problems.len();
         let source = self.places.add(name, true);
-        let parsed = node::parse(&content, source, &mut self.problems);
+        let parsed = yaml::parse(&content, source, &mut self.problems);
         let node = match parsed {
             Ok(node) if matches!(node.value, Value::Map(_) | Value::List(_)) => node,
             _ => {

@@ -8,17 +8,14 @@ use std::{path::Path, sync::LazyLock, time::Duration};
 use rcgen::{CertificateParams, KeyPair};
 use secrecy::ExposeSecret;
 
-use super::{
-    keys,
-    node::{self, Node, Value},
-    *,
-};
+use super::{keys, *};
 use crate::{
     detection::{
         rule::{MissingCity, SECOND, Semantics, Who},
         selector::{Pattern, Selector},
     },
     tls,
+    yaml::{self, Node, Value},
 };
 
 const MINIMAL: &str = include_str!("../../otel-config/minimal.yaml");
@@ -181,7 +178,7 @@ fn the_reference_file_shows_the_defaults() {
 
 #[test]
 fn the_reference_file_shows_every_key() {
-    let root = node::parse(REFERENCE, 0, &mut Vec::new()).unwrap();
+    let root = yaml::parse(REFERENCE, 0, &mut Vec::new()).unwrap();
     for table in keys::ALL {
         let mut sections = vec![&root];
         for step in table.path.split("::").filter(|step| !step.is_empty()) {

@@ -4,7 +4,8 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
 
-use super::{id::ComponentId, node::Mark, read::Reader};
+use super::{id::ComponentId, read::Reader};
+use crate::yaml::Mark;
 
 /// A text that stands somewhere, its variables replaced.
 #[derive(Clone)]

@@ -1,21 +1,11 @@
 //! A hit: one event that counts, with everything that both semantics and the finding need.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{heap::block, time::Micros};
-
-/// 128 bits that are equal for two deliveries of one request, and that nobody can make equal for
-/// two requests.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Identity(pub [u8; 16]);
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&super::rule::hex(&self.0, 16))
-    }
-}
+pub use crate::audit::Identity;
 
 /// One event that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

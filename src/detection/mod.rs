@@ -5,26 +5,19 @@
 //! for requests off the wire, behind a byte filter. [`engine`] folds hits and ticks into findings
 //! for the service; [`rows`] answers for a whole log at once.
 
-pub mod address;
 mod cluster;
 pub mod engine;
 mod escu;
-pub mod event;
 mod evidence;
 mod filter;
-pub mod finding;
 mod floors;
 mod gathered;
 pub mod geo;
 mod heap;
 pub mod hit;
 mod hits;
-mod identity;
-mod ids;
-pub mod json;
-mod lexer;
+mod judge;
 pub mod limits;
-mod map;
 mod native;
 mod packed;
 mod ranking;
@@ -33,10 +26,13 @@ pub mod rows;
 pub mod rule;
 pub mod screen;
 mod seen;
-pub mod selector;
-pub mod shapes;
-pub mod text;
-pub mod time;
 mod values;
 
-pub use finding::{Finding, Sample};
+pub use crate::{
+    audit::{address, event, json, selector, shapes, text, time},
+    finding::{self, Finding, Sample},
+};
+use crate::{
+    audit::{identity, map},
+    finding::ids,
+};

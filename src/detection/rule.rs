@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::selector::Selector;
+use super::{selector::Selector, text::hex};
 
 /// Identifier of the Splunk ESCU detection this rule comes from.
 pub const RULE_ID: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
@@ -148,18 +148,6 @@ impl Rule {
         }
         hex(&Sha256::digest(text.as_bytes()), 8)
     }
-}
-
-/// The first `bytes` bytes in lower-case hex digits.
-pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
-    digest
-        .iter()
-        .take(bytes)
-        .fold(String::with_capacity(2 * bytes), |mut text, byte| {
-            // Writing into a string cannot fail.
-            let _ok = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 /// A word that is none of those a setting takes.

@@ -14,13 +14,16 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("redact", &[]),
     ("visible", &[]),
+    ("yaml", &[]),
+    ("audit", &["pdata", "visible"]),
     ("tls", &["clock", "deadline", "visible"]),
     ("http_server", &["clock", "memory", "tls"]),
     (
         "telemetry",
         &["clock", "deadline", "http_server", "redact", "visible"],
     ),
-    ("detection", &["pdata", "visible"]),
+    ("finding", &["audit", "detection", "visible"]),
+    ("detection", &["audit", "finding", "pdata", "visible"]),
     ("geo", &["detection", "visible"]),
     (
         "extension",
@@ -64,6 +67,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
             "tls",
             "visible",
+            "yaml",
         ],
     ),
     (

@@ -15,12 +15,12 @@ pub struct NotJson;
 const MOST_LEVELS: usize = 1 << 20;
 
 /// A place in a text.
-pub(super) struct Lexer<'a> {
+pub(crate) struct Lexer<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { rest: text }
     }
 
@@ -52,12 +52,12 @@ impl<'a> Lexer<'a> {
     }
 
     /// Makes sure that nothing follows.
-    pub(super) fn end(&mut self) -> Result<(), NotJson> {
+    pub(crate) fn end(&mut self) -> Result<(), NotJson> {
         self.peek().map_or(Ok(()), |_more| Err(NotJson))
     }
 
     /// The next value, as it is spelled, whatever is in it.
-    pub(super) fn value(&mut self) -> Result<&'a [u8], NotJson> {
+    pub(crate) fn value(&mut self) -> Result<&'a [u8], NotJson> {
         let first = self.peek().ok_or(NotJson)?;
         let begin = self.rest;
         if matches!(first, b'{' | b'[') {
@@ -71,7 +71,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Shows each member of the object that comes next.
-    pub(super) fn members(
+    pub(crate) fn members(
         &mut self,
         mut show: impl FnMut(Text<'a>, &'a [u8]),
     ) -> Result<(), NotJson> {
@@ -97,7 +97,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Shows each element of the list that comes next.
-    pub(super) fn elements(&mut self, mut show: impl FnMut(&'a [u8])) -> Result<(), NotJson> {
+    pub(crate) fn elements(&mut self, mut show: impl FnMut(&'a [u8])) -> Result<(), NotJson> {
         self.eat(b'[')?;
         if self.peek() == Some(b']') {
             self.skip(1);

@@ -31,7 +31,7 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    pub(super) fn add(&mut self, shape: String) {
+    pub(crate) fn add(&mut self, shape: String) {
         self.count(shape, 1);
     }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Shapes {
 }
 
 /// Whether a record is an audit event, read in full, whatever became of the request.
-pub(super) fn is_event(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) -> bool {
+pub(crate) fn is_event(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) -> bool {
     let of_map = |map: &KeyValues<'_>| map::event(map, time_field).is_audit_event();
     let in_body = match body {
         AnyValue::Text(text) | AnyValue::Bytes(text) => {
@@ -89,7 +89,7 @@ fn of_text(text: &[u8], time_field: &str) -> bool {
 }
 
 /// What a record that is no audit event looks like.
-pub(super) fn shape(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) -> String {
+pub(crate) fn shape(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) -> String {
     match body {
         AnyValue::Text(text) | AnyValue::Bytes(text) if text.len() > LONG => {
             "text of more than 1 MiB".to_owned()

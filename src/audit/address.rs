@@ -6,16 +6,16 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 
-use super::{event::Field, rule::Rule};
+use super::event::Field;
 
 /// The key of requests that name no usable address.
 pub const UNKNOWN: &str = "unknown";
 
 /// Elements of `sourceIPs` that are looked at, from the right. No real chain is longer; a forged
 /// one may have hundreds of thousands.
-pub(super) const MAX_HOPS: usize = 16;
+pub(crate) const MAX_HOPS: usize = 16;
 
 /// Reads an address: trimmed, without zone, an IPv4-mapped one as IPv4.
 pub fn parse(text: &str) -> Option<IpAddr> {
@@ -30,7 +30,7 @@ pub fn parse(text: &str) -> Option<IpAddr> {
 }
 
 /// The address (or network) an event is counted for, or [`UNKNOWN`].
-pub(super) fn key(sources: &[Field<'_>], rule: &Rule) -> String {
+pub(crate) fn key(sources: &[Field<'_>], trusted: &[IpNet], ipv6_prefix: u8) -> String {
     let mut found = None;
     for source in sources.iter().rev().take(MAX_HOPS) {
         let Some(address) = (match source {
@@ -40,17 +40,13 @@ pub(super) fn key(sources: &[Field<'_>], rule: &Rule) -> String {
             return UNKNOWN.to_owned();
         };
         found = Some(address);
-        if !rule
-            .trusted_proxies
-            .iter()
-            .any(|net| net.contains(&address))
-        {
+        if !trusted.iter().any(|net| net.contains(&address)) {
             break;
         }
     }
     match found {
         None => UNKNOWN.to_owned(),
-        Some(IpAddr::V6(address)) if rule.ipv6_prefix < 128 => network(address, rule.ipv6_prefix),
+        Some(IpAddr::V6(address)) if ipv6_prefix < 128 => network(address, ipv6_prefix),
         Some(address) => address.to_string(),
     }
 }
@@ -71,19 +67,11 @@ pub fn locatable(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::rule::parse_proxy;
 
     fn key_of(sources: &[&str], trusted: &[&str], prefix: u8) -> String {
         let sources: Vec<_> = sources.iter().map(|s| Field::Text((*s).into())).collect();
-        let rule = Rule {
-            trusted_proxies: trusted
-                .iter()
-                .map(|net| parse_proxy(net).unwrap())
-                .collect(),
-            ipv6_prefix: prefix,
-            ..Rule::default()
-        };
-        key(&sources, &rule)
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        key(&sources, &trusted, prefix)
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Everything that leaves auditwatch (JSON, OTLP log records, HEC events) is made from this one
 //! type. What a finding holds while it grows is the business of the engine.
 
+pub mod ids;
+
 use std::fmt::Write as _;
 
 use prost::Message as _;
@@ -77,6 +79,6 @@ fn rfc3339<S: Serializer>(
         .saturating_mul(1_000_000)
         .saturating_add(i64::from(time.nanos) / 1000);
     let mut text = String::with_capacity(27);
-    write!(text, "{}", super::time::Micros(micros)).map_err(S::Error::custom)?;
+    write!(text, "{}", crate::audit::time::Micros(micros)).map_err(S::Error::custom)?;
     out.serialize_str(&text)
 }

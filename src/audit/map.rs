@@ -10,7 +10,7 @@ use super::{
 use crate::pdata::{AnyValue, KeyValues};
 
 /// Reads an event from a map.
-pub(super) fn event<'a>(map: &KeyValues<'a>, time_field: &str) -> Event<'a> {
+pub(crate) fn event<'a>(map: &KeyValues<'a>, time_field: &str) -> Event<'a> {
     let mut event = Event::default();
     map.for_each(|key, value| {
         if key == time_field.as_bytes() {
@@ -68,7 +68,7 @@ fn list(value: AnyValue<'_>) -> Option<List<'_>> {
 }
 
 /// A value as a field.
-pub(super) fn field(value: AnyValue<'_>) -> Field<'_> {
+pub(crate) fn field(value: AnyValue<'_>) -> Field<'_> {
     match value {
         AnyValue::Text(text) => Field::Text(Text::plain(text)),
         AnyValue::Bool(value) => Field::Bool(value),

@@ -80,11 +80,11 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 
 /// What the attributes at one place say of the keys: whether a pattern matches, if the key is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Said([Option<bool>; 3]);
+pub(crate) struct Said([Option<bool>; 3]);
 
 impl Said {
     /// What this says, or where it says nothing, the other.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         let Self([source, sourcetype, index]) = self;
         let Self([other_source, other_sourcetype, other_index]) = other;
         Self([
@@ -102,7 +102,7 @@ impl Selector {
     }
 
     /// The settings by name, for the fingerprint of the rule.
-    pub(super) fn settings(&self) -> [(&'static str, Vec<String>); 3] {
+    pub(crate) fn settings(&self) -> [(&'static str, Vec<String>); 3] {
         let texts = |patterns: &[Pattern]| patterns.iter().map(|one| one.0.clone()).collect();
         [
             ("source", texts(&self.source)),
@@ -120,7 +120,7 @@ impl Selector {
     }
 
     /// What these attributes say.
-    pub(super) fn look(&self, attributes: &KeyValues<'_>) -> Said {
+    pub(crate) fn look(&self, attributes: &KeyValues<'_>) -> Said {
         let mut said = Said::default();
         attributes.for_each(|name, value| {
             for ((key, patterns), said) in self.keys().into_iter().zip(&mut said.0) {
@@ -134,7 +134,7 @@ impl Selector {
     }
 
     /// Whether a record is selected, by what its own attributes and those of its resource say.
-    pub(super) fn selects(&self, record: Said, resource: Said) -> bool {
+    pub(crate) fn selects(&self, record: Said, resource: Said) -> bool {
         let said = record.0.into_iter().zip(resource.0);
         self.keys()
             .into_iter()

@@ -3,7 +3,7 @@
 //! An event may hold megabytes of text of which a finding keeps a thousand bytes, and most events
 //! are no hits. So a text is a view of the bytes of its record until then.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use sha2::{Digest, Sha256};
 
@@ -36,17 +36,17 @@ impl<'a> From<&'a str> for Text<'a> {
 
 impl<'a> Text<'a> {
     /// A text that is known beforehand.
-    pub(super) const fn fixed(text: &'static str) -> Text<'static> {
+    pub(crate) const fn fixed(text: &'static str) -> Text<'static> {
         Text(Form::Plain(text.as_bytes()))
     }
 
     /// Bytes as they are.
-    pub(super) fn plain(bytes: &'a [u8]) -> Self {
+    pub(crate) fn plain(bytes: &'a [u8]) -> Self {
         Self(Form::Plain(bytes))
     }
 
     /// What stands between the quotes of a JSON string that has been checked.
-    pub(super) fn quoted(inner: &'a [u8], has_escapes: bool) -> Self {
+    pub(crate) fn quoted(inner: &'a [u8], has_escapes: bool) -> Self {
         Self(if has_escapes {
             Form::Escaped(inner)
         } else {
@@ -55,17 +55,17 @@ impl<'a> Text<'a> {
     }
 
     /// A whole number.
-    pub(super) fn int(number: i64) -> Self {
+    pub(crate) fn int(number: i64) -> Self {
         Self(Form::Int(number))
     }
 
     /// A floating-point number.
-    pub(super) fn double(number: f64) -> Self {
+    pub(crate) fn double(number: f64) -> Self {
         Self(Form::Double(number))
     }
 
     /// Shows it as the key of a member, to be compared with those that are known.
-    pub(super) fn as_key<T>(self, show: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn as_key<T>(self, show: impl FnOnce(&[u8]) -> T) -> T {
         match self.0 {
             Form::Plain(bytes) => show(bytes),
             _ => show(self.cut(LONGEST_KEY).as_bytes()),
@@ -147,7 +147,7 @@ impl<'a> Text<'a> {
     }
 
     /// Adds its length and all of it to a hash.
-    pub(super) fn hash_into(self, hash: &mut Sha256) {
+    pub(crate) fn hash_into(self, hash: &mut Sha256) {
         if let Form::Plain(bytes) = self.0
             && std::str::from_utf8(bytes).is_ok()
         {
@@ -239,7 +239,7 @@ fn unit(digits: Option<&[u8]>) -> Option<u32> {
 /// A name that senders choose, of at most `most` bytes, or of a few more than that if the limit is
 /// lower than a hash is long. Of a longer one a hash of the whole stands behind the cut, so that two
 /// that differ are two.
-pub(super) fn bounded(name: &[u8], most: usize) -> Cow<'_, str> {
+pub(crate) fn bounded(name: &[u8], most: usize) -> Cow<'_, str> {
     const HASH: usize = 8;
     let text = Text::plain(name);
     let cut = text.cut(most);
@@ -248,9 +248,21 @@ pub(super) fn bounded(name: &[u8], most: usize) -> Cow<'_, str> {
     }
     let mut hash = Sha256::new();
     text.hash_into(&mut hash);
-    let hash = super::rule::hex(&hash.finalize(), HASH);
+    let hash = hex(&hash.finalize(), HASH);
     let keep = cut.floor_char_boundary(most.saturating_sub(2 * HASH + 1));
     Cow::Owned(format!("{}~{hash}", cut.get(..keep).unwrap_or_default()))
+}
+
+/// The first `bytes` bytes in lower-case hex digits.
+pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
+    digest
+        .iter()
+        .take(bytes)
+        .fold(String::with_capacity(2 * bytes), |mut text, byte| {
+            // Writing into a string cannot fail.
+            let _ok = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -279,7 +291,7 @@ mod tests {
 
         use serde::de::{Deserialize, Deserializer, Visitor};
 
-        pub(super) struct Bytes(pub(super) Vec<u8>);
+        pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
         impl<'de> Deserialize<'de> for Bytes {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -79,7 +79,7 @@ pub fn visit<'a>(
 ///
 /// # Errors
 /// When it is not exactly one JSON value.
-pub(super) fn one<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Event<'a>>, NotJson> {
+pub(crate) fn one<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Event<'a>>, NotJson> {
     let found = document(text, time_field)?;
     Ok(found.and_then(|(event, items)| items.is_none().then_some(event)))
 }
@@ -175,7 +175,7 @@ fn is_list(raw: &[u8]) -> bool {
 }
 
 /// A checked value as a field.
-pub(super) fn field(raw: &[u8]) -> Field<'_> {
+pub(crate) fn field(raw: &[u8]) -> Field<'_> {
     match raw.first() {
         Some(b'"') => Field::Text(string(raw)),
         Some(b't') => Field::Bool(true),
@@ -187,7 +187,7 @@ pub(super) fn field(raw: &[u8]) -> Field<'_> {
 }
 
 /// The content of a checked string.
-pub(super) fn string(quoted: &[u8]) -> Text<'_> {
+pub(crate) fn string(quoted: &[u8]) -> Text<'_> {
     let inner = quoted
         .get(1..quoted.len().saturating_sub(1))
         .unwrap_or_default();
@@ -195,17 +195,17 @@ pub(super) fn string(quoted: &[u8]) -> Text<'_> {
 }
 
 /// Shows each member of a checked object; false when the value is no object.
-pub(super) fn members<'a>(raw: &'a [u8], mut show: impl FnMut(&[u8], &'a [u8])) -> bool {
+pub(crate) fn members<'a>(raw: &'a [u8], mut show: impl FnMut(&[u8], &'a [u8])) -> bool {
     texts(raw, |key, value| key.as_key(|key| show(key, value)))
 }
 
 /// The same, with keys that are not decoded yet.
-pub(super) fn texts<'a>(raw: &'a [u8], show: impl FnMut(Text<'a>, &'a [u8])) -> bool {
+pub(crate) fn texts<'a>(raw: &'a [u8], show: impl FnMut(Text<'a>, &'a [u8])) -> bool {
     raw.first() == Some(&b'{') && Lexer::new(raw).members(show).is_ok()
 }
 
 /// Shows each element of a checked list.
-pub(super) fn elements<'a>(raw: &'a [u8], show: impl FnMut(&'a [u8])) {
+pub(crate) fn elements<'a>(raw: &'a [u8], show: impl FnMut(&'a [u8])) {
     // It was checked, so it does not fail, and where it did nothing more would be shown.
     let _ok = Lexer::new(raw).elements(show);
 }

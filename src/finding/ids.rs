@@ -2,15 +2,14 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{
-    finding::Finding,
-    hit::Identity,
-    rule::{RULE_ID, Rule, SECOND, Semantics, Who, hex},
-    time::Micros,
+use super::Finding;
+use crate::{
+    audit::{Identity, text::hex, time::Micros},
+    detection::rule::{RULE_ID, Rule, SECOND, Semantics, Who},
 };
 
 /// Id of a native finding: rule, cluster, key, and time and identity of the hit that opened it.
-pub(super) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> String {
+pub(crate) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> String {
     digest(&[
         cluster.as_bytes(),
         key.as_bytes(),
@@ -20,7 +19,7 @@ pub(super) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> St
 }
 
 /// Id of an escu row: rule, cluster, `src_ip`, Country, City and start of the window.
-pub(super) fn escu(
+pub(crate) fn escu(
     cluster: &str,
     src_ip: &str,
     (country, city): (Option<&str>, Option<&str>),
@@ -49,7 +48,7 @@ fn digest(parts: &[&[u8]]) -> String {
 
 /// A Splunk search for the requests behind a finding: the ESCU search narrowed to the address and
 /// the time, without the location, which would hide addresses that no database knows.
-pub(super) fn drilldown(finding: &Finding, rule: &Rule) -> String {
+pub(crate) fn drilldown(finding: &Finding, rule: &Rule) -> String {
     let who = match (rule.semantics, rule.who) {
         (Semantics::Escu, _) | (_, Who::Group) => {
             r#""user.groups{}"="system:unauthenticated""#.to_owned()
@@ -70,7 +69,7 @@ pub(super) fn drilldown(finding: &Finding, rule: &Rule) -> String {
     } else {
         format!("({})", codes.join(" OR "))
     };
-    let source = if finding.src_ip == super::address::UNKNOWN {
+    let source = if finding.src_ip == crate::audit::address::UNKNOWN {
         String::new()
     } else {
         format!(r#" "sourceIPs{{}}"="{}""#, escape(&finding.src_ip))
@@ -109,6 +108,6 @@ fn escape(text: &str) -> String {
     clippy::cast_precision_loss,
     reason = "a window is far shorter than 2^52 microseconds"
 )]
-pub(super) fn seconds(micros: i64) -> f64 {
+pub(crate) fn seconds(micros: i64) -> f64 {
     micros as f64 / SECOND as f64
 }

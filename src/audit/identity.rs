@@ -5,11 +5,13 @@
 //! ordered. That needs the keys of an object side by side, so it has a bound; beyond that, the
 //! spelling counts.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
     event::{Composite, Field},
-    hit::Identity,
     json,
     text::Text,
 };
@@ -25,8 +27,19 @@ const MOST_LEVELS: usize = 32;
 /// SHA-256 of something.
 type Hash = [u8; 32];
 
+/// 128 bits that are equal for two deliveries of one request, and that nobody can make equal for
+/// two requests.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Identity(pub [u8; 16]);
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&super::text::hex(&self.0, 16))
+    }
+}
+
 /// The identity that these fields make.
-pub(super) fn of(fields: [&Field<'_>; 4]) -> Identity {
+pub(crate) fn of(fields: [&Field<'_>; 4]) -> Identity {
     let mut hash = Sha256::new();
     for field in fields {
         add(&mut hash, field);

@@ -1,162 +1,21 @@
-//! One audit event: the fields the rule needs, whoever sent them and however they were spelled.
-//!
-//! An event is read from JSON text ([`super::json`]) or from a parsed map (`map.rs`); both
-//! give the same [`Event`]. A field of the wrong type is absent, never an error. An event owns
-//! nothing: its fields are views of its record until it is a hit, which keeps so much of them as
-//! its [`Bounds`] say.
-
-use std::borrow::Cow;
+//! Which events count: who asked and how it ended, and the [`Hit`] that such an event becomes.
 
 use super::{
     address,
+    event::{Event, Field, List, is_code},
     hit::Hit,
-    identity, json,
+    identity,
     limits::Bounds,
-    map,
     rule::{Rule, Semantics, Who},
     text::Text,
-    time::Micros,
 };
-use crate::pdata::{AnyValue, Values};
 
 /// The group of every request without credentials.
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The user of every request without credentials.
 const ANONYMOUS: &str = "system:anonymous";
 
-/// The value of a field.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Field<'a> {
-    /// There is none, or it is null.
-    #[default]
-    Absent,
-    /// A text, or a number as it was spelled.
-    Text(Text<'a>),
-    /// A truth value.
-    Bool(bool),
-    /// An object or a list: no value for the rule, but part of a request's identity.
-    Composite(Composite<'a>),
-}
-
-/// An object or a list, where it lies.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Composite<'a> {
-    /// Checked JSON text.
-    Json(&'a [u8]),
-    /// A value of a parsed map.
-    Otlp(AnyValue<'a>),
-}
-
-/// A list of fields, where it lies.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum List<'a> {
-    /// Without elements.
-    #[default]
-    Empty,
-    /// Checked JSON text.
-    Json(&'a [u8]),
-    /// A list of a parsed map.
-    Otlp(Values<'a>),
-}
-
-impl<'a> List<'a> {
-    /// Shows each element in order.
-    pub fn for_each(self, mut show: impl FnMut(Field<'a>)) {
-        match self {
-            Self::Empty => {}
-            Self::Json(raw) => json::elements(raw, |element| show(json::field(element))),
-            Self::Otlp(list) => list.for_each(|element| show(map::field(element))),
-        }
-    }
-}
-
-impl<'a> Field<'a> {
-    /// The value as Splunk's JSON extraction names it; `None` when it has none.
-    pub fn text(&self) -> Option<Cow<'a, str>> {
-        self.value().map(Text::whole)
-    }
-
-    /// The same, not decoded yet.
-    pub fn value(&self) -> Option<Text<'a>> {
-        match self {
-            Self::Text(text) => Some(*text),
-            Self::Bool(true) => Some(Text::fixed("true")),
-            Self::Bool(false) => Some(Text::fixed("false")),
-            Self::Absent | Self::Composite(_) => None,
-        }
-    }
-
-    fn kept(&self, bounds: &Bounds) -> Option<String> {
-        self.value().map(|text| text.cut(bounds.value_bytes))
-    }
-}
-
-/// The fields of one audit event that the rule looks at.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Event<'a> {
-    /// `auditID`
-    pub audit_id: Field<'a>,
-    /// `stage`
-    pub stage: Field<'a>,
-    /// `verb`
-    pub verb: Field<'a>,
-    /// `requestURI`
-    pub uri: Field<'a>,
-    /// `userAgent`
-    pub agent: Field<'a>,
-    /// `requestReceivedTimestamp`
-    pub received: Field<'a>,
-    /// The field named by the rule's `time_field`.
-    pub time: Field<'a>,
-    /// `user`, when it is an object.
-    pub user: Option<User<'a>>,
-    /// `sourceIPs`, when it is a list: its elements.
-    pub sources: Option<List<'a>>,
-    /// `responseStatus`, when it is an object.
-    pub status: Option<Status<'a>>,
-}
-
-/// `user` of an event.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct User<'a> {
-    /// `username`
-    pub name: Field<'a>,
-    /// `groups`, when it is a list: its elements.
-    pub groups: List<'a>,
-}
-
-/// `responseStatus` of an event.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Status<'a> {
-    /// `code`
-    pub code: Field<'a>,
-    /// `message`
-    pub message: Field<'a>,
-    /// `reason`
-    pub reason: Field<'a>,
-    /// `status`
-    pub status: Field<'a>,
-}
-
 impl Event<'_> {
-    /// Whether this is an audit event at all: a request (its URI or verb), and two of who
-    /// (`user`), from where (`sourceIPs`) and how it ended (`responseStatus`). Not `kind`,
-    /// `apiVersion` or `level`, which senders drop or rename.
-    pub fn is_audit_event(&self) -> bool {
-        let request = self.uri.value().is_some() || self.verb.value().is_some();
-        let parts = [
-            self.user.is_some(),
-            self.sources.is_some(),
-            self.status.is_some(),
-        ];
-        request && parts.into_iter().filter(|there| *there).count() >= 2
-    }
-
-    /// The event time, if it can be read.
-    pub fn time(&self) -> Option<Micros> {
-        Micros::parse(&self.time.value()?.short()?)
-    }
-
     /// Judges the event by who and outcome: a [`Hit`] with all of the event when it counts.
     pub fn judge(&self, rule: &Rule) -> Option<Hit> {
         self.judge_within(rule, &Bounds::NONE)
@@ -180,36 +39,27 @@ impl Event<'_> {
             clamped: false,
             cluster: "".into(),
             key: match rule.semantics {
-                Semantics::Native => address::key(&tail, rule),
+                Semantics::Native => address::key(&tail, &rule.trusted_proxies, rule.ipv6_prefix),
                 Semantics::Escu => String::new(),
             },
             sources,
             code: wanted,
             code_text: code_text.cut(bounds.value_bytes),
-            user: self.user.as_ref().and_then(|user| user.name.kept(bounds)),
+            user: self.user.as_ref().and_then(|user| kept(&user.name, bounds)),
             groups: match &self.user {
                 Some(user) => groups(user.groups, bounds),
                 None => Vec::new(),
             },
-            verb: self.verb.kept(bounds),
-            uri: self.uri.kept(bounds),
-            agent: self.agent.kept(bounds),
-            message: status.message.kept(bounds),
-            reason: status.reason.kept(bounds),
-            status: status.status.kept(bounds),
-            audit_id: self.audit_id.kept(bounds),
-            stage: self.stage.kept(bounds),
+            verb: kept(&self.verb, bounds),
+            uri: kept(&self.uri, bounds),
+            agent: kept(&self.agent, bounds),
+            message: kept(&status.message, bounds),
+            reason: kept(&status.reason, bounds),
+            status: kept(&status.status, bounds),
+            audit_id: kept(&self.audit_id, bounds),
+            stage: kept(&self.stage, bounds),
             identity: identity::of([&self.audit_id, &self.received, &self.verb, &self.uri]),
         })
-    }
-
-    /// Shows the text of each element of `sourceIPs` that has one, in order.
-    pub fn for_each_source(&self, mut show: impl FnMut(&str)) {
-        self.sources.unwrap_or_default().for_each(|source| {
-            if let Some(text) = source.value() {
-                show(&text.whole());
-            }
-        });
     }
 
     fn counts(&self, rule: &Rule) -> bool {
@@ -232,6 +82,10 @@ impl Event<'_> {
         let anonymous = name.is_some_and(|name| name.is(ANONYMOUS));
         rule.semantics == Semantics::Native && rule.who == Who::Any && (anonymous || nobody)
     }
+}
+
+fn kept(field: &Field<'_>, bounds: &Bounds) -> Option<String> {
+    field.value().map(|text| text.cut(bounds.value_bytes))
 }
 
 /// The last of very many.
@@ -316,19 +170,9 @@ fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
     kept
 }
 
-/// Whether a number or a text reads as this status code: `403`, `403.0`, `+4.03e2`.
-pub fn is_code(text: &str, wanted: u16) -> bool {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    // Keeps out what only Rust reads as a number: .5, inf, nan.
-    digits.starts_with(|c: char| c.is_ascii_digit())
-        && text
-            .parse::<f64>()
-            .is_ok_and(|number| number.total_cmp(&f64::from(wanted)).is_eq())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::json, *};
 
     /// What a hit keeps is what a hit without bounds keeps, cut afterwards.
     #[test]
@@ -389,39 +233,5 @@ mod tests {
         let with = hit(&event(&format!("{many}\"system:unauthenticated\",\"h\"")));
         assert_eq!(with.unwrap().groups.len(), 10_002);
         assert_eq!(hit(&event(&format!("{many}\"h\""))), None);
-    }
-
-    #[test]
-    fn codes_are_compared_as_numbers() {
-        for text in [
-            "403",
-            "403.0",
-            "403.",
-            "+403",
-            "00403",
-            "4.03e2",
-            "4.03E+2",
-            "4030e-1",
-            "40300.e-2",
-        ] {
-            assert!(is_code(text, 403), "{text}");
-        }
-        for text in [
-            "",
-            "401",
-            "-403",
-            "403x",
-            " 403",
-            "0x193",
-            "inf",
-            "nan",
-            ".403e3",
-            "4e",
-            "403.5",
-            "４０３",
-            "1e999",
-        ] {
-            assert!(!is_code(text, 403), "{text}");
-        }
     }
 }
