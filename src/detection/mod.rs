@@ -9,7 +9,6 @@ mod cluster;
 pub mod engine;
 mod escu;
 mod evidence;
-mod filter;
 mod floors;
 mod gathered;
 pub mod geo;
@@ -23,7 +22,6 @@ mod packed;
 mod ranking;
 mod report;
 pub mod rows;
-pub mod rule;
 pub mod screen;
 mod seen;
 mod values;
@@ -31,6 +29,7 @@ mod values;
 pub use crate::{
     audit::{address, event, json, selector, shapes, text, time},
     finding::{self, Finding, Sample},
+    rules::settings as rule,
 };
 use crate::{
     audit::{identity, map},

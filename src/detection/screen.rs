@@ -14,7 +14,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     event::Event,
-    filter::Filter,
     hit::Hit,
     json,
     limits::{Bounds, Limits},
@@ -25,7 +24,10 @@ use super::{
     text,
     time::Micros,
 };
-use crate::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
+use crate::{
+    pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk},
+    rules::prefilter::Filter,
+};
 
 /// An event time further ahead of the time of observation than this is set back to that.
 const MAX_AHEAD: i64 = 300 * SECOND;

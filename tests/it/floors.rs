@@ -16,6 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("visible", &[]),
     ("yaml", &[]),
     ("audit", &["pdata", "visible"]),
+    ("rules", &["audit", "pdata", "visible", "yaml"]),
     ("tls", &["clock", "deadline", "visible"]),
     ("http_server", &["clock", "memory", "tls"]),
     (
@@ -23,7 +24,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["clock", "deadline", "http_server", "redact", "visible"],
     ),
     ("finding", &["audit", "detection", "visible"]),
-    ("detection", &["audit", "finding", "pdata", "visible"]),
+    (
+        "detection",
+        &["audit", "finding", "pdata", "rules", "visible"],
+    ),
     ("geo", &["detection", "visible"]),
     (
         "extension",

@@ -7,19 +7,21 @@
 
 use memchr::memmem::Finder;
 
-use super::event::is_code;
-use crate::pdata::{AnyValue, KeyValues};
+use crate::{
+    audit::event::is_code,
+    pdata::{AnyValue, KeyValues},
+};
 
 /// The filter for a set of status codes.
 #[derive(Clone, Debug)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     codes: Vec<u16>,
     key: Finder<'static>,
     escape: Finder<'static>,
 }
 
 impl Filter {
-    pub(super) fn new(codes: &[u16]) -> Self {
+    pub(crate) fn new(codes: &[u16]) -> Self {
         Self {
             codes: codes.to_vec(),
             key: Finder::new(b"\"code\""),
@@ -29,7 +31,7 @@ impl Filter {
 
     /// Whether a JSON text may match.
     #[inline]
-    pub(super) fn may_match_text(&self, text: &[u8]) -> bool {
+    pub(crate) fn may_match_text(&self, text: &[u8]) -> bool {
         self.key
             .find_iter(text)
             .any(|at| self.may_be_wanted(text.get(at + b"\"code\"".len()..).unwrap_or_default()))
@@ -37,7 +39,7 @@ impl Filter {
     }
 
     /// Whether a map may match.
-    pub(super) fn may_match_map(&self, map: &KeyValues<'_>) -> bool {
+    pub(crate) fn may_match_map(&self, map: &KeyValues<'_>) -> bool {
         let mut may = false;
         map.for_each(|key, value| {
             if let (b"responseStatus", AnyValue::Map(status)) = (key, value) {

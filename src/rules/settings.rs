@@ -1,7 +1,7 @@
 //! The rule: which events count, by what key, in which windows, and when it is too many.
 //!
 //! It is one rule in two semantics, [`Semantics`]. Its settings are data; what a setting means is
-//! told where it is used: [`super::event`] (who and outcome), [`super::address`] (key),
+//! told where it is used: `judge.rs` (who and outcome), [`crate::audit::address`] (key),
 //! `native.rs` and `escu.rs` (windows and counting).
 
 use std::{
@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{selector::Selector, text::hex};
+use crate::audit::{selector::Selector, text::hex};
 
 /// Identifier of the Splunk ESCU detection this rule comes from.
 pub const RULE_ID: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
@@ -241,7 +241,8 @@ pub fn covers_all(networks: &[IpNet]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::selector::Pattern, *};
+    use super::*;
+    use crate::audit::selector::Pattern;
 
     #[test]
     fn networks_that_cover_the_internet_are_known() {
