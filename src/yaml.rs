@@ -1,10 +1,10 @@
 //! YAML text to a small tree in which every key and every value knows its line and column.
 //!
 //! It refuses what a configuration has no use for: a second document, tags, keys that are no text,
-//! a key given twice. Anchors, aliases and `<<` work, within bounds on size and depth.
-use std::collections::HashMap;
+//! a key given twice. A file of rules may hold several documents ([`documents`]). Anchors, aliases and `<<` work, within bounds on size and depth.
+use std::collections::{HashMap, HashSet};
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
 
 /// Nodes of one file, aliases counted as what they stand for.
 const MOST_NODES: usize = 10_000;
@@ -12,7 +12,7 @@ const MOST_NODES: usize = 10_000;
 const MOST_DEPTH: usize = 32;
 
 /// A place in a source; line and column are counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Mark {
     /// Which source, in the order in which they were read.
     pub(crate) source: usize,
@@ -85,29 +85,16 @@ pub(crate) fn parse(
     source: usize,
     problems: &mut Vec<Problem>,
 ) -> Result<Node, Problem> {
-    let mut builder = Builder {
-        problems,
-        open: Vec::new(),
-        anchors: HashMap::new(),
-        nodes: 0,
-    };
     let mut root = None;
-    let mut parser = Parser::new_from_str(text);
-    while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| {
-            Problem::new(
-                Mark::of(source, error.marker()),
-                format!("not valid YAML: {}{}", error.info(), hint(error.info())),
-            )
-        })?;
-        let mark = Mark::of(source, &span.start);
+    let mut reader = Reader::new(text, source, MOST_NODES, problems);
+    while let Some((event, mark)) = reader.next()? {
         if root.is_some() && matches!(event, Event::DocumentStart(_)) {
             return Err(Problem::new(
                 mark,
                 "a second YAML document: one file holds one configuration, remove the \"---\"",
             ));
         }
-        if let Some(node) = builder.take(event, mark)? {
+        if let Some(node) = reader.builder.take(event, mark)? {
             root = Some(node);
         }
     }
@@ -115,6 +102,84 @@ pub(crate) fn parse(
         mark: Mark::start_of(source),
         value: Value::Null,
     }))
+}
+
+/// The documents of one text, and which of their scalars are quoted.
+pub(crate) struct Documents {
+    /// Their roots, in order. One that holds nothing is left out.
+    pub(crate) roots: Vec<Node>,
+    quoted: HashSet<Mark>,
+}
+
+impl Documents {
+    /// Whether a scalar is quoted, or a block of text: then it is a text, whatever it looks like.
+    pub(crate) fn is_quoted(&self, node: &Node) -> bool {
+        self.quoted.contains(&node.mark)
+    }
+}
+
+/// Reads all documents of `text`, of at most `nodes` values. Problems as in [`parse`].
+pub(crate) fn documents(
+    text: &str,
+    source: usize,
+    nodes: usize,
+    problems: &mut Vec<Problem>,
+) -> Result<Documents, Problem> {
+    let mut found = Documents {
+        roots: Vec::new(),
+        quoted: HashSet::new(),
+    };
+    let mut reader = Reader::new(text, source, nodes, problems);
+    while let Some((event, mark)) = reader.next()? {
+        if let Event::Scalar(_, style, ..) = &event
+            && *style != ScalarStyle::Plain
+        {
+            found.quoted.insert(mark);
+        }
+        if let Some(node) = reader.builder.take(event, mark)?
+            && !matches!(node.value, Value::Null)
+        {
+            found.roots.push(node);
+        }
+    }
+    Ok(found)
+}
+
+/// The events of a text, and the tree that is made of them.
+struct Reader<'t, 'p> {
+    parser: Parser<'t, StrInput<'t>>,
+    source: usize,
+    builder: Builder<'p>,
+}
+
+impl<'t, 'p> Reader<'t, 'p> {
+    fn new(text: &'t str, source: usize, nodes: usize, problems: &'p mut Vec<Problem>) -> Self {
+        Self {
+            parser: Parser::new_from_str(text),
+            source,
+            builder: Builder {
+                problems,
+                open: Vec::new(),
+                anchors: HashMap::new(),
+                nodes: 0,
+                most_nodes: nodes,
+            },
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<(Event<'t>, Mark)>, Problem> {
+        let Some(event) = self.parser.next_event() else {
+            return Ok(None);
+        };
+        let (event, span) = event.map_err(|error| {
+            Problem::new(
+                Mark::of(self.source, error.marker()),
+                format!("not valid YAML: {}{}", error.info(), hint(error.info())),
+            )
+        })?;
+        let mark = Mark::of(self.source, &span.start);
+        Ok(Some((event, mark)))
+    }
 }
 
 /// What is usually behind words of the parser.
@@ -170,6 +235,7 @@ struct Builder<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    most_nodes: usize,
 }
 
 impl Builder<'_> {
@@ -257,8 +323,11 @@ impl Builder<'_> {
 
     fn grow(&mut self, mark: Mark, nodes: usize, depth: usize) -> Result<(), Problem> {
         self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MOST_NODES {
-            let text = format!("more than {MOST_NODES} values, aliases counted as what they hold");
+        if self.nodes > self.most_nodes {
+            let text = format!(
+                "more than {} values, aliases counted as what they hold",
+                self.most_nodes
+            );
             return Err(Problem::new(mark, text));
         }
         if self.open.len() + depth > MOST_DEPTH {

@@ -24,13 +24,23 @@ pub enum Field<'a> {
     Composite(Composite<'a>),
 }
 
-/// An object or a list, where it lies.
+/// A value of any kind, where it lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Composite<'a> {
     /// Checked JSON text.
     Json(&'a [u8]),
     /// A value of a parsed map.
     Otlp(AnyValue<'a>),
+}
+
+impl<'a> Composite<'a> {
+    /// The value as a field.
+    pub(crate) fn field(self) -> Field<'a> {
+        match self {
+            Self::Json(raw) => json::field(raw),
+            Self::Otlp(value) => map::field(value),
+        }
+    }
 }
 
 /// A list of fields, where it lies.
@@ -96,6 +106,47 @@ pub struct Event<'a> {
     pub sources: Option<List<'a>>,
     /// `responseStatus`, when it is an object.
     pub status: Option<Status<'a>>,
+    /// The members that hold others, for [`super::path::Path`].
+    pub(crate) parts: Parts<'a>,
+}
+
+/// The whole event, and the values of those members that rules look into: a path begins at the
+/// nearest of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Parts<'a> {
+    /// The event itself.
+    pub(crate) whole: Option<Composite<'a>>,
+    /// `user`
+    pub(crate) user: Option<Composite<'a>>,
+    /// `impersonatedUser`
+    pub(crate) impersonated_user: Option<Composite<'a>>,
+    /// `objectRef`
+    pub(crate) object_ref: Option<Composite<'a>>,
+    /// `responseStatus`
+    pub(crate) response_status: Option<Composite<'a>>,
+    /// `requestObject`
+    pub(crate) request_object: Option<Composite<'a>>,
+    /// `responseObject`
+    pub(crate) response_object: Option<Composite<'a>>,
+    /// `annotations`
+    pub(crate) annotations: Option<Composite<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    /// Keeps the value of a member if it is one of these.
+    pub(crate) fn member(&mut self, key: &[u8], value: impl FnOnce() -> Composite<'a>) {
+        let part = match key {
+            b"user" => &mut self.user,
+            b"impersonatedUser" => &mut self.impersonated_user,
+            b"objectRef" => &mut self.object_ref,
+            b"responseStatus" => &mut self.response_status,
+            b"requestObject" => &mut self.request_object,
+            b"responseObject" => &mut self.response_object,
+            b"annotations" => &mut self.annotations,
+            _ => return,
+        };
+        *part = Some(value());
+    }
 }
 
 /// `user` of an event.

@@ -98,12 +98,14 @@ fn document<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Object<'a>>, 
         lexer.value()?;
     }
     lexer.end()?;
+    reading.event.parts.whole = Some(Composite::Json(text.trim_ascii_start()));
     Ok(is_object.then_some((reading.event, reading.items)))
 }
 
 /// A checked value as an event; `None` when it is no object.
 fn object<'a>(raw: &'a [u8], time_field: &str) -> Option<Object<'a>> {
     let mut reading = Reading::new(time_field);
+    reading.event.parts.whole = Some(Composite::Json(raw));
     members(raw, |key, value| reading.member(key, value)).then_some((reading.event, reading.items))
 }
 
@@ -128,6 +130,7 @@ impl<'a, 't> Reading<'a, 't> {
         if key == self.time_field {
             event.time = field(value);
         }
+        event.parts.member(key, || Composite::Json(value));
         match key {
             b"auditID" => event.audit_id = field(value),
             b"stage" => event.stage = field(value),

@@ -12,10 +12,12 @@ use crate::pdata::{AnyValue, KeyValues};
 /// Reads an event from a map.
 pub(crate) fn event<'a>(map: &KeyValues<'a>, time_field: &str) -> Event<'a> {
     let mut event = Event::default();
+    event.parts.whole = Some(Composite::Otlp(AnyValue::Map(*map)));
     map.for_each(|key, value| {
         if key == time_field.as_bytes() {
             event.time = field(value);
         }
+        event.parts.member(key, || Composite::Otlp(value));
         match key {
             b"auditID" => event.audit_id = field(value),
             b"stage" => event.stage = field(value),

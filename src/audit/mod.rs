@@ -1,7 +1,7 @@
 //! One Kubernetes audit event: read from JSON or from a parsed map, whatever sent it.
 //!
 //! [`event`] is what is read, from JSON text ([`json`], over [`lexer`]) or from a map of OTLP
-//! values ([`map`]). [`address`] finds the source address that can be trusted, [`identity`] says
+//! values ([`map`]); [`path`] leads to any other field. [`address`] finds the source address that can be trusted, [`identity`] says
 //! which two events are one request, [`time`] is event time. [`selector`] looks at the attributes
 //! around an event, and [`shapes`] describes records that hold none.
 
@@ -11,6 +11,7 @@ pub(crate) mod identity;
 pub mod json;
 pub(crate) mod lexer;
 pub(crate) mod map;
+pub mod path;
 pub mod selector;
 pub mod shapes;
 pub mod text;

@@ -111,6 +111,24 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// The whole text; what has to be decoded is written into `buffer`, which is emptied first.
+    pub(crate) fn decoded<'b>(self, buffer: &'b mut String) -> &'b str
+    where
+        'a: 'b,
+    {
+        if let Form::Plain(bytes) = self.0
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return text;
+        }
+        buffer.clear();
+        self.decode(|piece| {
+            buffer.push_str(piece);
+            true
+        });
+        buffer
+    }
+
     /// The whole text if it is no longer than a status code, a time or an address may be.
     pub fn short(self) -> Option<Cow<'a, str>> {
         let text = match self.0 {
@@ -168,7 +186,7 @@ impl<'a> Text<'a> {
     }
 
     /// Shows the text in pieces until one is not wanted any more.
-    fn decode(self, mut show: impl FnMut(&str) -> bool) {
+    pub(crate) fn decode(self, mut show: impl FnMut(&str) -> bool) {
         match self.0 {
             Form::Plain(bytes) => {
                 lossy(bytes, &mut show);

@@ -1,10 +1,20 @@
 //! Detections as data: what matches, by what it is grouped, in which windows it is counted, and
 //! what a finding says of it.
 //!
-//! [`model`] is a detection as the engine runs it; nothing there knows a rule by name. [`settings`]
-//! are the parameters of the detection of scans that the configuration and the flags of `scan`
-//! name one by one. [`prefilter`] rejects on raw bytes what cannot match.
+//! [`load`] reads Sigma rules and correlations, ours ([`shipped`]) and others, into [`model`]: a
+//! detection as the engine runs it; nothing there knows a rule by name. [`predicate`] is the match
+//! of a rule over [`matcher`] and [`derived`] fields, [`matches`] what a match makes of an event.
+//! [`settings`] are the parameters of the detection of scans that the configuration and the flags
+//! of `scan` name one by one. [`prefilter`] rejects on raw bytes what cannot match, by what is
+//! [`necessary`] for it.
 
+pub mod derived;
+pub mod load;
+pub(crate) mod matcher;
+pub mod matches;
 pub mod model;
+mod necessary;
+pub(crate) mod predicate;
 pub(crate) mod prefilter;
 pub mod settings;
+pub mod shipped;

@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
-use super::settings::{MissingCity, RISK_SCORE, RULE_ID, RULE_NAME, RULE_VERSION, Rule, Semantics};
+use super::{
+    derived::Hops,
+    load,
+    necessary::{self, Need},
+    predicate::{Condition, Context, Operand},
+    settings::{MissingCity, Rule},
+};
 
 /// One detection: how matching events are grouped, counted and reported.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Detection {
     /// What findings say about the rule.
     pub annotations: Annotations,
+    /// The rules whose matches are counted: one, or those of a correlation.
+    pub parts: Vec<Part>,
+    /// How the trusted source address is found.
+    pub hops: Hops,
     /// By what matching events are grouped, besides their cluster.
     pub group_by: GroupBy,
     /// Which events are counted together.
@@ -33,6 +43,8 @@ pub struct Detection {
 pub struct Annotations {
     /// Identifier of the rule, a UUID in Sigma.
     pub id: String,
+    /// Its name for configurations and other rules; may be empty.
+    pub name: String,
     /// Its title.
     pub title: String,
     /// Its version; may be empty.
@@ -51,6 +63,12 @@ pub struct Annotations {
     pub technique: String,
     /// ATT&CK tactic, such as Discovery; may be empty.
     pub tactic: String,
+    /// All its ATT&CK techniques, the first of them is `technique_id`.
+    pub techniques: Vec<String>,
+    /// All its ATT&CK tactics, the first of them is `tactic`.
+    pub tactics: Vec<String>,
+    /// A search or link that leads to the events; may be empty.
+    pub drilldown: String,
     /// What else may look the same.
     pub false_positives: Vec<String>,
     /// Where to read more.
@@ -67,6 +85,52 @@ pub enum GroupBy {
         /// What becomes of a located address without a city.
         missing_city: MissingCity,
     },
+}
+
+impl Default for GroupBy {
+    fn default() -> Self {
+        Self::Fields(Vec::new())
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::Session { length: 1 }
+    }
+}
+
+/// One rule whose matches a detection counts.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Name, identifier or title of the rule.
+    pub name: String,
+    /// What an event has to be.
+    pub(crate) condition: Condition,
+    /// Where the values of the group are, in the order of [`GroupBy::Fields`].
+    pub(crate) group_by: Vec<Operand>,
+    /// Whose distinct values are counted.
+    pub(crate) value: Option<Operand>,
+}
+
+impl Part {
+    /// Whether an event matches.
+    pub(crate) fn holds(&self, context: &mut Context<'_, '_>) -> bool {
+        self.condition.holds(context)
+    }
+}
+
+/// What it costs to look for matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Events are parsed only if they hold one of these status codes or texts.
+    Prefilter {
+        /// Values of `responseStatus.code`.
+        codes: Vec<u16>,
+        /// Texts, found without regard to case.
+        literals: Vec<String>,
+    },
+    /// Every event is parsed.
+    EveryEvent,
 }
 
 /// Which events are counted together. Lengths are in microseconds.
@@ -103,7 +167,7 @@ pub enum Aggregate {
     #[default]
     Events,
     /// Distinct values, each the last eight bytes of a hit's identity: of a field (`value_count`),
-    /// or the rule that matched (`temporal`).
+    /// or the rule that matched (`temporal`). The first eight are of the request.
     Values,
 }
 
@@ -130,47 +194,26 @@ pub enum Emit {
 impl Detection {
     /// The detection of scans that these settings describe.
     pub fn of(settings: &Rule) -> Self {
-        let (group_by, window, dedup) = match settings.semantics {
-            Semantics::Native => (
-                GroupBy::Fields(vec!["source.address".to_owned()]),
-                Window::Session {
-                    length: settings.window,
-                },
-                Dedup::Request,
-            ),
-            Semantics::Escu => (
-                GroupBy::Sources {
-                    missing_city: settings.missing_city,
-                },
-                Window::Tumbling {
-                    length: settings.window,
-                    offset: settings.window_offset,
-                },
-                Dedup::None,
-            ),
-        };
-        Self {
-            annotations: Annotations {
-                id: RULE_ID.to_owned(),
-                title: RULE_NAME.to_owned(),
-                version: RULE_VERSION.to_owned(),
-                level: "low".to_owned(),
-                score: RISK_SCORE,
-                message: "Kubernetes scanning from ip $src_ip$".to_owned(),
-                technique_id: "T1046".to_owned(),
-                technique: "Network Service Discovery".to_owned(),
-                tactic: "Discovery".to_owned(),
-                ..Annotations::default()
-            },
-            group_by,
-            window,
-            aggregate: Aggregate::Events,
-            threshold: settings.threshold,
-            dedup,
-            emit: Emit::Finding,
-            lateness: settings.lateness,
-            fingerprint: settings.fingerprint(),
-        }
+        // The shipped files load with any settings, which a test holds. If one did not, nothing
+        // would match.
+        load::scan(settings).unwrap_or_default()
+    }
+
+    /// What an event needs to match, as far as its bytes tell.
+    pub(crate) fn need(&self) -> Need {
+        let parts = self.parts.iter().map(|part| necessary::of(&part.condition));
+        parts.fold(Need::impossible(), Need::or)
+    }
+
+    /// What looking for matches costs.
+    pub fn cost(&self) -> Cost {
+        self.need().into()
+    }
+
+    /// The name to show for it, the title if it has no other.
+    pub fn name(&self) -> &str {
+        let Annotations { name, title, .. } = &self.annotations;
+        if name.is_empty() { title } else { name }
     }
 }
 

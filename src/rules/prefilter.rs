@@ -1,16 +1,172 @@
-//! The byte filter: says of a body, without reading it, that it cannot match.
+//! The prefilter: says of a body, without reading it, that it cannot match.
 //!
-//! Both semantics need a `code` of a wanted value inside `responseStatus`, so a body matches only
+//! It unites what is necessary for several rules. Rules that need a status code alone share a
+//! [`Filter`] for it; texts that others need are looked for in one pass, without regard to case.
+//! Where one rule names nothing that can be looked for, every body may match. It may only say
+//! "cannot match"; the reader alone decides.
+//!
+//! A code: both semantics of the detection of scans need a `code` of a wanted value inside `responseStatus`, so a body matches only
 //! if it holds the key `"code"` followed by something that may be such a value. JSON may spell a
 //! key with escapes; each letter of this one then starts with `\u006`, and a body that holds those
-//! bytes is read in full. The filter may only say "cannot match"; the reader alone decides.
+//! bytes is read in full.
 
+use aho_corasick::AhoCorasick;
 use memchr::memmem::Finder;
 
+use super::necessary::Need;
 use crate::{
     audit::event::is_code,
     pdata::{AnyValue, KeyValues},
 };
+
+/// What a body may match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MayMatch {
+    /// By a status code.
+    pub(crate) code: bool,
+    /// By a text, or a rule that any event may match.
+    pub(crate) text: bool,
+}
+
+impl MayMatch {
+    /// Whether it may match at all.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.code || self.text
+    }
+}
+
+/// What is necessary for one of several rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Prefilter {
+    codes: Option<Filter>,
+    literals: Option<Literals>,
+    every: bool,
+}
+
+impl Prefilter {
+    /// The prefilter of rules that need this, each or any of it.
+    pub(crate) fn new(need: &Need) -> Self {
+        let mut every = need.every;
+        let literals = if need.literals.is_empty() || every {
+            None
+        } else {
+            let literals = Literals::new(&need.literals);
+            every = literals.is_none();
+            literals
+        };
+        Self {
+            codes: (!need.codes.is_empty()).then(|| Filter::new(&need.codes)),
+            literals,
+            every,
+        }
+    }
+
+    /// Whether a JSON text may match.
+    #[inline]
+    pub(crate) fn may_match_text(&self, text: &[u8]) -> MayMatch {
+        MayMatch {
+            code: self
+                .codes
+                .as_ref()
+                .is_some_and(|codes| codes.may_match_text(text)),
+            text: self.every
+                || self
+                    .literals
+                    .as_ref()
+                    .is_some_and(|literals| literals.may_match_text(text)),
+        }
+    }
+
+    /// Whether a map may match.
+    pub(crate) fn may_match_map(&self, map: &KeyValues<'_>) -> MayMatch {
+        MayMatch {
+            code: self
+                .codes
+                .as_ref()
+                .is_some_and(|codes| codes.may_match_map(map)),
+            text: self.every
+                || self
+                    .literals
+                    .as_ref()
+                    .is_some_and(|literals| literals.may_match_map(map)),
+        }
+    }
+}
+
+/// Texts of which one is necessary.
+#[derive(Clone, Debug)]
+struct Literals {
+    automaton: AhoCorasick,
+    /// Beginning of the escape of an ASCII character, and which of them are in the texts.
+    escape: Finder<'static>,
+    letters: u128,
+    /// The other escape of a slash, where one is in the texts.
+    slash: Option<Finder<'static>>,
+}
+
+impl Literals {
+    /// `None` when there are too many for an automaton.
+    fn new(literals: &[String]) -> Option<Self> {
+        let automaton = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(literals)
+            .ok()?;
+        let mut letters = 0;
+        for byte in literals.iter().flat_map(|literal| literal.bytes()) {
+            for byte in [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()] {
+                letters |= 1_u128.checked_shl(u32::from(byte)).unwrap_or_default();
+            }
+        }
+        let has_slash = literals.iter().any(|literal| literal.contains('/'));
+        Some(Self {
+            automaton,
+            escape: Finder::new(b"\\u00"),
+            letters,
+            slash: has_slash.then(|| Finder::new(b"\\/")),
+        })
+    }
+
+    fn may_match_text(&self, text: &[u8]) -> bool {
+        self.automaton.is_match(text)
+            || self.escape.find_iter(text).any(|at| self.is_letter(text, at))
+            || self
+                .slash
+                .as_ref()
+                .is_some_and(|slash| slash.find(text).is_some())
+    }
+
+    /// Whether the escape at this place is of a letter of the texts.
+    fn is_letter(&self, text: &[u8], at: usize) -> bool {
+        let digits = text.get(at + 4..at + 6).unwrap_or_default();
+        let code = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        code.and_then(|code| self.letters.checked_shr(code))
+            .is_some_and(|letters| letters & 1 == 1)
+    }
+
+    fn may_match_map(&self, map: &KeyValues<'_>) -> bool {
+        let mut may = false;
+        map.for_each(|key, value| {
+            may = may || self.automaton.is_match(key) || self.may_match_value(&value);
+        });
+        may
+    }
+
+    fn may_match_value(&self, value: &AnyValue<'_>) -> bool {
+        match value {
+            AnyValue::Text(text) => self.automaton.is_match(text),
+            AnyValue::Map(map) => self.may_match_map(map),
+            AnyValue::Array(list) => {
+                let mut may = false;
+                list.for_each(|element| may = may || self.may_match_value(&element));
+                may
+            }
+            _ => false,
+        }
+    }
+}
 
 /// The filter for a set of status codes.
 #[derive(Clone, Debug)]

@@ -1,0 +1,189 @@
+//! Test events of a rule: those that must match and those that must not.
+
+use std::fmt::Write as _;
+
+use super::reader::{Reader, Typed};
+use crate::{
+    audit::json,
+    yaml::{Mark, Node, Value},
+};
+
+/// Events of one case, repetitions counted.
+const MOST_EVENTS: usize = 10_000;
+/// 2026-01-01T00:00:00Z: when events without a time begin, a second apart.
+const BEGIN: &str = "2026-01-01T";
+
+/// One case: an event, or for a correlation a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Whether it must match.
+    pub must_match: bool,
+    /// The events as JSON text.
+    pub events: Vec<String>,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+/// Reads `custom: tests:`.
+pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let Some(map) = reader.map(node, "tests", &["match", "no_match"]) else {
+        return cases;
+    };
+    for (key, must_match) in [("match", true), ("no_match", false)] {
+        let Some(node) = map.get(key) else { continue };
+        let Value::List(items) = &node.value else {
+            reader.fail(node.mark, format!("tests: {key}: expected a list"));
+            continue;
+        };
+        for item in items {
+            let mut events = Vec::new();
+            match &item.value {
+                Value::List(nodes) if is_correlation => {
+                    for node in nodes {
+                        add(reader, node, &mut events);
+                    }
+                }
+                Value::List(_) => reader.fail(
+                    item.mark,
+                    "tests: a rule is tested with single events: remove the inner list",
+                ),
+                _ => add(reader, item, &mut events),
+            }
+            cases.push(Case {
+                must_match,
+                events,
+                line: item.mark.line,
+            });
+        }
+    }
+    cases
+}
+
+/// Adds an event, or `{event: ..., repeat: N}`.
+fn add<'d>(reader: &Reader<'d>, node: &'d Node, events: &mut Vec<String>) {
+    let (event, repeat) = match super::custom::find(node, "event") {
+        Some(event) => {
+            let Some(map) = reader.map(node, "tests", &["event", "repeat"]) else {
+                return;
+            };
+            let count = map.get("repeat").map_or(Some(1), |node| {
+                let number = reader.scalar(node)?.text().parse::<usize>().ok();
+                number.filter(|number| (1..=MOST_EVENTS).contains(number))
+            });
+            let Some(count) = count else {
+                reader.fail(
+                    node.mark,
+                    format!("tests: repeat: expected a whole number from 1 to {MOST_EVENTS}"),
+                );
+                return;
+            };
+            (event, count)
+        }
+        None => (node, 1),
+    };
+    if events.len() + repeat > MOST_EVENTS {
+        reader.fail(
+            node.mark,
+            format!("tests: more than {MOST_EVENTS} events in one case"),
+        );
+        return;
+    }
+    for _ in 0..repeat {
+        let at = events.len();
+        match text(reader, event, at) {
+            Ok(event) => events.push(event),
+            Err((mark, text)) => {
+                reader.fail(mark, text);
+                return;
+            }
+        }
+    }
+}
+
+/// An event as JSON: a text is JSON already, a map is written as such.
+fn text(reader: &Reader<'_>, node: &Node, at: usize) -> Result<String, (Mark, String)> {
+    let out = match &node.value {
+        Value::Scalar(text) => text.clone(),
+        Value::Map(entries) => {
+            let mut out = String::from("{");
+            for (name, own) in [
+                ("auditID", format!("test-{at}")),
+                ("requestReceivedTimestamp", time(at)),
+            ] {
+                if entries.iter().all(|(key, _)| key.name != name) {
+                    let _ok = write!(out, "\"{name}\":\"{own}\",");
+                }
+            }
+            for (key, node) in entries {
+                write_text(&key.name, &mut out);
+                out.push(':');
+                write_value(reader, node, &mut out);
+                out.push(',');
+            }
+            out.pop();
+            out.push('}');
+            out
+        }
+        Value::Null | Value::List(_) => String::new(),
+    };
+    match json::one(out.as_bytes(), "requestReceivedTimestamp") {
+        Ok(Some(_)) => Ok(out),
+        _ => Err((
+            node.mark,
+            "tests: expected an audit event: a map, or JSON text".to_owned(),
+        )),
+    }
+}
+
+fn time(at: usize) -> String {
+    format!(
+        "{BEGIN}{:02}:{:02}:{:02}.000000Z",
+        at / 3600 % 24,
+        at / 60 % 60,
+        at % 60
+    )
+}
+
+fn write_text(text: &str, out: &mut String) {
+    out.push_str(&serde_json::Value::from(text).to_string());
+}
+
+fn write_value(reader: &Reader<'_>, node: &Node, out: &mut String) {
+    match &node.value {
+        Value::List(items) => {
+            out.push('[');
+            for item in items {
+                write_value(reader, item, out);
+                out.push(',');
+            }
+            if !items.is_empty() {
+                out.pop();
+            }
+            out.push(']');
+        }
+        Value::Map(entries) => {
+            out.push('{');
+            for (key, node) in entries {
+                write_text(&key.name, out);
+                out.push(':');
+                write_value(reader, node, out);
+                out.push(',');
+            }
+            if !entries.is_empty() {
+                out.pop();
+            }
+            out.push('}');
+        }
+        Value::Null | Value::Scalar(_) => match reader.scalar(node).map(|one| one.value) {
+            None | Some(Typed::Null) => out.push_str("null"),
+            Some(Typed::Bool(value)) => out.push_str(if value { "true" } else { "false" }),
+            Some(Typed::Number(_, text))
+                if serde_json::from_str::<serde_json::Number>(&text).is_ok() =>
+            {
+                out.push_str(&text);
+            }
+            Some(Typed::Number(_, text) | Typed::Text(text)) => write_text(&text, out),
+        },
+    }
+}

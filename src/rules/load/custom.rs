@@ -1,0 +1,272 @@
+//! What Sigma cannot say: the keys under `custom:`.
+
+use std::collections::BTreeMap;
+
+use super::{
+    cases::{self, Case},
+    duration,
+    reader::{Map, Parameters, Reader, Scalar, Typed, is_name, quoted},
+};
+use crate::{
+    rules::{
+        model::{Dedup, Emit},
+        settings::MissingCity,
+    },
+    yaml::{Mark, Node, Value},
+};
+
+/// Values of one parameter.
+const MOST_VALUES: usize = 10_000;
+
+/// All keys, as docs/rules.md describes them.
+const KEYS: [&str; 15] = [
+    "attack_technique",
+    "dedup",
+    "drilldown",
+    "emit",
+    "group_by",
+    "lateness",
+    "location",
+    "message",
+    "parameters",
+    "rule",
+    "score",
+    "tests",
+    "version",
+    "window",
+    "window_offset",
+];
+
+/// The kind of windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WindowKind {
+    Session,
+    Tumbling,
+}
+
+/// A value of the author, and where its key is.
+pub(super) type At<T> = Option<(T, Mark)>;
+
+/// What is under `custom:`.
+#[derive(Debug, Default)]
+pub(super) struct Custom {
+    pub(super) group_by: At<Vec<(String, Mark)>>,
+    pub(super) window_kind: At<WindowKind>,
+    pub(super) window: At<i64>,
+    pub(super) window_offset: At<i64>,
+    pub(super) lateness: Option<i64>,
+    pub(super) dedup: Dedup,
+    pub(super) emit: At<Emit>,
+    pub(super) missing_city: At<MissingCity>,
+    pub(super) score: Option<u32>,
+    pub(super) message: Option<String>,
+    pub(super) drilldown: Option<String>,
+    pub(super) attack_technique: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) cases: Vec<Case>,
+}
+
+impl<'d> Reader<'d> {
+    /// Reads the key `custom` of a rule or correlation.
+    pub(super) fn custom(&self, document: &Map<'d, '_>, is_correlation: bool) -> Custom {
+        let Some(node) = document.get("custom") else {
+            return Custom::default();
+        };
+        let Some(map) = self.map(node, "custom", &KEYS) else {
+            return Custom::default();
+        };
+        let mut custom = Custom {
+            window_offset: self.length(&map, "window_offset"),
+            lateness: self.length(&map, "lateness").map(|(length, _)| length),
+            message: map.text("message"),
+            drilldown: map.text("drilldown"),
+            attack_technique: map.text("attack_technique"),
+            version: map.text("version"),
+            score: self.score(&map),
+            ..Custom::default()
+        };
+        if let Some(mark) = map.mark_of("group_by") {
+            let names = map.texts("group_by");
+            if names.is_empty() {
+                self.fail(mark, "group_by: name a field, or remove it");
+            }
+            custom.group_by = Some((names, mark));
+        }
+        if map.word("dedup", &["request", "none"]) == Some("none") {
+            custom.dedup = Dedup::None;
+        }
+        if let (Some(word), Some(mark)) = (map.word("emit", &["finding", "each"]), map.mark_of("emit")) {
+            let emit = if word == "each" { Emit::Each } else { Emit::Finding };
+            custom.emit = Some((emit, mark));
+        }
+        self.window(&map, &mut custom);
+        self.location(&map, &mut custom);
+        if let Some(node) = map.get("tests") {
+            custom.cases = cases::read(self, node, is_correlation);
+        }
+        if let Some(mark) = map.mark_of("rule") {
+            self.fail(
+                mark,
+                "rule takes a shipped rule with other parameters: remove all but custom: {rule, \
+                 parameters} from this document",
+            );
+        }
+        custom
+    }
+
+    fn score(&self, map: &Map<'d, '_>) -> Option<u32> {
+        let node = map.get("score")?;
+        match self.filled(node, "score")?.value {
+            Typed::Number(_, text) => text.parse().ok().filter(|score| *score <= 100),
+            _ => None,
+        }
+        .or_else(|| {
+            self.fail(node.mark, "score: expected a whole number from 0 to 100");
+            None
+        })
+    }
+
+    pub(super) fn length(&self, map: &Map<'d, '_>, key: &str) -> At<i64> {
+        let node = map.get(key)?;
+        let scalar = self.filled(node, key)?;
+        match duration::read(scalar.text()) {
+            Ok(length) => Some((length, map.mark_of(key)?)),
+            Err(text) => {
+                self.fail(node.mark, format!("{key}: {text}"));
+                None
+            }
+        }
+    }
+
+    /// `window: session`, `window: tumbling`, or a length before or behind that.
+    fn window(&self, map: &Map<'d, '_>, custom: &mut Custom) {
+        let (Some(node), Some(mark)) = (map.get("window"), map.mark_of("window")) else {
+            return;
+        };
+        let Some(scalar) = self.filled(node, "window") else {
+            return;
+        };
+        for word in scalar.text().split_whitespace() {
+            match word {
+                "session" => custom.window_kind = Some((WindowKind::Session, mark)),
+                "tumbling" => custom.window_kind = Some((WindowKind::Tumbling, mark)),
+                length => match duration::read(length) {
+                    Ok(0) => self.fail(node.mark, "window: is longer than nothing, such as 1h"),
+                    Ok(length) => custom.window = Some((length, mark)),
+                    Err(text) => self.fail(
+                        node.mark,
+                        format!("window: expected session, tumbling or a length: {text}"),
+                    ),
+                },
+            }
+        }
+    }
+
+    fn location(&self, map: &Map<'d, '_>, custom: &mut Custom) {
+        let Some(node) = map.get("location") else {
+            return;
+        };
+        let Some(location) = self.map(node, "location", &["missing_city"]) else {
+            return;
+        };
+        let word = location.word("missing_city", &["empty", "drop"]);
+        let missing_city = match word {
+            Some("drop") => MissingCity::Drop,
+            _ => MissingCity::Empty,
+        };
+        custom.missing_city = Some((missing_city, location.mark));
+    }
+}
+
+/// The parameters of all documents of a file.
+pub(super) fn parameters(reader: &Reader<'_>) -> Parameters {
+    let mut all = Parameters::new();
+    for root in &reader.documents.roots {
+        let Some(node) = find(root, "custom").and_then(|custom| find(custom, "parameters")) else {
+            continue;
+        };
+        let Some(map) = reader.any_map(node, "parameters") else {
+            continue;
+        };
+        for (key, node) in map.entries {
+            if !is_name(&key.name) {
+                reader.fail(
+                    key.mark,
+                    format!(
+                        "parameters: {} is no name: use letters, digits and _",
+                        quoted(&key.name)
+                    ),
+                );
+            } else if all.contains_key(&key.name) {
+                reader.fail(
+                    key.mark,
+                    format!("parameters: {} is in two documents: keep one", key.name),
+                );
+            } else {
+                all.insert(key.name.clone(), values(reader, node));
+            }
+        }
+    }
+    all
+}
+
+fn values(reader: &Reader<'_>, node: &Node) -> Vec<Scalar> {
+    let nodes = match &node.value {
+        Value::List(nodes) => nodes.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    if nodes.len() > MOST_VALUES {
+        reader.fail(
+            node.mark,
+            format!("parameters: more than {MOST_VALUES} values"),
+        );
+        return Vec::new();
+    }
+    let mut values = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match reader.scalar(node) {
+            Some(scalar) => values.push(scalar),
+            None => reader.fail(node.mark, "parameters: expected a value or a list of values"),
+        }
+    }
+    values
+}
+
+/// The value of a key of a map.
+pub(super) fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
+    let found = entries.iter().find(|(own, _)| own.name == key);
+    found.map(|(_, node)| node)
+}
+
+/// A document that takes a shipped rule with other parameters.
+pub(super) struct Taken {
+    pub(super) rule: String,
+    pub(super) mark: Mark,
+    pub(super) parameters: BTreeMap<String, Vec<Scalar>>,
+}
+
+/// Reads such a document: `custom: {rule: NAME, parameters: {...}}` and nothing else.
+pub(super) fn taken<'d>(reader: &Reader<'d>, root: &'d Node) -> Option<Taken> {
+    let node = find(root, "custom").and_then(|custom| find(custom, "rule"))?;
+    let document = reader.any_map(root, "a rule")?;
+    if document.get("detection").is_some() || document.get("correlation").is_some() {
+        return None;
+    }
+    let _known = reader.map(root, "a document with custom: rule", &["custom"])?;
+    let custom = reader.map(document.get("custom")?, "custom", &["rule", "parameters"])?;
+    let mut parameters = BTreeMap::new();
+    let given = custom.get("parameters");
+    if let Some(map) = given.and_then(|node| reader.any_map(node, "parameters")) {
+        for (key, node) in map.entries {
+            parameters.insert(key.name.clone(), values(reader, node));
+        }
+    }
+    Some(Taken {
+        rule: reader.text(node, "rule")?,
+        mark: node.mark,
+        parameters,
+    })
+}

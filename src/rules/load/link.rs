@@ -1,0 +1,412 @@
+//! Rules and correlations of all files become detections: names are resolved, keys that do not go
+//! together are refused.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    custom::{Custom, WindowKind},
+    document::{Alias, Body, Correlation, Counted, Document},
+    reader::{hint, quoted},
+};
+use crate::{
+    audit::{path::Path, text::hex},
+    rules::{
+        derived::{Derived, Hops},
+        model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part, Window},
+        predicate::{Condition, Operand},
+        settings::{Rule, SECOND},
+    },
+    yaml::{Mark, Problem},
+};
+
+/// The group of a rule that names none.
+const GROUP: [&str; 2] = ["source.address", "user.username"];
+/// The window of a rule that names none.
+const WINDOW: i64 = 3600 * SECOND;
+/// Fields of a group, and rules of a correlation.
+const MOST: usize = 64;
+
+/// A rule or correlation that was linked.
+pub(super) struct Linked {
+    pub(super) detection: Detection,
+    /// Whether it makes findings of its own: a rule that only a correlation counts does not.
+    pub(super) reports: bool,
+}
+
+/// What links documents.
+pub(super) struct Linker<'d> {
+    pub(super) settings: &'d Rule,
+    pub(super) problems: Vec<Problem>,
+}
+
+type Names<'d> = BTreeMap<&'d str, usize>;
+
+impl Linker<'_> {
+    /// Links all documents; those that are wrong are left out.
+    pub(super) fn link(&mut self, documents: &[Document]) -> Vec<Option<Linked>> {
+        let names = self.names(documents);
+        let mut counted = vec![false; documents.len()];
+        for document in documents {
+            let Body::Correlation(correlation) = &document.body else {
+                continue;
+            };
+            for (rule, _) in &correlation.rules {
+                if let Some(at) = names.get(rule.as_str())
+                    && let Some(counted) = counted.get_mut(*at)
+                {
+                    *counted |= !correlation.generate;
+                }
+            }
+        }
+        let linked = documents.iter().zip(counted).map(|(document, counted)| {
+            let detection = match &document.body {
+                Body::Rule(condition) => self.rule(document, condition),
+                Body::Correlation(correlation) => {
+                    self.correlation(document, correlation, documents, &names)
+                }
+            };
+            Some(Linked {
+                detection: detection?,
+                reports: !counted,
+            })
+        });
+        linked.collect()
+    }
+
+    fn fail(&mut self, mark: Mark, text: impl Into<String>) {
+        self.problems.push(Problem::new(mark, text));
+    }
+
+    /// Documents by identifier, name and title; each of them is there once.
+    fn names<'d>(&mut self, documents: &'d [Document]) -> Names<'d> {
+        let mut names = Names::new();
+        for (at, document) in documents.iter().enumerate() {
+            for (name, mark) in &document.names {
+                match names.get(name.as_str()) {
+                    Some(other) if *other != at => {
+                        let text = format!(
+                            "{} is the id, name or title of another rule: each rule needs its own",
+                            quoted(name)
+                        );
+                        self.fail(*mark, text);
+                    }
+                    _ => {
+                        names.insert(name, at);
+                    }
+                }
+            }
+        }
+        names
+    }
+
+    fn rule(&mut self, document: &Document, condition: &Condition) -> Option<Detection> {
+        let custom = &document.custom;
+        let default = GROUP.iter().map(|name| ((*name).to_owned(), document.mark));
+        let default = default_group(default.collect(), custom);
+        let group_by = custom.group_by.as_ref().map_or(default, |(names, _)| names.clone());
+        let names = group_names(&group_by);
+        let fields = self.operands(&group_by)?;
+        let part = Part {
+            name: name_of(document),
+            condition: condition.clone(),
+            group_by: fields,
+            value: None,
+        };
+        let length = custom.window.map_or(WINDOW, |(length, _)| length);
+        self.detection(
+            document,
+            Shape {
+                parts: vec![part],
+                names,
+                length,
+                aggregate: Aggregate::Events,
+                threshold: 0,
+            },
+        )
+    }
+
+    fn correlation(
+        &mut self,
+        document: &Document,
+        correlation: &Correlation,
+        documents: &[Document],
+        names: &Names<'_>,
+    ) -> Option<Detection> {
+        let custom = &document.custom;
+        for (at, what) in [
+            (custom.group_by.as_ref().map(|(_, mark)| *mark), "group_by: a correlation has group-by: write it there"),
+            (custom.window.map(|(_, mark)| mark), "window: the length of a correlation is its timespan: write it there"),
+            (
+                custom.emit.and_then(|(emit, mark)| (emit == Emit::Each).then_some(mark)),
+                "emit: each is for rules without a correlation: remove it",
+            ),
+        ] {
+            if let Some(mark) = at {
+                self.fail(mark, what);
+                return None;
+            }
+        }
+        if correlation.rules.len() > MOST {
+            let mark = correlation.rules.first().map_or(document.mark, |(_, mark)| *mark);
+            self.fail(mark, format!("rules: more than {MOST} of them"));
+            return None;
+        }
+        self.check_aliases(correlation, documents, names)?;
+        let mut parts = Vec::new();
+        for (name, mark) in &correlation.rules {
+            parts.push(self.part((name, *mark), correlation, documents, names)?);
+        }
+        let (aggregate, threshold) = match (correlation.counted, correlation.threshold) {
+            (Counted::Events, threshold) => (Aggregate::Events, threshold.unwrap_or(0)),
+            (Counted::Values, threshold) => (Aggregate::Values, threshold.unwrap_or(0)),
+            (Counted::Rules, threshold) => {
+                let all = (parts.len() as u64).saturating_sub(1);
+                if threshold.is_some_and(|threshold| threshold > all) {
+                    self.fail(
+                        document.mark,
+                        format!("condition: there are only {} rules", parts.len()),
+                    );
+                    return None;
+                }
+                (Aggregate::Values, threshold.unwrap_or(all))
+            }
+        };
+        self.detection(
+            document,
+            Shape {
+                parts,
+                names: group_names(&correlation.group_by),
+                length: correlation.timespan,
+                aggregate,
+                threshold,
+            },
+        )
+    }
+
+    /// One rule of a correlation, with its own fields for the names of aliases.
+    fn part(
+        &mut self,
+        (name, mark): (&str, Mark),
+        correlation: &Correlation,
+        documents: &[Document],
+        names: &Names<'_>,
+    ) -> Option<Part> {
+        let found = names.get(name).and_then(|at| documents.get(*at));
+        let Some(rule) = found else {
+            let known: Vec<&str> = names.keys().copied().collect();
+            let hint = hint(name, &known);
+            self.fail(
+                mark,
+                format!(
+                    "rules: no rule is named {}{hint}: load it with this file, by name, id or title",
+                    quoted(name)
+                ),
+            );
+            return None;
+        };
+        let Body::Rule(condition) = &rule.body else {
+            self.fail(
+                mark,
+                format!(
+                    "rules: {} is a correlation: name the rules that it counts",
+                    quoted(name)
+                ),
+            );
+            return None;
+        };
+        let aliased = |field: &(String, Mark)| -> (String, Mark) {
+            let alias = correlation.aliases.iter().find(|alias| alias.name == field.0);
+            let own = alias.and_then(|alias| {
+                let is_rule = |named: &str| rule.names.iter().any(|(name, _)| name == named);
+                alias.fields.iter().find(|(rule, ..)| is_rule(rule))
+            });
+            own.map_or_else(|| field.clone(), |(_, path, mark)| (path.clone(), *mark))
+        };
+        let fields: Vec<_> = correlation.group_by.iter().map(aliased).collect();
+        let group_by = self.operands(&fields)?;
+        let value = match &correlation.field {
+            Some(field) => self.operand(&aliased(field)),
+            None => None,
+        };
+        Some(Part {
+            name: name_of(rule),
+            condition: condition.clone(),
+            group_by,
+            value,
+        })
+    }
+
+    /// An alias names each rule of the correlation, and no other.
+    fn check_aliases(
+        &mut self,
+        correlation: &Correlation,
+        documents: &[Document],
+        names: &Names<'_>,
+    ) -> Option<()> {
+        let at = |name: &str| names.get(name).copied();
+        for Alias { name, fields } in &correlation.aliases {
+            for (rule, _, mark) in fields {
+                let is_counted = at(rule).is_some()
+                    && correlation.rules.iter().any(|(own, _)| at(own) == at(rule));
+                if !is_counted {
+                    let known: Vec<&str> =
+                        correlation.rules.iter().map(|(rule, _)| rule.as_str()).collect();
+                    let hint = hint(rule, &known);
+                    self.fail(
+                        *mark,
+                        format!(
+                            "aliases: {name}: {} is no rule of this correlation{hint}",
+                            quoted(rule)
+                        ),
+                    );
+                    return None;
+                }
+            }
+            for (rule, mark) in &correlation.rules {
+                if at(rule).and_then(|at| documents.get(at)).is_some()
+                    && fields.iter().all(|(own, ..)| at(own) != at(rule))
+                {
+                    self.fail(
+                        *mark,
+                        format!("aliases: {name} names no field of {}", quoted(rule)),
+                    );
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Fields of a group; the cluster is part of each group already.
+    fn operands(&mut self, fields: &[(String, Mark)]) -> Option<Vec<Operand>> {
+        if fields.len() > MOST {
+            let mark = fields.first().map(|(_, mark)| *mark)?;
+            self.fail(mark, format!("more than {MOST} fields to group by"));
+            return None;
+        }
+        let fields = fields.iter().filter(|(name, _)| name != "cluster");
+        let operands: Vec<_> = fields.map(|field| self.operand(field)).collect();
+        operands.into_iter().collect()
+    }
+
+    fn operand(&mut self, (name, mark): &(String, Mark)) -> Option<Operand> {
+        if let Some(derived) = Derived::named(name) {
+            return Some(Operand::Derived(derived));
+        }
+        if name.starts_with("source.") {
+            let known = ["source.address", "source.prefix", "source.claimed"];
+            let hint = hint(name, &known);
+            self.fail(
+                *mark,
+                format!("no derived field is named {}{hint}", quoted(name)),
+            );
+            return None;
+        }
+        match Path::parse(name) {
+            Ok(path) => Some(Operand::Field(path)),
+            Err(error) => {
+                self.fail(*mark, format!("{} is no path: {error}", quoted(name)));
+                None
+            }
+        }
+    }
+
+    fn detection(&mut self, document: &Document, shape: Shape) -> Option<Detection> {
+        let custom = &document.custom;
+        let Shape {
+            parts,
+            names,
+            length,
+            aggregate,
+            threshold,
+        } = shape;
+        let kind = custom.window_kind.map(|(kind, _)| kind);
+        let window = if kind == Some(WindowKind::Tumbling) {
+            Window::Tumbling {
+                length,
+                offset: custom.window_offset.map_or(0, |(offset, _)| offset),
+            }
+        } else {
+            if let Some((_, mark)) = custom.window_offset {
+                self.fail(mark, "window_offset is for window: tumbling: add that, or remove it");
+                return None;
+            }
+            Window::Session { length }
+        };
+        let group_by = match custom.missing_city {
+            None => GroupBy::Fields(names),
+            Some((missing_city, mark)) => {
+                let is_located = names == ["sourceIPs"]
+                    && matches!(window, Window::Tumbling { .. })
+                    && custom.dedup == Dedup::None
+                    && aggregate == Aggregate::Events;
+                if !is_located {
+                    self.fail(
+                        mark,
+                        "location is for event_count by sourceIPs with window: tumbling and \
+                         dedup: none: write these, or remove it",
+                    );
+                    return None;
+                }
+                GroupBy::Sources { missing_city }
+            }
+        };
+        let parts_shape: Vec<String> = parts.iter().map(|part| format!("{:?}", part.group_by)).collect();
+        let hops = Hops {
+            trusted_proxies: self.settings.trusted_proxies.clone(),
+            ipv6_prefix: self.settings.ipv6_prefix,
+        };
+        let lateness = custom.lateness.unwrap_or(self.settings.lateness);
+        let text = format!(
+            "{} {parts_shape:?} {window:?} {aggregate:?} {threshold} {:?} {hops:?} {lateness} {}",
+            document.shape, custom.dedup, self.settings.time_field,
+        );
+        Some(Detection {
+            annotations: document.annotations.clone(),
+            parts,
+            hops,
+            group_by,
+            window,
+            aggregate,
+            threshold,
+            dedup: custom.dedup,
+            emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
+            lateness,
+            fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
+        })
+    }
+}
+
+/// What a rule and a correlation say differently.
+struct Shape {
+    parts: Vec<Part>,
+    names: Vec<String>,
+    length: i64,
+    aggregate: Aggregate,
+    threshold: u64,
+}
+
+/// A rule by location has one field, and no default.
+fn default_group(default: Vec<(String, Mark)>, custom: &Custom) -> Vec<(String, Mark)> {
+    if custom.missing_city.is_some() {
+        Vec::new()
+    } else {
+        default
+    }
+}
+
+fn group_names(fields: &[(String, Mark)]) -> Vec<String> {
+    let names = fields.iter().map(|(name, _)| name.clone());
+    names.filter(|name| name != "cluster").collect()
+}
+
+fn name_of(document: &Document) -> String {
+    let annotations = &document.annotations;
+    [&annotations.name, &annotations.id, &annotations.title]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .cloned()
+        .unwrap_or_default()
+}

@@ -1,0 +1,346 @@
+//! Rules in Sigma 2: files, folders and shipped rules to detections.
+//!
+//! Each construct is either supported or refused with its file, line and column: nothing is ignored
+//! that would change what matches. [`reader`] reads values with their places, [`document`] one rule
+//! or correlation, [`selection`] and [`condition`] its match, [`custom`] what Sigma cannot say,
+//! [`cases`] its tests; [`link`] puts rules and correlations together.
+
+mod cases;
+mod condition;
+mod custom;
+mod document;
+mod duration;
+mod link;
+mod reader;
+mod selection;
+mod sources;
+
+use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Arc};
+
+pub use cases::Case;
+
+use self::{
+    document::Document,
+    link::{Linked, Linker},
+    reader::{Parameters, Reader, Scalar, Typed, hint, quoted},
+    sources::Source,
+};
+use super::{
+    model::Detection,
+    settings::{Rule, Semantics},
+    shipped,
+};
+use crate::{
+    visible,
+    yaml::{self, Mark},
+};
+
+/// Values of one file, aliases counted as what they hold.
+const MOST_VALUES: usize = 100_000;
+/// Rules that are loaded together.
+const MOST_RULES: usize = 5000;
+/// Problems that are shown; more than these are rarely read.
+const MOST_PROBLEMS: usize = 1000;
+
+/// Something that is wrong with a rule, or may be meant otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file as it was named, or that of a shipped rule.
+    pub file: String,
+    /// Counted from 1; 0 when the file as a whole is meant.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// What failed, why, and what to write instead.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = visible::escaped(&self.file);
+        let text = visible::escaped(&self.text);
+        match self.line {
+            0 => write!(f, "{file}: {text}"),
+            line => write!(f, "{file}:{line}:{}: {text}", self.column),
+        }
+    }
+}
+
+/// Rules that were loaded.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// In the order of the files and of the documents in them.
+    pub rules: Vec<LoadedRule>,
+    /// What may be meant otherwise.
+    pub warnings: Vec<Problem>,
+}
+
+/// One rule or correlation.
+#[derive(Debug)]
+pub struct LoadedRule {
+    /// What it became.
+    pub detection: Arc<Detection>,
+    /// Whether it makes findings of its own. A rule that only correlations count makes none.
+    pub reports: bool,
+    /// Its test events.
+    pub cases: Vec<Case>,
+    /// Its file.
+    pub file: String,
+    /// The line of the file where it begins.
+    pub line: usize,
+}
+
+impl Loaded {
+    /// The detections that make findings.
+    pub fn detections(&self) -> Vec<Arc<Detection>> {
+        let rules = self.rules.iter().filter(|rule| rule.reports);
+        rules.map(|rule| Arc::clone(&rule.detection)).collect()
+    }
+}
+
+/// Loads rules by name or identifier (shipped ones), files, and folders with all `.yml` and `.yaml`
+/// files in them.
+///
+/// # Errors
+/// All problems, by file and line.
+pub fn load(names: &[String], settings: &Rule) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
+    Ok(load_all(names, settings)?.detections())
+}
+
+/// The same with tests and warnings.
+///
+/// # Errors
+/// All problems, by file and line.
+pub fn load_all(names: &[String], settings: &Rule) -> Result<Loaded, Vec<Problem>> {
+    let (sources, problems) = sources::find(names);
+    Loader::new(settings, problems).load(sources)
+}
+
+/// Loads one text as if it were a file of this name.
+///
+/// # Errors
+/// All problems, by file and line.
+pub fn load_text(file: &str, text: &str, settings: &Rule) -> Result<Loaded, Vec<Problem>> {
+    let source = Source {
+        file: file.to_owned(),
+        text: text.to_owned(),
+        parameters: BTreeMap::new(),
+        taken_at: None,
+    };
+    Loader::new(settings, Vec::new()).load(vec![source])
+}
+
+/// The detection of scans that these settings describe; `None` if its file did not load, which a
+/// test rules out.
+pub(crate) fn scan(settings: &Rule) -> Option<Detection> {
+    let shipped = shipped::file(shipped::scan(settings.semantics))?;
+    let loaded = Loader::new(settings, Vec::new())
+        .load(vec![Source::shipped(shipped)])
+        .ok()?;
+    let detection = loaded.detections().pop()?;
+    Some(Detection {
+        // Stored with findings of earlier versions.
+        fingerprint: settings.fingerprint(),
+        ..(*detection).clone()
+    })
+}
+
+struct Loader<'s> {
+    settings: &'s Rule,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    files: Vec<String>,
+    documents: Vec<Document>,
+}
+
+impl<'s> Loader<'s> {
+    fn new(settings: &'s Rule, problems: Vec<Problem>) -> Self {
+        Self {
+            settings,
+            problems,
+            warnings: Vec::new(),
+            files: Vec::new(),
+            documents: Vec::new(),
+        }
+    }
+
+    fn load(mut self, sources: Vec<Source>) -> Result<Loaded, Vec<Problem>> {
+        let mut queue: std::collections::VecDeque<_> = sources.into();
+        while let Some(source) = queue.pop_front() {
+            for taken in self.read(source) {
+                queue.push_back(taken);
+            }
+            if self.documents.len() > MOST_RULES {
+                self.problems.push(Problem {
+                    file: self.files.last().cloned().unwrap_or_default(),
+                    line: 0,
+                    column: 0,
+                    text: format!("more than {MOST_RULES} rules: load fewer of them"),
+                });
+                break;
+            }
+        }
+        let mut linker = Linker {
+            settings: self.settings,
+            problems: Vec::new(),
+        };
+        let linked = linker.link(&self.documents);
+        let problems: Vec<_> = linker.problems.into_iter().map(|one| self.problem(one)).collect();
+        self.problems.extend(problems);
+        self.problems.sort();
+        self.problems.dedup();
+        self.problems.truncate(MOST_PROBLEMS);
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        self.warnings.sort();
+        let files = self.files;
+        let rules = self.documents.into_iter().zip(linked);
+        let rules = rules.filter_map(|(document, linked)| {
+            let Linked { detection, reports } = linked?;
+            Some(LoadedRule {
+                detection: Arc::new(detection),
+                reports,
+                cases: document.custom.cases,
+                file: files.get(document.mark.source).cloned().unwrap_or_default(),
+                line: document.mark.line,
+            })
+        });
+        Ok(Loaded {
+            rules: rules.collect(),
+            warnings: self.warnings,
+        })
+    }
+
+    fn problem(&self, problem: yaml::Problem) -> Problem {
+        let Mark {
+            source,
+            line,
+            column,
+        } = problem.mark;
+        Problem {
+            file: self.files.get(source).cloned().unwrap_or_default(),
+            line,
+            column,
+            text: problem.text,
+        }
+    }
+
+    /// Reads the documents of one file. Shipped rules that it takes come after it.
+    fn read(&mut self, source: Source) -> Vec<Source> {
+        let number = self.files.len();
+        self.files.push(source.file.clone());
+        let mut problems = Vec::new();
+        let documents = match yaml::documents(&source.text, number, MOST_VALUES, &mut problems) {
+            Ok(documents) => documents,
+            Err(problem) => {
+                problems.push(problem);
+                let problems: Vec<_> = problems.into_iter().map(|one| self.problem(one)).collect();
+                self.problems.extend(problems);
+                return Vec::new();
+            }
+        };
+        let mut reader = Reader {
+            documents: &documents,
+            parameters: Parameters::new(),
+            problems: RefCell::new(problems),
+            warnings: RefCell::default(),
+        };
+        if documents.roots.is_empty() {
+            reader.fail(Mark::start_of(number), "no rule is in this file");
+        }
+        reader.parameters = custom::parameters(&reader);
+        self.fill(&source, &mut reader);
+        let mut taken = Vec::new();
+        for root in &documents.roots {
+            if let Some(one) = custom::taken(&reader, root) {
+                taken.extend(self.take(&one, &reader));
+            } else if let Some(document) = reader.document(root) {
+                self.documents.push(document);
+            }
+        }
+        let (problems, warnings) = (reader.problems.into_inner(), reader.warnings.into_inner());
+        let problems: Vec<_> = problems.into_iter().map(|one| self.problem(one)).collect();
+        let warnings: Vec<_> = warnings.into_iter().map(|one| self.problem(one)).collect();
+        self.problems.extend(problems);
+        self.warnings.extend(warnings);
+        taken
+    }
+
+    /// Puts in the parameters of another file, and the settings for the detection of scans.
+    fn fill(&self, source: &Source, reader: &mut Reader<'_>) {
+        if source.is_shipped() && source.file.ends_with(shipped::scan(self.settings.semantics)) {
+            for (name, values) in settings(self.settings) {
+                if let Some(parameter) = reader.parameters.get_mut(name) {
+                    let mark = Mark::start_of(self.files.len().saturating_sub(1));
+                    *parameter = values
+                        .into_iter()
+                        .map(|value| Scalar { value, mark })
+                        .collect();
+                }
+            }
+        }
+        let given = &source.parameters;
+        for (name, values) in given {
+            if let Some(parameter) = reader.parameters.get_mut(name) {
+                parameter.clone_from(values);
+                continue;
+            }
+            let known: Vec<&str> = reader.parameters.keys().map(String::as_str).collect();
+            let hint = hint(name, &known);
+            let mark = source.taken_at.unwrap_or(Mark::start_of(0));
+            reader.fail(
+                mark,
+                format!("parameters: this rule has no parameter {}{hint}", quoted(name)),
+            );
+        }
+    }
+
+    /// The shipped rule that a document takes.
+    fn take(&self, taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
+        let Some(shipped) = sources::named(&taken.rule) else {
+            let names = sources::names();
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            let hint = hint(&taken.rule, &known);
+            reader.fail(
+                taken.mark,
+                format!("rule: no shipped rule is named {}{hint}", quoted(&taken.rule)),
+            );
+            return None;
+        };
+        Some(Source {
+            parameters: taken.parameters.clone(),
+            taken_at: Some(taken.mark),
+            ..Source::shipped(shipped)
+        })
+    }
+}
+
+/// The settings that are parameters of the detection of scans.
+fn settings(settings: &Rule) -> Vec<(&'static str, Vec<Typed>)> {
+    let number = |number: u64| {
+        let text = number.to_string();
+        #[expect(clippy::cast_precision_loss, reason = "the spelling is what is read")]
+        let value = number as f64;
+        Typed::Number(value, text)
+    };
+    let length = |micros: i64| vec![Typed::Text(format!("{micros}us"))];
+    let word = |word: String| vec![Typed::Text(word)];
+    let mut all = vec![
+        ("threshold", vec![number(settings.threshold)]),
+        ("window", length(settings.window)),
+        ("lateness", length(settings.lateness)),
+    ];
+    match settings.semantics {
+        Semantics::Native => {
+            let codes = settings.codes.iter().map(|code| number(u64::from(*code)));
+            all.push(("codes", codes.collect()));
+            all.push(("who", word(settings.who.to_string())));
+        }
+        Semantics::Escu => {
+            all.push(("window_offset", length(settings.window_offset)));
+            all.push(("missing_city", word(settings.missing_city.to_string())));
+        }
+    }
+    all
+}

@@ -1,0 +1,519 @@
+//! Whether a value of a field is one of those a rule names.
+//!
+//! Text is compared without regard to case unless the rule says `cased`: of ASCII letters, and of
+//! other letters whose lower case is one letter too and not one of ASCII. So a letter of ASCII in a
+//! rule is matched by a letter of ASCII alone, which the prefilter relies on. Patterns run in linear
+//! time whatever is in them.
+
+use ipnet::IpNet;
+use regex::bytes;
+
+use super::necessary;
+use crate::audit::{
+    address,
+    event::{Composite, Field},
+    path,
+    text::Text,
+};
+
+/// Bytes of memory that one compiled pattern may take.
+const PATTERN_BYTES: usize = 1 << 20;
+
+/// Memory for texts that have to be decoded, used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    decoded: String,
+    folded: String,
+}
+
+/// A longer buffer is given back after the event that needed it.
+const KEPT_BYTES: usize = 64 * 1024;
+
+impl Scratch {
+    /// Bytes that it holds.
+    pub(crate) fn held(&self) -> usize {
+        self.decoded.capacity() + self.folded.capacity()
+    }
+
+    /// Gives back what an unusual event needed.
+    pub(crate) fn trim(&mut self) {
+        for buffer in [&mut self.decoded, &mut self.folded] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = String::new();
+            }
+        }
+    }
+}
+
+/// A piece of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Letter(char),
+    /// `?`
+    One,
+    /// `*`
+    Any,
+}
+
+/// A text of a rule, in which `*` and `?` are wildcards unless a backslash is before them.
+pub(crate) fn pieces(text: &str) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        pieces.push(match letter {
+            '\\' => match letters.next_if(|next| matches!(next, '*' | '?' | '\\')) {
+                Some(escaped) => Piece::Letter(escaped),
+                None => Piece::Letter('\\'),
+            },
+            '*' => Piece::Any,
+            '?' => Piece::One,
+            other => Piece::Letter(other),
+        });
+    }
+    pieces
+}
+
+/// Where in a value a text has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It is the value.
+    #[default]
+    Whole,
+    /// `contains`
+    Inside,
+    /// `startswith`
+    Start,
+    /// `endswith`
+    End,
+}
+
+/// The lower case of a letter, where both are of ASCII or neither is.
+pub(crate) fn fold(letter: char) -> char {
+    if letter.is_ascii() {
+        return letter.to_ascii_lowercase();
+    }
+    let mut lower = letter.to_lowercase();
+    match (lower.next(), lower.next()) {
+        (Some(one), None) if !one.is_ascii() => one,
+        _ => letter,
+    }
+}
+
+/// The values that match: one is enough.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OneOf {
+    cased: bool,
+    /// Whole texts, folded unless `cased`.
+    texts: Vec<String>,
+    /// Patterns in which there is more than `*`, as one.
+    pattern: Option<bytes::Regex>,
+    /// `re`
+    expressions: Vec<regex::Regex>,
+    numbers: Vec<f64>,
+    /// Which truth values.
+    is_true: bool,
+    is_false: bool,
+    /// Any value at all.
+    any: bool,
+    networks: Vec<IpNet>,
+    comparisons: Vec<(Comparison, f64)>,
+    /// Texts of which any value that matches holds one, in any case; `None`: there are none.
+    pub(super) literals: Option<Vec<String>>,
+    /// All that match are these numbers.
+    pub(super) codes: Option<Vec<u16>>,
+}
+
+/// `lt`, `lte`, `gt`, `gte`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// One value of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Wanted {
+    Text(Vec<Piece>),
+    Number(f64),
+    Bool(bool),
+    Expression {
+        text: String,
+        ignore_case: bool,
+        multi_line: bool,
+        dot_all: bool,
+    },
+    Network(IpNet),
+    Compare(Comparison, f64),
+}
+
+/// A pattern that is none, or too large.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadPattern {
+    #[error("it needs more than 1 MiB when it is compiled: write a shorter one, or several rules")]
+    TooLarge,
+    #[error("{0}")]
+    Syntax(String),
+}
+
+impl From<regex::Error> for BadPattern {
+    fn from(error: regex::Error) -> Self {
+        match error {
+            regex::Error::CompiledTooBig(_) => Self::TooLarge,
+            other => {
+                // The last line of several says what it is, those above show where.
+                let text = other.to_string();
+                let line = text.lines().last().unwrap_or_default();
+                Self::Syntax(line.trim_start_matches("error: ").to_owned())
+            }
+        }
+    }
+}
+
+impl OneOf {
+    /// A matcher of these values.
+    ///
+    /// # Errors
+    /// When a pattern is none or too large.
+    pub(crate) fn new(wanted: &[Wanted], cased: bool) -> Result<Self, BadPattern> {
+        let mut out = Self {
+            cased,
+            ..Self::default()
+        };
+        let mut patterns = Vec::new();
+        for one in wanted {
+            match one {
+                Wanted::Text(pieces) => out.add_text(pieces, &mut patterns),
+                Wanted::Number(number) => out.numbers.push(*number),
+                Wanted::Bool(true) => out.is_true = true,
+                Wanted::Bool(false) => out.is_false = true,
+                Wanted::Network(network) => out.networks.push(*network),
+                Wanted::Compare(how, number) => out.comparisons.push((*how, *number)),
+                Wanted::Expression {
+                    text,
+                    ignore_case,
+                    multi_line,
+                    dot_all,
+                } => out.expressions.push(
+                    regex::RegexBuilder::new(text)
+                        .case_insensitive(*ignore_case)
+                        .multi_line(*multi_line)
+                        .dot_matches_new_line(*dot_all)
+                        .size_limit(PATTERN_BYTES)
+                        .dfa_size_limit(PATTERN_BYTES)
+                        .build()?,
+                ),
+            }
+        }
+        if !patterns.is_empty() {
+            let pattern = bytes::RegexBuilder::new(&patterns.join("|"))
+                .unicode(false)
+                .case_insensitive(!cased)
+                .dot_matches_new_line(true)
+                .size_limit(PATTERN_BYTES)
+                .dfa_size_limit(PATTERN_BYTES)
+                .build()?;
+            out.pattern = Some(pattern);
+        }
+        out.texts.sort_unstable();
+        out.texts.dedup();
+        out.literals = wanted.iter().map(necessary::literal).collect();
+        out.codes = wanted.iter().map(necessary::code).collect();
+        Ok(out)
+    }
+
+    fn add_text(&mut self, pieces: &[Piece], patterns: &mut Vec<String>) {
+        let fold = |letter| if self.cased { letter } else { fold(letter) };
+        let letters: Option<String> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Letter(letter) => Some(fold(*letter)),
+                Piece::One | Piece::Any => None,
+            })
+            .collect();
+        match letters {
+            Some(text) => self.texts.push(text),
+            None if pieces.iter().all(|piece| *piece == Piece::Any) => self.any = true,
+            None => patterns.push(expression(pieces, self.cased)),
+        }
+    }
+
+    /// Whether a value is one of these.
+    pub(crate) fn matches(&self, field: &Field<'_>, scratch: &mut Scratch) -> bool {
+        if self.any && *field != Field::Absent {
+            return true;
+        }
+        let Some(text) = field.value() else {
+            return false;
+        };
+        if let Field::Bool(value) = field
+            && (if *value { self.is_true } else { self.is_false })
+        {
+            return true;
+        }
+        (!self.texts.is_empty() && self.is_text(text))
+            || ((self.is_true && text.is_ignoring_case("true"))
+                || (self.is_false && text.is_ignoring_case("false")))
+            || self.is_number(text)
+            || self.is_in_network(text)
+            || self.fits_pattern(text, scratch)
+    }
+
+    fn is_text(&self, text: Text<'_>) -> bool {
+        let mut texts = self.texts.iter();
+        if self.cased {
+            texts.any(|wanted| text.is(wanted))
+        } else {
+            texts.any(|wanted| is_folded(text, wanted))
+        }
+    }
+
+    fn is_number(&self, text: Text<'_>) -> bool {
+        if self.numbers.is_empty() && self.comparisons.is_empty() {
+            return false;
+        }
+        let Some(number) = text.short().as_deref().and_then(number) else {
+            return false;
+        };
+        let equals = |wanted: &f64| wanted.total_cmp(&number).is_eq();
+        self.numbers.iter().any(equals)
+            || self.comparisons.iter().any(|(how, bound)| match how {
+                Comparison::Less => number < *bound,
+                Comparison::LessOrEqual => number <= *bound,
+                Comparison::Greater => number > *bound,
+                Comparison::GreaterOrEqual => number >= *bound,
+            })
+    }
+
+    fn is_in_network(&self, text: Text<'_>) -> bool {
+        if self.networks.is_empty() {
+            return false;
+        }
+        let address = text.short().and_then(|text| address::parse(&text));
+        address.is_some_and(|address| self.networks.iter().any(|net| net.contains(&address)))
+    }
+
+    fn fits_pattern(&self, text: Text<'_>, scratch: &mut Scratch) -> bool {
+        if self.pattern.is_none() && self.expressions.is_empty() {
+            return false;
+        }
+        let Scratch { decoded, folded } = scratch;
+        let text = text.decoded(decoded);
+        if self.expressions.iter().any(|one| one.is_match(text)) {
+            return true;
+        }
+        let Some(pattern) = &self.pattern else {
+            return false;
+        };
+        if self.cased || text.is_ascii() {
+            return pattern.is_match(text.as_bytes());
+        }
+        folded.clear();
+        folded.extend(text.chars().map(fold));
+        pattern.is_match(folded.as_bytes())
+    }
+}
+
+/// A wildcard pattern as a regular expression over bytes.
+fn expression(pieces: &[Piece], cased: bool) -> String {
+    use std::fmt::Write as _;
+    let (start, pieces) = match pieces {
+        [Piece::Any, rest @ ..] => ("", rest),
+        all => (r"\A", all),
+    };
+    let (pieces, end) = match pieces {
+        [rest @ .., Piece::Any] => (rest, ""),
+        all => (all, r"\z"),
+    };
+    let mut out = format!("(?:{start}");
+    for piece in pieces {
+        // Writing into a string cannot fail.
+        let _ok = match piece {
+            Piece::Any => write!(out, ".*?"),
+            // One character of UTF-8.
+            Piece::One => write!(out, r"(?:[\x00-\x7f]|[\xc2-\xf4][\x80-\xbf]{{1,3}})"),
+            Piece::Letter(letter) => {
+                let letter = if cased { *letter } else { fold(*letter) };
+                let mut bytes = [0; 4];
+                let bytes = letter.encode_utf8(&mut bytes).bytes();
+                bytes
+                    .map(|byte| {
+                        if byte.is_ascii_alphanumeric() {
+                            out.push(char::from(byte));
+                            Ok(())
+                        } else {
+                            write!(out, r"\x{byte:02x}")
+                        }
+                    })
+                    .collect()
+            }
+        };
+    }
+    out.push_str(end);
+    out.push(')');
+    out
+}
+
+/// Whether a text is this one, which is folded.
+fn is_folded(text: Text<'_>, folded: &str) -> bool {
+    let mut wanted = folded.chars();
+    let mut same = true;
+    text.decode(|piece| {
+        same = piece
+            .chars()
+            .all(|letter| wanted.next() == Some(fold(letter)));
+        same
+    });
+    same && wanted.next().is_none()
+}
+
+/// A number as JSON or Splunk spells it; not `inf`, `nan` or `.5`.
+pub(crate) fn number(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Whether a field has a value: not an object or a list in which nothing is.
+pub(crate) fn is_value(field: &Field<'_>) -> bool {
+    match field {
+        Field::Absent => false,
+        Field::Text(_) | Field::Bool(_) => true,
+        Field::Composite(value) => !is_empty(*value),
+    }
+}
+
+fn is_empty(value: Composite<'_>) -> bool {
+    path::is_empty(value)
+}
+
+/// Whether one text is at a place of the other.
+pub(crate) fn is_at(place: Place, whole: &str, part: &str, cased: bool) -> bool {
+    let same = |a: char, b: char| a == b || (!cased && fold(a) == fold(b));
+    let begins = |text: &str| {
+        let mut letters = text.chars();
+        part.chars()
+            .all(|wanted| letters.next().is_some_and(|letter| same(letter, wanted)))
+    };
+    match place {
+        Place::Whole => begins(whole) && whole.chars().count() == part.chars().count(),
+        Place::Start => begins(whole),
+        Place::End => {
+            let mut letters = whole.chars().rev();
+            part.chars()
+                .rev()
+                .all(|wanted| letters.next().is_some_and(|letter| same(letter, wanted)))
+        }
+        Place::Inside => {
+            part.is_empty() || whole.char_indices().any(|(at, _)| begins(whole.get(at..).unwrap_or_default()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(text: &str, cased: bool) -> OneOf {
+        OneOf::new(&[Wanted::Text(pieces(text))], cased).unwrap()
+    }
+
+    fn fits(pattern: &str, cased: bool, text: &str) -> bool {
+        one(pattern, cased).matches(&Field::Text(text.into()), &mut Scratch::default())
+    }
+
+    #[test]
+    fn wildcards_and_escapes() {
+        for (pattern, text, wanted) in [
+            ("pods", "PODS", true),
+            ("pods", "pods ", false),
+            ("pod*", "pods", true),
+            ("*od*", "pods", true),
+            ("p?ds", "pöds", true),
+            ("p?ds", "pds", false),
+            (r"a\*", "a*", true),
+            (r"a\*", "ab", false),
+            (r"a\\*", r"a\b", true),
+            (r"a\b", r"A\B", true),
+            (r"a\\b", r"a\b", true),
+            ("ä*", "Äpfel", true),
+            ("*", "", true),
+            ("?", "", false),
+            ("a*b*c", "a\nxbyyc", true),
+            ("a.c", "abc", false),
+            ("k", "\u{212a}", false),
+            ("*k*", "\u{212a}", false),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(fits(pattern, false, text), wanted, "{pattern} {text:?}");
+        }
+        assert!(!fits("pods", true, "Pods") && fits("po*", true, "pods"));
+        assert!(!fits("Po*", true, "pods"));
+    }
+
+    proptest! {
+        /// A pattern of the regular expression is what a plain matcher says.
+        #[test]
+        fn patterns_match_as_a_naive_matcher(
+            pattern in "[abAé*?]{0,6}",
+            text in "[abABéÉ\n]{0,7}",
+            cased in any::<bool>(),
+        ) {
+            fn naive(pattern: &[Piece], text: &[char], cased: bool) -> bool {
+                match (pattern.split_first(), text.split_first()) {
+                    (None, None) => true,
+                    (None, Some(_)) => false,
+                    (Some((Piece::Any, rest)), _) => (0..=text.len())
+                        .any(|at| naive(rest, &text[at..], cased)),
+                    (Some((Piece::One, rest)), Some((_, behind))) => naive(rest, behind, cased),
+                    (Some((Piece::Letter(a), rest)), Some((b, behind))) => {
+                        (a == b || (!cased && fold(*a) == fold(*b))) && naive(rest, behind, cased)
+                    }
+                    (Some(_), None) => false,
+                }
+            }
+            let letters: Vec<char> = text.chars().collect();
+            prop_assert_eq!(
+                fits(&pattern, cased, &text),
+                naive(&pieces(&pattern), &letters, cased)
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_truth_and_networks() {
+        let mut scratch = Scratch::default();
+        let number = OneOf::new(&[Wanted::Number(403.0)], false).unwrap();
+        let truth = OneOf::new(&[Wanted::Bool(true)], false).unwrap();
+        let network = Wanted::Network("10.0.0.0/8".parse().unwrap());
+        let network = OneOf::new(&[network], false).unwrap();
+        let less = OneOf::new(&[Wanted::Compare(Comparison::Less, 5.0)], false).unwrap();
+        let mut fits = |one: &OneOf, text: &str| one.matches(&Field::Text(text.into()), &mut scratch);
+        assert!(fits(&number, "4.03e2") && fits(&number, "+403.0") && !fits(&number, "404"));
+        assert!(fits(&truth, "True") && !fits(&truth, "1"));
+        assert!(fits(&network, "::ffff:10.1.2.3") && !fits(&network, "11.0.0.1"));
+        assert!(fits(&less, "4.9") && !fits(&less, "5") && !fits(&less, "x"));
+        assert!(truth.matches(&Field::Bool(true), &mut Scratch::default()));
+        assert!(!truth.matches(&Field::Bool(false), &mut Scratch::default()));
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_too_much_is_refused() {
+        let wanted = Wanted::Expression {
+            text: "(a{1000}){1000}".to_owned(),
+            ignore_case: false,
+            multi_line: false,
+            dot_all: false,
+        };
+        assert_eq!(
+            OneOf::new(&[wanted], false).unwrap_err(),
+            BadPattern::TooLarge
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! What a match makes of an event: the key of its group, and the identity it counts by.
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    matcher::Scratch,
+    model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part},
+    predicate::{Context, Operand},
+};
+use crate::audit::{
+    Identity,
+    event::{Event, Field},
+    identity,
+    text,
+};
+
+/// Groups that one event may be in, when fields of the group have several values.
+const MOST_GROUPS: usize = 16;
+/// Distinct values of one field that one event may count for.
+const MOST_VALUES: usize = 64;
+
+/// One match of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Text of the group's values, as [`group`] reads it.
+    pub key: String,
+    /// What it counts by.
+    pub identity: Identity,
+    /// Which of the detection's parts matched.
+    pub part: usize,
+}
+
+impl Detection {
+    /// Shows each match of an event, with values of the key bounded to so many bytes. For an event
+    /// that does not match nothing is allocated.
+    pub(crate) fn matches(
+        &self,
+        event: &Event<'_>,
+        scratch: &mut Scratch,
+        value_bytes: usize,
+        show: &mut dyn FnMut(Match),
+    ) {
+        for (at, part) in self.parts.iter().enumerate() {
+            let mut context = Context {
+                event,
+                hops: &self.hops,
+                scratch,
+            };
+            if part.holds(&mut context) {
+                self.match_of(event, (at, part), value_bytes, show);
+            }
+        }
+    }
+
+    fn match_of(
+        &self,
+        event: &Event<'_>,
+        (at, part): (usize, &Part),
+        value_bytes: usize,
+        show: &mut dyn FnMut(Match),
+    ) {
+        let request = self.identity(event);
+        let groups = match &self.group_by {
+            GroupBy::Fields(_) => self.groups(part, event, value_bytes),
+            GroupBy::Sources { .. } => vec![Vec::new()],
+        };
+        let identities = match self.aggregate {
+            Aggregate::Events => vec![request],
+            Aggregate::Values => match &part.value {
+                Some(value) => self.values(value, event, request),
+                None => vec![counted(request, part.name.as_bytes())],
+            },
+        };
+        for values in &groups {
+            for identity in &identities {
+                show(Match {
+                    key: self.key(values, request),
+                    identity: *identity,
+                    part: at,
+                });
+            }
+        }
+    }
+
+    /// What makes two deliveries one match: the request, or where each event counts, the event.
+    fn identity(&self, event: &Event<'_>) -> Identity {
+        let request = identity::of([&event.audit_id, &event.received, &event.verb, &event.uri]);
+        match self.dedup {
+            Dedup::Request => request,
+            Dedup::None => {
+                let Identity(bytes) = identity::of([
+                    &event.stage,
+                    &event.time,
+                    &Field::Absent,
+                    &Field::Absent,
+                ]);
+                let Identity(mut mixed) = request;
+                mixed
+                    .iter_mut()
+                    .zip(bytes)
+                    .for_each(|(to, from)| *to ^= from);
+                Identity(mixed)
+            }
+        }
+    }
+
+    /// The values of the group; several when a field has several.
+    fn groups(&self, part: &Part, event: &Event<'_>, most: usize) -> Vec<Vec<Option<String>>> {
+        let mut groups: Vec<Vec<Option<String>>> = vec![Vec::new()];
+        for operand in &part.group_by {
+            let mut values: Vec<Option<String>> = Vec::new();
+            operand.resolve(event, &self.hops, &mut |field| {
+                let value = field.value().map(|value| {
+                    text::bounded(value.whole().as_bytes(), most).into_owned()
+                });
+                if value.is_some() && values.len() < MOST_GROUPS && !values.contains(&value) {
+                    values.push(value);
+                }
+            });
+            if values.is_empty() {
+                values.push(None);
+            }
+            let combined = groups.iter().flat_map(|group| {
+                values.iter().map(|value| {
+                    let mut group = group.clone();
+                    group.push(value.clone());
+                    group
+                })
+            });
+            groups = combined.take(MOST_GROUPS).collect();
+        }
+        groups
+    }
+
+    fn values(&self, value: &Operand, event: &Event<'_>, request: Identity) -> Vec<Identity> {
+        let mut identities = Vec::new();
+        value.resolve(event, &self.hops, &mut |field| {
+            if let Some(text) = field.value()
+                && identities.len() < MOST_VALUES
+            {
+                let mut hash = Sha256::new();
+                text.hash_into(&mut hash);
+                let identity = counted(request, &hash.finalize());
+                if !identities.contains(&identity) {
+                    identities.push(identity);
+                }
+            }
+        });
+        identities
+    }
+
+    fn key(&self, values: &[Option<String>], request: Identity) -> String {
+        match (values, self.emit) {
+            ([], Emit::Finding) => String::new(),
+            ([one], Emit::Finding) => one.clone().unwrap_or_default(),
+            (many, Emit::Finding) => json(many.iter().map(Option::as_deref)),
+            (many, Emit::Each) => {
+                let own = text::hex(&request.0, request.0.len());
+                json(many.iter().map(Option::as_deref).chain([Some(own.as_str())]))
+            }
+        }
+    }
+
+    /// The fields of the group and their values, out of the key of a match.
+    pub fn group(&self, key: &str) -> Vec<(String, Option<String>)> {
+        let GroupBy::Fields(names) = &self.group_by else {
+            return Vec::new();
+        };
+        let values: Vec<Option<String>> = match (names.as_slice(), self.emit) {
+            ([_], Emit::Finding) => vec![(!key.is_empty()).then(|| key.to_owned())],
+            _ => serde_json::from_str(key).unwrap_or_default(),
+        };
+        let values = values.into_iter().chain(std::iter::repeat(None));
+        names.iter().cloned().zip(values).collect()
+    }
+}
+
+fn json<'v>(values: impl Iterator<Item = Option<&'v str>>) -> String {
+    let values: Vec<_> = values.collect();
+    // A list of texts can always be written.
+    serde_json::to_string(&values).unwrap_or_default()
+}
+
+/// An identity that counts a value of a request.
+fn counted(request: Identity, value: &[u8]) -> Identity {
+    let Identity(mut bytes) = request;
+    let digest = Sha256::digest(value);
+    bytes
+        .iter_mut()
+        .skip(8)
+        .zip(digest)
+        .for_each(|(to, from)| *to = from);
+    Identity(bytes)
+}

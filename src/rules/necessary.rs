@@ -1,0 +1,311 @@
+//! What an event must hold to match: texts and status codes that the prefilter looks for.
+//!
+//! A text is one that a value or a key of a matching event holds, whatever body the event comes in.
+//! So it has no character that JSON writers escape as a matter of course, and none that is part of a
+//! number or truth value, which a map does not spell.
+
+use super::{
+    matcher::{Piece, Wanted},
+    model::Cost,
+    predicate::{Condition, Kind, Operand, Test},
+};
+
+/// Texts that nearly every audit event holds.
+const EVERYWHERE: [&str; 43] = [
+    "annotations",
+    "apiversion",
+    "audit.k8s.io",
+    "audit.k8s.io/v1",
+    "auditid",
+    "authorization.k8s.io",
+    "authorization.k8s.io/decision",
+    "authorization.k8s.io/reason",
+    "allow",
+    "code",
+    "decision",
+    "event",
+    "groups",
+    "kind",
+    "level",
+    "metadata",
+    "name",
+    "namespace",
+    "objectref",
+    "panic",
+    "request",
+    "requestreceived",
+    "requestreceivedtimestamp",
+    "requestresponse",
+    "requesturi",
+    "resource",
+    "responsecomplete",
+    "responsestarted",
+    "responsestatus",
+    "sourceips",
+    "stage",
+    "stagetimestamp",
+    "status",
+    "system:",
+    "system:authenticated",
+    "uid",
+    "user",
+    "useragent",
+    "username",
+    "verb",
+    "api",
+    "v1",
+    "success",
+];
+
+/// Texts that many audit events hold: another one is better.
+const COMMON: [&str; 22] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "pods",
+    "nodes",
+    "leases",
+    "events",
+    "configmaps",
+    "endpoints",
+    "deployments",
+    "default",
+    "kube-system",
+    "apps",
+    "kubectl",
+    "system:serviceaccount",
+    "system:serviceaccount:",
+    "system:serviceaccounts",
+    "spec",
+];
+
+/// What an event needs to match: one of these, or nothing that its bytes tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) codes: Vec<u16>,
+    pub(crate) literals: Vec<String>,
+    /// Any event may match.
+    pub(crate) every: bool,
+}
+
+impl Need {
+    /// Nothing matches.
+    pub(crate) fn impossible() -> Self {
+        Self {
+            codes: Vec::new(),
+            literals: Vec::new(),
+            every: false,
+        }
+    }
+
+    fn every() -> Self {
+        Self {
+            every: true,
+            ..Self::impossible()
+        }
+    }
+
+    fn literals(literals: Vec<String>) -> Self {
+        let mut need = Self {
+            literals,
+            ..Self::impossible()
+        };
+        need.literals.sort_unstable();
+        need.literals.dedup();
+        need
+    }
+
+    /// What is needed to match one or the other.
+    pub(crate) fn or(mut self, other: Self) -> Self {
+        if self.every || other.every {
+            return Self::every();
+        }
+        self.codes.extend(other.codes);
+        self.codes.sort_unstable();
+        self.codes.dedup();
+        self.literals.extend(other.literals);
+        Self {
+            codes: self.codes,
+            ..Self::literals(self.literals)
+        }
+    }
+
+    /// How rare it is: of several that are all needed, the rarest is looked for.
+    fn rarity(&self) -> (usize, usize) {
+        if self.every {
+            return (0, 0);
+        }
+        let rarity = |literal: &String| {
+            if COMMON.contains(&literal.as_str()) {
+                1
+            } else {
+                1 + literal.len().min(16)
+            }
+        };
+        // Most requests succeed; other codes are rare, and the fastest to look for.
+        let codes = if self.codes.is_empty() {
+            100
+        } else if self.codes.iter().any(|code| (200..300).contains(code)) {
+            1
+        } else {
+            50
+        };
+        let rarest = self.literals.iter().map(rarity).min();
+        (
+            rarest.unwrap_or(codes).min(codes),
+            usize::MAX - self.literals.len(),
+        )
+    }
+}
+
+impl From<Need> for Cost {
+    fn from(need: Need) -> Self {
+        if need.every {
+            Self::EveryEvent
+        } else {
+            Self::Prefilter {
+                codes: need.codes,
+                literals: need.literals,
+            }
+        }
+    }
+}
+
+/// What an event needs for a condition to hold.
+pub(crate) fn of(condition: &Condition) -> Need {
+    match condition {
+        Condition::All(parts) => {
+            let needs = parts.iter().map(of);
+            needs.max_by_key(Need::rarity).unwrap_or(Need::every())
+        }
+        Condition::Any(parts) => parts.iter().map(of).fold(Need::impossible(), Need::or),
+        Condition::Some(0, _) | Condition::Not(_) => Need::every(),
+        // At least one of them holds.
+        Condition::Some(_, parts) => parts.iter().map(of).fold(Need::impossible(), Need::or),
+        Condition::Test(test) => of_test(test),
+    }
+}
+
+fn of_test(test: &Test) -> Need {
+    match &test.wanted {
+        Kind::OneOf { null: true, .. } | Kind::Exists(false) => Need::every(),
+        Kind::OneOf { values, .. } => {
+            let is_code = matches!(&test.operand, Operand::Field(path) if path.is_code());
+            match (&values.codes, &values.literals) {
+                (Some(codes), _) if is_code && !codes.is_empty() => Need {
+                    codes: codes.clone(),
+                    ..Need::impossible()
+                },
+                (_, Some(literals)) if !literals.is_empty() => better(
+                    Need::literals(literals.clone()),
+                    key(&test.operand),
+                ),
+                _ => key(&test.operand),
+            }
+        }
+        Kind::Exists(true) => key(&test.operand),
+        Kind::FieldRef { other, .. } => better(key(&test.operand), key(other)),
+    }
+}
+
+fn better(one: Need, other: Need) -> Need {
+    if other.rarity() > one.rarity() { other } else { one }
+}
+
+/// The key that a field needs.
+fn key(operand: &Operand) -> Need {
+    match operand {
+        Operand::Field(path) => match run(path.last_name().chars().map(Some)) {
+            Some(literal) => Need::literals(vec![literal]),
+            None => Need::every(),
+        },
+        Operand::Derived(_) => Need::every(),
+    }
+}
+
+/// The longest text that any value holds which is this one.
+pub(super) fn literal(wanted: &Wanted) -> Option<String> {
+    match wanted {
+        Wanted::Text(pieces) => run(pieces.iter().map(|piece| match piece {
+            Piece::Letter(letter) => Some(*letter),
+            Piece::One | Piece::Any => None,
+        })),
+        _ => None,
+    }
+}
+
+/// The status code that a value is.
+pub(super) fn code(wanted: &Wanted) -> Option<u16> {
+    match wanted {
+        Wanted::Number(number) => (0..=999).find(|code| f64::from(*code).total_cmp(number).is_eq()),
+        _ => None,
+    }
+}
+
+/// The best run of letters that can be looked for, in lower case.
+fn run(letters: impl Iterator<Item = Option<char>>) -> Option<String> {
+    let (mut best, mut current): (Option<String>, String) = (None, String::new());
+    for letter in letters.chain([None]) {
+        match letter {
+            Some(letter) if is_plain(letter) => current.push(letter.to_ascii_lowercase()),
+            _ => {
+                let is_better = best.as_ref().is_none_or(|best| best.len() < current.len());
+                if is_better && is_telling(&current) {
+                    best = Some(std::mem::take(&mut current));
+                }
+                current.clear();
+            }
+        }
+    }
+    best
+}
+
+/// A letter that JSON writers leave as it is. They may escape it all the same, which the prefilter
+/// looks for.
+fn is_plain(letter: char) -> bool {
+    (letter.is_ascii_graphic() || letter == ' ')
+        && !matches!(letter, '"' | '\\' | '&' | '<' | '>' | '\'')
+}
+
+/// Whether a text tells events apart and is spelled in every body.
+fn is_telling(text: &str) -> bool {
+    let is_of_number = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'+'));
+    let is_of_word = ["true", "false", "inf", "nan"]
+        .iter()
+        .any(|word| word.contains(text));
+    text.len() >= 2 && !is_of_number && !is_of_word && !EVERYWHERE.contains(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::matcher::pieces;
+
+    #[test]
+    fn literals_are_the_longest_runs_that_can_be_looked_for() {
+        for (text, wanted) in [
+            ("secrets", Some("secrets")),
+            ("*/Exec?command*", Some("command")),
+            ("/etc/kubernetes", Some("/etc/kubernetes")),
+            ("a&longer<b", Some("longer")),
+            ("403", None),
+            ("true", None),
+            ("*", None),
+            ("", None),
+            ("ResponseComplete", None),
+            ("äöü", None),
+            ("x", None),
+        ] {
+            let found = literal(&Wanted::Text(pieces(text)));
+            assert_eq!(found.as_deref(), wanted, "{text}");
+        }
+        assert_eq!(code(&Wanted::Number(403.0)), Some(403));
+        assert_eq!(code(&Wanted::Number(403.5)), None);
+    }
+}

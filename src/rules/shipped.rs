@@ -1,0 +1,37 @@
+//! The rules that come with auditwatch, compiled in.
+
+use super::settings::Semantics;
+
+/// One file of rules/.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shipped {
+    /// Its name in rules/.
+    pub file: &'static str,
+    /// What is in it.
+    pub text: &'static str,
+}
+
+macro_rules! files {
+    ($($file:literal),+ $(,)?) => {
+        &[$(Shipped { file: $file, text: include_str!(concat!("../../rules/", $file)) }),+]
+    };
+}
+
+/// All of them, in the order in which they are listed.
+pub const ALL: &[Shipped] = files![
+    "scanning.yaml",
+    "scanning-escu.yaml",
+];
+
+/// The detection of scans in these semantics, whose parameters are settings of their own.
+pub(crate) fn scan(semantics: Semantics) -> &'static str {
+    match semantics {
+        Semantics::Native => "scanning.yaml",
+        Semantics::Escu => "scanning-escu.yaml",
+    }
+}
+
+/// The file of this name.
+pub(crate) fn file(name: &str) -> Option<&'static Shipped> {
+    ALL.iter().find(|shipped| shipped.file == name)
+}
