@@ -440,10 +440,7 @@ mod tests {
             ("objectRef.'a.b'.c", &["1"]),
             ("requestObject.spec.containers.image", &["x", "y"]),
             ("requestObject.spec.containers[].image", &["x", "y"]),
-            (
-                "requestObject.spec.containers[].ports[].n",
-                &["1", "2.50"],
-            ),
+            ("requestObject.spec.containers[].ports[].n", &["1", "2.50"]),
             (
                 "requestObject.spec.containers[].securityContext.privileged",
                 &["true"],

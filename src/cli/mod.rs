@@ -3,11 +3,13 @@
 mod components;
 mod health;
 mod input;
+mod matches;
 mod pages;
 mod print_config;
 mod progress;
 mod replay;
 mod report;
+mod rules;
 mod run;
 mod scan;
 mod signals;
@@ -28,6 +30,7 @@ use health::Health;
 use pages::{Completions, Man};
 use print_config::PrintConfig;
 use replay::Replay;
+use rules::Rules;
 pub use scan::Scan;
 use validate::Validate;
 
@@ -60,6 +63,8 @@ enum Command {
     Components,
     /// Ask a running auditwatch whether it is ready
     Health(Health),
+    /// List, check and test detection rules
+    Rules(Rules),
     /// Send an audit log as it was recorded, faster, or as if it happened now
     Replay(Replay),
     /// Print completions for a shell
@@ -149,6 +154,7 @@ impl Cli {
                 ended(components::print(&mut io::stdout().lock()).map(|()| true))
             }
             Some(Command::Health(health)) => succeeded(health.run(&mut io::stdout().lock())),
+            Some(Command::Rules(rules)) => run_rules(&rules),
             Some(Command::Replay(replay)) => run_replay(&replay),
             Some(Command::Completions(completions)) => {
                 succeeded(completions.run(Self::command(), &mut io::stdout().lock()))
@@ -231,6 +237,20 @@ fn run_replay(replay: &Replay) -> ExitCode {
     match replay.run(&mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The exit code of `rules`: 0, 1 when a test failed, 2 when a rule is wrong.
+fn run_rules(rules: &Rules) -> ExitCode {
+    match rules.run(&mut io::stdout().lock(), &mut stderr()) {
+        Ok(rules::Ended::Well) => ExitCode::SUCCESS,
+        Ok(rules::Ended::Failed) => ExitCode::from(1),
+        Ok(rules::Ended::Wrong) => ExitCode::from(2),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&error);

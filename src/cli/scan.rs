@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::{
     input::{self, Line},
+    matches,
     progress::Progress,
     report::{self, Report},
     table,
@@ -25,11 +26,13 @@ use crate::{
         geo::Locate,
         limits::{Bounds, Limits},
         rows::{Row, Rows},
+        rule_rows::RuleRows,
         rule::{MissingCity, Rule, SECOND, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
         selector::Selector,
         time::Micros,
     },
     geo::Databases,
+    rules::{Scratch, load, model::Detection},
     visible,
 };
 
@@ -43,6 +46,12 @@ pub struct Scan {
     /// What to print
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+
+    /// Run these rules instead: files, folders, names of shipped rules; may be repeated
+    #[arg(long, value_name = "FILE|DIR|NAME", conflicts_with_all = [
+        "semantics", "threshold", "window", "window_offset", "codes", "who", "geo_db", "missing_city", "all",
+    ])]
+    rules: Vec<String>,
 
     /// How to count: native or escu, exactly as the Splunk search
     #[arg(long, default_value_t = Semantics::Native)]
@@ -162,6 +171,13 @@ impl Scan {
                 self.semantics
             ));
         }
+        if !self.rules.is_empty() && self.output == Output::Findings {
+            return Err(
+                "--output findings is not valid with --rules yet: ndjson has a row for each match or \
+                 group"
+                    .to_owned(),
+            );
+        }
         if self.all && self.output == Output::Findings {
             return Err(
                 "--all means nothing with --output findings: a finding is above the threshold"
@@ -208,6 +224,9 @@ impl Scan {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> anyhow::Result<Ended> {
+        if !self.rules.is_empty() {
+            return self.run_rules(rule, out, err);
+        }
         let databases: Option<Arc<dyn Locate>> = match self.geo_db.as_slice() {
             [] => None,
             paths => Some(Arc::new(Databases::open(paths)?)),
@@ -259,6 +278,53 @@ impl Scan {
         })
     }
 
+    /// Runs rules over the logs and prints what they find.
+    fn run_rules(
+        &self,
+        rule: &Rule,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> anyhow::Result<Ended> {
+        let detections = match load::load(&self.rules, rule) {
+            Ok(detections) => detections,
+            Err(problems) => {
+                for problem in problems {
+                    writeln!(err, "{problem}")?;
+                }
+                return Ok(Ended {
+                    findings: false,
+                    trouble: true,
+                });
+            }
+        };
+        let mut tally = Tally::default();
+        let mut rows = RuleRows::new(detections);
+        self.read(rule, &mut tally, err, &mut |event, _rule| {
+            if event.is_audit_event() {
+                rows.add_event(event);
+            }
+        })?;
+        (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
+        let rows = rows.finish();
+        match self.output {
+            Output::Table => matches::write_table(&rows, tally.events, out)?,
+            Output::Json => matches::write_json(&rows, true, out)?,
+            Output::Ndjson | Output::Findings => matches::write_json(&rows, false, out)?,
+            Output::Html => {
+                let page = report::rules::page(&rows, tally.events, &tally.complaints());
+                out.write_all(page.as_bytes())?;
+            }
+        }
+        for complaint in tally.complaints() {
+            writeln!(err, "auditwatch: {complaint}")?;
+        }
+        out.flush()?;
+        Ok(Ended {
+            findings: !rows.is_empty(),
+            trouble: !tally.unreadable.is_empty(),
+        })
+    }
+
     /// Lets the service's engine read the log and prints what it would export.
     fn findings(
         &self,
@@ -268,17 +334,17 @@ impl Scan {
         (out, err): (&mut dyn Write, &mut dyn Write),
     ) -> anyhow::Result<usize> {
         let bounds = Bounds::from(&Limits::default());
+        let (detection, mut scratch) = (Detection::of(rule), Scratch::default());
         let mut found = Vec::new();
         let mut count = 0;
         let mut failed = Ok(());
-        self.read(rule, tally, err, &mut |event, rule| {
+        self.read(rule, tally, err, &mut |event, _rule| {
             if !event.is_audit_event() {
                 return;
             }
-            let Some(hit) = event.judge_within(rule, &bounds) else {
-                return;
-            };
-            engine.observe(hit, &mut found);
+            event.hits(&detection, &mut scratch, &bounds, &mut |hit| {
+                engine.observe(hit, &mut found);
+            });
             count += found.len();
             for finding in found.drain(..) {
                 if failed.is_ok() {

@@ -1,87 +1,64 @@
-//! Which events count: who asked and how it ended, and the [`Hit`] that such an event becomes.
+//! The [`Hit`] that an event becomes when it matches.
 
 use super::{
-    address,
-    event::{Event, Field, List, is_code},
+    event::{Event, Field, List, Status},
     hit::Hit,
-    identity,
     limits::Bounds,
-    rule::{Rule, Semantics, Who},
     text::Text,
 };
-
-/// The group of every request without credentials.
-const UNAUTHENTICATED: &str = "system:unauthenticated";
-/// The user of every request without credentials.
-const ANONYMOUS: &str = "system:anonymous";
+use crate::rules::{Scratch, matches::Match, model::Detection};
 
 impl Event<'_> {
-    /// Judges the event by who and outcome: a [`Hit`] with all of the event when it counts.
-    pub fn judge(&self, rule: &Rule) -> Option<Hit> {
-        self.judge_within(rule, &Bounds::NONE)
+    /// Shows a hit, within these bounds, for each match of the event.
+    pub fn hits(
+        &self,
+        detection: &Detection,
+        scratch: &mut Scratch,
+        bounds: &Bounds,
+        show: &mut dyn FnMut(Hit),
+    ) {
+        detection.matches(self, scratch, bounds.value_bytes, &mut |found| {
+            show(self.hit(found, bounds));
+        });
     }
 
-    /// Judges the event, and keeps so much of it as these bounds say when it counts.
-    pub fn judge_within(&self, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
-        let status = self.status.as_ref()?;
-        let code_text = status.code.value()?;
-        let code = code_text.short()?;
-        let wanted = *rule
-            .wanted_codes()
-            .iter()
-            .find(|wanted| is_code(&code, **wanted))?;
-        if !self.counts(rule) {
-            return None;
-        }
-        let (tail, sources) = sources(self.sources.unwrap_or_default(), bounds);
-        Some(Hit {
+    /// The hit that a match makes of the event, with so much of it as these bounds say.
+    pub fn hit(&self, found: Match, bounds: &Bounds) -> Hit {
+        let status = self.status.as_ref();
+        let code = status.and_then(|status| status.code.value());
+        let of_status = |field: for<'a, 's> fn(&'s Status<'a>) -> &'s Field<'a>| {
+            status.and_then(|status| kept(field(status), bounds))
+        };
+        let (texts, user) = (|field| kept(field, bounds), self.user.as_ref());
+        Hit {
             time: self.time(),
             clamped: false,
             cluster: "".into(),
-            key: match rule.semantics {
-                Semantics::Native => address::key(&tail, &rule.trusted_proxies, rule.ipv6_prefix),
-                Semantics::Escu => String::new(),
-            },
-            sources,
-            code: wanted,
-            code_text: code_text.cut(bounds.value_bytes),
-            user: self.user.as_ref().and_then(|user| kept(&user.name, bounds)),
-            groups: match &self.user {
-                Some(user) => groups(user.groups, bounds),
-                None => Vec::new(),
-            },
-            verb: kept(&self.verb, bounds),
-            uri: kept(&self.uri, bounds),
-            agent: kept(&self.agent, bounds),
-            message: kept(&status.message, bounds),
-            reason: kept(&status.reason, bounds),
-            status: kept(&status.status, bounds),
-            audit_id: kept(&self.audit_id, bounds),
-            stage: kept(&self.stage, bounds),
-            identity: identity::of([&self.audit_id, &self.received, &self.verb, &self.uri]),
-        })
+            key: found.key,
+            sources: sources(self.sources.unwrap_or_default(), bounds),
+            code: code.and_then(number).unwrap_or_default(),
+            code_text: code
+                .map(|code| code.cut(bounds.value_bytes))
+                .unwrap_or_default(),
+            user: user.and_then(|user| texts(&user.name)),
+            groups: user.map_or_else(Vec::new, |user| groups(user.groups, bounds)),
+            verb: texts(&self.verb),
+            uri: texts(&self.uri),
+            agent: texts(&self.agent),
+            message: of_status(|status| &status.message),
+            reason: of_status(|status| &status.reason),
+            status: of_status(|status| &status.status),
+            audit_id: texts(&self.audit_id),
+            stage: texts(&self.stage),
+            identity: found.identity,
+        }
     }
+}
 
-    fn counts(&self, rule: &Rule) -> bool {
-        let mut no_group = true;
-        let mut is_unauthenticated = false;
-        if let Some(user) = &self.user {
-            user.groups.for_each(|group| {
-                if let Some(group) = group.value() {
-                    no_group = false;
-                    // SPL's search command compares without case.
-                    is_unauthenticated |= group.is_ignoring_case(UNAUTHENTICATED);
-                }
-            });
-        }
-        if is_unauthenticated {
-            return true;
-        }
-        let name = self.user.as_ref().and_then(|user| user.name.value());
-        let nobody = no_group && name.is_none_or(Text::is_empty);
-        let anonymous = name.is_some_and(|name| name.is(ANONYMOUS));
-        rule.semantics == Semantics::Native && rule.who == Who::Any && (anonymous || nobody)
-    }
+/// A status code as a whole number, however it is spelled.
+fn number(code: Text<'_>) -> Option<u16> {
+    let number = crate::rules::number(&code.short()?)?;
+    (0..=999).find(|code| f64::from(*code).total_cmp(&number).is_eq())
 }
 
 fn kept(field: &Field<'_>, bounds: &Bounds) -> Option<String> {
@@ -120,13 +97,10 @@ impl<T> Last<T> {
     }
 }
 
-/// The last elements of `sourceIPs`, as many as the key may depend on, and the texts that are kept:
-/// the last ones too, those that a client can least write.
-fn sources<'a>(list: List<'a>, bounds: &Bounds) -> (Vec<Field<'a>>, Vec<String>) {
-    let mut tail = Last::new(address::MAX_HOPS);
+/// The texts of `sourceIPs` that are kept: the last ones, those that a client can least write.
+fn sources(list: List<'_>, bounds: &Bounds) -> Vec<String> {
     let mut texts = Last::new(bounds.source_ips);
     list.for_each(|source| {
-        tail.push(source);
         if let Some(text) = source.value() {
             texts.push(text);
         }
@@ -134,7 +108,7 @@ fn sources<'a>(list: List<'a>, bounds: &Bounds) -> (Vec<Field<'a>>, Vec<String>)
     let texts = texts.into_vec();
     let mut kept = Vec::with_capacity(texts.len());
     kept.extend(texts.iter().map(|text| text.cut(bounds.value_bytes)));
-    (tail.into_vec(), kept)
+    kept
 }
 
 /// The groups, in order. Of more distinct ones than are kept the first in order of bytes, as
@@ -173,6 +147,16 @@ fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::{super::json, *};
+    use crate::detection::rule::Rule;
+
+    fn judge(event: &Event<'_>, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
+        let mut found = None;
+        let detection = Detection::of(rule);
+        event.hits(&detection, &mut Scratch::default(), bounds, &mut |hit| {
+            found = Some(hit)
+        });
+        found
+    }
 
     /// What a hit keeps is what a hit without bounds keeps, cut afterwards.
     #[test]
@@ -191,7 +175,7 @@ mod tests {
         );
         let event = json::one(text.as_bytes(), "t").unwrap().unwrap();
         let rule = Rule::default();
-        let whole = event.judge(&rule).unwrap();
+        let whole = judge(&event, &rule, &Bounds::NONE).unwrap();
         assert_eq!((whole.sources.len(), whole.groups.len()), (201, 302));
         for (value_bytes, source_ips, most) in [(1024, 64, 100), (1, 1, 1), (5, 500, 500)] {
             let bounds = Bounds {
@@ -199,7 +183,7 @@ mod tests {
                 source_ips,
                 groups: most,
             };
-            let hit = event.judge_within(&rule, &bounds).unwrap();
+            let hit = judge(&event, &rule, &bounds).unwrap();
             let mut wanted = whole.clone();
             wanted.cut(value_bytes);
             wanted.keep_sources(source_ips);
@@ -228,7 +212,7 @@ mod tests {
         let many = "\"g\",".repeat(10_000);
         let hit = |text: &str| {
             let event = json::one(text.as_bytes(), "t").unwrap().unwrap();
-            event.judge(&Rule::default())
+            judge(&event, &Rule::default(), &Bounds::NONE)
         };
         let with = hit(&event(&format!("{many}\"system:unauthenticated\",\"h\"")));
         assert_eq!(with.unwrap().groups.len(), 10_002);

@@ -5,6 +5,7 @@
 //! for requests off the wire, behind a byte filter. [`engine`] folds hits and ticks into findings
 //! for the service; [`rows`] answers for a whole log at once.
 
+pub mod cases;
 mod cluster;
 pub mod engine;
 mod escu;
@@ -22,16 +23,14 @@ mod packed;
 mod ranking;
 mod report;
 pub mod rows;
+pub mod rule_rows;
 pub mod screen;
 mod seen;
 mod values;
 
+use crate::{audit::map, finding::ids};
 pub use crate::{
     audit::{address, event, json, selector, shapes, text, time},
     finding::{self, Finding, Sample},
     rules::settings as rule,
-};
-use crate::{
-    audit::{identity, map},
-    finding::ids,
 };

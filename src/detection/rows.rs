@@ -24,6 +24,7 @@ use super::{
     time::Micros,
     values::{Set, Values},
 };
+use crate::rules::{Scratch, model::Detection};
 
 /// Addresses that are kept apart (escu: in each window), at most.
 pub const MOST_ADDRESSES: usize = 4_000_000;
@@ -154,6 +155,9 @@ pub struct Rows {
     detailed: bool,
     /// Most addresses.
     most: usize,
+    /// What the rule at hand is, as it is matched.
+    detection: Option<(Rule, Arc<Detection>)>,
+    scratch: Scratch,
     /// Events that count but have no readable time: in no window, in no row.
     pub untimed: u64,
     /// Events times addresses that were left out because there were too many addresses.
@@ -186,6 +190,8 @@ impl Default for Rows {
             values: Values::new(usize::MAX),
             detailed: false,
             most: MOST_ADDRESSES,
+            detection: None,
+            scratch: Scratch::default(),
             untimed: 0,
             left_out: 0,
         }
@@ -218,9 +224,19 @@ impl Rows {
                 ..Bounds::NONE
             },
         };
-        if let Some(hit) = event.judge_within(rule, &bounds) {
+        let detection = match &self.detection {
+            Some((of, detection)) if of == rule => Arc::clone(detection),
+            _ => {
+                let detection = Arc::new(Detection::of(rule));
+                self.detection = Some((rule.clone(), Arc::clone(&detection)));
+                detection
+            }
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        event.hits(&detection, &mut scratch, &bounds, &mut |hit| {
             self.take(&hit, (rule, locate), &|show| event.for_each_source(show));
-        }
+        });
+        self.scratch = scratch;
     }
 
     /// Takes one event that counts.

@@ -26,7 +26,11 @@ use super::{
 };
 use crate::{
     pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk},
-    rules::prefilter::Filter,
+    rules::{
+        Scratch,
+        model::Detection,
+        prefilter::{MayMatch as Body, Prefilter},
+    },
 };
 
 /// An event time further ahead of the time of observation than this is set back to that.
@@ -41,7 +45,7 @@ pub const SAMPLED: u64 = 10_000;
 /// One in so many of them is told by its shape.
 const SHAPED: u64 = 100;
 
-/// The screen of one rule, shared by all connections.
+/// The screen of the detections of a pipeline, shared by all connections.
 #[derive(Clone, Debug)]
 pub struct Screen {
     inner: Arc<Inner>,
@@ -49,8 +53,10 @@ pub struct Screen {
 
 #[derive(Debug)]
 struct Inner {
+    /// Selector and time field.
     rule: Rule,
-    filter: Filter,
+    detections: Vec<Arc<Detection>>,
+    prefilter: Prefilter,
     bounds: Bounds,
     cluster: Option<Arc<str>>,
 }
@@ -91,13 +97,25 @@ impl Screen {
 
     /// A screen that keeps no more of an event than these limits allow.
     pub fn bounded(rule: Rule, limits: &Limits, cluster: Option<&str>) -> Self {
-        let filter = Filter::new(rule.wanted_codes());
+        let detections = vec![Arc::new(Detection::of(&rule))];
+        Self::of(detections, rule, limits, cluster)
+    }
+
+    /// A screen of several detections; of the settings, the selector and the time field count.
+    pub fn of(
+        detections: Vec<Arc<Detection>>,
+        rule: Rule,
+        limits: &Limits,
+        cluster: Option<&str>,
+    ) -> Self {
+        let prefilter = Prefilter::of(&detections);
         let bounds = Bounds::from(limits);
         let bounded = |name: &str| Arc::from(text::bounded(name.as_bytes(), bounds.value_bytes));
         Self {
             inner: Arc::new(Inner {
                 rule,
-                filter,
+                detections,
+                prefilter,
                 bounds,
                 cluster: cluster.map(bounded),
             }),
@@ -123,6 +141,7 @@ impl Screen {
                 hit_bytes: 0,
                 sample: None,
                 sampled: BTreeMap::new(),
+                scratch: Scratch::default(),
             },
         }
     }
@@ -160,13 +179,14 @@ impl Screening {
             cluster,
             said,
             hit_bytes,
+            scratch,
             ..
         } = &self.seen;
         // The detection sorts the hits of a request by key before it takes them.
         let places = (out.hits.capacity() - out.hits.len()) * size_of::<Hit>()
             + out.hits.len() * size_of::<(&str, &str, u64)>() * 2
             + said.capacity() * size_of::<Said>();
-        self.walk.held() + cluster.capacity() + hit_bytes + places
+        self.walk.held() + cluster.capacity() + hit_bytes + places + scratch.held()
     }
 
     /// Whether so many further bytes may end a record of more than `long` bytes, which takes as
@@ -206,12 +226,14 @@ struct Seen {
     sample: Option<u64>,
     /// Audit events of the sample in this resource, by what their attributes say.
     sampled: BTreeMap<Said, u64>,
+    /// Memory for texts that have to be decoded.
+    scratch: Scratch,
 }
 
-/// Which parts of a record the byte filter could not rule out.
+/// Which parts of a record the prefilter could not rule out.
 #[derive(Clone, Copy)]
 struct MayMatch {
-    body: bool,
+    body: Body,
     attributes: bool,
 }
 
@@ -239,17 +261,17 @@ impl Visitor for Seen {
     #[inline]
     fn record(&mut self, record: &Record<'_>) {
         self.out.records += 1;
-        let filter = &self.screen.filter;
+        let filter = &self.screen.prefilter;
         let body = record.body();
         let may = MayMatch {
             body: match &body {
                 AnyValue::Text(text) | AnyValue::Bytes(text) => filter.may_match_text(text),
                 AnyValue::Map(map) => filter.may_match_map(map),
-                _ => false,
+                _ => Body::default(),
             },
-            attributes: record.has_attributes() && filter.may_match_map(&record.attributes()),
+            attributes: record.has_attributes() && filter.may_match_map(&record.attributes()).any(),
         };
-        if may.body || may.attributes {
+        if may.body.any() || may.attributes {
             self.out.candidates += 1;
             self.candidate(record, &body, may);
         }
@@ -308,7 +330,8 @@ impl Seen {
         let mut event = match body {
             AnyValue::Text(bytes) | AnyValue::Bytes(bytes) => {
                 let read = json::one(bytes, time_field);
-                broken = read.is_err() && may.body;
+                // A text of another kind may hold a word that a rule looks for.
+                broken = read.is_err() && (may.body.code || may.body.text && is_object(bytes));
                 read.ok().flatten()
             }
             AnyValue::Map(map) => Some(map::event(map, time_field)),
@@ -366,9 +389,21 @@ impl Seen {
     }
 
     fn judge(&mut self, record: &Record<'_>, event: &Event<'_>) {
-        let Some(mut hit) = event.judge_within(&self.screen.rule, &self.screen.bounds) else {
-            return;
-        };
+        let screen = Arc::clone(&self.screen);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for (at, detection) in screen.detections.iter().enumerate() {
+            event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
+                let _at = at;
+                self.set_time(&mut hit, record);
+                self.keep(hit, record);
+            });
+        }
+        scratch.trim();
+        self.scratch = scratch;
+    }
+
+    /// Gives a hit its time: that of the event, else of the record, and none far in the future.
+    fn set_time(&self, hit: &mut Hit, record: &Record<'_>) {
         let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
         let sent = Micros::from_unix_nanos(record.time_unix_nano);
         let received = Micros::from_unix_nanos(self.received);
@@ -380,6 +415,9 @@ impl Seen {
             hit.time = Some(now);
             hit.clamped = true;
         }
+    }
+
+    fn keep(&mut self, hit: Hit, record: &Record<'_>) {
         if !self.screen.rule.selector.is_empty() {
             let said = self.screen.rule.selector.look(&record.attributes());
             self.said.push(said);
@@ -392,6 +430,11 @@ impl Seen {
         }
         hits.push(hit);
     }
+}
+
+/// Whether a text begins as a JSON object does.
+fn is_object(text: &[u8]) -> bool {
+    text.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// The name of the cluster among the attributes of a resource.

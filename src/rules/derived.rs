@@ -151,6 +151,9 @@ mod tests {
             trusted_proxies: vec!["192.0.2.0/24".parse().unwrap()],
             ipv6_prefix: 128,
         };
-        assert_eq!(values(Derived::Address, &many.join(","), &all), ["192.0.2.34"]);
+        assert_eq!(
+            values(Derived::Address, &many.join(","), &all),
+            ["192.0.2.34"]
+        );
     }
 }

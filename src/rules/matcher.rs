@@ -21,7 +21,7 @@ const PATTERN_BYTES: usize = 1 << 20;
 
 /// Memory for texts that have to be decoded, used again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     decoded: String,
     folded: String,
 }
@@ -408,7 +408,10 @@ pub(crate) fn is_at(place: Place, whole: &str, part: &str, cased: bool) -> bool 
                 .all(|wanted| letters.next().is_some_and(|letter| same(letter, wanted)))
         }
         Place::Inside => {
-            part.is_empty() || whole.char_indices().any(|(at, _)| begins(whole.get(at..).unwrap_or_default()))
+            part.is_empty()
+                || whole
+                    .char_indices()
+                    .any(|(at, _)| begins(whole.get(at..).unwrap_or_default()))
         }
     }
 }
@@ -494,7 +497,8 @@ mod tests {
         let network = Wanted::Network("10.0.0.0/8".parse().unwrap());
         let network = OneOf::new(&[network], false).unwrap();
         let less = OneOf::new(&[Wanted::Compare(Comparison::Less, 5.0)], false).unwrap();
-        let mut fits = |one: &OneOf, text: &str| one.matches(&Field::Text(text.into()), &mut scratch);
+        let mut fits =
+            |one: &OneOf, text: &str| one.matches(&Field::Text(text.into()), &mut scratch);
         assert!(fits(&number, "4.03e2") && fits(&number, "+403.0") && !fits(&number, "404"));
         assert!(fits(&truth, "True") && !fits(&truth, "1"));
         assert!(fits(&network, "::ffff:10.1.2.3") && !fits(&network, "11.0.0.1"));

@@ -10,8 +10,7 @@ use super::{
 use crate::audit::{
     Identity,
     event::{Event, Field},
-    identity,
-    text,
+    identity, text,
 };
 
 /// Groups that one event may be in, when fields of the group have several values.
@@ -33,7 +32,7 @@ pub struct Match {
 impl Detection {
     /// Shows each match of an event, with values of the key bounded to so many bytes. For an event
     /// that does not match nothing is allocated.
-    pub(crate) fn matches(
+    pub fn matches(
         &self,
         event: &Event<'_>,
         scratch: &mut Scratch,
@@ -88,12 +87,8 @@ impl Detection {
         match self.dedup {
             Dedup::Request => request,
             Dedup::None => {
-                let Identity(bytes) = identity::of([
-                    &event.stage,
-                    &event.time,
-                    &Field::Absent,
-                    &Field::Absent,
-                ]);
+                let Identity(bytes) =
+                    identity::of([&event.stage, &event.time, &Field::Absent, &Field::Absent]);
                 let Identity(mut mixed) = request;
                 mixed
                     .iter_mut()
@@ -110,9 +105,9 @@ impl Detection {
         for operand in &part.group_by {
             let mut values: Vec<Option<String>> = Vec::new();
             operand.resolve(event, &self.hops, &mut |field| {
-                let value = field.value().map(|value| {
-                    text::bounded(value.whole().as_bytes(), most).into_owned()
-                });
+                let value = field
+                    .value()
+                    .map(|value| text::bounded(value.whole().as_bytes(), most).into_owned());
                 if value.is_some() && values.len() < MOST_GROUPS && !values.contains(&value) {
                     values.push(value);
                 }
@@ -156,7 +151,11 @@ impl Detection {
             (many, Emit::Finding) => json(many.iter().map(Option::as_deref)),
             (many, Emit::Each) => {
                 let own = text::hex(&request.0, request.0.len());
-                json(many.iter().map(Option::as_deref).chain([Some(own.as_str())]))
+                json(
+                    many.iter()
+                        .map(Option::as_deref)
+                        .chain([Some(own.as_str())]),
+                )
             }
         }
     }

@@ -18,3 +18,6 @@ pub(crate) mod predicate;
 pub(crate) mod prefilter;
 pub mod settings;
 pub mod shipped;
+
+pub use matcher::Scratch;
+pub(crate) use matcher::number;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::{
     derived::Hops,
     load,
+    matcher::Scratch,
     necessary::{self, Need},
     predicate::{Condition, Context, Operand},
     settings::{MissingCity, Rule},
 };
+use crate::audit::event::Event;
 
 /// One detection: how matching events are grouped, counted and reported.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +118,27 @@ impl Part {
     /// Whether an event matches.
     pub(crate) fn holds(&self, context: &mut Context<'_, '_>) -> bool {
         self.condition.holds(context)
+    }
+
+    /// The field whose distinct values are counted.
+    pub fn value_name(&self) -> Option<String> {
+        self.value.as_ref().map(ToString::to_string)
+    }
+
+    /// The test that decides whether an event matches, with its line.
+    pub(crate) fn decisive(
+        &self,
+        event: &Event<'_>,
+        hops: &Hops,
+        scratch: &mut Scratch,
+    ) -> Option<String> {
+        let mut context = Context {
+            event,
+            hops,
+            scratch,
+        };
+        let test = self.condition.decisive(&mut context)?;
+        Some(test.text.clone())
     }
 }
 

@@ -200,10 +200,9 @@ fn of_test(test: &Test) -> Need {
                     codes: codes.clone(),
                     ..Need::impossible()
                 },
-                (_, Some(literals)) if !literals.is_empty() => better(
-                    Need::literals(literals.clone()),
-                    key(&test.operand),
-                ),
+                (_, Some(literals)) if !literals.is_empty() => {
+                    better(Need::literals(literals.clone()), key(&test.operand))
+                }
                 _ => key(&test.operand),
             }
         }
@@ -213,7 +212,11 @@ fn of_test(test: &Test) -> Need {
 }
 
 fn better(one: Need, other: Need) -> Need {
-    if other.rarity() > one.rarity() { other } else { one }
+    if other.rarity() > one.rarity() {
+        other
+    } else {
+        one
+    }
 }
 
 /// The key that a field needs.

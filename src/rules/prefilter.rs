@@ -10,10 +10,12 @@
 //! key with escapes; each letter of this one then starts with `\u006`, and a body that holds those
 //! bytes is read in full.
 
+use std::sync::Arc;
+
 use aho_corasick::AhoCorasick;
 use memchr::memmem::Finder;
 
-use super::necessary::Need;
+use super::{model::Detection, necessary::Need};
 use crate::{
     audit::event::is_code,
     pdata::{AnyValue, KeyValues},
@@ -60,6 +62,12 @@ impl Prefilter {
             literals,
             every,
         }
+    }
+
+    /// The prefilter of these detections.
+    pub(crate) fn of(detections: &[Arc<Detection>]) -> Self {
+        let needs = detections.iter().map(|detection| detection.need());
+        Self::new(&needs.fold(Need::impossible(), Need::or))
     }
 
     /// Whether a JSON text may match.
@@ -129,7 +137,10 @@ impl Literals {
 
     fn may_match_text(&self, text: &[u8]) -> bool {
         self.automaton.is_match(text)
-            || self.escape.find_iter(text).any(|at| self.is_letter(text, at))
+            || self
+                .escape
+                .find_iter(text)
+                .any(|at| self.is_letter(text, at))
             || self
                 .slash
                 .as_ref()

@@ -18,10 +18,7 @@ macro_rules! files {
 }
 
 /// All of them, in the order in which they are listed.
-pub const ALL: &[Shipped] = files![
-    "scanning.yaml",
-    "scanning-escu.yaml",
-];
+pub const ALL: &[Shipped] = files!["scanning.yaml", "scanning-escu.yaml",];
 
 /// The detection of scans in these semantics, whose parameters are settings of their own.
 pub(crate) fn scan(semantics: Semantics) -> &'static str {
@@ -29,6 +26,19 @@ pub(crate) fn scan(semantics: Semantics) -> &'static str {
         Semantics::Native => "scanning.yaml",
         Semantics::Escu => "scanning-escu.yaml",
     }
+}
+
+/// The file with a rule of this name, identifier or title.
+pub fn named(name: &str) -> Option<&'static Shipped> {
+    ALL.iter().find(|shipped| handles(shipped.text).any(|handle| handle == name))
+}
+
+/// What the rules of a file may be called by. They are ours: each is a line at the margin.
+fn handles(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().filter_map(|line| {
+        let mut keys = ["name: ", "id: ", "title: "].into_iter();
+        keys.find_map(|key| line.strip_prefix(key))
+    })
 }
 
 /// The file of this name.

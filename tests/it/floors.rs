@@ -45,7 +45,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("processor", &["detection", "geo", "memory"]),
+    ("processor", &["detection", "geo", "memory", "rules"]),
     (
         "exporter",
         &[
@@ -110,6 +110,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "config",
             "telemetry",
             "detection",
+            "audit",
+            "rules",
             "geo",
             "exporter",
             "clock",

@@ -17,6 +17,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use crate::support::{
     events::{CODES, SOURCES, event},
     json::{J, Noise, map, n, s},
+    judge::judge,
     props::cases,
 };
 
@@ -299,7 +300,7 @@ fn rows(lines: &[String], rule: &Rule, located: bool, all: bool) -> (u64, Vec<Ro
             Document::List(events, _) => events,
             Document::Other => vec![],
         };
-        for hit in events.iter().filter_map(|event| event.judge(rule)) {
+        for hit in events.iter().filter_map(|event| judge(event, rule)) {
             rows.add(&hit, rule, locate);
         }
     }

@@ -15,6 +15,7 @@ use crate::support::{
     corpus,
     events::{RECEIVED, event},
     json::{J, Noise, map, n, s},
+    judge::judge,
     otlp::{
         self, KeyValueList, LogRecord, Request, Resource, ResourceLogs, ScopeLogs, holding, pair,
     },
@@ -232,7 +233,7 @@ fn wanted(entry: &Entry, held: (Option<&str>, Option<&str>), rule: &Rule) -> Opt
         .0
         .and_then(|body| full(body, rule))
         .or_else(|| held.1.and_then(|attributes| full(attributes, rule)))?;
-    let mut hit = event.judge(rule)?;
+    let mut hit = judge(&event, rule)?;
     let now = entry.observed.unwrap_or(RECEIVED);
     let time = hit.time.map(|time| time.0).or(entry.time).unwrap_or(now);
     hit.clamped = time > now + 300 * SECOND;

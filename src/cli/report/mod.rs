@@ -9,6 +9,7 @@
 
 mod details;
 mod entry;
+pub(super) mod rules;
 mod shown;
 mod timeline;
 

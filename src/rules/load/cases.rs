@@ -27,7 +27,7 @@ pub struct Case {
 /// Reads `custom: tests:`.
 pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool) -> Vec<Case> {
     let mut cases = Vec::new();
-    let Some(map) = reader.map(node, "tests", &["match", "no_match"]) else {
+    let Some(map) = reader.map(node, "tests", &["match", "no_match", "parameters"]) else {
         return cases;
     };
     for (key, must_match) in [("match", true), ("no_match", false)] {

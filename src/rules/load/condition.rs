@@ -153,7 +153,9 @@ impl<'t> Parser<'t, '_> {
         if is_of {
             self.at += 1;
             let Some(pattern) = self.next() else {
-                return Err(format!("{word} of: write a pattern such as selection_*, or them"));
+                return Err(format!(
+                    "{word} of: write a pattern such as selection_*, or them"
+                ));
             };
             let parts = self.named(pattern)?;
             return match lower.as_str() {
@@ -179,7 +181,10 @@ impl<'t> Parser<'t, '_> {
         if lower == "them" {
             return Err("them: write 1 of them or all of them".to_owned());
         }
-        if self.peek().is_some_and(|next| next.eq_ignore_ascii_case("near")) {
+        if self
+            .peek()
+            .is_some_and(|next| next.eq_ignore_ascii_case("near"))
+        {
             return Err(
                 "near is Sigma 1: write a correlation of type temporal over two rules".to_owned(),
             );
@@ -223,7 +228,9 @@ impl<'t> Parser<'t, '_> {
     fn grow(&mut self, condition: &Condition) -> Result<(), String> {
         self.parts += size(condition);
         if self.parts > MOST_PARTS {
-            return Err(format!("holds more than {MOST_PARTS} tests: split the rule"));
+            return Err(format!(
+                "holds more than {MOST_PARTS} tests: split the rule"
+            ));
         }
         Ok(())
     }

@@ -95,8 +95,14 @@ impl<'d> Reader<'d> {
         if map.word("dedup", &["request", "none"]) == Some("none") {
             custom.dedup = Dedup::None;
         }
-        if let (Some(word), Some(mark)) = (map.word("emit", &["finding", "each"]), map.mark_of("emit")) {
-            let emit = if word == "each" { Emit::Each } else { Emit::Finding };
+        if let (Some(word), Some(mark)) =
+            (map.word("emit", &["finding", "each"]), map.mark_of("emit"))
+        {
+            let emit = if word == "each" {
+                Emit::Each
+            } else {
+                Emit::Finding
+            };
             custom.emit = Some((emit, mark));
         }
         self.window(&map, &mut custom);
@@ -210,6 +216,24 @@ pub(super) fn parameters(reader: &Reader<'_>) -> Parameters {
     all
 }
 
+/// The parameters that tests put in place of empty ones.
+pub(super) fn test_parameters(reader: &Reader<'_>) -> Vec<(String, Vec<Scalar>)> {
+    let mut all = Vec::new();
+    for root in &reader.documents.roots {
+        let tests = find(root, "custom").and_then(|custom| find(custom, "tests"));
+        let Some(Value::Map(entries)) = tests
+            .and_then(|tests| find(tests, "parameters"))
+            .map(|node| &node.value)
+        else {
+            continue;
+        };
+        for (key, node) in entries {
+            all.push((key.name.clone(), values(reader, node)));
+        }
+    }
+    all
+}
+
 fn values(reader: &Reader<'_>, node: &Node) -> Vec<Scalar> {
     let nodes = match &node.value {
         Value::List(nodes) => nodes.as_slice(),
@@ -226,7 +250,10 @@ fn values(reader: &Reader<'_>, node: &Node) -> Vec<Scalar> {
     for node in nodes {
         match reader.scalar(node) {
             Some(scalar) => values.push(scalar),
-            None => reader.fail(node.mark, "parameters: expected a value or a list of values"),
+            None => reader.fail(
+                node.mark,
+                "parameters: expected a value or a list of values",
+            ),
         }
     }
     values

@@ -35,7 +35,13 @@ const HEAD: [&str; 19] = [
 ];
 
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
-const STATUSES: [&str; 5] = ["stable", "test", "experimental", "deprecated", "unsupported"];
+const STATUSES: [&str; 5] = [
+    "stable",
+    "test",
+    "experimental",
+    "deprecated",
+    "unsupported",
+];
 
 /// A rule or a correlation.
 pub(super) struct Document {
@@ -88,8 +94,14 @@ impl<'d> Reader<'d> {
     pub(super) fn document(&self, root: &'d Node) -> Option<Document> {
         let any = self.any_map(root, "a rule")?;
         for (key, what) in [
-            ("filter", "filters are not supported: write the exception into the rule's condition"),
-            ("action", "rule collections with action are not supported: write each rule whole"),
+            (
+                "filter",
+                "filters are not supported: write the exception into the rule's condition",
+            ),
+            (
+                "action",
+                "rule collections with action are not supported: write each rule whole",
+            ),
         ] {
             if let Some(mark) = any.mark_of(key) {
                 self.fail(mark, what);
@@ -133,7 +145,11 @@ impl<'d> Reader<'d> {
         let mut out = Annotations {
             title: map.text("title").unwrap_or_default(),
             name: map.text("name").unwrap_or_default(),
-            description: map.text("description").unwrap_or_default().trim().to_owned(),
+            description: map
+                .text("description")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             version: custom.version.clone().unwrap_or_default(),
             drilldown: custom.drilldown.clone().unwrap_or_default(),
             technique: custom.attack_technique.clone().unwrap_or_default(),
@@ -160,10 +176,7 @@ impl<'d> Reader<'d> {
             "critical" => 80,
             _ => 20,
         });
-        out.message = custom
-            .message
-            .clone()
-            .unwrap_or_else(|| out.title.clone());
+        out.message = custom.message.clone().unwrap_or_else(|| out.title.clone());
         map.word("status", &STATUSES);
         for key in ["date", "modified"] {
             if let Some(node) = map.get(key)
@@ -172,12 +185,23 @@ impl<'d> Reader<'d> {
             {
                 self.fail(
                     node.mark,
-                    format!("{key}: expected a date such as 2026-01-31, found {}", quoted(&text)),
+                    format!(
+                        "{key}: expected a date such as 2026-01-31, found {}",
+                        quoted(&text)
+                    ),
                 );
             }
         }
-        out.false_positives = map.texts("falsepositives").into_iter().map(|(text, _)| text).collect();
-        out.references = map.texts("references").into_iter().map(|(text, _)| text).collect();
+        out.false_positives = map
+            .texts("falsepositives")
+            .into_iter()
+            .map(|(text, _)| text)
+            .collect();
+        out.references = map
+            .texts("references")
+            .into_iter()
+            .map(|(text, _)| text)
+            .collect();
         for (tag, mark) in map.texts("tags") {
             self.tag(&tag, mark, &mut out);
         }
@@ -187,9 +211,16 @@ impl<'d> Reader<'d> {
     fn check_id(&self, map: &Map<'d, '_>, out: &mut Annotations) {
         let Some(id) = map.text("id") else {
             if map.get("id").is_none() && out.name.is_empty() {
-                self.warn(map.mark, "no id: findings name the title instead, which may change");
+                self.warn(
+                    map.mark,
+                    "no id: findings name the title instead, which may change",
+                );
             }
-            out.id = if out.name.is_empty() { out.title.clone() } else { out.name.clone() };
+            out.id = if out.name.is_empty() {
+                out.title.clone()
+            } else {
+                out.name.clone()
+            };
             return;
         };
         if !is_uuid(&id) {
@@ -210,7 +241,10 @@ impl<'d> Reader<'d> {
         let Some((space, name)) = tag.split_once('.') else {
             self.fail(
                 mark,
-                format!("tags: {} has no namespace: write attack.t1046 or attack.discovery", quoted(tag)),
+                format!(
+                    "tags: {} has no namespace: write attack.t1046 or attack.discovery",
+                    quoted(tag)
+                ),
             );
             return;
         };
@@ -317,17 +351,29 @@ impl<'d> Reader<'d> {
 
     fn correlation(&self, map: &Map<'d, '_>) -> Option<Correlation> {
         let known = [
-            "type", "rules", "group-by", "timespan", "condition", "aliases", "generate",
+            "type",
+            "rules",
+            "group-by",
+            "timespan",
+            "condition",
+            "aliases",
+            "generate",
         ];
         let own = self.map(map.get("correlation")?, "correlation", &known)?;
         let counted = self.counted(&own);
         let rules = own.texts("rules");
         if rules.is_empty() {
-            self.fail(own.mark, "correlation: rules is missing: name the rules whose events count");
+            self.fail(
+                own.mark,
+                "correlation: rules is missing: name the rules whose events count",
+            );
         }
         let timespan = match own.get("timespan") {
             None => {
-                self.fail(own.mark, "correlation: timespan is missing: write one such as 1h");
+                self.fail(
+                    own.mark,
+                    "correlation: timespan is missing: write one such as 1h",
+                );
                 None
             }
             Some(node) => {
@@ -395,7 +441,10 @@ impl<'d> Reader<'d> {
     }
 
     /// The threshold, and the field whose values are counted.
-    #[expect(clippy::type_complexity, reason = "two parts of one condition, taken apart at once")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "two parts of one condition, taken apart at once"
+    )]
     fn threshold(
         &self,
         own: &Map<'d, '_>,
@@ -425,9 +474,7 @@ impl<'d> Reader<'d> {
             if let Some(mark) = map.mark_of(key) {
                 self.fail(
                     mark,
-                    format!(
-                        "condition: {key} would be so before the window ends: write gt or gte"
-                    ),
+                    format!("condition: {key} would be so before the window ends: write gt or gte"),
                 );
                 return None;
             }
@@ -458,7 +505,10 @@ impl<'d> Reader<'d> {
         };
         let field = match (counted, map.get("field")) {
             (Counted::Values, None) => {
-                self.fail(map.mark, "condition: field is missing: name whose values count");
+                self.fail(
+                    map.mark,
+                    "condition: field is missing: name whose values count",
+                );
                 return None;
             }
             (Counted::Values, Some(node)) => Some((self.text(node, "field")?, node.mark)),
@@ -472,7 +522,9 @@ impl<'d> Reader<'d> {
     }
 
     fn aliases(&self, own: &Map<'d, '_>) -> Vec<Alias> {
-        let map = own.get("aliases").and_then(|node| self.any_map(node, "aliases"));
+        let map = own
+            .get("aliases")
+            .and_then(|node| self.any_map(node, "aliases"));
         let entries = map.map(|map| map.entries).unwrap_or_default();
         entries
             .iter()
@@ -502,7 +554,13 @@ fn shape(map: &Map<'_, '_>) -> String {
         for (key, node) in entries {
             if matches!(
                 key.name.as_str(),
-                "group_by" | "window" | "window_offset" | "lateness" | "dedup" | "emit" | "location"
+                "group_by"
+                    | "window"
+                    | "window_offset"
+                    | "lateness"
+                    | "dedup"
+                    | "emit"
+                    | "location"
             ) {
                 out.push_str(&key.name);
                 write(node, &mut out);

@@ -37,7 +37,11 @@ pub(super) fn read(text: &str) -> Result<i64, String> {
                     "{text}: months and years have no fixed length, write days, such as 30d"
                 ));
             }
-            "" => return Err(format!("{text} has no unit: write s, m, h, d or w behind it")),
+            "" => {
+                return Err(format!(
+                    "{text} has no unit: write s, m, h, d or w behind it"
+                ));
+            }
             _ => {
                 return Err(format!(
                     "{text} is no length of time: write a number and s, m, h, d or w, such as 1h"
@@ -71,7 +75,16 @@ mod tests {
             assert_eq!(read(text), Ok(wanted * SECOND), "{text}");
         }
         assert_eq!(read("1500ms"), Ok(1_500_000));
-        for text in ["", "h", "1", "1M", "1x", "-1h", "99999999999999999999h", "400d"] {
+        for text in [
+            "",
+            "h",
+            "1",
+            "1M",
+            "1x",
+            "-1h",
+            "99999999999999999999h",
+            "400d",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -105,7 +105,10 @@ impl Linker<'_> {
         let custom = &document.custom;
         let default = GROUP.iter().map(|name| ((*name).to_owned(), document.mark));
         let default = default_group(default.collect(), custom);
-        let group_by = custom.group_by.as_ref().map_or(default, |(names, _)| names.clone());
+        let group_by = custom
+            .group_by
+            .as_ref()
+            .map_or(default, |(names, _)| names.clone());
         let names = group_names(&group_by);
         let fields = self.operands(&group_by)?;
         let part = Part {
@@ -136,10 +139,18 @@ impl Linker<'_> {
     ) -> Option<Detection> {
         let custom = &document.custom;
         for (at, what) in [
-            (custom.group_by.as_ref().map(|(_, mark)| *mark), "group_by: a correlation has group-by: write it there"),
-            (custom.window.map(|(_, mark)| mark), "window: the length of a correlation is its timespan: write it there"),
             (
-                custom.emit.and_then(|(emit, mark)| (emit == Emit::Each).then_some(mark)),
+                custom.group_by.as_ref().map(|(_, mark)| *mark),
+                "group_by: a correlation has group-by: write it there",
+            ),
+            (
+                custom.window.map(|(_, mark)| mark),
+                "window: the length of a correlation is its timespan: write it there",
+            ),
+            (
+                custom
+                    .emit
+                    .and_then(|(emit, mark)| (emit == Emit::Each).then_some(mark)),
                 "emit: each is for rules without a correlation: remove it",
             ),
         ] {
@@ -149,7 +160,10 @@ impl Linker<'_> {
             }
         }
         if correlation.rules.len() > MOST {
-            let mark = correlation.rules.first().map_or(document.mark, |(_, mark)| *mark);
+            let mark = correlation
+                .rules
+                .first()
+                .map_or(document.mark, |(_, mark)| *mark);
             self.fail(mark, format!("rules: more than {MOST} of them"));
             return None;
         }
@@ -217,7 +231,10 @@ impl Linker<'_> {
             return None;
         };
         let aliased = |field: &(String, Mark)| -> (String, Mark) {
-            let alias = correlation.aliases.iter().find(|alias| alias.name == field.0);
+            let alias = correlation
+                .aliases
+                .iter()
+                .find(|alias| alias.name == field.0);
             let own = alias.and_then(|alias| {
                 let is_rule = |named: &str| rule.names.iter().any(|(name, _)| name == named);
                 alias.fields.iter().find(|(rule, ..)| is_rule(rule))
@@ -251,8 +268,11 @@ impl Linker<'_> {
                 let is_counted = at(rule).is_some()
                     && correlation.rules.iter().any(|(own, _)| at(own) == at(rule));
                 if !is_counted {
-                    let known: Vec<&str> =
-                        correlation.rules.iter().map(|(rule, _)| rule.as_str()).collect();
+                    let known: Vec<&str> = correlation
+                        .rules
+                        .iter()
+                        .map(|(rule, _)| rule.as_str())
+                        .collect();
                     let hint = hint(rule, &known);
                     self.fail(
                         *mark,
@@ -330,7 +350,10 @@ impl Linker<'_> {
             }
         } else {
             if let Some((_, mark)) = custom.window_offset {
-                self.fail(mark, "window_offset is for window: tumbling: add that, or remove it");
+                self.fail(
+                    mark,
+                    "window_offset is for window: tumbling: add that, or remove it",
+                );
                 return None;
             }
             Window::Session { length }
@@ -353,7 +376,10 @@ impl Linker<'_> {
                 GroupBy::Sources { missing_city }
             }
         };
-        let parts_shape: Vec<String> = parts.iter().map(|part| format!("{:?}", part.group_by)).collect();
+        let parts_shape: Vec<String> = parts
+            .iter()
+            .map(|part| format!("{:?}", part.group_by))
+            .collect();
         let hops = Hops {
             trusted_proxies: self.settings.trusted_proxies.clone(),
             ipv6_prefix: self.settings.ipv6_prefix,

@@ -116,6 +116,22 @@ pub fn load_all(names: &[String], settings: &Rule) -> Result<Loaded, Vec<Problem
     Loader::new(settings, problems).load(sources)
 }
 
+/// The same for tests and lists: a parameter that is empty is what `tests: parameters:` says.
+///
+/// # Errors
+/// All problems, by file and line.
+pub fn load_for_tests(names: &[String], settings: &Rule) -> Result<Loaded, Vec<Problem>> {
+    let (sources, problems) = sources::find(names);
+    let mut loader = Loader::new(settings, problems);
+    loader.for_tests = true;
+    loader.load(sources)
+}
+
+/// Names of all shipped rules that make findings.
+pub fn shipped_names() -> Vec<String> {
+    sources::names()
+}
+
 /// Loads one text as if it were a file of this name.
 ///
 /// # Errors
@@ -151,6 +167,8 @@ struct Loader<'s> {
     warnings: Vec<Problem>,
     files: Vec<String>,
     documents: Vec<Document>,
+    /// Whether parameters for tests fill those that are empty.
+    for_tests: bool,
 }
 
 impl<'s> Loader<'s> {
@@ -161,6 +179,7 @@ impl<'s> Loader<'s> {
             warnings: Vec::new(),
             files: Vec::new(),
             documents: Vec::new(),
+            for_tests: false,
         }
     }
 
@@ -185,7 +204,11 @@ impl<'s> Loader<'s> {
             problems: Vec::new(),
         };
         let linked = linker.link(&self.documents);
-        let problems: Vec<_> = linker.problems.into_iter().map(|one| self.problem(one)).collect();
+        let problems: Vec<_> = linker
+            .problems
+            .into_iter()
+            .map(|one| self.problem(one))
+            .collect();
         self.problems.extend(problems);
         self.problems.sort();
         self.problems.dedup();
@@ -269,7 +292,11 @@ impl<'s> Loader<'s> {
 
     /// Puts in the parameters of another file, and the settings for the detection of scans.
     fn fill(&self, source: &Source, reader: &mut Reader<'_>) {
-        if source.is_shipped() && source.file.ends_with(shipped::scan(self.settings.semantics)) {
+        if source.is_shipped()
+            && source
+                .file
+                .ends_with(shipped::scan(self.settings.semantics))
+        {
             for (name, values) in settings(self.settings) {
                 if let Some(parameter) = reader.parameters.get_mut(name) {
                     let mark = Mark::start_of(self.files.len().saturating_sub(1));
@@ -277,6 +304,15 @@ impl<'s> Loader<'s> {
                         .into_iter()
                         .map(|value| Scalar { value, mark })
                         .collect();
+                }
+            }
+        }
+        if self.for_tests {
+            for (name, values) in custom::test_parameters(reader) {
+                if let Some(parameter) = reader.parameters.get_mut(&name)
+                    && parameter.is_empty()
+                {
+                    *parameter = values;
                 }
             }
         }
@@ -291,20 +327,26 @@ impl<'s> Loader<'s> {
             let mark = source.taken_at.unwrap_or(Mark::start_of(0));
             reader.fail(
                 mark,
-                format!("parameters: this rule has no parameter {}{hint}", quoted(name)),
+                format!(
+                    "parameters: this rule has no parameter {}{hint}",
+                    quoted(name)
+                ),
             );
         }
     }
 
     /// The shipped rule that a document takes.
     fn take(&self, taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
-        let Some(shipped) = sources::named(&taken.rule) else {
+        let Some(shipped) = shipped::named(&taken.rule) else {
             let names = sources::names();
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
             let hint = hint(&taken.rule, &known);
             reader.fail(
                 taken.mark,
-                format!("rule: no shipped rule is named {}{hint}", quoted(&taken.rule)),
+                format!(
+                    "rule: no shipped rule is named {}{hint}",
+                    quoted(&taken.rule)
+                ),
             );
             return None;
         };

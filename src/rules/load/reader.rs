@@ -94,7 +94,10 @@ impl<'d> Reader<'d> {
                 mark: node.mark,
             })
         } else {
-            self.fail(node.mark, format!("{what}: expected a map of keys and values"));
+            self.fail(
+                node.mark,
+                format!("{what}: expected a map of keys and values"),
+            );
             None
         }
     }
@@ -168,7 +171,9 @@ impl<'d> Reader<'d> {
             Value::List(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(node),
         };
-        let texts = nodes.iter().map(|node| Some((self.text(node, what)?, node.mark)));
+        let texts = nodes
+            .iter()
+            .map(|node| Some((self.text(node, what)?, node.mark)));
         texts.flatten().collect()
     }
 
@@ -261,7 +266,12 @@ pub(super) fn hint(name: &str, known: &[&str]) -> String {
     let lower = name.to_ascii_lowercase();
     let near = known
         .iter()
-        .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_ascii_lowercase()), known))
+        .map(|known| {
+            (
+                strsim::damerau_levenshtein(&lower, &known.to_ascii_lowercase()),
+                known,
+            )
+        })
         .min_by_key(|(distance, _)| *distance);
     match near {
         Some((distance, known)) if distance <= 1 + known.len() / 4 => {

@@ -43,19 +43,43 @@ const MODIFIERS: [&str; 19] = [
 
 /// Modifiers of Sigma that mean nothing for audit events, and what to write.
 const REFUSED: [(&str, &str); 17] = [
-    ("base64", "audit events hold plain text: write the text itself"),
-    ("base64offset", "audit events hold plain text: write the text itself"),
+    (
+        "base64",
+        "audit events hold plain text: write the text itself",
+    ),
+    (
+        "base64offset",
+        "audit events hold plain text: write the text itself",
+    ),
     ("wide", "audit events are UTF-8: remove it"),
     ("utf16", "audit events are UTF-8: remove it"),
     ("utf16le", "audit events are UTF-8: remove it"),
     ("utf16be", "audit events are UTF-8: remove it"),
-    ("windash", "it is for command lines of Windows: list the spellings"),
-    ("minute", "parts of a time are not supported: remove the field"),
-    ("hour", "parts of a time are not supported: remove the field"),
+    (
+        "windash",
+        "it is for command lines of Windows: list the spellings",
+    ),
+    (
+        "minute",
+        "parts of a time are not supported: remove the field",
+    ),
+    (
+        "hour",
+        "parts of a time are not supported: remove the field",
+    ),
     ("day", "parts of a time are not supported: remove the field"),
-    ("week", "parts of a time are not supported: remove the field"),
-    ("month", "parts of a time are not supported: remove the field"),
-    ("year", "parts of a time are not supported: remove the field"),
+    (
+        "week",
+        "parts of a time are not supported: remove the field",
+    ),
+    (
+        "month",
+        "parts of a time are not supported: remove the field",
+    ),
+    (
+        "year",
+        "parts of a time are not supported: remove the field",
+    ),
     ("equals", "it is the default: remove it"),
     ("any", "it is the default: remove it"),
     ("not", "write neq, or not in the condition"),
@@ -106,12 +130,18 @@ impl<'d> Reader<'d> {
     fn selection(&self, name: &str, node: &'d Node) -> Option<Condition> {
         match &node.value {
             Value::Map(entries) if entries.is_empty() => {
-                self.fail(node.mark, format!("selection {name} is empty: name a field"));
+                self.fail(
+                    node.mark,
+                    format!("selection {name} is empty: name a field"),
+                );
                 None
             }
             Value::Map(entries) => Some(self.fields(entries)),
             Value::List(items) if items.is_empty() => {
-                self.fail(node.mark, format!("selection {name} is empty: name a field"));
+                self.fail(
+                    node.mark,
+                    format!("selection {name} is empty: name a field"),
+                );
                 None
             }
             Value::List(items) => {
@@ -244,11 +274,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    fn modifiers<'n>(
-        &self,
-        key: &Key,
-        names: impl Iterator<Item = &'n str>,
-    ) -> Option<Modifiers> {
+    fn modifiers<'n>(&self, key: &Key, names: impl Iterator<Item = &'n str>) -> Option<Modifiers> {
         let mut modifiers = Modifiers::default();
         let mut given: Vec<&str> = Vec::new();
         for name in names {
@@ -302,8 +328,10 @@ impl<'d> Reader<'d> {
         for node in nodes {
             let Some(scalar) = self.scalar(node) else {
                 let what = match node.value {
-                    Value::Map(_) => "a map is no value: write the path of the field, such as \
-                         objectRef.resource",
+                    Value::Map(_) => {
+                        "a map is no value: write the path of the field, such as \
+                         objectRef.resource"
+                    }
                     _ => "a list in a list is no value: write one list",
                 };
                 self.fail(node.mark, format!("{}: {what}", quoted(name)));

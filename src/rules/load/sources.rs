@@ -50,13 +50,6 @@ impl Source {
     }
 }
 
-/// The shipped file with a rule of this name, identifier or title.
-pub(super) fn named(name: &str) -> Option<&'static Shipped> {
-    shipped::ALL
-        .iter()
-        .find(|shipped| handles(shipped.text).any(|handle| handle == name))
-}
-
 /// Names of all shipped rules that make findings: the last of each file.
 pub(super) fn names() -> Vec<String> {
     let names = shipped::ALL.iter().filter_map(|shipped| {
@@ -66,21 +59,12 @@ pub(super) fn names() -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// What a shipped file may be called by. They are ours: each is a line at the margin.
-fn handles(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines().filter_map(|line| {
-        ["name: ", "id: ", "title: "]
-            .into_iter()
-            .find_map(|key| line.strip_prefix(key))
-    })
-}
-
 /// The texts of all that is named, and what cannot be read.
 pub(super) fn find(names: &[String]) -> (Vec<Source>, Vec<Problem>) {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
     let mut seen: Vec<&str> = Vec::new();
     for name in names {
-        if let Some(shipped) = named(name) {
+        if let Some(shipped) = shipped::named(name) {
             if !seen.contains(&shipped.file) {
                 seen.push(shipped.file);
                 sources.push(Source::shipped(shipped));

@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod hec;
 pub(crate) mod hits;
 pub(crate) mod json;
+pub(crate) mod judge;
 pub(crate) mod otlp;
 pub(crate) mod otlp_peer;
 pub(crate) mod process;
