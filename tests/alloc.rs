@@ -2,9 +2,13 @@
 //! counts allocations.
 #![cfg(test)]
 
-use auditwatch::detection::{
-    rule::{Rule, Semantics},
-    screen::Screen,
+use auditwatch::{
+    detection::{
+        limits::Limits,
+        rule::{Rule, Semantics},
+        screen::Screen,
+    },
+    rules::load,
 };
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
@@ -128,6 +132,52 @@ fn a_record_that_does_not_match_costs_no_allocation() {
                 assert_eq!(many, few, "{name} in {semantics}, pieces of {piece}");
             }
         }
+    }
+}
+
+/// Nor does one that several rules look at, though it is parsed for them.
+#[test]
+fn a_record_that_is_parsed_and_does_not_match_costs_no_allocation() {
+    let event: serde_json::Value = serde_json::from_str(ALLOWED).unwrap();
+    let names = [
+        "pod_exec",
+        "anonymous_success",
+        "impersonation",
+        "privileged_pod",
+    ];
+    let names = names.map(str::to_owned);
+    let rule = Rule::default();
+    let detections = load::pipeline(&rule, true, &names).unwrap();
+    assert_eq!(detections.len(), 5);
+    // One that is evaluated to its end on each event.
+    let text = "title: T\nid: 11111111-2222-4333-8444-555555555555\nlevel: low\n\
+                logsource: {product: kubernetes, service: audit}\ndetection:\n  a:\n    \
+                user.username|re: '^[b-z]'\n    responseStatus.code|lt: 100\n  b:\n    \
+                requestURI|contains: /secrets\n    userAgent|startswith: curl\n  \
+                condition: a or not a and b\n";
+    let every = load::load_text("t", text, &rule).unwrap().detections();
+    let detections = detections.into_iter().chain(every).collect();
+    let screen = Screen::of(detections, rule, &Limits::default(), None);
+    for (name, body) in [
+        ("text", Value::StringValue(ALLOWED.to_owned())),
+        ("map", parsed(&event)),
+    ] {
+        let screened = |records| {
+            let bytes = request(&body, records);
+            let counted = allocation_counter::measure(|| {
+                let mut screening = screen.begin(1);
+                screening.feed(&bytes).unwrap();
+                let screened = screening.finish().unwrap();
+                assert_eq!(
+                    (screened.hits.len(), screened.candidates),
+                    (0, records as u64)
+                );
+            });
+            counted.count_total
+        };
+        // Patterns get their memory once.
+        screened(10);
+        assert_eq!(screened(1000), screened(2000), "{name}");
     }
 }
 

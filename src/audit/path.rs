@@ -58,8 +58,9 @@ const TOP: [&str; 20] = [
 pub struct Path {
     text: String,
     root: Root,
-    /// The keys from the root on.
-    steps: Vec<String>,
+    /// All its names, and how many of them lead to the root.
+    names: Vec<String>,
+    used: usize,
 }
 
 /// Where a path begins.
@@ -132,7 +133,8 @@ impl Path {
         Ok(Self {
             text: text.to_owned(),
             root,
-            steps: names.into_iter().skip(used).collect(),
+            names,
+            used,
         })
     }
 
@@ -142,13 +144,9 @@ impl Path {
         TOP.contains(&first)
     }
 
-    /// The last name of the path: a key that an event needs for the field to be there.
-    pub(crate) fn last_name(&self) -> &str {
-        if let Some(last) = self.steps.last() {
-            return last;
-        }
-        let last = self.text.rsplit('.').next().unwrap_or_default();
-        last.trim_end_matches("[]")
+    /// The names of the path: keys that an event needs for the field to be there.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Whether this is `responseStatus.code`.
@@ -186,7 +184,8 @@ impl Path {
             Root::Annotations => parts.annotations,
             Root::Event => parts.whole,
         };
-        begin.is_some_and(|value| walk(value, &self.steps, MOST_LISTS, show))
+        let steps = self.names.get(self.used..).unwrap_or_default();
+        begin.is_some_and(|value| walk(value, steps, MOST_LISTS, show))
     }
 }
 

@@ -111,6 +111,19 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// The number that it is in a parsed map.
+    pub(crate) fn number(self) -> Option<f64> {
+        match self.0 {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "numbers of rules are compared as doubles"
+            )]
+            Form::Int(number) => Some(number as f64),
+            Form::Double(number) => Some(number).filter(|number| number.is_finite()),
+            Form::Plain(_) | Form::Escaped(_) => None,
+        }
+    }
+
     /// The whole text; what has to be decoded is written into `buffer`, which is emptied first.
     pub(crate) fn decoded<'b>(self, buffer: &'b mut String) -> &'b str
     where

@@ -38,11 +38,19 @@ pub(super) fn group(row: &RuleRow) -> String {
         None => format!("{name}=-"),
     });
     let text = fields.collect::<Vec<_>>().join(", ");
-    if text.is_empty() { "-".to_owned() } else { text }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
 }
 
 /// Writes the rows for programs: as a JSON array, or one object a line.
-pub(super) fn write_json(rows: &[RuleRow], is_list: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn write_json(
+    rows: &[RuleRow],
+    is_list: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     if is_list {
         visible::json_list_to(&mut *out, rows)?;
         writeln!(out)?;
@@ -80,12 +88,20 @@ pub(super) fn write_table(rows: &[RuleRow], events: u64, out: &mut dyn Write) ->
             let ids = row.audit_ids.iter().take(MOST_AUDIT_IDS);
             let ids: Vec<_> = ids.map(|id| escaped(id).to_string()).collect();
             if !ids.is_empty() {
-                let more = if row.audit_ids.len() > ids.len() { ", ..." } else { "" };
+                let more = if row.audit_ids.len() > ids.len() {
+                    ", ..."
+                } else {
+                    ""
+                };
                 writeln!(out, "      requests {}{more}", ids.join(", "))?;
             }
         }
         if rows.len() > MOST_ROWS {
-            writeln!(out, "  and {} more; --output ndjson has all", rows.len() - MOST_ROWS)?;
+            writeln!(
+                out,
+                "  and {} more; --output ndjson has all",
+                rows.len() - MOST_ROWS
+            )?;
         }
         writeln!(out)?;
     }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use crate::{
     detection::{cases, rule::Rule},
     rules::{
-        load::{self, Loaded, LoadedRule, Problem},
+        load::{self, Loaded, LoadedRule, Mode, Problem},
         model::{Aggregate, Cost, Dedup, Detection, Emit, GroupBy, Window},
         shipped,
     },
@@ -62,20 +62,16 @@ impl Rules {
     ///
     /// # Errors
     /// When nothing can be written.
-    pub(super) fn run(
-        &self,
-        out: &mut dyn Write,
-        err: &mut dyn Write,
-    ) -> anyhow::Result<Ended> {
+    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Ended> {
         let settings = Rule::default();
         match &self.command {
             Command::List => list(&settings, out, err),
             Command::Show { name } => show(name, out, err),
-            Command::Check { rules } => match load::load_all(rules, &settings) {
+            Command::Check { rules } => match load::load_in(Mode::Look, rules, &settings) {
                 Ok(loaded) => check(&loaded, out),
                 Err(problems) => tell(&problems, err),
             },
-            Command::Test { rules } => match load::load_for_tests(rules, &settings) {
+            Command::Test { rules } => match load::load_in(Mode::Look, rules, &settings) {
                 Ok(loaded) => test(&loaded, &settings, out, err),
                 Err(problems) => tell(&problems, err),
             },
@@ -95,7 +91,7 @@ fn list(settings: &Rule, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Re
     let mut lines = Vec::new();
     // One by one: the two detections of scans are one rule to Splunk, and have one identifier.
     for name in load::shipped_names() {
-        let loaded = match load::load_for_tests(&[name], settings) {
+        let loaded = match load::load_in(Mode::Look, &[name], settings) {
             Ok(loaded) => loaded,
             Err(problems) => return tell(&problems, err),
         };
@@ -140,7 +136,7 @@ fn show(name: &str, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<
         )?;
         return Ok(Ended::Wrong);
     };
-    out.write_all(shipped.text.as_bytes())?;
+    write!(out, "{}", shipped.text)?;
     Ok(Ended::Well)
 }
 
@@ -158,7 +154,11 @@ fn check(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<Ended> {
         writeln!(out, "warning: {warning}")?;
     }
     let many = loaded.rules.iter().filter(|rule| rule.reports).count();
-    let noun = if many == 1 { "rule makes" } else { "rules make" };
+    let noun = if many == 1 {
+        "rule makes"
+    } else {
+        "rules make"
+    };
     writeln!(out, "{many} {noun} findings")?;
     Ok(Ended::Well)
 }
@@ -205,7 +205,10 @@ fn counting(detection: &Detection) -> String {
     } else {
         format!("cluster, {names}")
     };
-    let length = format!("{:#}", jiff::SignedDuration::from_micros(detection.window.length()));
+    let length = format!(
+        "{:#}",
+        jiff::SignedDuration::from_micros(detection.window.length())
+    );
     let window = match detection.window {
         Window::Session { .. } => format!("any {length}"),
         Window::Tumbling { .. } => format!("fixed windows of {length}"),
@@ -229,7 +232,10 @@ pub(super) fn cost(cost: &Cost) -> String {
         Cost::EveryEvent => "every event is parsed: no text or status code is necessary".to_owned(),
         Cost::Prefilter { codes, literals } => {
             let codes = codes.iter().map(|code| format!("status {code}"));
-            let shown = literals.iter().take(MOST_LITERALS).map(|text| format!("{text:?}"));
+            let shown = literals
+                .iter()
+                .take(MOST_LITERALS)
+                .map(|text| format!("{text:?}"));
             let mut all: Vec<String> = codes.chain(shown).collect();
             if literals.len() > MOST_LITERALS {
                 all.push(format!("{} more", literals.len() - MOST_LITERALS));
@@ -274,5 +280,9 @@ fn test(
     }
     let noun = if tried == 1 { "case" } else { "cases" };
     writeln!(out, "{tried} {noun}, {failed} failed")?;
-    Ok(if failed == 0 { Ended::Well } else { Ended::Failed })
+    Ok(if failed == 0 {
+        Ended::Well
+    } else {
+        Ended::Failed
+    })
 }

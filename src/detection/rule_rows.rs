@@ -122,7 +122,12 @@ impl RuleRows {
             }
             GroupBy::Sources { .. } => event.for_each_source(|source| {
                 let key = (at, source.into(), window);
-                self.count(key, detection.dedup, (time, found.identity), audit_id.clone());
+                self.count(
+                    key,
+                    detection.dedup,
+                    (time, found.identity),
+                    audit_id.clone(),
+                );
             }),
         }
     }
@@ -187,7 +192,11 @@ impl RuleRows {
             .iter()
             .map(|(_, Identity(bytes))| bytes.get(..8))
             .collect();
-        let count = if is_distinct { requests.len() } else { matches.len() };
+        let count = if is_distinct {
+            requests.len()
+        } else {
+            matches.len()
+        };
         let annotations = &detection.annotations;
         let mut audit_ids: Vec<String> = Vec::new();
         for (_, audit_id) in &group.audit_ids {
@@ -226,12 +235,7 @@ struct Judged {
 
 /// Moves a window over matches in order of time: two share one when they differ by less than its
 /// length.
-fn judge(
-    matches: &[(Micros, Identity)],
-    length: i64,
-    threshold: u64,
-    is_distinct: bool,
-) -> Judged {
+fn judge(matches: &[(Micros, Identity)], length: i64, threshold: u64, is_distinct: bool) -> Judged {
     let value = |Identity(bytes): Identity| bytes.last_chunk::<8>().copied().unwrap_or_default();
     let mut judged = Judged::default();
     let mut values: HashMap<[u8; 8], u64> = HashMap::new();
@@ -249,7 +253,11 @@ fn judge(
                 }
             }
         }
-        let count = if is_distinct { values.len() as u64 } else { in_window };
+        let count = if is_distinct {
+            values.len() as u64
+        } else {
+            in_window
+        };
         judged.most = judged.most.max(count);
         if count > threshold && judged.alert_at.is_none() {
             judged.alert_at = Some(*time);

@@ -273,7 +273,8 @@ impl OneOf {
         if self.numbers.is_empty() && self.comparisons.is_empty() {
             return false;
         }
-        let Some(number) = text.short().as_deref().and_then(number) else {
+        let spelled = || text.short().as_deref().and_then(number);
+        let Some(number) = text.number().or_else(spelled) else {
             return false;
         };
         let equals = |wanted: &f64| wanted.total_cmp(&number).is_eq();

@@ -15,6 +15,8 @@ use crate::audit::{
 
 /// Groups that one event may be in, when fields of the group have several values.
 const MOST_GROUPS: usize = 16;
+/// A value of a group is not cut to less: an address is whole.
+const LEAST_BYTES: usize = 64;
 /// Distinct values of one field that one event may count for.
 const MOST_VALUES: usize = 64;
 
@@ -101,6 +103,7 @@ impl Detection {
 
     /// The values of the group; several when a field has several.
     fn groups(&self, part: &Part, event: &Event<'_>, most: usize) -> Vec<Vec<Option<String>>> {
+        let most = most.max(LEAST_BYTES);
         let mut groups: Vec<Vec<Option<String>>> = vec![Vec::new()];
         for operand in &part.group_by {
             let mut values: Vec<Option<String>> = Vec::new();

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Texts that nearly every audit event holds.
-const EVERYWHERE: [&str; 43] = [
+const EVERYWHERE: [&str; 45] = [
     "annotations",
     "apiversion",
     "audit.k8s.io",
@@ -36,9 +36,11 @@ const EVERYWHERE: [&str; 43] = [
     "requestreceived",
     "requestreceivedtimestamp",
     "requestresponse",
+    "requestobject",
     "requesturi",
     "resource",
     "responsecomplete",
+    "responseobject",
     "responsestarted",
     "responsestatus",
     "sourceips",
@@ -58,7 +60,7 @@ const EVERYWHERE: [&str; 43] = [
 ];
 
 /// Texts that many audit events hold: another one is better.
-const COMMON: [&str; 22] = [
+const COMMON: [&str; 29] = [
     "get",
     "list",
     "watch",
@@ -81,6 +83,13 @@ const COMMON: [&str; 22] = [
     "system:serviceaccount:",
     "system:serviceaccounts",
     "spec",
+    "containers",
+    "initcontainers",
+    "labels",
+    "securitycontext",
+    "subresource",
+    "template",
+    "volumes",
 ];
 
 /// What an event needs to match: one of these, or nothing that its bytes tell.
@@ -90,7 +99,12 @@ pub(crate) struct Need {
     pub(crate) literals: Vec<String>,
     /// Any event may match.
     pub(crate) every: bool,
+    /// How rare it is: of several that are all needed, the rarest is looked for.
+    rarity: usize,
 }
+
+/// Nothing is as rare as what never matches.
+const NEVER: usize = 100;
 
 impl Need {
     /// Nothing matches.
@@ -99,24 +113,48 @@ impl Need {
             codes: Vec::new(),
             literals: Vec::new(),
             every: false,
+            rarity: NEVER,
         }
     }
 
     fn every() -> Self {
         Self {
             every: true,
+            rarity: 0,
             ..Self::impossible()
         }
     }
 
-    fn literals(literals: Vec<String>) -> Self {
-        let mut need = Self {
-            literals,
+    /// Values, of which one is there.
+    fn values(literals: &[String]) -> Self {
+        Self {
+            literals: literals.to_vec(),
+            rarity: literals
+                .iter()
+                .map(|one| rarity(one))
+                .min()
+                .unwrap_or(NEVER),
             ..Self::impossible()
-        };
-        need.literals.sort_unstable();
-        need.literals.dedup();
-        need
+        }
+    }
+
+    /// A key that is there. Many events have it with another value.
+    fn key(literal: String) -> Self {
+        Self {
+            rarity: 1 + rarity(&literal) / 4,
+            literals: vec![literal],
+            ..Self::impossible()
+        }
+    }
+
+    fn codes(codes: &[u16]) -> Self {
+        // Most requests succeed; other codes are rare, and the fastest to look for.
+        let is_usual = codes.iter().any(|code| (200..300).contains(code));
+        Self {
+            codes: codes.to_vec(),
+            rarity: if is_usual { 1 } else { NEVER / 2 },
+            ..Self::impossible()
+        }
     }
 
     /// What is needed to match one or the other.
@@ -128,37 +166,28 @@ impl Need {
         self.codes.sort_unstable();
         self.codes.dedup();
         self.literals.extend(other.literals);
-        Self {
-            codes: self.codes,
-            ..Self::literals(self.literals)
-        }
+        self.literals.sort_unstable();
+        self.literals.dedup();
+        self.rarity = self.rarity.min(other.rarity);
+        self
     }
 
-    /// How rare it is: of several that are all needed, the rarest is looked for.
-    fn rarity(&self) -> (usize, usize) {
-        if self.every {
-            return (0, 0);
-        }
-        let rarity = |literal: &String| {
-            if COMMON.contains(&literal.as_str()) {
-                1
-            } else {
-                1 + literal.len().min(16)
-            }
-        };
-        // Most requests succeed; other codes are rare, and the fastest to look for.
-        let codes = if self.codes.is_empty() {
-            100
-        } else if self.codes.iter().any(|code| (200..300).contains(code)) {
-            1
+    /// The rarer of two that are both needed.
+    fn and(self, other: Self) -> Self {
+        if other.rarity > self.rarity {
+            other
         } else {
-            50
-        };
-        let rarest = self.literals.iter().map(rarity).min();
-        (
-            rarest.unwrap_or(codes).min(codes),
-            usize::MAX - self.literals.len(),
-        )
+            self
+        }
+    }
+}
+
+/// How rare a text is, roughly: long ones are.
+fn rarity(literal: &str) -> usize {
+    if COMMON.contains(&literal) {
+        1
+    } else {
+        1 + literal.len().min(16)
     }
 }
 
@@ -178,10 +207,7 @@ impl From<Need> for Cost {
 /// What an event needs for a condition to hold.
 pub(crate) fn of(condition: &Condition) -> Need {
     match condition {
-        Condition::All(parts) => {
-            let needs = parts.iter().map(of);
-            needs.max_by_key(Need::rarity).unwrap_or(Need::every())
-        }
+        Condition::All(parts) => parts.iter().map(of).fold(Need::every(), Need::and),
         Condition::Any(parts) => parts.iter().map(of).fold(Need::impossible(), Need::or),
         Condition::Some(0, _) | Condition::Not(_) => Need::every(),
         // At least one of them holds.
@@ -191,43 +217,39 @@ pub(crate) fn of(condition: &Condition) -> Need {
 }
 
 fn of_test(test: &Test) -> Need {
+    // What is derived is spelled otherwise in the event.
+    if let Operand::Derived(_) = test.operand {
+        return Need::every();
+    }
     match &test.wanted {
         Kind::OneOf { null: true, .. } | Kind::Exists(false) => Need::every(),
         Kind::OneOf { values, .. } => {
             let is_code = matches!(&test.operand, Operand::Field(path) if path.is_code());
             match (&values.codes, &values.literals) {
-                (Some(codes), _) if is_code && !codes.is_empty() => Need {
-                    codes: codes.clone(),
-                    ..Need::impossible()
-                },
+                (Some(codes), _) if is_code && !codes.is_empty() => Need::codes(codes),
                 (_, Some(literals)) if !literals.is_empty() => {
-                    better(Need::literals(literals.clone()), key(&test.operand))
+                    Need::values(literals).and(key(&test.operand))
                 }
                 _ => key(&test.operand),
             }
         }
         Kind::Exists(true) => key(&test.operand),
-        Kind::FieldRef { other, .. } => better(key(&test.operand), key(other)),
+        Kind::FieldRef { other, .. } => key(&test.operand).and(key(other)),
     }
 }
 
-fn better(one: Need, other: Need) -> Need {
-    if other.rarity() > one.rarity() {
-        other
-    } else {
-        one
-    }
-}
-
-/// The key that a field needs.
+/// The rarest key that a field needs.
 fn key(operand: &Operand) -> Need {
-    match operand {
-        Operand::Field(path) => match run(path.last_name().chars().map(Some)) {
-            Some(literal) => Need::literals(vec![literal]),
-            None => Need::every(),
-        },
-        Operand::Derived(_) => Need::every(),
-    }
+    let Operand::Field(path) = operand else {
+        return Need::every();
+    };
+    let keys = path
+        .names()
+        .iter()
+        .filter_map(|name| run(name.chars().map(Some)));
+    keys.map(Need::key)
+        .max_by_key(|need| need.rarity)
+        .unwrap_or(Need::every())
 }
 
 /// The longest text that any value holds which is this one.

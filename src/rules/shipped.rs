@@ -18,7 +18,20 @@ macro_rules! files {
 }
 
 /// All of them, in the order in which they are listed.
-pub const ALL: &[Shipped] = files!["scanning.yaml", "scanning-escu.yaml",];
+pub const ALL: &[Shipped] = files![
+    "scanning.yaml",
+    "scanning-escu.yaml",
+    "secrets-unusual-principal.yaml",
+    "pod-exec.yaml",
+    "privileged-pod.yaml",
+    "hostpath-sensitive.yaml",
+    "cluster-admin-binding.yaml",
+    "service-account-token.yaml",
+    "kube-system-workload.yaml",
+    "events-deleted.yaml",
+    "anonymous-success.yaml",
+    "impersonation.yaml",
+];
 
 /// The detection of scans in these semantics, whose parameters are settings of their own.
 pub(crate) fn scan(semantics: Semantics) -> &'static str {
@@ -30,7 +43,8 @@ pub(crate) fn scan(semantics: Semantics) -> &'static str {
 
 /// The file with a rule of this name, identifier or title.
 pub fn named(name: &str) -> Option<&'static Shipped> {
-    ALL.iter().find(|shipped| handles(shipped.text).any(|handle| handle == name))
+    ALL.iter()
+        .find(|shipped| handles(shipped.text).any(|handle| handle == name))
 }
 
 /// What the rules of a file may be called by. They are ours: each is a line at the margin.

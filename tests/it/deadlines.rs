@@ -147,6 +147,16 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "File::open(",
         "a lane, or the start's own deadline",
     ),
+    (
+        "rules/load/sources.rs",
+        "fs::metadata(",
+        "rules are read before anything starts",
+    ),
+    (
+        "rules/load/sources.rs",
+        "fs::read(",
+        "rules are read before anything starts, and only files that are no pipes",
+    ),
     ("tls.rs", "fs::read(", "a lane, or the start's own deadline"),
     (
         "telemetry/output.rs",

@@ -21,6 +21,7 @@ mod receiver_limits;
 mod receiver_tls;
 mod replay;
 mod rows;
+mod rules;
 mod scan_cli;
 mod scan_html;
 mod screen;

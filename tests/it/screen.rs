@@ -139,7 +139,7 @@ fn parsed(value: &J) -> J {
 }
 
 /// The same as OTLP carries it; by chance a whole number as one.
-fn carried(value: &J, noise: &mut Noise) -> Option<otlp::AnyValue> {
+pub(crate) fn carried(value: &J, noise: &mut Noise) -> Option<otlp::AnyValue> {
     holding(match value {
         J::Null => return None,
         J::Bool(value) => otlp::Value::Bool(*value),

@@ -19,7 +19,7 @@ use crate::{
 const MOST_VALUES: usize = 10_000;
 
 /// All keys, as docs/rules.md describes them.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "attack_technique",
     "dedup",
     "drilldown",
@@ -32,6 +32,7 @@ const KEYS: [&str; 15] = [
     "rule",
     "score",
     "tests",
+    "variant",
     "version",
     "window",
     "window_offset",
@@ -63,6 +64,8 @@ pub(super) struct Custom {
     pub(super) drilldown: Option<String>,
     pub(super) attack_technique: Option<String>,
     pub(super) version: Option<String>,
+    /// Rules of one identifier that are variants are not loaded together.
+    pub(super) variant: Option<String>,
     pub(super) cases: Vec<Case>,
 }
 
@@ -82,6 +85,7 @@ impl<'d> Reader<'d> {
             drilldown: map.text("drilldown"),
             attack_technique: map.text("attack_technique"),
             version: map.text("version"),
+            variant: map.text("variant"),
             score: self.score(&map),
             ..Custom::default()
         };
@@ -217,7 +221,7 @@ pub(super) fn parameters(reader: &Reader<'_>) -> Parameters {
 }
 
 /// The parameters that tests put in place of empty ones.
-pub(super) fn test_parameters(reader: &Reader<'_>) -> Vec<(String, Vec<Scalar>)> {
+pub(super) fn test_parameters(reader: &Reader<'_>) -> Vec<(String, Vec<Scalar>, Mark)> {
     let mut all = Vec::new();
     for root in &reader.documents.roots {
         let tests = find(root, "custom").and_then(|custom| find(custom, "tests"));
@@ -228,7 +232,7 @@ pub(super) fn test_parameters(reader: &Reader<'_>) -> Vec<(String, Vec<Scalar>)>
             continue;
         };
         for (key, node) in entries {
-            all.push((key.name.clone(), values(reader, node)));
+            all.push((key.name.clone(), values(reader, node), key.mark));
         }
     }
     all

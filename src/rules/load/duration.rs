@@ -2,8 +2,8 @@
 
 use crate::rules::settings::SECOND;
 
-/// A longer window is a slip of the unit.
-const MOST: i64 = 366 * 86_400 * SECOND;
+/// Event times and windows are added without overflow up to here, as for the flags of `scan`.
+const MOST: i64 = i64::MAX / 4;
 
 /// Reads a length, in microseconds.
 ///
@@ -53,7 +53,7 @@ pub(super) fn read(text: &str) -> Result<i64, String> {
             .ok()
             .and_then(|number| number.checked_mul(micros)?.checked_add(total))
             .filter(|total| *total <= MOST)
-            .ok_or_else(|| format!("{text} is longer than a year"))?;
+            .ok_or_else(|| format!("{text} is too long to be counted"))?;
         rest = behind;
     }
     Ok(total)

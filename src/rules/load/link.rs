@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::{
+    Mode,
     custom::{Custom, WindowKind},
     document::{Alias, Body, Correlation, Counted, Document},
     reader::{hint, quoted},
@@ -38,6 +39,7 @@ pub(super) struct Linked {
 /// What links documents.
 pub(super) struct Linker<'d> {
     pub(super) settings: &'d Rule,
+    pub(super) mode: Mode,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -86,6 +88,13 @@ impl Linker<'_> {
             for (name, mark) in &document.names {
                 match names.get(name.as_str()) {
                     Some(other) if *other != at => {
+                        let variant = |at: usize| documents.get(at)?.custom.variant.as_ref();
+                        let are_variants = variant(*other).is_some()
+                            && variant(at).is_some()
+                            && variant(*other) != variant(at);
+                        if are_variants && self.mode != Mode::Run {
+                            continue;
+                        }
                         let text = format!(
                             "{} is the id, name or title of another rule: each rule needs its own",
                             quoted(name)

@@ -2,7 +2,7 @@
 //!
 //! Each construct is either supported or refused with its file, line and column: nothing is ignored
 //! that would change what matches. [`reader`] reads values with their places, [`document`] one rule
-//! or correlation, [`selection`] and [`condition`] its match, [`custom`] what Sigma cannot say,
+//! or correlation, [`head`] what it says about itself, [`selection`] and [`condition`] its match, [`custom`] what Sigma cannot say,
 //! [`cases`] its tests; [`link`] puts rules and correlations together.
 
 mod cases;
@@ -10,6 +10,7 @@ mod condition;
 mod custom;
 mod document;
 mod duration;
+mod head;
 mod link;
 mod reader;
 mod selection;
@@ -66,6 +67,17 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What rules are loaded for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// To run together: each parameter has a value, and no two rules have one identifier.
+    #[default]
+    Run,
+    /// To look at them, or to test them: an empty parameter is what `tests: parameters:` says, and
+    /// variants of one rule may stand side by side.
+    Look,
+}
+
 /// Rules that were loaded.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -107,6 +119,38 @@ pub fn load(names: &[String], settings: &Rule) -> Result<Vec<Arc<Detection>>, Ve
     Ok(load_all(names, settings)?.detections())
 }
 
+/// The detections of a pipeline: that of scans, if it is wanted, and those that are named.
+///
+/// # Errors
+/// All problems, by file and line. No detection at all is one.
+pub fn pipeline(
+    settings: &Rule,
+    scanning: bool,
+    names: &[String],
+) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
+    let mut detections = Vec::new();
+    if scanning {
+        detections.push(Arc::new(Detection::of(settings)));
+    }
+    for detection in load(names, settings)? {
+        let id = &detection.annotations.id;
+        if detections.iter().any(|known| known.annotations.id == *id) {
+            return Err(vec![Problem {
+                file: names.join(", "),
+                line: 0,
+                column: 0,
+                text: format!(
+                    "the rule {} is there already as the detection of scans: remove it, or set \
+                     scanning: false",
+                    detection.name()
+                ),
+            }]);
+        }
+        detections.push(detection);
+    }
+    Ok(detections)
+}
+
 /// The same with tests and warnings.
 ///
 /// # Errors
@@ -116,14 +160,14 @@ pub fn load_all(names: &[String], settings: &Rule) -> Result<Loaded, Vec<Problem
     Loader::new(settings, problems).load(sources)
 }
 
-/// The same for tests and lists: a parameter that is empty is what `tests: parameters:` says.
+/// The same in another mode.
 ///
 /// # Errors
 /// All problems, by file and line.
-pub fn load_for_tests(names: &[String], settings: &Rule) -> Result<Loaded, Vec<Problem>> {
+pub fn load_in(mode: Mode, names: &[String], settings: &Rule) -> Result<Loaded, Vec<Problem>> {
     let (sources, problems) = sources::find(names);
     let mut loader = Loader::new(settings, problems);
-    loader.for_tests = true;
+    loader.mode = mode;
     loader.load(sources)
 }
 
@@ -167,8 +211,7 @@ struct Loader<'s> {
     warnings: Vec<Problem>,
     files: Vec<String>,
     documents: Vec<Document>,
-    /// Whether parameters for tests fill those that are empty.
-    for_tests: bool,
+    mode: Mode,
 }
 
 impl<'s> Loader<'s> {
@@ -179,7 +222,7 @@ impl<'s> Loader<'s> {
             warnings: Vec::new(),
             files: Vec::new(),
             documents: Vec::new(),
-            for_tests: false,
+            mode: Mode::Run,
         }
     }
 
@@ -201,6 +244,7 @@ impl<'s> Loader<'s> {
         }
         let mut linker = Linker {
             settings: self.settings,
+            mode: self.mode,
             problems: Vec::new(),
         };
         let linked = linker.link(&self.documents);
@@ -307,12 +351,19 @@ impl<'s> Loader<'s> {
                 }
             }
         }
-        if self.for_tests {
-            for (name, values) in custom::test_parameters(reader) {
+        if self.mode == Mode::Look {
+            for (name, values, mark) in custom::test_parameters(reader) {
                 if let Some(parameter) = reader.parameters.get_mut(&name)
                     && parameter.is_empty()
                 {
                     *parameter = values;
+                    reader.warn(
+                        mark,
+                        format!(
+                            "the parameter {name} is empty: to run, the rule needs a list, given as \
+                             custom: {{rule: NAME, parameters: {{{name}: [...]}}}} in a file of yours"
+                        ),
+                    );
                 }
             }
         }

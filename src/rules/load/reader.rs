@@ -274,7 +274,9 @@ pub(super) fn hint(name: &str, known: &[&str]) -> String {
         })
         .min_by_key(|(distance, _)| *distance);
     match near {
-        Some((distance, known)) if distance <= 1 + known.len() / 4 => {
+        Some((distance, known))
+            if distance <= 1 + known.len() / 4 && distance < known.len().min(name.len()) =>
+        {
             format!(", did you mean {known}?")
         }
         _ => String::new(),
