@@ -1,6 +1,6 @@
 //! `auditwatch rules`: list the shipped rules, check rule files, run their tests.
 
-use std::io::Write;
+use std::{fmt::Write as _, io::Write};
 
 use clap::{Args, Subcommand};
 
@@ -120,7 +120,8 @@ fn list(settings: &Rule, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Re
     for line in [&head].into_iter().chain(&lines) {
         let mut text = String::new();
         for (cell, width) in line.iter().zip(widths) {
-            text.push_str(&format!("{cell:<width$}  "));
+            // Writing into a string cannot fail.
+            let _ok = write!(text, "{cell:<width$}  ");
         }
         writeln!(out, "{}", text.trim_end())?;
     }

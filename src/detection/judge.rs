@@ -153,7 +153,7 @@ mod tests {
         let mut found = None;
         let detection = Detection::of(rule);
         event.hits(&detection, &mut Scratch::default(), bounds, &mut |hit| {
-            found = Some(hit)
+            found = Some(hit);
         });
         found
     }

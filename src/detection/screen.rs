@@ -391,9 +391,8 @@ impl Seen {
     fn judge(&mut self, record: &Record<'_>, event: &Event<'_>) {
         let screen = Arc::clone(&self.screen);
         let mut scratch = std::mem::take(&mut self.scratch);
-        for (at, detection) in screen.detections.iter().enumerate() {
+        for detection in &screen.detections {
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
-                let _at = at;
                 self.set_time(&mut hit, record);
                 self.keep(hit, record);
             });

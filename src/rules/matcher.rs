@@ -110,9 +110,7 @@ pub(crate) struct OneOf {
     /// `re`
     expressions: Vec<regex::Regex>,
     numbers: Vec<f64>,
-    /// Which truth values.
-    is_true: bool,
-    is_false: bool,
+    truths: Vec<bool>,
     /// Any value at all.
     any: bool,
     networks: Vec<IpNet>,
@@ -186,8 +184,7 @@ impl OneOf {
             match one {
                 Wanted::Text(pieces) => out.add_text(pieces, &mut patterns),
                 Wanted::Number(number) => out.numbers.push(*number),
-                Wanted::Bool(true) => out.is_true = true,
-                Wanted::Bool(false) => out.is_false = true,
+                Wanted::Bool(truth) => out.truths.push(*truth),
                 Wanted::Network(network) => out.networks.push(*network),
                 Wanted::Compare(how, number) => out.comparisons.push((*how, *number)),
                 Wanted::Expression {
@@ -247,14 +244,9 @@ impl OneOf {
         let Some(text) = field.value() else {
             return false;
         };
-        if let Field::Bool(value) = field
-            && (if *value { self.is_true } else { self.is_false })
-        {
-            return true;
-        }
+        let truth = |truth: &bool| text.is_ignoring_case(if *truth { "true" } else { "false" });
         (!self.texts.is_empty() && self.is_text(text))
-            || ((self.is_true && text.is_ignoring_case("true"))
-                || (self.is_false && text.is_ignoring_case("false")))
+            || self.truths.iter().any(truth)
             || self.is_number(text)
             || self.is_in_network(text)
             || self.fits_pattern(text, scratch)
@@ -329,27 +321,23 @@ fn expression(pieces: &[Piece], cased: bool) -> String {
     };
     let mut out = format!("(?:{start}");
     for piece in pieces {
-        // Writing into a string cannot fail.
-        let _ok = match piece {
-            Piece::Any => write!(out, ".*?"),
+        match piece {
+            Piece::Any => out.push_str(".*?"),
             // One character of UTF-8.
-            Piece::One => write!(out, r"(?:[\x00-\x7f]|[\xc2-\xf4][\x80-\xbf]{{1,3}})"),
+            Piece::One => out.push_str(r"(?:[\x00-\x7f]|[\xc2-\xf4][\x80-\xbf]{1,3})"),
             Piece::Letter(letter) => {
                 let letter = if cased { *letter } else { fold(*letter) };
                 let mut bytes = [0; 4];
-                let bytes = letter.encode_utf8(&mut bytes).bytes();
-                bytes
-                    .map(|byte| {
-                        if byte.is_ascii_alphanumeric() {
-                            out.push(char::from(byte));
-                            Ok(())
-                        } else {
-                            write!(out, r"\x{byte:02x}")
-                        }
-                    })
-                    .collect()
+                for byte in letter.encode_utf8(&mut bytes).bytes() {
+                    if byte.is_ascii_alphanumeric() {
+                        out.push(char::from(byte));
+                    } else {
+                        // Writing into a string cannot fail.
+                        let _ok = write!(out, r"\x{byte:02x}");
+                    }
+                }
             }
-        };
+        }
     }
     out.push_str(end);
     out.push(')');
@@ -472,14 +460,13 @@ mod tests {
             fn naive(pattern: &[Piece], text: &[char], cased: bool) -> bool {
                 match (pattern.split_first(), text.split_first()) {
                     (None, None) => true,
-                    (None, Some(_)) => false,
                     (Some((Piece::Any, rest)), _) => (0..=text.len())
                         .any(|at| naive(rest, &text[at..], cased)),
                     (Some((Piece::One, rest)), Some((_, behind))) => naive(rest, behind, cased),
                     (Some((Piece::Letter(a), rest)), Some((b, behind))) => {
                         (a == b || (!cased && fold(*a) == fold(*b))) && naive(rest, behind, cased)
                     }
-                    (Some(_), None) => false,
+                    (None, Some(_)) | (Some(_), None) => false,
                 }
             }
             let letters: Vec<char> = text.chars().collect();

@@ -208,10 +208,11 @@ impl From<Need> for Cost {
 pub(crate) fn of(condition: &Condition) -> Need {
     match condition {
         Condition::All(parts) => parts.iter().map(of).fold(Need::every(), Need::and),
-        Condition::Any(parts) => parts.iter().map(of).fold(Need::impossible(), Need::or),
         Condition::Some(0, _) | Condition::Not(_) => Need::every(),
         // At least one of them holds.
-        Condition::Some(_, parts) => parts.iter().map(of).fold(Need::impossible(), Need::or),
+        Condition::Any(parts) | Condition::Some(_, parts) => {
+            parts.iter().map(of).fold(Need::impossible(), Need::or)
+        }
         Condition::Test(test) => of_test(test),
     }
 }

@@ -62,7 +62,7 @@ pub(crate) enum Condition {
     /// At least so many of them.
     Some(usize, Vec<Condition>),
     Not(Box<Condition>),
-    Test(Test),
+    Test(Box<Test>),
 }
 
 impl Condition {

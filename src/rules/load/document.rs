@@ -1,5 +1,7 @@
 //! One document of a rule file: a rule or a correlation, before they are linked.
 
+use std::fmt::Write as _;
+
 use super::{
     condition,
     custom::Custom,
@@ -341,7 +343,7 @@ fn shape(map: &Map<'_, '_>) -> String {
     let mut out = String::new();
     for key in ["detection", "correlation"] {
         if let Some(node) = map.get(key) {
-            write(node, &mut out);
+            write_node(node, &mut out);
         }
     }
     if let Some(Value::Map(entries)) = map.get("custom").map(|node| &node.value) {
@@ -357,27 +359,32 @@ fn shape(map: &Map<'_, '_>) -> String {
                     | "location"
             ) {
                 out.push_str(&key.name);
-                write(node, &mut out);
+                write_node(node, &mut out);
             }
         }
     }
     out
 }
 
-fn write(node: &Node, out: &mut String) {
+fn write_node(node: &Node, out: &mut String) {
     match &node.value {
         Value::Null => out.push('~'),
-        Value::Scalar(text) => out.push_str(&format!("{text:?}")),
+        Value::Scalar(text) => {
+            let _ok = write!(out, "{text:?}");
+        }
         Value::List(items) => {
             out.push('[');
-            items.iter().for_each(|item| write(item, out));
+            for item in items {
+                write_node(item, out);
+            }
             out.push(']');
         }
         Value::Map(entries) => {
             out.push('{');
             for (key, node) in entries {
-                out.push_str(&format!("{:?}", key.name));
-                write(node, out);
+                // Writing into a string cannot fail.
+                let _ok = write!(out, "{:?}", key.name);
+                write_node(node, out);
             }
             out.push('}');
         }

@@ -193,23 +193,23 @@ impl<'d> Reader<'d> {
             ("service", "audit", true),
             ("category", "application", false),
         ] {
-            match source.get(key) {
-                None if is_needed => self.fail(
-                    source.mark,
-                    format!("logsource: {key} is missing: write {key}: {wanted}"),
-                ),
-                None => {}
-                Some(node) => {
-                    if self.text(node, key).is_some_and(|text| text != wanted) {
-                        self.fail(
-                            node.mark,
-                            format!(
-                                "logsource: {key}: only audit events of Kubernetes are read: write \
-                                 {key}: {wanted}"
-                            ),
-                        );
-                    }
+            let Some(node) = source.get(key) else {
+                if is_needed {
+                    self.fail(
+                        source.mark,
+                        format!("logsource: {key} is missing: write {key}: {wanted}"),
+                    );
                 }
+                continue;
+            };
+            if self.text(node, key).is_some_and(|text| text != wanted) {
+                self.fail(
+                    node.mark,
+                    format!(
+                        "logsource: {key}: only audit events of Kubernetes are read: write {key}: \
+                         {wanted}"
+                    ),
+                );
             }
         }
     }

@@ -229,7 +229,7 @@ impl<'s> Loader<'s> {
     fn load(mut self, sources: Vec<Source>) -> Result<Loaded, Vec<Problem>> {
         let mut queue: std::collections::VecDeque<_> = sources.into();
         while let Some(source) = queue.pop_front() {
-            for taken in self.read(source) {
+            for taken in self.read(&source) {
                 queue.push_back(taken);
             }
             if self.documents.len() > MOST_RULES {
@@ -294,7 +294,7 @@ impl<'s> Loader<'s> {
     }
 
     /// Reads the documents of one file. Shipped rules that it takes come after it.
-    fn read(&mut self, source: Source) -> Vec<Source> {
+    fn read(&mut self, source: &Source) -> Vec<Source> {
         let number = self.files.len();
         self.files.push(source.file.clone());
         let mut problems = Vec::new();
@@ -317,11 +317,11 @@ impl<'s> Loader<'s> {
             reader.fail(Mark::start_of(number), "no rule is in this file");
         }
         reader.parameters = custom::parameters(&reader);
-        self.fill(&source, &mut reader);
+        self.fill(source, &mut reader);
         let mut taken = Vec::new();
         for root in &documents.roots {
             if let Some(one) = custom::taken(&reader, root) {
-                taken.extend(self.take(&one, &reader));
+                taken.extend(take(&one, &reader));
             } else if let Some(document) = reader.document(root) {
                 self.documents.push(document);
             }
@@ -385,28 +385,28 @@ impl<'s> Loader<'s> {
             );
         }
     }
+}
 
-    /// The shipped rule that a document takes.
-    fn take(&self, taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
-        let Some(shipped) = shipped::named(&taken.rule) else {
-            let names = sources::names();
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let hint = hint(&taken.rule, &known);
-            reader.fail(
-                taken.mark,
-                format!(
-                    "rule: no shipped rule is named {}{hint}",
-                    quoted(&taken.rule)
-                ),
-            );
-            return None;
-        };
-        Some(Source {
-            parameters: taken.parameters.clone(),
-            taken_at: Some(taken.mark),
-            ..Source::shipped(shipped)
-        })
-    }
+/// The shipped rule that a document takes.
+fn take(taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
+    let Some(shipped) = shipped::named(&taken.rule) else {
+        let names = sources::names();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hint = hint(&taken.rule, &known);
+        reader.fail(
+            taken.mark,
+            format!(
+                "rule: no shipped rule is named {}{hint}",
+                quoted(&taken.rule)
+            ),
+        );
+        return None;
+    };
+    Some(Source {
+        parameters: taken.parameters.clone(),
+        taken_at: Some(taken.mark),
+        ..Source::shipped(shipped)
+    })
 }
 
 /// The settings that are parameters of the detection of scans.

@@ -179,13 +179,11 @@ impl<'d> Reader<'d> {
 
     /// `true` or `false`.
     pub(super) fn boolean(&self, node: &Node, what: &str) -> Option<bool> {
-        match self.scalar(node).map(|scalar| scalar.value) {
-            Some(Typed::Bool(value)) => Some(value),
-            _ => {
-                self.fail(node.mark, format!("{what}: expected true or false"));
-                None
-            }
+        if let Some(Typed::Bool(value)) = self.scalar(node).map(|scalar| scalar.value) {
+            return Some(value);
         }
+        self.fail(node.mark, format!("{what}: expected true or false"));
+        None
     }
 }
 

@@ -88,6 +88,10 @@ const REFUSED: [(&str, &str); 17] = [
 
 /// What stands behind a field name.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a modifier that is given or not"
+)]
 struct Modifiers {
     place: Place,
     all: bool,
@@ -190,11 +194,11 @@ impl<'d> Reader<'d> {
         let operand = self.operand(name, key.mark)?;
         let values = self.values(&key.name, node, modifiers)?;
         let test = |wanted| {
-            Condition::Test(Test {
+            Condition::Test(Box::new(Test {
                 operand: operand.clone(),
                 wanted,
                 text: format!("{} (line {})", key.name, key.mark.line),
-            })
+            }))
         };
         if modifiers.exists {
             let [one] = values.as_slice() else {

@@ -54,7 +54,7 @@ impl Source {
 pub(super) fn names() -> Vec<String> {
     let names = shipped::ALL.iter().filter_map(|shipped| {
         let lines = shipped.text.lines();
-        lines.filter_map(|line| line.strip_prefix("name: ")).last()
+        lines.rev().find_map(|line| line.strip_prefix("name: "))
     });
     names.map(str::to_owned).collect()
 }

@@ -24,88 +24,91 @@ fn correlation(body: &str) -> String {
     )
 }
 
+/// A field of a selection, and what is wrong with it.
+const FIELDS: &[(&str, &str)] = &[
+    (
+        "verb|base64: x",
+        "r.yaml:7:9: \"verb|base64\": the modifier base64 is not supported, audit events hold plain \
+             text: write the text itself",
+    ),
+    (
+        "verb|windash: x",
+        "r.yaml:7:9: \"verb|windash\": the modifier windash is not supported, it is for command \
+             lines of Windows: list the spellings",
+    ),
+    (
+        "verb|startwith: x",
+        "r.yaml:7:9: \"verb|startwith\": no modifier is named \"startwith\", did you mean startswith?",
+    ),
+    (
+        "verb|re: '(?=x)'",
+        "r.yaml:7:18: \"verb|re\": no regular expression: look-around, including look-ahead and \
+             look-behind, is not supported (linear time: no look-around, no backreferences)",
+    ),
+    (
+        "verb|re: 'x{5000}{5000}'",
+        "r.yaml:7:18: \"verb|re\": it needs more than 1 MiB when it is compiled: write a shorter one, \
+             or several rules",
+    ),
+    (
+        "sourceIPs|cidr: 10.0.0.1/8",
+        "r.yaml:7:25: \"sourceIPs|cidr\": no network: 10.0.0.1/8 has bits set behind the prefix, did \
+             you mean 10.0.0.0/8?",
+    ),
+    (
+        "responseStatus.code|gt: many",
+        "r.yaml:7:33: \"responseStatus.code|gt\": expected a number, found \"many\"",
+    ),
+    (
+        "verb|exists: maybe",
+        "r.yaml:7:22: exists takes true or false",
+    ),
+    (
+        "user.groups{}: x",
+        "r.yaml:7:9: \"user.groups{}\" is no path: {} is Splunk's spelling of a list: write [] or \
+             nothing, which is any element",
+    ),
+    (
+        "a[0].b: x",
+        "r.yaml:7:9: \"a[0].b\" is no path: it names one element of a list: write [] or nothing, \
+             which is any element",
+    ),
+    (
+        "objectRef: {resource: pods}",
+        "r.yaml:7:20: \"objectRef\": a map is no value: write the path of the field, such as \
+             objectRef.resource",
+    ),
+    (
+        "verb: []",
+        "r.yaml:7:15: \"verb\": the list is empty, name a value",
+    ),
+    (
+        "cluster: prod",
+        "r.yaml:7:9: cluster is no field of an event: it is always part of the group",
+    ),
+    (
+        "source.adress: x",
+        "r.yaml:7:9: no derived field is named \"source.adress\", did you mean source.address?",
+    ),
+    (
+        "verb|expand: '%verbs%'",
+        "r.yaml:7:22: no parameter verbs: write it under custom: parameters:",
+    ),
+    (
+        "verb|contains|startswith: x",
+        "r.yaml:7:9: \"verb|contains|startswith\": contains, startswith and endswith exclude each other",
+    ),
+    (
+        "verb|contains: ''",
+        "r.yaml:7:24: \"verb|contains\": an empty text is part of every text: write a text, or \
+             exists: true",
+    ),
+];
+
 #[test]
 fn fields_and_modifiers() {
-    for (field, wanted) in [
-        (
-            "verb|base64: x",
-            "r.yaml:7:9: \"verb|base64\": the modifier base64 is not supported, audit events hold plain \
-             text: write the text itself",
-        ),
-        (
-            "verb|windash: x",
-            "r.yaml:7:9: \"verb|windash\": the modifier windash is not supported, it is for command \
-             lines of Windows: list the spellings",
-        ),
-        (
-            "verb|startwith: x",
-            "r.yaml:7:9: \"verb|startwith\": no modifier is named \"startwith\", did you mean startswith?",
-        ),
-        (
-            "verb|re: '(?=x)'",
-            "r.yaml:7:18: \"verb|re\": no regular expression: look-around, including look-ahead and \
-             look-behind, is not supported (linear time: no look-around, no backreferences)",
-        ),
-        (
-            "verb|re: 'x{5000}{5000}'",
-            "r.yaml:7:18: \"verb|re\": it needs more than 1 MiB when it is compiled: write a shorter one, \
-             or several rules",
-        ),
-        (
-            "sourceIPs|cidr: 10.0.0.1/8",
-            "r.yaml:7:25: \"sourceIPs|cidr\": no network: 10.0.0.1/8 has bits set behind the prefix, did \
-             you mean 10.0.0.0/8?",
-        ),
-        (
-            "responseStatus.code|gt: many",
-            "r.yaml:7:33: \"responseStatus.code|gt\": expected a number, found \"many\"",
-        ),
-        (
-            "verb|exists: maybe",
-            "r.yaml:7:22: exists takes true or false",
-        ),
-        (
-            "user.groups{}: x",
-            "r.yaml:7:9: \"user.groups{}\" is no path: {} is Splunk's spelling of a list: write [] or \
-             nothing, which is any element",
-        ),
-        (
-            "a[0].b: x",
-            "r.yaml:7:9: \"a[0].b\" is no path: it names one element of a list: write [] or nothing, \
-             which is any element",
-        ),
-        (
-            "objectRef: {resource: pods}",
-            "r.yaml:7:20: \"objectRef\": a map is no value: write the path of the field, such as \
-             objectRef.resource",
-        ),
-        (
-            "verb: []",
-            "r.yaml:7:15: \"verb\": the list is empty, name a value",
-        ),
-        (
-            "cluster: prod",
-            "r.yaml:7:9: cluster is no field of an event: it is always part of the group",
-        ),
-        (
-            "source.adress: x",
-            "r.yaml:7:9: no derived field is named \"source.adress\", did you mean source.address?",
-        ),
-        (
-            "verb|expand: '%verbs%'",
-            "r.yaml:7:22: no parameter verbs: write it under custom: parameters:",
-        ),
-        (
-            "verb|contains|startswith: x",
-            "r.yaml:7:9: \"verb|contains|startswith\": contains, startswith and endswith exclude each other",
-        ),
-        (
-            "verb|contains: ''",
-            "r.yaml:7:24: \"verb|contains\": an empty text is part of every text: write a text, or \
-             exists: true",
-        ),
-    ] {
-        assert_eq!(problems(&of(field)), [wanted], "{field}");
+    for (field, wanted) in FIELDS {
+        assert_eq!(problems(&of(field)), [*wanted], "{field}");
     }
 }
 

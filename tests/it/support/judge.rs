@@ -33,7 +33,7 @@ pub(crate) fn judge(event: &Event<'_>, rule: &Rule) -> Option<Hit> {
     let mut hits = Vec::new();
     let mut scratch = Scratch::default();
     event.hits(&detection(rule), &mut scratch, &Bounds::NONE, &mut |hit| {
-        hits.push(hit)
+        hits.push(hit);
     });
     let counts = counts(event, rule);
     assert_eq!(hits.len(), usize::from(counts), "{rule:?}\n{event:?}");
