@@ -13,7 +13,7 @@ use std::{
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{
-    detection::{address, geo::Locate, rows::Row, time::Micros},
+    detection::{address, fields::AuditField, geo::Locate, rows::Row, time::Micros},
     visible::escaped,
 };
 
@@ -71,12 +71,12 @@ pub(super) fn write<I: Iterator<Item: Borrow<Row>>>(
             Row::Native(row) => &row.seen,
             Row::Escu(row) => &row.columns,
         };
-        for (name, values) in [
-            ("verbs", &columns.verbs),
-            ("paths", &columns.uris),
-            ("agents", &columns.agents),
+        for (name, field) in [
+            ("verbs", AuditField::Verb),
+            ("paths", AuditField::RequestUri),
+            ("agents", AuditField::UserAgent),
         ] {
-            let shown = list(values, width.saturating_sub(10));
+            let shown = list(columns.get(field), width.saturating_sub(10));
             writeln!(out, "{dim}  {name:<6}  {shown}{plain}")?;
         }
     }

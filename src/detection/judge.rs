@@ -1,13 +1,19 @@
 //! Which events count: who asked and how it ended, and the [`Hit`] that such an event becomes.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::{
     address,
-    event::{Event, Field, List, is_code},
-    hit::Hit,
+    event::{Event, Field, List, Value, is_code},
+    fields::{self, AuditField, Kind},
+    hit::{Hit, Texts},
     identity,
     limits::Bounds,
     rule::{Rule, Semantics, Who},
     text::Text,
+    texts::Writer,
 };
 
 /// The group of every request without credentials.
@@ -23,9 +29,7 @@ impl Event<'_> {
 
     /// Judges the event, and keeps so much of it as these bounds say when it counts.
     pub fn judge_within(&self, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
-        let status = self.status.as_ref()?;
-        let code_text = status.code.value()?;
-        let code = code_text.short()?;
+        let code = self.field(AuditField::Code).value()?.short()?;
         let wanted = *rule
             .wanted_codes()
             .iter()
@@ -33,59 +37,56 @@ impl Event<'_> {
         if !self.counts(rule) {
             return None;
         }
-        let (tail, sources) = sources(self.sources.unwrap_or_default(), bounds);
+        let (tail, sources) = sources(self.sources().unwrap_or_default(), bounds);
+        let (key, sources, claimed) = match rule.semantics {
+            Semantics::Native => {
+                let key = address::key(&tail, &rule.trusted_proxies, rule.ipv6_prefix);
+                let claimed = claimed(sources, &key);
+                (key, Vec::new(), claimed)
+            }
+            // Every element is a source of its own, so none is a mere claim.
+            Semantics::Escu => {
+                let mut kept = Vec::with_capacity(sources.len());
+                kept.extend(sources.iter().map(|text| text.cut(bounds.value_bytes)));
+                (String::new(), kept, Vec::new())
+            }
+        };
         Some(Hit {
             time: self.time(),
             clamped: false,
             cluster: "".into(),
-            key: match rule.semantics {
-                Semantics::Native => address::key(&tail, &rule.trusted_proxies, rule.ipv6_prefix),
-                Semantics::Escu => String::new(),
-            },
+            key,
             sources,
             code: wanted,
-            code_text: code_text.cut(bounds.value_bytes),
-            user: self.user.as_ref().and_then(|user| kept(&user.name, bounds)),
-            groups: match &self.user {
-                Some(user) => groups(user.groups, bounds),
-                None => Vec::new(),
-            },
-            verb: kept(&self.verb, bounds),
-            uri: kept(&self.uri, bounds),
-            agent: kept(&self.agent, bounds),
-            message: kept(&status.message, bounds),
-            reason: kept(&status.reason, bounds),
-            status: kept(&status.status, bounds),
-            audit_id: kept(&self.audit_id, bounds),
-            stage: kept(&self.stage, bounds),
-            identity: identity::of([&self.audit_id, &self.received, &self.verb, &self.uri]),
+            texts: texts(self, &claimed, bounds),
+            identity: identity::of([
+                &self.field(AuditField::AuditId),
+                &self.received,
+                &self.field(AuditField::Verb),
+                &self.field(AuditField::RequestUri),
+            ]),
         })
     }
 
     fn counts(&self, rule: &Rule) -> bool {
         let mut no_group = true;
         let mut is_unauthenticated = false;
-        if let Some(user) = &self.user {
-            user.groups.for_each(|group| {
-                if let Some(group) = group.value() {
-                    no_group = false;
-                    // SPL's search command compares without case.
-                    is_unauthenticated |= group.is_ignoring_case(UNAUTHENTICATED);
-                }
-            });
-        }
+        let groups = self.field(AuditField::Groups).list();
+        groups.unwrap_or_default().for_each(|group| {
+            if let Some(group) = group.value() {
+                no_group = false;
+                // SPL's search command compares without case.
+                is_unauthenticated |= group.is_ignoring_case(UNAUTHENTICATED);
+            }
+        });
         if is_unauthenticated {
             return true;
         }
-        let name = self.user.as_ref().and_then(|user| user.name.value());
-        let nobody = no_group && name.is_none_or(Text::is_empty);
-        let anonymous = name.is_some_and(|name| name.is(ANONYMOUS));
-        rule.semantics == Semantics::Native && rule.who == Who::Any && (anonymous || nobody)
+        let name = self.field(AuditField::Username).value();
+        let has_no_user = no_group && name.is_none_or(Text::is_empty);
+        let is_anonymous = name.is_some_and(|name| name.is(ANONYMOUS));
+        rule.semantics == Semantics::Native && rule.who == Who::Any && (is_anonymous || has_no_user)
     }
-}
-
-fn kept(field: &Field<'_>, bounds: &Bounds) -> Option<String> {
-    field.value().map(|text| text.cut(bounds.value_bytes))
 }
 
 /// The last of very many.
@@ -122,7 +123,7 @@ impl<T> Last<T> {
 
 /// The last elements of `sourceIPs`, as many as the key may depend on, and the texts that are kept:
 /// the last ones too, those that a client can least write.
-fn sources<'a>(list: List<'a>, bounds: &Bounds) -> (Vec<Field<'a>>, Vec<String>) {
+fn sources<'a>(list: List<'a>, bounds: &Bounds) -> (Vec<Field<'a>>, Vec<Text<'a>>) {
     let mut tail = Last::new(address::MAX_HOPS);
     let mut texts = Last::new(bounds.source_ips);
     list.for_each(|source| {
@@ -131,16 +132,116 @@ fn sources<'a>(list: List<'a>, bounds: &Bounds) -> (Vec<Field<'a>>, Vec<String>)
             texts.push(text);
         }
     });
-    let texts = texts.into_vec();
-    let mut kept = Vec::with_capacity(texts.len());
-    kept.extend(texts.iter().map(|text| text.cut(bounds.value_bytes)));
-    (tail.into_vec(), kept)
+    (tail.into_vec(), texts.into_vec())
 }
 
-/// The groups, in order. Of more distinct ones than are kept the first in order of bytes, as
-/// evidence keeps them, and one more, so that it shows that there are more.
-fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
-    let most = bounds.groups.saturating_add(1);
+/// The address or network that an event counts for.
+#[derive(Clone, Copy)]
+enum Own {
+    Network(IpNet),
+    Address(IpAddr),
+    Unknown,
+}
+
+impl Own {
+    fn of(key: &str) -> Self {
+        if let Ok(network) = key.parse() {
+            return Self::Network(network);
+        }
+        key.parse().map_or(Self::Unknown, Self::Address)
+    }
+
+    fn is(self, source: Text<'_>) -> bool {
+        let source = source.short();
+        match (self, source.and_then(|source| address::parse(&source))) {
+            (Self::Network(network), Some(address)) => network.contains(&address),
+            (Self::Address(own), Some(address)) => own == address,
+            _ => false,
+        }
+    }
+}
+
+/// The sources that are mere claims: those that are not the key.
+pub(super) fn claimed<'a>(mut sources: Vec<Text<'a>>, key: &str) -> Vec<Text<'a>> {
+    let own = Own::of(key);
+    sources.retain(|source| !own.is(*source));
+    sources
+}
+
+/// The texts of an event, as many and as much of each as is kept of it.
+pub(super) fn texts(event: &Event<'_>, claimed: &[Text<'_>], bounds: &Bounds) -> Texts {
+    let mut writer = Writer::default();
+    for row in &fields::TABLE {
+        match row.kind {
+            Kind::Single => {
+                let value = event.field(row.field).value().into_iter();
+                writer.single(value, |text, out| {
+                    text.pieces(bounds.value_bytes, |piece| out.text(piece));
+                });
+            }
+            Kind::List | Kind::Map => {
+                several(&mut writer, bounds, |show| {
+                    event.for_each_value(row, show);
+                });
+            }
+            Kind::Claimed => {
+                several(&mut writer, bounds, |show| {
+                    for text in claimed.iter().copied() {
+                        show(Value { key: None, text });
+                    }
+                });
+            }
+        }
+    }
+    writer.finish()
+}
+
+/// Writes the values of a field, in order. Of more distinct ones than are kept the first in order
+/// of bytes, as evidence keeps them, and one more, so that it shows that there are more.
+fn several<'a>(writer: &mut Writer, bounds: &Bounds, each: impl Fn(&mut dyn FnMut(Value<'a>))) {
+    let most = bounds.values.saturating_add(1);
+    let mut count = 0_usize;
+    each(&mut |_| count += 1);
+    writer.several(|writer| {
+        if count <= most {
+            each(&mut |value| writer.value(|out| pieces(value, bounds, |piece| out.text(piece))));
+            return count;
+        }
+        let least = least(bounds, most, each);
+        for text in &least {
+            writer.value(|out| out.text(text));
+        }
+        least.len()
+    });
+}
+
+/// Shows a value, cut as one text.
+fn pieces(value: Value<'_>, bounds: &Bounds, mut show: impl FnMut(&str)) {
+    let most = bounds.value_bytes;
+    let Some(key) = value.key else {
+        value.text.pieces(most, show);
+        return;
+    };
+    let mut length = 0;
+    key.pieces(most, |piece| {
+        length += piece.len();
+        show(piece);
+    });
+    if length <= most {
+        show("=");
+        length += 1;
+    }
+    if let Some(rest) = most.checked_sub(length) {
+        value.text.pieces(rest, show);
+    }
+}
+
+/// The least distinct values, whatever their number.
+fn least<'a>(
+    bounds: &Bounds,
+    most: usize,
+    each: impl Fn(&mut dyn FnMut(Value<'a>)),
+) -> Vec<String> {
     let reduce = |kept: &mut Vec<String>| {
         kept.sort_unstable();
         let shown = |text: &str| text.floor_char_boundary(bounds.value_bytes);
@@ -149,15 +250,15 @@ fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
     };
     let mut kept: Vec<String> = Vec::new();
     let mut is_reduced = false;
-    list.for_each(|group| {
-        let Some(group) = group.value() else { return };
-        let group = group.cut(bounds.value_bytes);
+    each(&mut |value| {
+        let mut text = String::new();
+        pieces(value, bounds, |piece| text.push_str(piece));
         // In order: what is behind the last that is kept will not be.
-        if is_reduced && kept.len() >= most && kept.get(most - 1).is_some_and(|last| group >= *last)
+        if is_reduced && kept.len() >= most && kept.get(most - 1).is_some_and(|last| text >= *last)
         {
             return;
         }
-        kept.push(group);
+        kept.push(text);
         if kept.len() >= most.saturating_mul(2) {
             reduce(&mut kept);
             is_reduced = true;
@@ -166,7 +267,6 @@ fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
     if kept.len() > most {
         reduce(&mut kept);
     }
-    kept.shrink_to_fit();
     kept
 }
 
@@ -192,27 +292,39 @@ mod tests {
         let event = json::one(text.as_bytes(), "t").unwrap().unwrap();
         let rule = Rule::default();
         let whole = event.judge(&rule).unwrap();
-        assert_eq!((whole.sources.len(), whole.groups.len()), (201, 302));
+        let escu = Rule {
+            semantics: Semantics::Escu,
+            ..Rule::default()
+        };
+        assert_eq!(event.judge(&escu).unwrap().sources.len(), 201);
+        let groups: Vec<_> = whole.texts.all(AuditField::Groups).collect();
+        let claimed: Vec<_> = whole.texts.all(AuditField::ClaimedIps).collect();
+        assert_eq!((claimed.len(), groups.len()), (201, 302));
         for (value_bytes, source_ips, most) in [(1024, 64, 100), (1, 1, 1), (5, 500, 500)] {
             let bounds = Bounds {
                 value_bytes,
                 source_ips,
-                groups: most,
+                values: most,
             };
             let hit = event.judge_within(&rule, &bounds).unwrap();
             let mut wanted = whole.clone();
-            wanted.cut(value_bytes);
-            wanted.keep_sources(source_ips);
-            if wanted.groups.len() > most + 1 {
-                let groups: std::collections::BTreeSet<_> = wanted.groups.drain(..).collect();
-                wanted.groups = groups.into_iter().collect();
-                let shown = |text: &str| text.floor_char_boundary(value_bytes);
-                let groups = &mut wanted.groups;
-                groups.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
-                wanted.groups.truncate(most + 1);
+            let last = claimed.len().saturating_sub(source_ips);
+            for (field, all) in [
+                (AuditField::Groups, &groups[..]),
+                (AuditField::ClaimedIps, &claimed[last..]),
+            ] {
+                let mut all = all.to_vec();
+                if all.len() > most + 1 {
+                    let shown = |text: &str| text.floor_char_boundary(value_bytes);
+                    all.sort_unstable();
+                    all.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
+                    all.truncate(most + 1);
+                }
+                wanted.texts.set(field, &all);
             }
+            wanted.cut(value_bytes);
             assert_eq!(hit, wanted, "{bounds:?}");
-            assert!(hit.held() <= wanted.held() + 64, "{bounds:?}");
+            assert!(hit.heap_bytes() <= wanted.heap_bytes() + 64, "{bounds:?}");
         }
     }
 
@@ -231,7 +343,8 @@ mod tests {
             event.judge(&Rule::default())
         };
         let with = hit(&event(&format!("{many}\"system:unauthenticated\",\"h\"")));
-        assert_eq!(with.unwrap().groups.len(), 10_002);
+        let groups = with.unwrap().texts.all(AuditField::Groups).count();
+        assert_eq!(groups, 10_002);
         assert_eq!(hit(&event(&format!("{many}\"h\""))), None);
     }
 }

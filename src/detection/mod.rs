@@ -24,10 +24,11 @@ mod report;
 pub mod rows;
 pub mod screen;
 mod seen;
+mod texts;
 mod values;
 
 pub use crate::{
-    audit::{address, event, json, selector, shapes, text, time},
+    audit::{address, event, fields, json, selector, shapes, text, time},
     finding::{self, Finding, Sample},
     rules::settings as rule,
 };

@@ -430,7 +430,7 @@ impl Open {
             let packed = if is_member {
                 Packed::bare(fields)
             } else {
-                Packed::of(fields, terms.limits.values_per_field)
+                Packed::of(fields)
             };
             self.before.insert(Kept { place, packed });
             self.correct(terms);

@@ -173,24 +173,17 @@ fn evidence(list: &mut Attributes, finding: &Finding) {
     if finding.window_seconds != 0.0 {
         list.own("window_seconds", Value::DoubleValue(finding.window_seconds));
     }
-    if let [only] = finding.user_agents.as_slice() {
-        list.text("user_agent.original", only);
+    for evidence in finding.lists() {
+        if let ([only], Some(name)) = (evidence.values.as_slice(), evidence.row.convention) {
+            list.text(name, only);
+        }
+        let values = evidence.values.iter().map(|text| text_value(text));
+        list.own_list(evidence.name, values);
     }
-    for (name, values) in [
-        ("verbs", &finding.verbs),
-        ("paths", &finding.paths),
-        ("user_agents", &finding.user_agents),
-        ("users", &finding.users),
-        ("groups", &finding.groups),
-        ("codes", &finding.codes),
-        ("messages", &finding.messages),
-        ("reasons", &finding.reasons),
-        ("statuses", &finding.statuses),
-        ("claimed_ips", &finding.claimed_ips),
-        ("truncated", &finding.truncated),
-    ] {
-        list.own_list(name, values.iter().map(|text| text_value(text)));
-    }
+    list.own_list(
+        "truncated",
+        finding.truncated.iter().map(|text| text_value(text)),
+    );
     list.own_list("samples", finding.samples.iter().map(sample_value));
     if finding.time_clamped {
         list.own("time_clamped", Value::BoolValue(true));

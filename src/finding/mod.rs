@@ -3,6 +3,7 @@
 //! Everything that leaves auditwatch (JSON, OTLP log records, HEC events) is made from this one
 //! type. What a finding holds while it grows is the business of the engine.
 
+pub mod fields;
 pub mod ids;
 
 use std::fmt::Write as _;
@@ -43,20 +44,8 @@ const PER_VALUE: usize = 2 * size_of::<String>();
 impl Finding {
     /// Bytes of memory it holds, about.
     pub fn heap_bytes(&self) -> usize {
-        let lists = [
-            &self.verbs,
-            &self.paths,
-            &self.user_agents,
-            &self.users,
-            &self.groups,
-            &self.codes,
-            &self.messages,
-            &self.reasons,
-            &self.statuses,
-            &self.claimed_ips,
-            &self.truncated,
-        ];
-        let values = lists.into_iter().map(Vec::len).sum::<usize>();
+        let lists = self.lists().map(|list| list.values.len());
+        let values = lists.sum::<usize>() + self.truncated.len();
         // Six texts and a time each.
         let samples = self.samples.len() * (size_of::<Sample>() + 6 * 16);
         // The encoded form holds every text once and little else.

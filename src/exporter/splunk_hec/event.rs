@@ -97,21 +97,6 @@ fn decimal_seconds(time: Micros) -> Option<Box<RawValue>> {
     RawValue::from_string(text).ok()
 }
 
-/// The columns of values of the ESCU search, under their exact names.
-pub(super) fn columns(finding: &Finding) -> [(&'static str, &[String]); 9] {
-    [
-        ("userAgent", &finding.user_agents),
-        ("user", &finding.users),
-        ("user.groups{}", &finding.groups),
-        ("verb", &finding.verbs),
-        ("requestURI", &finding.paths),
-        ("responseStatus.code", &finding.codes),
-        ("responseStatus.message", &finding.messages),
-        ("responseStatus.reason", &finding.reasons),
-        ("responseStatus.status", &finding.statuses),
-    ]
-}
-
 struct Fields<'a>(&'a Finding);
 
 impl Serialize for Fields<'_> {
@@ -132,7 +117,7 @@ impl Serialize for Fields<'_> {
                 map.serialize_entry(name, value)?;
             }
         }
-        for (name, values) in columns(finding) {
+        for (name, values) in finding.columns() {
             let values: Vec<&str> = values
                 .iter()
                 .map(String::as_str)

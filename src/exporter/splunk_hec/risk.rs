@@ -6,10 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    config::{Entity, Risk},
-    event,
-};
+use super::config::{Entity, Risk};
 use crate::{
     detection::{Finding, address::UNKNOWN, time::Micros},
     exporter::time,
@@ -90,7 +87,7 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
     ] {
         pairs.add(key, value);
     }
-    for (key, values) in event::columns(finding) {
+    for (key, values) in finding.columns() {
         for value in values.iter().take(MOST_VALUES) {
             pairs.add(key, value);
         }
