@@ -1,9 +1,9 @@
-//! One audit event: the fields the rule needs, whoever sent them and however they were spelled.
+//! One audit event: the fields that are kept of it, whatever sent them and however they were spelled.
 //!
 //! An event is read from JSON text ([`super::json`]) or from a parsed map (`map.rs`), both by
 //! `reading.rs`. A field of the wrong type is absent, never an error. An event owns
-//! nothing: its fields are views of its record until it is a hit, which keeps so much of them as
-//! its bounds say.
+//! nothing: its fields are views of its record until it is a hit, which keeps as much of them as
+//! its bounds allow.
 
 use std::borrow::Cow;
 

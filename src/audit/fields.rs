@@ -97,6 +97,14 @@ macro_rules! audit_fields {
             Stage: "stage" Single,
                 list [], sample [stage], column [], escu [],
                 convention [], heading [];
+            /// `objectRef.resource`
+            Resource: "objectRef.resource" Single,
+                list [resources], sample [], column ["objectRef.resource"], escu [],
+                convention [], heading ["Resources"];
+            /// `annotations`
+            Annotations: "annotations" Map,
+                list [annotations], sample [], column [], escu [],
+                convention [], heading ["Annotations"];
         }
     };
 }
@@ -160,6 +168,11 @@ impl AuditField {
     /// Its place in the table.
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// Its place in the audit event.
+    pub fn path(self) -> &'static str {
+        TABLE.get(self.index()).map_or("", |row| row.path)
     }
 }
 

@@ -26,7 +26,7 @@ impl<'a> Member<'a> for AnyValue<'a> {
         let Self::Map(map) = self else {
             return false;
         };
-        map.for_each(|key, value| show(key, value));
+        map.for_each(&mut show);
         true
     }
 }

@@ -75,13 +75,12 @@ impl<'a, 't> Reading<'a, 't> {
             if found & bit == 0 {
                 continue;
             }
-            *field = match fields::members(row.path) {
-                (_, None) => value.field(),
-                (_, Some(_)) => {
-                    inner |= bit;
-                    Field::Absent
-                }
-            };
+            if fields::members(row.path).1.is_none() {
+                *field = value.field();
+            } else {
+                inner |= bit;
+                *field = Field::Absent;
+            }
         }
         if inner != 0 {
             self.object(key, inner, value);

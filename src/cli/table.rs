@@ -1,6 +1,6 @@
 //! The rows of `scan` as a table for people.
 //!
-//! Everything in it was written by whoever made the requests, so control characters, terminal
+//! Everything in it was written by the sender of the requests, so control characters, terminal
 //! sequences and characters that reorder text are shown escaped.
 
 use std::{
@@ -185,7 +185,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// A text cut to so many columns.
+/// A text cut to this many columns.
 fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

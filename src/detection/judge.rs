@@ -27,7 +27,7 @@ impl Event<'_> {
         self.judge_within(rule, &Bounds::NONE)
     }
 
-    /// Judges the event, and keeps so much of it as these bounds say when it counts.
+    /// Judges the event, and keeps as much of it as these bounds allow when it counts.
     pub fn judge_within(&self, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
         let code = self.field(AuditField::Code).value()?.short()?;
         let wanted = *rule

@@ -1,4 +1,4 @@
-//! The distinct values of the rows of a scan, each held once, whatever the number of rows.
+//! The distinct values of the rows of a scan, each kept once, whatever the number of rows.
 //!
 //! A log may name a hundred thousand addresses that all asked for the same, and most of them make no
 //! row in the end. So a row in the making holds numbers that stand for values, and rows of one event
@@ -89,7 +89,7 @@ impl Values {
         if let Some(number) = numbers.get(value) {
             return *number;
         }
-        // A scan that has so many distinct values has no memory left.
+        // Memory ends long before that many distinct values.
         let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         let value: Arc<str> = Arc::from(value);
         self.all.push((field, Arc::clone(&value)));

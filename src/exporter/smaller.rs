@@ -51,7 +51,7 @@ mod tests {
             ..last.clone()
         };
         assert_eq!(halved(&plain), None);
-        // What tells one finding from another is never touched.
+        // What makes findings distinct is never touched.
         assert_eq!(
             (&last.finding_id, &last.drilldown_search, last.count),
             (&full.finding_id, &full.drilldown_search, full.count)

@@ -72,3 +72,77 @@ impl Finding {
             .filter_map(|row| Some((row.column?, self.list(row.field)?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
+
+    use super::*;
+
+    fn schema(message: &str) -> MessageDescriptor {
+        let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
+        let files = protox::compile(["auditwatch/v1/finding.proto"], [proto]).unwrap();
+        let pool = DescriptorPool::from_file_descriptor_set(files).unwrap();
+        pool.get_message_by_name(&format!("auditwatch.v1.{message}"))
+            .unwrap()
+    }
+
+    /// The table and the schema name the same lists: those between 50 and 69, without what is said
+    /// about them.
+    #[test]
+    fn every_list_of_evidence_has_a_row_and_every_row_a_list() {
+        let finding = schema("Finding");
+        let lists: BTreeSet<_> = finding
+            .fields()
+            .filter(|field| (50..70).contains(&field.number()))
+            .filter(|field| field.is_list() && field.kind() == Kind::String)
+            .map(|field| field.name().to_owned())
+            .filter(|name| name != "truncated")
+            .collect();
+        let rows: BTreeSet<_> = fields::TABLE
+            .iter()
+            .filter_map(|row| row.list.map(str::to_owned))
+            .collect();
+        assert_eq!(rows, lists);
+        let sample = schema("Sample");
+        let texts: BTreeSet<_> = sample
+            .fields()
+            .filter(|field| field.kind() == Kind::String)
+            .map(|field| field.name().to_owned())
+            .collect();
+        let rows: BTreeSet<_> = fields::TABLE
+            .iter()
+            .filter_map(|row| row.sample.map(str::to_owned))
+            .collect();
+        assert_eq!(rows, texts);
+    }
+
+    #[test]
+    fn a_row_reaches_the_list_that_it_names() {
+        for row in &fields::TABLE {
+            let mut finding = Finding::default();
+            if let Some(list) = finding.list_mut(row.field) {
+                list.push("x".to_owned());
+            }
+            let wanted = row
+                .list
+                .map_or("{}".to_owned(), |list| format!(r#"{{"{list}":["x"]}}"#));
+            assert_eq!(finding.to_json(), wanted);
+            let values: Vec<_> = finding
+                .lists()
+                .filter(|list| !list.values.is_empty())
+                .collect();
+            assert_eq!(values.len(), usize::from(row.list.is_some()));
+            let mut sample = Sample::default();
+            if let Some(text) = sample.text_mut(row.field) {
+                "x".clone_into(text);
+            }
+            let wanted = row
+                .sample
+                .map_or("{}".to_owned(), |field| format!(r#"{{"{field}":"x"}}"#));
+            assert_eq!(serde_json::to_string(&sample).unwrap(), wanted);
+        }
+    }
+}

@@ -243,6 +243,9 @@ fn content(said: &Finding) -> Finding {
         mitre_tactic: String::new(),
         config_fingerprint: String::new(),
         drilldown_search: nothing.drilldown_search,
+        message: String::new(),
+        group_by: Vec::new(),
+        attack_techniques: Vec::new(),
         ..said.clone()
     }
 }

@@ -7,6 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{
     super::{
         fields::AuditField,
+        finding::FindingState,
         hit::{Hit, Identity},
         limits::Limits,
     },
@@ -86,7 +87,7 @@ fn hit(request: &Request, time: Micros) -> Hit {
 }
 
 /// What is said of a finding.
-type Said = (State, Place, Micros, Evidence);
+type Said = (FindingState, Place, Micros, Evidence);
 
 /// What a key and its model are compared by.
 fn ranks(key: &Key, terms: &Terms<'_>) -> (u64, Option<Micros>, Micros, Vec<u64>, Vec<Place>) {
