@@ -3,7 +3,7 @@
 
     demo/hec_sink.py PORT FILE    appends the events to FILE as well
 
-It stands for Splunk where there is none. The tests use a stricter one.
+It replaces Splunk where there is none. The tests use a stricter one.
 """
 
 import gzip
