@@ -3,8 +3,8 @@
 
     deploy/helm/render.py FOLDER
 
-By Helm's own SDK (helm-python-sdk), since no helm is needed then. Checks what rendering alone does not show: values that must be
-refused, and that a configuration is merged as documented.
+Uses the SDK of Helm (helm-python-sdk), so it needs no helm. Checks also that wrong values are refused, and that a
+configuration is merged as documented.
 """
 
 import pathlib
