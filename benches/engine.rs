@@ -15,6 +15,7 @@ use std::{
 
 use auditwatch::detection::{
     engine::Engine,
+    fields::AuditField,
     hit::{Hit, Identity},
     limits::Limits,
     rule::{Rule, Semantics},
@@ -36,7 +37,22 @@ fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
     let mut identity = [0; 16];
     let mixed = u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     identity[..8].copy_from_slice(&mixed.to_le_bytes());
-    let text = |text: &str| Some(text.to_owned());
+    let uri = format!("/api/{id}");
+    let message = format!("forbidden: User \"system:anonymous\" cannot get path \"/{id}\"");
+    let audit_id = format!("c9230016-52bb-42af-90eb-{id:012}");
+    let values = [
+        (AuditField::Username, "system:anonymous"),
+        (AuditField::Groups, "system:unauthenticated"),
+        (AuditField::Code, "403"),
+        (AuditField::Verb, "get"),
+        (AuditField::RequestUri, &uri),
+        (AuditField::UserAgent, "curl/8.5.0"),
+        (AuditField::Message, &message),
+        (AuditField::Reason, "Forbidden"),
+        (AuditField::Status, "Failure"),
+        (AuditField::AuditId, &audit_id),
+        (AuditField::Stage, "ResponseComplete"),
+    ];
     Hit {
         time: Some(Micros(START + after)),
         clamped: false,
@@ -44,19 +60,7 @@ fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
         key: key.to_owned(),
         sources: vec![key.to_owned()],
         code: 403,
-        code_text: "403".to_owned(),
-        user: text("system:anonymous"),
-        groups: vec!["system:unauthenticated".to_owned()],
-        verb: text("get"),
-        uri: Some(format!("/api/{id}")),
-        agent: text("curl/8.5.0"),
-        message: Some(format!(
-            "forbidden: User \"system:anonymous\" cannot get path \"/{id}\""
-        )),
-        reason: text("Forbidden"),
-        status: text("Failure"),
-        audit_id: Some(format!("c9230016-52bb-42af-90eb-{id:012}")),
-        stage: text("ResponseComplete"),
+        texts: values.into_iter().collect(),
         identity: Identity(identity),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use auditwatch::detection::{
     Finding,
     engine::Engine,
+    fields::AuditField,
     hit::{Hit, Identity},
     limits::Limits,
     rule::{Rule, Semantics},
@@ -34,27 +35,43 @@ fn resident() -> usize {
 fn hit(id: u64, cluster: &str, key: &str, after: i64) -> Hit {
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&id.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
-    let text = |text: &str| Some(text.to_owned());
+    let uri = format!("/api/v1/namespaces/n{}/pods", id % 50);
+    let audit_id = format!("c9230016-52bb-42af-90eb-{id:012}");
+    let values = [
+        (AuditField::Username, "system:anonymous"),
+        (AuditField::Groups, "system:unauthenticated"),
+        (AuditField::Code, "403"),
+        (AuditField::Verb, "get"),
+        (AuditField::RequestUri, &uri),
+        (AuditField::UserAgent, "curl/8.5.0"),
+        (
+            AuditField::Message,
+            "forbidden: User \"system:anonymous\" cannot get path \"/\"",
+        ),
+        (AuditField::Reason, "Forbidden"),
+        (AuditField::Status, "Failure"),
+        (AuditField::AuditId, &audit_id),
+        (AuditField::Stage, "ResponseComplete"),
+        (AuditField::ClaimedIps, "203.0.113.9"),
+    ];
     Hit {
         time: Some(Micros(START + after)),
         clamped: false,
         cluster: Arc::from(cluster),
         key: key.to_owned(),
-        sources: vec!["203.0.113.9".to_owned(), key.to_owned()],
+        sources: Vec::new(),
         code: 403,
-        code_text: "403".to_owned(),
-        user: text("system:anonymous"),
-        groups: vec!["system:unauthenticated".to_owned()],
-        verb: text("get"),
-        uri: Some(format!("/api/v1/namespaces/n{}/pods", id % 50)),
-        agent: text("curl/8.5.0"),
-        message: text("forbidden: User \"system:anonymous\" cannot get path \"/\""),
-        reason: text("Forbidden"),
-        status: text("Failure"),
-        audit_id: Some(format!("c9230016-52bb-42af-90eb-{id:012}")),
-        stage: text("ResponseComplete"),
+        texts: values.into_iter().collect(),
         identity: Identity(identity),
     }
+}
+
+/// The hit with other values of these fields.
+fn with(mut hit: Hit, values: &[(AuditField, String)]) -> Hit {
+    for (field, value) in values {
+        hit.texts.set(*field, &[value]);
+    }
+    hit
 }
 
 fn address(n: u64) -> String {
@@ -87,14 +104,14 @@ fn one_shot(n: u64) -> Hit {
 
 /// The same with values as long as they are kept, and longer.
 fn long_values(n: u64) -> Hit {
-    let long = |mark: char, length: usize| Some(format!("{n}{}", mark.to_string().repeat(length)));
-    Hit {
-        uri: long('u', 3000),
-        agent: long('a', 1500),
-        message: long('m', 1200),
-        user: long('n', 700),
-        ..one_shot(n)
-    }
+    let long = |mark: char, length: usize| format!("{n}{}", mark.to_string().repeat(length));
+    let values = [
+        (AuditField::RequestUri, long('u', 3000)),
+        (AuditField::UserAgent, long('a', 1500)),
+        (AuditField::Message, long('m', 1200)),
+        (AuditField::Username, long('n', 700)),
+    ];
+    with(one_shot(n), &values)
 }
 
 /// A scan that is found, and then one an hour later that waits until the first is closed: 10,000
@@ -102,29 +119,22 @@ fn long_values(n: u64) -> Hit {
 fn waiting(n: u64) -> Hit {
     let (scanner, at) = (n % 12, (n / 12).cast_signed());
     let after = if at < 6 { at } else { 61 * 60 * SECOND + at };
-    Hit {
-        message: Some(format!("{at}{}", "m".repeat(200))),
-        ..hit(n, "test", &address(scanner), after)
-    }
+    let message = format!("{at}{}", "m".repeat(200));
+    let hit = hit(n, "test", &address(scanner), after);
+    with(hit, &[(AuditField::Message, message)])
 }
 
 /// Findings with a hundred values of most fields.
 fn findings(n: u64) -> Hit {
-    let of = |what: &str| {
-        Some(format!(
-            "{what}-of-a-hundred-{}{}",
-            n / 600,
-            "-".repeat(150)
-        ))
-    };
-    Hit {
-        uri: of("/path"),
-        agent: of("agent"),
-        user: of("user"),
-        message: of("a message"),
-        sources: vec![address(n)],
-        ..hit(n, "test", &address(n % 600), n.cast_signed())
-    }
+    let of = |what: &str| format!("{what}-of-a-hundred-{}{}", n / 600, "-".repeat(150));
+    let values = [
+        (AuditField::RequestUri, of("/path")),
+        (AuditField::UserAgent, of("agent")),
+        (AuditField::Username, of("user")),
+        (AuditField::Message, of("a message")),
+        (AuditField::ClaimedIps, address(n)),
+    ];
+    with(hit(n, "test", &address(n % 600), n.cast_signed()), &values)
 }
 
 /// Groups of escu semantics, several to an event.

@@ -1,13 +1,18 @@
-//! One audit event: the fields the rule needs, whoever sent them and however they were spelled.
+//! One audit event: the fields that are kept of it, whatever sent them and however they were spelled.
 //!
-//! An event is read from JSON text ([`super::json`]) or from a parsed map (`map.rs`); both
-//! give the same [`Event`]. A field of the wrong type is absent, never an error. An event owns
-//! nothing: its fields are views of its record until it is a hit, which keeps so much of them as
-//! its bounds say.
+//! An event is read from JSON text ([`super::json`]) or from a parsed map (`map.rs`), both by
+//! `reading.rs`. A field of the wrong type is absent, never an error. An event owns
+//! nothing: its fields are views of its record until it is a hit, which keeps as much of them as
+//! its bounds allow.
 
 use std::borrow::Cow;
 
-use super::{json, map, text::Text, time::Micros};
+use super::{
+    fields::{self, AuditField, Kind, Row},
+    json, map,
+    text::Text,
+    time::Micros,
+};
 use crate::pdata::{AnyValue, Values};
 
 /// The value of a field.
@@ -81,31 +86,52 @@ impl<'a> Field<'a> {
             Self::Absent | Self::Composite(_) => None,
         }
     }
+
+    /// The elements, when it is a list.
+    pub fn list(&self) -> Option<List<'a>> {
+        match self {
+            Self::Composite(Composite::Json(raw)) if json::is_list(raw) => Some(List::Json(raw)),
+            Self::Composite(Composite::Otlp(AnyValue::Array(list))) => Some(List::Otlp(*list)),
+            _ => None,
+        }
+    }
+
+    /// Shows each member in order, when it is an object; of equal keys each.
+    pub fn for_each_member(&self, mut show: impl FnMut(Text<'a>, Field<'a>)) {
+        match self {
+            Self::Composite(Composite::Json(raw)) => {
+                json::texts(raw, |key, value| show(key, json::field(value)));
+            }
+            Self::Composite(Composite::Otlp(AnyValue::Map(map))) => {
+                map.for_each(|key, value| show(Text::plain(key), map::field(value)));
+            }
+            _ => {}
+        }
+    }
 }
 
-/// The fields of one audit event that the rule looks at.
+/// One value of a field that is evidence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value<'a> {
+    /// The key before it, if the field is an object.
+    pub key: Option<Text<'a>>,
+    /// The value.
+    pub text: Text<'a>,
+}
+
+/// The fields of one audit event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event<'a> {
-    /// `auditID`
-    pub audit_id: Field<'a>,
-    /// `stage`
-    pub stage: Field<'a>,
-    /// `verb`
-    pub verb: Field<'a>,
-    /// `requestURI`
-    pub uri: Field<'a>,
-    /// `userAgent`
-    pub agent: Field<'a>,
     /// `requestReceivedTimestamp`
     pub received: Field<'a>,
     /// The field named by the rule's `time_field`.
     pub time: Field<'a>,
-    /// `user`, when it is an object.
-    pub user: Option<User<'a>>,
-    /// `sourceIPs`, when it is a list: its elements.
-    pub sources: Option<List<'a>>,
-    /// `responseStatus`, when it is an object.
-    pub status: Option<Status<'a>>,
+    /// Whether `user` is an object.
+    pub(super) has_user: bool,
+    /// Whether `responseStatus` is an object.
+    pub(super) has_status: bool,
+    /// The fields of the table, in its order.
+    pub(super) values: [Field<'a>; fields::COUNT],
     /// The members that hold others, for [`super::path::Path`].
     pub(crate) parts: Parts<'a>,
 }
@@ -149,39 +175,46 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// `user` of an event.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct User<'a> {
-    /// `username`
-    pub name: Field<'a>,
-    /// `groups`, when it is a list: its elements.
-    pub groups: List<'a>,
-}
+impl<'a> Event<'a> {
+    /// A field of the table.
+    pub fn field(&self, field: AuditField) -> Field<'a> {
+        self.values.get(field.index()).copied().unwrap_or_default()
+    }
 
-/// `responseStatus` of an event.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Status<'a> {
-    /// `code`
-    pub code: Field<'a>,
-    /// `message`
-    pub message: Field<'a>,
-    /// `reason`
-    pub reason: Field<'a>,
-    /// `status`
-    pub status: Field<'a>,
-}
+    /// Shows each value of a field of the table, in order: of `sourceIPs` all that have a text.
+    pub fn for_each_value(&self, row: &Row, mut show: impl FnMut(Value<'a>)) {
+        let field = self.field(row.field);
+        let mut plain = |field: Field<'a>| {
+            if let Some(text) = field.value() {
+                show(Value { key: None, text });
+            }
+        };
+        match row.kind {
+            Kind::Single => plain(field),
+            Kind::List | Kind::Claimed => field.list().unwrap_or_default().for_each(plain),
+            Kind::Map => field.for_each_member(|key, value| {
+                if let Some(text) = value.value() {
+                    show(Value {
+                        key: Some(key),
+                        text,
+                    });
+                }
+            }),
+        }
+    }
 
-impl Event<'_> {
+    /// `sourceIPs`, when it is a list: its elements.
+    pub fn sources(&self) -> Option<List<'a>> {
+        self.field(AuditField::ClaimedIps).list()
+    }
+
     /// Whether this is an audit event at all: a request (its URI or verb), and two of who
     /// (`user`), from where (`sourceIPs`) and how it ended (`responseStatus`). Not `kind`,
     /// `apiVersion` or `level`, which senders drop or rename.
     pub fn is_audit_event(&self) -> bool {
-        let request = self.uri.value().is_some() || self.verb.value().is_some();
-        let parts = [
-            self.user.is_some(),
-            self.sources.is_some(),
-            self.status.is_some(),
-        ];
+        let has = |field| self.field(field).value().is_some();
+        let request = has(AuditField::RequestUri) || has(AuditField::Verb);
+        let parts = [self.has_user, self.sources().is_some(), self.has_status];
         request && parts.into_iter().filter(|there| *there).count() >= 2
     }
 
@@ -192,7 +225,7 @@ impl Event<'_> {
 
     /// Shows the text of each element of `sourceIPs` that has one, in order.
     pub fn for_each_source(&self, mut show: impl FnMut(&str)) {
-        self.sources.unwrap_or_default().for_each(|source| {
+        self.sources().unwrap_or_default().for_each(|source| {
             if let Some(text) = source.value() {
                 show(&text.whole());
             }

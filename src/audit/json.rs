@@ -5,8 +5,9 @@
 //! not collected: [`visit`] shows the events of an `items` array one after the other.
 
 use super::{
-    event::{Composite, Event, Field, List, Status, User},
+    event::{Composite, Event, Field},
     lexer::Lexer,
+    reading::{Member, Reading},
     text::Text,
 };
 
@@ -90,7 +91,7 @@ type Object<'a> = (Event<'a>, Option<&'a [u8]>);
 /// One JSON text: the object that it is.
 fn document<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Object<'a>>, NotJson> {
     let mut lexer = Lexer::new(text);
-    let mut reading = Reading::new(time_field);
+    let mut reading = ObjectReading::new(time_field);
     let is_object = text.trim_ascii_start().first() == Some(&b'{');
     if is_object {
         lexer.members(|key, value| key.as_key(|key| reading.member(key, value)))?;
@@ -98,82 +99,60 @@ fn document<'a>(text: &'a [u8], time_field: &str) -> Result<Option<Object<'a>>, 
         lexer.value()?;
     }
     lexer.end()?;
-    reading.event.parts.whole = Some(Composite::Json(text.trim_ascii_start()));
-    Ok(is_object.then_some((reading.event, reading.items)))
+    reading
+        .event
+        .whole(Composite::Json(text.trim_ascii_start()));
+    Ok(is_object.then(|| reading.object()))
 }
 
 /// A checked value as an event; `None` when it is no object.
 fn object<'a>(raw: &'a [u8], time_field: &str) -> Option<Object<'a>> {
-    let mut reading = Reading::new(time_field);
-    reading.event.parts.whole = Some(Composite::Json(raw));
-    members(raw, |key, value| reading.member(key, value)).then_some((reading.event, reading.items))
+    let mut reading = ObjectReading::new(time_field);
+    reading.event.whole(Composite::Json(raw));
+    members(raw, |key, value| reading.member(key, value)).then(|| reading.object())
 }
 
-/// An event whose members come one by one.
-struct Reading<'a, 't> {
-    time_field: &'t [u8],
-    event: Event<'a>,
+/// A checked value.
+#[derive(Clone, Copy)]
+struct Checked<'a>(&'a [u8]);
+
+impl<'a> Member<'a> for Checked<'a> {
+    fn value(self) -> Composite<'a> {
+        Composite::Json(self.0)
+    }
+
+    fn members(self, mut show: impl FnMut(&[u8], Self)) -> bool {
+        members(self.0, |key, value| show(key, Self(value)))
+    }
+}
+
+/// An object in the making: an event, and its member `items` when that is a list.
+struct ObjectReading<'a, 't> {
+    event: Reading<'a, 't>,
     items: Option<&'a [u8]>,
 }
 
-impl<'a, 't> Reading<'a, 't> {
+impl<'a, 't> ObjectReading<'a, 't> {
     fn new(time_field: &'t str) -> Self {
         Self {
-            time_field: time_field.as_bytes(),
-            event: Event::default(),
+            event: Reading::new(time_field),
             items: None,
         }
     }
 
     fn member(&mut self, key: &[u8], value: &'a [u8]) {
-        let event = &mut self.event;
-        if key == self.time_field {
-            event.time = field(value);
+        if key == b"items" {
+            self.items = is_list(value).then_some(value);
         }
-        event.parts.member(key, || Composite::Json(value));
-        match key {
-            b"auditID" => event.audit_id = field(value),
-            b"stage" => event.stage = field(value),
-            b"verb" => event.verb = field(value),
-            b"requestURI" => event.uri = field(value),
-            b"userAgent" => event.agent = field(value),
-            b"requestReceivedTimestamp" => event.received = field(value),
-            b"user" => event.user = user(value),
-            b"sourceIPs" => event.sources = list(value),
-            b"responseStatus" => event.status = status(value),
-            b"items" => self.items = is_list(value).then_some(value),
-            _ => {}
-        }
+        self.event.member(key, Checked(value));
+    }
+
+    fn object(self) -> Object<'a> {
+        (self.event.event(), self.items)
     }
 }
 
-fn user(raw: &[u8]) -> Option<User<'_>> {
-    let mut user = User::default();
-    members(raw, |key, value| match key {
-        b"username" => user.name = field(value),
-        b"groups" => user.groups = list(value).unwrap_or_default(),
-        _ => {}
-    })
-    .then_some(user)
-}
-
-fn status(raw: &[u8]) -> Option<Status<'_>> {
-    let mut status = Status::default();
-    members(raw, |key, value| match key {
-        b"code" => status.code = field(value),
-        b"message" => status.message = field(value),
-        b"reason" => status.reason = field(value),
-        b"status" => status.status = field(value),
-        _ => {}
-    })
-    .then_some(status)
-}
-
-fn list(raw: &[u8]) -> Option<List<'_>> {
-    is_list(raw).then_some(List::Json(raw))
-}
-
-fn is_list(raw: &[u8]) -> bool {
+pub(super) fn is_list(raw: &[u8]) -> bool {
     raw.first() == Some(&b'[')
 }
 
@@ -215,7 +194,7 @@ pub(crate) fn elements<'a>(raw: &'a [u8], show: impl FnMut(&'a [u8])) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::fields::AuditField::*, *};
 
     fn one(text: &str) -> Event<'_> {
         match read(text, "requestReceivedTimestamp").unwrap() {
@@ -230,34 +209,38 @@ mod tests {
             r#"{"verb": 4.030e2, "stage": true, "userAgent": null, "requestURI": {"a": 1}, "user": "x",
                 "sourceIPs": ["a", null, 7, ["b"]], "responseStatus": {"code": -0, "message": "a\tb\u00e9"}}"#,
         );
-        assert_eq!(event.verb.text().as_deref(), Some("4.030e2"));
-        assert_eq!(event.stage.text().as_deref(), Some("true"));
-        assert_eq!((event.agent.text(), event.uri.text()), (None, None));
-        assert_eq!(event.user, None);
+        let text = |field| event.field(field).text();
+        assert_eq!(text(Verb).as_deref(), Some("4.030e2"));
+        assert_eq!(text(Stage).as_deref(), Some("true"));
+        assert_eq!((text(UserAgent), text(RequestUri)), (None, None));
+        assert!(!event.has_user);
         let mut sources = Vec::new();
-        event.sources.unwrap().for_each(|source| {
+        event.sources().unwrap().for_each(|source| {
             sources.push(source.text().map(String::from));
         });
         let wanted = [Some("a"), None, Some("7"), None];
         assert_eq!(sources, wanted.map(|text| text.map(str::to_owned)));
-        let status = event.status.unwrap();
-        assert_eq!(status.code.text().as_deref(), Some("-0"));
-        assert_eq!(status.message.text().as_deref(), Some("a\tbé"));
+        assert_eq!(text(Code).as_deref(), Some("-0"));
+        assert_eq!(text(Message).as_deref(), Some("a\tbé"));
     }
 
     #[test]
     fn the_last_of_duplicate_keys_wins_however_it_is_spelled() {
         let event =
             one(r#"{"verb":"a","v\u0065rb":"b","user":{"username":"x"},"user":7,"\ud800":1}"#);
-        assert_eq!(event.verb.text().as_deref(), Some("b"));
-        assert_eq!(event.user, None);
+        assert_eq!(event.field(Verb).text().as_deref(), Some("b"));
+        assert_eq!(event.field(Username), Field::Absent);
+        assert!(!event.has_user);
     }
 
     #[test]
     fn half_a_surrogate_pair_is_replaced() {
         let event = one(r#"{"verb":"a\ud800b\udfff","stage":"\ud83d\ude00"}"#);
-        assert_eq!(event.verb.text().as_deref(), Some("a\u{fffd}b\u{fffd}"));
-        assert_eq!(event.stage.text().as_deref(), Some("😀"));
+        assert_eq!(
+            event.field(Verb).text().as_deref(),
+            Some("a\u{fffd}b\u{fffd}")
+        );
+        assert_eq!(event.field(Stage).text().as_deref(), Some("😀"));
     }
 
     #[test]
@@ -284,6 +267,6 @@ mod tests {
             "[".repeat(100_000),
             "]".repeat(100_000)
         );
-        assert_eq!(one(&deep).verb.text().as_deref(), Some("get"));
+        assert_eq!(one(&deep).field(Verb).text().as_deref(), Some("get"));
     }
 }

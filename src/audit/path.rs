@@ -8,7 +8,8 @@
 use std::fmt;
 
 use super::{
-    event::{Composite, Event, Field, List, Status},
+    event::{Composite, Event, Field},
+    fields::{self, AuditField, Kind},
     json,
 };
 use crate::pdata::AnyValue;
@@ -66,19 +67,11 @@ pub struct Path {
 /// Where a path begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Root {
-    AuditId,
-    Stage,
-    Verb,
-    Uri,
-    Agent,
+    /// A field of the table that is one value.
+    Field(AuditField),
+    /// A field of the table that is a list.
+    List(AuditField),
     Received,
-    UserName,
-    Groups,
-    Sources,
-    Code,
-    Message,
-    Reason,
-    Status,
     User,
     ImpersonatedUser,
     ObjectRef,
@@ -151,7 +144,7 @@ impl Path {
 
     /// Whether this is `responseStatus.code`.
     pub(crate) fn is_code(&self) -> bool {
-        self.root == Root::Code
+        self.root == Root::Field(AuditField::Code)
     }
 
     /// Shows each value of the field: texts, numbers and truth values, and objects as a whole. Of a
@@ -159,22 +152,9 @@ impl Path {
     pub fn resolve<'a>(&self, event: &Event<'a>, show: &mut dyn FnMut(Field<'a>)) -> bool {
         let parts = &event.parts;
         let begin = match self.root {
-            Root::AuditId => return scalar(&event.audit_id, show),
-            Root::Stage => return scalar(&event.stage, show),
-            Root::Verb => return scalar(&event.verb, show),
-            Root::Uri => return scalar(&event.uri, show),
-            Root::Agent => return scalar(&event.agent, show),
+            Root::Field(field) => return scalar(&event.field(field), show),
+            Root::List(field) => return list(&event.field(field), show),
             Root::Received => return scalar(&event.received, show),
-            Root::UserName => {
-                let user = event.user.as_ref();
-                return user.is_some_and(|user| scalar(&user.name, show));
-            }
-            Root::Groups => return list(event.user.as_ref().map(|user| user.groups), show),
-            Root::Sources => return list(event.sources, show),
-            Root::Code => return status(event, |status| &status.code, show),
-            Root::Message => return status(event, |status| &status.message, show),
-            Root::Reason => return status(event, |status| &status.reason, show),
-            Root::Status => return status(event, |status| &status.status, show),
             Root::User => parts.user,
             Root::ImpersonatedUser => parts.impersonated_user,
             Root::ObjectRef => parts.object_ref,
@@ -250,21 +230,21 @@ fn plain(name: &str) -> Result<&str, NoPath> {
 
 /// Where a path with these names begins, and how many of them lead there.
 fn root(names: &[String]) -> (Root, usize) {
+    let text = names.join(".");
+    // Values of a map have paths of their own.
+    let known = fields::TABLE
+        .iter()
+        .find(|row| row.path == text && row.kind != Kind::Map);
+    if let Some(row) = known {
+        let root = match row.kind {
+            Kind::Single => Root::Field(row.field),
+            Kind::List | Kind::Claimed | Kind::Map => Root::List(row.field),
+        };
+        return (root, names.len());
+    }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     match names.as_slice() {
-        ["auditID"] => (Root::AuditId, 1),
-        ["stage"] => (Root::Stage, 1),
-        ["verb"] => (Root::Verb, 1),
-        ["requestURI"] => (Root::Uri, 1),
-        ["userAgent"] => (Root::Agent, 1),
         ["requestReceivedTimestamp"] => (Root::Received, 1),
-        ["user", "username"] => (Root::UserName, 2),
-        ["user", "groups"] => (Root::Groups, 2),
-        ["sourceIPs"] => (Root::Sources, 1),
-        ["responseStatus", "code"] => (Root::Code, 2),
-        ["responseStatus", "message"] => (Root::Message, 2),
-        ["responseStatus", "reason"] => (Root::Reason, 2),
-        ["responseStatus", "status"] => (Root::Status, 2),
         ["user", ..] => (Root::User, 1),
         ["impersonatedUser", ..] => (Root::ImpersonatedUser, 1),
         ["objectRef", ..] => (Root::ObjectRef, 1),
@@ -285,22 +265,13 @@ fn scalar<'a>(field: &Field<'a>, show: &mut dyn FnMut(Field<'a>)) -> bool {
     is_value
 }
 
-fn status<'a, 'e>(
-    event: &'e Event<'a>,
-    field: impl FnOnce(&'e Status<'a>) -> &'e Field<'a>,
-    show: &mut dyn FnMut(Field<'a>),
-) -> bool {
-    let status = event.status.as_ref();
-    status.is_some_and(|status| scalar(field(status), show))
-}
-
 /// A field that the audit API defines as a list of texts.
-fn list<'a>(list: Option<List<'a>>, show: &mut dyn FnMut(Field<'a>)) -> bool {
-    let is_there = list.is_some_and(|list| list != List::Empty);
+fn list<'a>(field: &Field<'a>, show: &mut dyn FnMut(Field<'a>)) -> bool {
+    let list = field.list();
     list.unwrap_or_default().for_each(|element| {
         scalar(&element, show);
     });
-    is_there
+    list.is_some()
 }
 
 fn walk<'a>(

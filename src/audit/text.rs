@@ -155,6 +155,17 @@ impl<'a> Text<'a> {
     /// The text, or if it is longer than `most` bytes as much of it as shows that: `most` and one
     /// character more.
     pub fn cut(self, most: usize) -> String {
+        let mut out = String::new();
+        self.pieces(most, |piece| out.push_str(piece));
+        // It grew in steps.
+        if out.capacity() > out.len() + out.len() / 8 + 8 {
+            out.shrink_to_fit();
+        }
+        out
+    }
+
+    /// The same, shown in pieces.
+    pub(crate) fn pieces(self, most: usize, mut show: impl FnMut(&str)) {
         let enough = most.saturating_add(1);
         let text = match self.0 {
             // What is behind the cut need not be looked at. A character that is broken by this
@@ -164,17 +175,14 @@ impl<'a> Text<'a> {
             }
             _ => self,
         };
-        let mut out = String::new();
+        let mut length = 0;
         text.decode(|piece| {
-            let end = piece.ceil_char_boundary(enough.saturating_sub(out.len()));
-            out.push_str(piece.get(..end).unwrap_or(piece));
-            out.len() <= most
+            let end = piece.ceil_char_boundary(enough.saturating_sub(length));
+            let piece = piece.get(..end).unwrap_or(piece);
+            show(piece);
+            length += piece.len();
+            length <= most
         });
-        // It grew in steps.
-        if out.capacity() > out.len() + out.len() / 8 + 8 {
-            out.shrink_to_fit();
-        }
-        out
     }
 
     /// Adds its length and all of it to a hash.

@@ -1,6 +1,6 @@
 //! The rows of `scan` as a table for people.
 //!
-//! Everything in it was written by whoever made the requests, so control characters, terminal
+//! Everything in it was written by the sender of the requests, so control characters, terminal
 //! sequences and characters that reorder text are shown escaped.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::{
-    detection::{address, geo::Locate, rows::Row, time::Micros},
+    detection::{address, fields::AuditField, geo::Locate, rows::Row, time::Micros},
     visible::escaped,
 };
 
@@ -71,12 +71,12 @@ pub(super) fn write<I: Iterator<Item: Borrow<Row>>>(
             Row::Native(row) => &row.seen,
             Row::Escu(row) => &row.columns,
         };
-        for (name, values) in [
-            ("verbs", &columns.verbs),
-            ("paths", &columns.uris),
-            ("agents", &columns.agents),
+        for (name, field) in [
+            ("verbs", AuditField::Verb),
+            ("paths", AuditField::RequestUri),
+            ("agents", AuditField::UserAgent),
         ] {
-            let shown = list(values, width.saturating_sub(10));
+            let shown = list(columns.get(field), width.saturating_sub(10));
             writeln!(out, "{dim}  {name:<6}  {shown}{plain}")?;
         }
     }
@@ -185,7 +185,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// A text cut to so many columns.
+/// A text cut to this many columns.
 fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     escu::Windows,
+    finding::FindingState,
     floors::Floors,
     heap::{self, Counted},
     hits::Place,
     limits::Limits,
-    native::{Arrival, Fate, Key, Open, State, Terms},
+    native::{Arrival, Fate, Key, Open, Terms},
     packed::Fields,
     ranking::{PLACE, Rank, Ranking, Slot},
     rule::Rule,
@@ -98,7 +99,7 @@ impl Default for Cluster {
 }
 
 /// Hears of each new state of a finding, with its key.
-pub(super) type Say<'s> = &'s mut dyn FnMut(&str, State, &Open);
+pub(super) type Say<'s> = &'s mut dyn FnMut(&str, FindingState, &Open);
 
 impl Cluster {
     /// What its keys need to know.

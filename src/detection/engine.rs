@@ -282,7 +282,7 @@ impl Engine {
                     &mut state.ranking,
                     &bounds,
                     &mut |key, state, open| {
-                        let finding = terms.report.native(&terms.rule, (&name, key), state, open);
+                        let finding = terms.report.native((&name, key), state, open);
                         out.push(finding);
                     },
                 );
@@ -295,7 +295,7 @@ impl Engine {
                     .windows
                     .take_first((&name, &mut state.ranking), &terms.rule);
                 if let Some(group) = group {
-                    terms.report.row(&terms.rule, &name, &group, out);
+                    terms.report.row(&name, &group, out);
                 }
             }
             // Nothing is left in it to be given up.
@@ -331,7 +331,7 @@ impl Engine {
             {
                 let (_, evidence) = &group;
                 terms.count_evicted(&mut state.stats, evidence.count);
-                terms.report.row(&terms.rule, name, &group, out);
+                terms.report.row(name, &group, out);
             }
         }
         true
@@ -399,7 +399,7 @@ impl Terms {
         };
         let terms = Cluster::terms(&self.rule, &self.limits);
         let mut say = |key: &str, state, open: &_| {
-            out.push(self.report.native(&self.rule, (name, key), state, open));
+            out.push(self.report.native((name, key), state, open));
         };
         let hit = (hit.key.as_str(), (time, hit.identity), &Fields::of(hit));
         match cluster.observe((name, &mut state.ranking), hit, &terms, &mut say) {
@@ -431,7 +431,7 @@ impl Terms {
     ) -> bool {
         let terms = Cluster::terms(&self.rule, &self.limits);
         let settled = cluster.settle((name, ranking), &terms, steps, &mut |key, state, open| {
-            out.push(self.report.native(&self.rule, (name, key), state, open));
+            out.push(self.report.native((name, key), state, open));
         });
         if !settled || self.rule.semantics == Semantics::Native {
             return settled;
@@ -441,7 +441,7 @@ impl Terms {
             .windows
             .take_due(watermark, (name, ranking), &self.rule)
         {
-            self.report.row(&self.rule, name, &group, out);
+            self.report.row(name, &group, out);
             if !step(steps) {
                 return false;
             }
@@ -462,7 +462,7 @@ impl Terms {
         };
         match slot {
             Slot::Key(key) => cluster.evict(key, &mut state.ranking, &mut |key, state, open| {
-                out.push(self.report.native(&self.rule, (name, key), state, open));
+                out.push(self.report.native((name, key), state, open));
             }),
             Slot::Group(group) => cluster.windows.evict(group, &mut state.ranking),
         }

@@ -8,11 +8,12 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    fields::{self, AuditField, Row},
     finding::{Finding, Sample},
     heap,
-    hit::Identity,
+    hit::{Identity, Values},
     limits::Limits,
-    packed::{Fields, Single},
+    packed::Fields,
     time::Micros,
 };
 
@@ -151,7 +152,7 @@ impl ValueSet {
     }
 }
 
-/// At most so many bytes of a text, cut between characters.
+/// At most this many bytes of a text, cut between characters.
 fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
@@ -169,22 +170,44 @@ impl Thing for Request {
     }
 }
 
+/// What else a sample shows: the values of the fields in [`details`], in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Detail {
-    audit_id: Box<str>,
-    stage: Box<str>,
-    code: Box<str>,
-    user_agent: Box<str>,
+struct Detail(Box<[Box<str>]>);
+
+/// The fields that a sample shows besides those that make it distinct.
+fn details() -> impl Iterator<Item = &'static Row> {
+    let own = |row: &&Row| !matches!(row.field, AuditField::Verb | AuditField::RequestUri);
+    fields::TABLE
+        .iter()
+        .filter(|row| row.sample.is_some())
+        .filter(own)
 }
 
 impl Detail {
     fn heap_bytes(&self) -> usize {
-        [&self.audit_id, &self.stage, &self.code, &self.user_agent]
-            .map(|text| heap::block(text.len()))
-            .iter()
-            .sum()
+        let texts = self.0.iter().map(|text| heap::block(text.len()));
+        heap::block(size_of_val(&*self.0)) + texts.sum::<usize>()
     }
 }
+
+/// The fields that a list of the finding holds.
+fn listed() -> impl Iterator<Item = (&'static Row, &'static str)> {
+    fields::TABLE
+        .iter()
+        .filter_map(|row| Some((row, row.list?)))
+}
+
+/// How many they are.
+const LISTED: usize = {
+    let (mut count, mut rows) = (0, fields::TABLE.as_slice());
+    while let [row, rest @ ..] = rows {
+        count += row.list.is_some() as usize;
+        rows = rest;
+    }
+    count
+};
+
+type Sets = [ValueSet; LISTED];
 
 /// Everything gathered for one finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,16 +219,8 @@ pub(super) struct Evidence {
     pub(super) last: Option<Micros>,
     clamped: bool,
     pub(super) unverified: u64,
-    verbs: ValueSet,
-    paths: ValueSet,
-    agents: ValueSet,
-    users: ValueSet,
-    groups: ValueSet,
-    codes: ValueSet,
-    messages: ValueSet,
-    reasons: ValueSet,
-    statuses: ValueSet,
-    claimed: ValueSet,
+    /// The values of each field that a list of the finding holds, in the order of the table.
+    sets: Sets,
     requests: Earliest<Request>,
     details: Vec<(First, Detail)>,
     /// Bytes on the heap of their texts.
@@ -215,21 +230,7 @@ pub(super) struct Evidence {
 impl Evidence {
     /// Bytes on the heap, but for those of the evidence itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        let sets: usize = [
-            &self.verbs,
-            &self.paths,
-            &self.agents,
-            &self.users,
-            &self.groups,
-            &self.codes,
-            &self.messages,
-            &self.reasons,
-            &self.statuses,
-            &self.claimed,
-        ]
-        .map(|set| set.0.heap_bytes())
-        .iter()
-        .sum();
+        let sets: usize = self.sets.iter().map(|set| set.0.heap_bytes()).sum();
         let details = heap::list(&self.details) + self.detail_texts;
         heap::list(&self.by_code) + sets + self.requests.heap_bytes() + details
     }
@@ -238,36 +239,26 @@ impl Evidence {
     pub(super) fn add(&mut self, hit: &Fields<'_>, seen: First, times: u64, limits: &Limits) {
         let (time, _) = seen;
         self.count += times;
-        self.count_code(hit.code, times);
+        if hit.code != 0 {
+            self.count_code(hit.code, times);
+        }
         self.first = Some(self.first.map_or(time, |first| first.min(time)));
         self.last = Some(self.last.map_or(time, |last| last.max(time)));
         self.clamped |= hit.clamped;
-        if hit.bare {
-            self.mark_all();
+        if hit.texts.is_empty() {
+            // Of any field there may be more values than are kept.
+            self.sets.iter_mut().for_each(|set| set.0.full = true);
             return;
         }
-        let texts = &hit.texts;
-        for (set, value) in [
-            (&mut self.verbs, texts.verb),
-            (&mut self.paths, texts.uri),
-            (&mut self.agents, texts.agent),
-            (&mut self.users, texts.user),
-            (&mut self.codes, texts.code),
-            (&mut self.messages, texts.message),
-            (&mut self.reasons, texts.reason),
-            (&mut self.statuses, texts.status),
-        ] {
-            if let Some(value) = value {
+        let values = hit.texts.rows();
+        let all = fields::TABLE.iter().zip(&values);
+        let listed = all.filter(|(row, _)| row.list.is_some());
+        for (set, (_, values)) in self.sets.iter_mut().zip(listed) {
+            for value in values.clone() {
                 set.add(value, seen, limits);
             }
         }
-        for group in hit.groups.clone() {
-            self.groups.add(group, seen, limits);
-        }
-        for source in hit.claimed() {
-            self.claimed.add(source, seen, limits);
-        }
-        self.sample(texts, seen, limits);
+        self.sample(&values, seen, limits);
     }
 
     fn count_code(&mut self, code: u16, times: u64) {
@@ -284,42 +275,19 @@ impl Evidence {
         }
     }
 
-    /// Of any field there may be more values than are kept.
-    fn mark_all(&mut self) {
-        for set in [
-            &mut self.verbs,
-            &mut self.paths,
-            &mut self.agents,
-            &mut self.users,
-            &mut self.groups,
-            &mut self.codes,
-            &mut self.messages,
-            &mut self.reasons,
-            &mut self.statuses,
-            &mut self.claimed,
-        ] {
-            set.0.full = true;
-        }
-    }
-
-    fn sample(&mut self, texts: &Single<'_>, seen: First, limits: &Limits) {
-        let text = |value: Option<&str>| -> Box<str> {
-            cut(value.unwrap_or_default(), limits.value_bytes).into()
+    fn sample(&mut self, values: &[Values<'_>; fields::COUNT], seen: First, limits: &Limits) {
+        let text = |field: AuditField| {
+            let value = values.get(field.index()).and_then(|all| all.clone().next());
+            cut(value.unwrap_or_default(), limits.value_bytes)
         };
-        let verb = cut(texts.verb.unwrap_or_default(), limits.value_bytes);
-        let path = cut(texts.uri.unwrap_or_default(), limits.value_bytes);
+        let (verb, path) = (text(AuditField::Verb), text(AuditField::RequestUri));
         let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(verb, path));
         let own = || Request {
             verb: verb.into(),
             path: path.into(),
         };
         if self.requests.add(compare, seen, SAMPLES, own) {
-            let detail = Detail {
-                audit_id: text(texts.audit_id),
-                stage: text(texts.stage),
-                code: text(texts.code),
-                user_agent: text(texts.agent),
-            };
+            let detail = Detail(details().map(|row| text(row.field).into()).collect());
             if self.details.is_empty() {
                 self.details.reserve_exact(1);
             }
@@ -345,19 +313,10 @@ impl Evidence {
         finding.time_clamped = self.clamped;
         finding.unverified = self.unverified;
         let mut truncated = Vec::new();
-        for (set, name, list) in [
-            (&self.verbs, "verbs", &mut finding.verbs),
-            (&self.paths, "paths", &mut finding.paths),
-            (&self.agents, "user_agents", &mut finding.user_agents),
-            (&self.users, "users", &mut finding.users),
-            (&self.groups, "groups", &mut finding.groups),
-            (&self.codes, "codes", &mut finding.codes),
-            (&self.messages, "messages", &mut finding.messages),
-            (&self.reasons, "reasons", &mut finding.reasons),
-            (&self.statuses, "statuses", &mut finding.statuses),
-            (&self.claimed, "claimed_ips", &mut finding.claimed_ips),
-        ] {
-            set.write(name, list, &mut truncated);
+        for (set, (row, name)) in self.sets.iter().zip(listed()) {
+            if let Some(list) = finding.list_mut(row.field) {
+                set.write(name, list, &mut truncated);
+            }
         }
         finding.truncated = truncated;
         let mut requests: Vec<_> = self.requests.things.iter().collect();
@@ -366,15 +325,18 @@ impl Evidence {
             let Some((_, detail)) = self.details.iter().find(|(first, _)| first == seen) else {
                 continue;
             };
-            finding.samples.push(Sample {
+            let mut sample = Sample {
                 time: Some(seen.0.to_proto()),
-                audit_id: detail.audit_id.to_string(),
-                stage: detail.stage.to_string(),
                 verb: request.verb.to_string(),
                 path: request.path.to_string(),
-                code: detail.code.to_string(),
-                user_agent: detail.user_agent.to_string(),
-            });
+                ..Sample::default()
+            };
+            for (text, row) in detail.0.iter().zip(details()) {
+                if let Some(shown) = sample.text_mut(row.field) {
+                    *shown = text.to_string();
+                }
+            }
+            finding.samples.push(sample);
         }
     }
 }

@@ -182,14 +182,14 @@ impl Unassigned {
             self.many = Some(many);
         }
         let Some(many) = &mut self.many else {
-            let packed = Packed::of(fields, limits.values_per_field);
+            let packed = Packed::of(fields);
             self.few.insert(Kept { place, packed });
             return;
         };
         if many.bare_from.is_some_and(|from| place >= from) {
             many.insert(place, Packed::bare(fields));
         } else {
-            many.insert(place, Packed::of(fields, limits.values_per_field));
+            many.insert(place, Packed::of(fields));
         }
         many.keep_texts(limits.memory / Self::SHARE);
     }
@@ -260,12 +260,21 @@ impl Many {
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
-    use super::*;
+    use super::{
+        super::{fields::AuditField, hit::Texts},
+        *,
+    };
 
-    fn fields(uri: &str) -> Fields<'_> {
-        let mut fields = Fields::default();
-        fields.texts.uri = Some(uri);
-        fields
+    fn texts(uri: &str) -> Texts {
+        Texts::from_iter([(AuditField::RequestUri, uri)])
+    }
+
+    fn fields(texts: &Texts) -> Fields<'_> {
+        Fields {
+            code: 403,
+            clamped: false,
+            texts,
+        }
     }
 
     proptest! {
@@ -289,7 +298,7 @@ mod tests {
                     prop_assert_eq!(hits.pop_first().map(|hit| hit.place), first);
                 } else {
                     let place = (Micros(time), Identity(identity));
-                    hits.insert(place, &fields(&"x".repeat(length)), &limits);
+                    hits.insert(place, &fields(&texts(&"x".repeat(length))), &limits);
                     list.insert(list.partition_point(|other| *other < place), place);
                 }
                 prop_assert_eq!(hits.places().collect::<Vec<_>>(), list.clone());
@@ -336,7 +345,7 @@ mod tests {
                 let mut identity = [0; 16];
                 identity[..8].copy_from_slice(&(n as u64).to_be_bytes());
                 let time = Micros(i64::try_from(order(n)).unwrap());
-                hits.insert((time, Identity(identity)), &fields(&uri), &limits);
+                hits.insert((time, Identity(identity)), &fields(&texts(&uri)), &limits);
             }
             let bare: Vec<_> = std::iter::from_fn(|| hits.pop_first())
                 .map(|hit| hit.packed.is_bare())

@@ -1,12 +1,23 @@
 //! The [`Hit`] that an event becomes when it matches.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::{
-    event::{Event, Field, List, Status},
-    hit::Hit,
+    address,
+    event::{Event, List, Value},
+    fields::{self, AuditField, Kind},
+    hit::{Hit, Texts},
     limits::Bounds,
     text::Text,
+    texts::Writer,
 };
-use crate::rules::{Scratch, matches::Match, model::Detection};
+use crate::rules::{
+    Scratch,
+    matches::Match,
+    model::{Detection, GroupBy},
+};
 
 impl Event<'_> {
     /// Shows a hit, within these bounds, for each match of the event.
@@ -18,38 +29,31 @@ impl Event<'_> {
         show: &mut dyn FnMut(Hit),
     ) {
         detection.matches(self, scratch, bounds.value_bytes, &mut |found| {
-            show(self.hit(found, bounds));
+            show(self.hit(detection, found, bounds));
         });
     }
 
-    /// The hit that a match makes of the event, with so much of it as these bounds say.
-    pub fn hit(&self, found: Match, bounds: &Bounds) -> Hit {
-        let status = self.status.as_ref();
-        let code = status.and_then(|status| status.code.value());
-        let of_status = |field: for<'a, 's> fn(&'s Status<'a>) -> &'s Field<'a>| {
-            status.and_then(|status| kept(field(status), bounds))
+    /// The hit that a match makes of the event, with as much of it as these bounds allow.
+    fn hit(&self, detection: &Detection, found: Match, bounds: &Bounds) -> Hit {
+        let sources = sources(self.sources().unwrap_or_default(), bounds);
+        let (sources, claimed) = match detection.group_by {
+            GroupBy::Fields(_) => (Vec::new(), claimed(sources, &detection.address(self))),
+            // Every element is a source of its own, so none is a mere claim.
+            GroupBy::Sources { .. } => {
+                let mut kept = Vec::with_capacity(sources.len());
+                kept.extend(sources.iter().map(|text| text.cut(bounds.value_bytes)));
+                (kept, Vec::new())
+            }
         };
-        let (texts, user) = (|field| kept(field, bounds), self.user.as_ref());
+        let code = self.field(AuditField::Code).value();
         Hit {
             time: self.time(),
             clamped: false,
             cluster: "".into(),
             key: found.key,
-            sources: sources(self.sources.unwrap_or_default(), bounds),
+            sources,
             code: code.and_then(number).unwrap_or_default(),
-            code_text: code
-                .map(|code| code.cut(bounds.value_bytes))
-                .unwrap_or_default(),
-            user: user.and_then(|user| texts(&user.name)),
-            groups: user.map_or_else(Vec::new, |user| groups(user.groups, bounds)),
-            verb: texts(&self.verb),
-            uri: texts(&self.uri),
-            agent: texts(&self.agent),
-            message: of_status(|status| &status.message),
-            reason: of_status(|status| &status.reason),
-            status: of_status(|status| &status.status),
-            audit_id: texts(&self.audit_id),
-            stage: texts(&self.stage),
+            texts: texts(self, &claimed, bounds),
             identity: found.identity,
         }
     }
@@ -59,10 +63,6 @@ impl Event<'_> {
 fn number(code: Text<'_>) -> Option<u16> {
     let number = crate::rules::number(&code.short()?)?;
     (0..=999).find(|code| f64::from(*code).total_cmp(&number).is_eq())
-}
-
-fn kept(field: &Field<'_>, bounds: &Bounds) -> Option<String> {
-    field.value().map(|text| text.cut(bounds.value_bytes))
 }
 
 /// The last of very many.
@@ -98,23 +98,123 @@ impl<T> Last<T> {
 }
 
 /// The texts of `sourceIPs` that are kept: the last ones, those that a client can least write.
-fn sources(list: List<'_>, bounds: &Bounds) -> Vec<String> {
+fn sources<'a>(list: List<'a>, bounds: &Bounds) -> Vec<Text<'a>> {
     let mut texts = Last::new(bounds.source_ips);
     list.for_each(|source| {
         if let Some(text) = source.value() {
             texts.push(text);
         }
     });
-    let texts = texts.into_vec();
-    let mut kept = Vec::with_capacity(texts.len());
-    kept.extend(texts.iter().map(|text| text.cut(bounds.value_bytes)));
-    kept
+    texts.into_vec()
 }
 
-/// The groups, in order. Of more distinct ones than are kept the first in order of bytes, as
-/// evidence keeps them, and one more, so that it shows that there are more.
-fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
-    let most = bounds.groups.saturating_add(1);
+/// The address or network that an event counts for.
+#[derive(Clone, Copy)]
+enum Own {
+    Network(IpNet),
+    Address(IpAddr),
+    Unknown,
+}
+
+impl Own {
+    fn of(key: &str) -> Self {
+        if let Ok(network) = key.parse() {
+            return Self::Network(network);
+        }
+        key.parse().map_or(Self::Unknown, Self::Address)
+    }
+
+    fn is(self, source: Text<'_>) -> bool {
+        let source = source.short();
+        match (self, source.and_then(|source| address::parse(&source))) {
+            (Self::Network(network), Some(address)) => network.contains(&address),
+            (Self::Address(own), Some(address)) => own == address,
+            _ => false,
+        }
+    }
+}
+
+/// The sources that are mere claims: those that are not the key.
+pub(super) fn claimed<'a>(mut sources: Vec<Text<'a>>, key: &str) -> Vec<Text<'a>> {
+    let own = Own::of(key);
+    sources.retain(|source| !own.is(*source));
+    sources
+}
+
+/// The texts of an event, as many and as much of each as is kept of it.
+pub(super) fn texts(event: &Event<'_>, claimed: &[Text<'_>], bounds: &Bounds) -> Texts {
+    let mut writer = Writer::default();
+    for row in &fields::TABLE {
+        match row.kind {
+            Kind::Single => {
+                let value = event.field(row.field).value().into_iter();
+                writer.single(value, |text, out| {
+                    text.pieces(bounds.value_bytes, |piece| out.text(piece));
+                });
+            }
+            Kind::List | Kind::Map => {
+                several(&mut writer, bounds, |show| {
+                    event.for_each_value(row, show);
+                });
+            }
+            Kind::Claimed => {
+                several(&mut writer, bounds, |show| {
+                    for text in claimed.iter().copied() {
+                        show(Value { key: None, text });
+                    }
+                });
+            }
+        }
+    }
+    writer.finish()
+}
+
+/// Writes the values of a field, in order. Of more distinct ones than are kept the first in order
+/// of bytes, as evidence keeps them, and one more, so that it shows that there are more.
+fn several<'a>(writer: &mut Writer, bounds: &Bounds, each: impl Fn(&mut dyn FnMut(Value<'a>))) {
+    let most = bounds.values.saturating_add(1);
+    let mut count = 0_usize;
+    each(&mut |_| count += 1);
+    writer.several(|writer| {
+        if count <= most {
+            each(&mut |value| writer.value(|out| pieces(value, bounds, |piece| out.text(piece))));
+            return count;
+        }
+        let least = least(bounds, most, each);
+        for text in &least {
+            writer.value(|out| out.text(text));
+        }
+        least.len()
+    });
+}
+
+/// Shows a value, cut as one text.
+fn pieces(value: Value<'_>, bounds: &Bounds, mut show: impl FnMut(&str)) {
+    let most = bounds.value_bytes;
+    let Some(key) = value.key else {
+        value.text.pieces(most, show);
+        return;
+    };
+    let mut length = 0;
+    key.pieces(most, |piece| {
+        length += piece.len();
+        show(piece);
+    });
+    if length <= most {
+        show("=");
+        length += 1;
+    }
+    if let Some(rest) = most.checked_sub(length) {
+        value.text.pieces(rest, show);
+    }
+}
+
+/// The least distinct values, whatever their number.
+fn least<'a>(
+    bounds: &Bounds,
+    most: usize,
+    each: impl Fn(&mut dyn FnMut(Value<'a>)),
+) -> Vec<String> {
     let reduce = |kept: &mut Vec<String>| {
         kept.sort_unstable();
         let shown = |text: &str| text.floor_char_boundary(bounds.value_bytes);
@@ -123,15 +223,15 @@ fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
     };
     let mut kept: Vec<String> = Vec::new();
     let mut is_reduced = false;
-    list.for_each(|group| {
-        let Some(group) = group.value() else { return };
-        let group = group.cut(bounds.value_bytes);
+    each(&mut |value| {
+        let mut text = String::new();
+        pieces(value, bounds, |piece| text.push_str(piece));
         // In order: what is behind the last that is kept will not be.
-        if is_reduced && kept.len() >= most && kept.get(most - 1).is_some_and(|last| group >= *last)
+        if is_reduced && kept.len() >= most && kept.get(most - 1).is_some_and(|last| text >= *last)
         {
             return;
         }
-        kept.push(group);
+        kept.push(text);
         if kept.len() >= most.saturating_mul(2) {
             reduce(&mut kept);
             is_reduced = true;
@@ -140,14 +240,13 @@ fn groups(list: List<'_>, bounds: &Bounds) -> Vec<String> {
     if kept.len() > most {
         reduce(&mut kept);
     }
-    kept.shrink_to_fit();
     kept
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::json, *};
-    use crate::detection::rule::Rule;
+    use crate::detection::rule::{Rule, Semantics};
 
     fn judge(event: &Event<'_>, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
         let mut found = None;
@@ -176,27 +275,42 @@ mod tests {
         let event = json::one(text.as_bytes(), "t").unwrap().unwrap();
         let rule = Rule::default();
         let whole = judge(&event, &rule, &Bounds::NONE).unwrap();
-        assert_eq!((whole.sources.len(), whole.groups.len()), (201, 302));
+        let escu = Rule {
+            semantics: Semantics::Escu,
+            ..Rule::default()
+        };
+        assert_eq!(
+            judge(&event, &escu, &Bounds::NONE).unwrap().sources.len(),
+            201
+        );
+        let groups: Vec<_> = whole.texts.all(AuditField::Groups).collect();
+        let claimed: Vec<_> = whole.texts.all(AuditField::ClaimedIps).collect();
+        assert_eq!((claimed.len(), groups.len()), (201, 302));
         for (value_bytes, source_ips, most) in [(1024, 64, 100), (1, 1, 1), (5, 500, 500)] {
             let bounds = Bounds {
                 value_bytes,
                 source_ips,
-                groups: most,
+                values: most,
             };
             let hit = judge(&event, &rule, &bounds).unwrap();
             let mut wanted = whole.clone();
-            wanted.cut(value_bytes);
-            wanted.keep_sources(source_ips);
-            if wanted.groups.len() > most + 1 {
-                let groups: std::collections::BTreeSet<_> = wanted.groups.drain(..).collect();
-                wanted.groups = groups.into_iter().collect();
-                let shown = |text: &str| text.floor_char_boundary(value_bytes);
-                let groups = &mut wanted.groups;
-                groups.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
-                wanted.groups.truncate(most + 1);
+            let last = claimed.len().saturating_sub(source_ips);
+            for (field, all) in [
+                (AuditField::Groups, &groups[..]),
+                (AuditField::ClaimedIps, &claimed[last..]),
+            ] {
+                let mut all = all.to_vec();
+                if all.len() > most + 1 {
+                    let shown = |text: &str| text.floor_char_boundary(value_bytes);
+                    all.sort_unstable();
+                    all.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
+                    all.truncate(most + 1);
+                }
+                wanted.texts.set(field, &all);
             }
+            wanted.cut(value_bytes);
             assert_eq!(hit, wanted, "{bounds:?}");
-            assert!(hit.held() <= wanted.held() + 64, "{bounds:?}");
+            assert!(hit.heap_bytes() <= wanted.heap_bytes() + 64, "{bounds:?}");
         }
     }
 
@@ -215,7 +329,8 @@ mod tests {
             judge(&event, &Rule::default(), &Bounds::NONE)
         };
         let with = hit(&event(&format!("{many}\"system:unauthenticated\",\"h\"")));
-        assert_eq!(with.unwrap().groups.len(), 10_002);
+        let groups = with.unwrap().texts.all(AuditField::Groups).count();
+        assert_eq!(groups, 10_002);
         assert_eq!(hit(&event(&format!("{many}\"h\""))), None);
     }
 }

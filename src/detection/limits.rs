@@ -37,8 +37,9 @@ pub struct Bounds {
     pub value_bytes: usize,
     /// Elements of `sourceIPs`, from the right.
     pub source_ips: usize,
-    /// Distinct groups; of more than these, one more is kept, which shows that some are missing.
-    pub groups: usize,
+    /// Distinct values of a field; of more than these, one more is kept, which shows that some are
+    /// missing.
+    pub values: usize,
 }
 
 impl Bounds {
@@ -46,7 +47,7 @@ impl Bounds {
     pub const NONE: Self = Self {
         value_bytes: usize::MAX,
         source_ips: usize::MAX,
-        groups: usize::MAX,
+        values: usize::MAX,
     };
 }
 
@@ -55,7 +56,7 @@ impl From<&Limits> for Bounds {
         Self {
             value_bytes: limits.value_bytes,
             source_ips: limits.source_ips,
-            groups: limits.values_per_field,
+            values: limits.values_per_field,
         }
     }
 }

@@ -26,11 +26,12 @@ pub mod rows;
 pub mod rule_rows;
 pub mod screen;
 mod seen;
+mod texts;
 mod values;
 
 use crate::{audit::map, finding::ids};
 pub use crate::{
-    audit::{address, event, json, selector, shapes, text, time},
+    audit::{address, event, fields, json, selector, shapes, text, time},
     finding::{self, Finding, Sample},
     rules::settings as rule,
 };

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::Evidence,
+    finding::FindingState,
     heap,
     hits::{Few, Kept, Place, Unassigned},
     limits::Limits,
@@ -42,26 +43,8 @@ pub(super) struct Arrival {
     pub(super) quiet: Micros,
 }
 
-/// What happened to a finding that the world should hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Opened,
-    Updated,
-    Closed,
-}
-
-impl State {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Updated => "updated",
-            Self::Closed => "closed",
-        }
-    }
-}
-
 /// Hears of each new state of a finding.
-pub(super) type Say<'s> = &'s mut dyn FnMut(State, &Open);
+pub(super) type Say<'s> = &'s mut dyn FnMut(FindingState, &Open);
 
 /// What became of a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +236,7 @@ impl Key {
         }
         let Some(open) = &mut self.open else { return };
         open.closed = true;
-        open.say(State::Closed, say);
+        open.say(FindingState::Closed, say);
         if !self.free.is_empty() {
             self.retire();
             if let Some(window) = self.free_window(terms) {
@@ -266,14 +249,14 @@ impl Key {
     pub(super) fn drain(&mut self, terms: &Terms<'_>, say: Say<'_>) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.closed) {
             if open.changed {
-                open.say(State::Updated, say);
+                open.say(FindingState::Updated, say);
             }
             // A scan that waits for the finding before it to close must not be lost.
             if let Some(window) = self.free_window(terms) {
                 self.retire();
                 self.open_with(window, None, terms, say);
                 if let Some(open) = self.open.as_mut().filter(|open| open.changed) {
-                    open.say(State::Updated, say);
+                    open.say(FindingState::Updated, say);
                 }
             }
         }
@@ -282,7 +265,7 @@ impl Key {
     /// Says a last word about a finding that has to give way.
     pub(super) fn evict(&mut self, say: Say<'_>) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.closed) {
-            open.say(State::Closed, say);
+            open.say(FindingState::Closed, say);
         }
     }
 
@@ -373,7 +356,7 @@ impl Key {
         }
         open.before.strip_after(alert.0.minus(terms.window));
         self.free.shrink();
-        open.say(State::Opened, say);
+        open.say(FindingState::Opened, say);
         self.open = Some(open);
         self.absorb(terms);
         // One hit says one thing at most: what came with it is told with the next.
@@ -411,7 +394,7 @@ impl Open {
         latest > start
     }
 
-    fn say(&mut self, state: State, say: Say<'_>) {
+    fn say(&mut self, state: FindingState, say: Say<'_>) {
         self.sent = self.evidence.count;
         self.changed = false;
         say(state, self);
@@ -430,7 +413,7 @@ impl Open {
             let packed = if is_member {
                 Packed::bare(fields)
             } else {
-                Packed::of(fields, terms.limits.values_per_field)
+                Packed::of(fields)
             };
             self.before.insert(Kept { place, packed });
             self.correct(terms);
@@ -441,9 +424,9 @@ impl Open {
     fn go_on(&mut self, say: Say<'_>) {
         if self.closed && self.changed {
             self.closed = false;
-            self.say(State::Updated, say);
+            self.say(FindingState::Updated, say);
         } else if self.evidence.count >= self.sent.saturating_mul(2) {
-            self.say(State::Updated, say);
+            self.say(FindingState::Updated, say);
         }
     }
 

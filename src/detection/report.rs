@@ -6,23 +6,43 @@ use super::{
     address,
     escu::GroupPlace,
     evidence::Evidence,
-    finding::Finding,
+    finding::{Finding, FindingState, annotate::annotate},
     geo::{Locate, Location},
     ids,
-    native::{Open, State},
-    rule::{RISK_SCORE, RULE_ID, RULE_NAME, RULE_VERSION, Rule},
+    native::Open,
+    rule::Rule,
 };
+use crate::rules::model::{Detection, Window};
 
-/// Writes findings of one rule.
+/// Writes findings of one detection.
 pub(super) struct Report {
-    fingerprint: String,
+    detection: Detection,
+    /// How far an event may be behind and still be on time, in microseconds.
+    lateness: i64,
     pub(super) locate: Option<Arc<dyn Locate>>,
+}
+
+/// A finding in the making.
+struct Draft<'a> {
+    cluster: &'a str,
+    /// The text of what its events are grouped by.
+    key: &'a str,
+    state: FindingState,
+    evidence: &'a Evidence,
+    location: Location,
 }
 
 impl Report {
     pub(super) fn new(rule: &Rule, locate: Option<Arc<dyn Locate>>) -> Self {
+        let detection = Detection::of(rule);
+        let lateness = match detection.window {
+            // The engine allows no more.
+            Window::Session { length } => detection.lateness.min(length - 1),
+            Window::Tumbling { .. } => detection.lateness,
+        };
         Self {
-            fingerprint: rule.fingerprint(),
+            detection,
+            lateness,
             locate,
         }
     }
@@ -30,93 +50,77 @@ impl Report {
     /// A state of a native finding.
     pub(super) fn native(
         &self,
-        rule: &Rule,
         (cluster, key): (&str, &str),
-        state: State,
+        state: FindingState,
         open: &Open,
     ) -> Finding {
-        let mut finding = Finding {
-            finding_id: ids::native(cluster, key, open.opening),
+        let rule = &self.detection.annotations.id;
+        let finding = Finding {
+            finding_id: ids::native(rule, cluster, key, open.opening),
             alert_at: Some(open.alert_at.to_proto()),
-            ..self.common(rule, (cluster, key), state, &open.evidence)
+            ..Finding::default()
         };
-        set_location(&mut finding, self.location(key).unwrap_or_default());
-        finding.drilldown_search = ids::drilldown(&finding, rule);
-        finding
+        let draft = Draft {
+            cluster,
+            key,
+            state,
+            evidence: &open.evidence,
+            location: self.location(key).unwrap_or_default(),
+        };
+        self.complete(finding, draft)
     }
 
     /// The row of an escu group, if it is above the threshold.
     pub(super) fn row(
         &self,
-        rule: &Rule,
         cluster: &str,
         ((start, group), evidence): &(GroupPlace, Evidence),
         out: &mut Vec<Finding>,
     ) {
-        if evidence.count <= rule.threshold {
+        if evidence.count <= self.detection.threshold {
             return;
         }
         let (src_ip, (country, city)) = &**group;
         let place = (country.as_deref(), city.as_deref());
-        let mut finding = Finding {
-            finding_id: ids::escu(cluster, src_ip, place, *start),
+        let rule = &self.detection.annotations.id;
+        let finding = Finding {
+            finding_id: ids::escu(rule, cluster, src_ip, place, *start),
             window_start: Some(start.to_proto()),
-            window_end: Some(start.plus(rule.window).to_proto()),
-            ..self.common(rule, (cluster, src_ip), State::Opened, evidence)
+            window_end: Some(start.plus(self.detection.window.length()).to_proto()),
+            ..Finding::default()
         };
-        let location = self.location(src_ip).unwrap_or_default();
-        set_location(
-            &mut finding,
-            Location {
+        let draft = Draft {
+            cluster,
+            key: src_ip,
+            state: FindingState::Opened,
+            evidence,
+            location: Location {
                 country: country.clone(),
                 city: city.clone(),
-                ..location
+                ..self.location(src_ip).unwrap_or_default()
             },
-        );
-        finding.drilldown_search = ids::drilldown(&finding, rule);
-        out.push(finding);
+        };
+        out.push(self.complete(finding, draft));
     }
 
     fn location(&self, key: &str) -> Option<Location> {
         self.locate.as_ref()?.locate(address::locatable(key)?)
     }
 
-    fn common(
-        &self,
-        rule: &Rule,
-        (cluster, src_ip): (&str, &str),
-        state: State,
-        evidence: &Evidence,
-    ) -> Finding {
-        let mut finding = Finding {
-            state: state.name().to_owned(),
-            rule_id: RULE_ID.to_owned(),
-            rule_name: RULE_NAME.to_owned(),
-            rule_version: RULE_VERSION.to_owned(),
-            semantics: rule.semantics.to_string(),
-            severity: "low".to_owned(),
-            risk_score: RISK_SCORE,
-            cluster: cluster.to_owned(),
-            src_ip: src_ip.to_owned(),
-            src: src_ip.to_owned(),
-            threshold: rule.threshold,
-            window_seconds: ids::seconds(rule.window),
-            mitre_technique_id: "T1046".to_owned(),
-            mitre_technique: "Network Service Discovery".to_owned(),
-            mitre_tactic: "Discovery".to_owned(),
-            config_fingerprint: self.fingerprint.clone(),
-            ..Finding::default()
-        };
-        evidence.write(&mut finding);
+    /// Writes all that is left into a finding that has its id and the times of its state.
+    fn complete(&self, mut finding: Finding, draft: Draft<'_>) -> Finding {
+        let location = draft.location;
+        draft.state.as_str().clone_into(&mut finding.state);
+        draft.cluster.clone_into(&mut finding.cluster);
+        finding.country = location.country;
+        finding.city = location.city;
+        finding.region = location.region;
+        finding.country_iso_code = location.country_iso_code;
+        finding.lat = location.lat;
+        finding.lon = location.lon;
+        draft.evidence.write(&mut finding);
+        annotate(&mut finding, &self.detection, draft.key);
+        finding.drilldown_search = ids::drilldown(&finding, &self.detection, self.lateness);
         finding
     }
-}
-
-fn set_location(finding: &mut Finding, location: Location) {
-    finding.country = location.country;
-    finding.city = location.city;
-    finding.region = location.region;
-    finding.country_iso_code = location.country_iso_code;
-    finding.lat = location.lat;
-    finding.lon = location.lon;
 }

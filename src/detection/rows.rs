@@ -11,10 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     event::Event,
+    fields::{self, AuditField},
     finding::Finding,
     gathered::{self, Gathered, Identities},
     geo::{self, Locate, Place},
@@ -110,35 +111,42 @@ pub struct Detail {
 }
 
 /// The `values()` columns of the search: distinct, sorted by bytes, null when empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Columns {
-    /// `userAgent`
-    #[serde(rename = "userAgent", serialize_with = "values")]
-    pub agents: BTreeSet<String>,
-    /// `user.username`, renamed as the search does
-    #[serde(rename = "user", serialize_with = "values")]
-    pub users: BTreeSet<String>,
-    /// `user.groups{}`
-    #[serde(rename = "user.groups{}", serialize_with = "values")]
-    pub groups: BTreeSet<String>,
-    /// `verb`
-    #[serde(rename = "verb", serialize_with = "values")]
-    pub verbs: BTreeSet<String>,
-    /// `requestURI`
-    #[serde(rename = "requestURI", serialize_with = "values")]
-    pub uris: BTreeSet<String>,
-    /// `responseStatus.code`
-    #[serde(rename = "responseStatus.code", serialize_with = "values")]
-    pub codes: BTreeSet<String>,
-    /// `responseStatus.message`
-    #[serde(rename = "responseStatus.message", serialize_with = "values")]
-    pub messages: BTreeSet<String>,
-    /// `responseStatus.reason`
-    #[serde(rename = "responseStatus.reason", serialize_with = "values")]
-    pub reasons: BTreeSet<String>,
-    /// `responseStatus.status`
-    #[serde(rename = "responseStatus.status", serialize_with = "values")]
-    pub statuses: BTreeSet<String>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns([BTreeSet<String>; fields::COUNT]);
+
+impl Columns {
+    /// The values of a field.
+    pub fn get(&self, field: AuditField) -> &BTreeSet<String> {
+        const NONE: &BTreeSet<String> = &BTreeSet::new();
+        self.0.get(field.index()).unwrap_or(NONE)
+    }
+
+    pub(super) fn insert(&mut self, field: AuditField, value: String) {
+        if let Some(column) = self.0.get_mut(field.index()) {
+            column.insert(value);
+        }
+    }
+}
+
+impl FromIterator<(AuditField, String)> for Columns {
+    fn from_iter<I: IntoIterator<Item = (AuditField, String)>>(values: I) -> Self {
+        let mut columns = Self::default();
+        for (field, value) in values {
+            columns.insert(field, value);
+        }
+        columns
+    }
+}
+
+impl Serialize for Columns {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut map = out.serialize_map(None)?;
+        for row in fields::escu_columns() {
+            let values = Some(self.get(row.field)).filter(|values| !values.is_empty());
+            map.serialize_entry(row.column.unwrap_or(row.path), &values)?;
+        }
+        map.end()
+    }
 }
 
 /// Rows in the making.
@@ -529,22 +537,14 @@ fn native_row(src_ip: &str, key: &Key, rule: &Rule) -> Option<NativeRow> {
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature serde asks for"
 )]
-fn stamp<S: serde::Serializer>(time: &Micros, out: S) -> Result<S::Ok, S::Error> {
+fn stamp<S: Serializer>(time: &Micros, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(time)
 }
 
 #[expect(clippy::ref_option, reason = "the signature serde asks for")]
-fn stamp_or_null<S: serde::Serializer>(time: &Option<Micros>, out: S) -> Result<S::Ok, S::Error> {
+fn stamp_or_null<S: Serializer>(time: &Option<Micros>, out: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => out.collect_str(time),
         None => out.serialize_none(),
-    }
-}
-
-fn values<S: serde::Serializer>(column: &BTreeSet<String>, out: S) -> Result<S::Ok, S::Error> {
-    if column.is_empty() {
-        out.serialize_none()
-    } else {
-        out.collect_seq(column)
     }
 }

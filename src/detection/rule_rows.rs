@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{event::Event, hit::Identity, time::Micros};
+use super::{event::Event, fields::AuditField, hit::Identity, time::Micros};
 use crate::rules::{
     Scratch,
     matches::Match,
@@ -114,7 +114,10 @@ impl RuleRows {
             Window::Session { .. } => None,
             Window::Tumbling { length, offset } => Some(window_start(time, length, offset)),
         };
-        let audit_id = event.audit_id.value().map(|id| id.cut(VALUE_BYTES));
+        let audit_id = event
+            .field(AuditField::AuditId)
+            .value()
+            .map(|id| id.cut(VALUE_BYTES));
         match &detection.group_by {
             GroupBy::Fields(_) => {
                 let key = (at, found.key.as_str().into(), window);

@@ -368,7 +368,7 @@ impl Seen {
                 kept += 1;
             } else {
                 self.out.deselected += 1;
-                let held = self.out.hits.get(at).map_or(0, Hit::held);
+                let held = self.out.hits.get(at).map_or(0, Hit::heap_bytes);
                 self.hit_bytes = self.hit_bytes.saturating_sub(held);
             }
         }
@@ -421,7 +421,7 @@ impl Seen {
             let said = self.screen.rule.selector.look(&record.attributes());
             self.said.push(said);
         }
-        self.hit_bytes += hit.held();
+        self.hit_bytes += hit.heap_bytes();
         let hits = &mut self.out.hits;
         if hits.len() == hits.capacity() {
             // By a quarter, so that the list holds about what is in it.

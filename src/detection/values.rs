@@ -1,4 +1,4 @@
-//! The distinct values of the rows of a scan, each held once, whatever the number of rows.
+//! The distinct values of the rows of a scan, each kept once, whatever the number of rows.
 //!
 //! A log may name a hundred thousand addresses that all asked for the same, and most of them make no
 //! row in the end. So a row in the making holds numbers that stand for values, and rows of one event
@@ -9,7 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{hit::Hit, rows::Columns, text};
+use super::{
+    fields::{self, AuditField},
+    hit::Hit,
+    rows::Columns,
+    text,
+};
 
 /// Sets of numbers up to this length are shared, longer ones are trees of their own.
 const SHORT: usize = 64;
@@ -18,18 +23,16 @@ const RECENT: usize = 64;
 
 /// All values of a scan.
 pub(super) struct Values {
-    /// Numbers of the values of each column.
-    numbers: [HashMap<Arc<str>, u32>; COLUMNS],
-    /// Column and text of each number.
-    all: Vec<(u8, Arc<str>)>,
+    /// Numbers of the values of each field.
+    numbers: [HashMap<Arc<str>, u32>; fields::COUNT],
+    /// Field and text of each number.
+    all: Vec<(AuditField, Arc<str>)>,
     /// Bytes of a value that are kept.
     most: usize,
     recent: [Option<Arc<[u32]>>; RECENT],
     /// The last union that was made: of what, and what came out.
     union: Option<[Arc<[u32]>; 3]>,
 }
-
-const COLUMNS: usize = 9;
 
 /// The values of one row: numbers, in order.
 #[derive(Debug)]
@@ -56,21 +59,12 @@ impl Values {
 
     /// The values of one event.
     pub(super) fn of(&mut self, hit: &Hit) -> Arc<[u32]> {
-        let optional = [
-            &hit.agent,
-            &hit.user,
-            &hit.verb,
-            &hit.uri,
-            &hit.message,
-            &hit.reason,
-            &hit.status,
-        ];
-        let mut numbers: Vec<_> = (0..)
-            .zip(optional)
-            .filter_map(|(column, value)| Some(self.number(column, value.as_deref()?)))
-            .collect();
-        numbers.push(self.number(7, &hit.code_text));
-        numbers.extend(hit.groups.iter().map(|group| self.number(8, group)));
+        let mut numbers = Vec::new();
+        for (row, values) in fields::TABLE.iter().zip(hit.texts.rows()) {
+            if row.escu.is_some() {
+                numbers.extend(values.map(|value| self.number(row.field, value)));
+            }
+        }
         numbers.sort_unstable();
         numbers.dedup();
         // Any place will do, as long as it is the same for the same numbers.
@@ -86,19 +80,19 @@ impl Values {
         }
     }
 
-    fn number(&mut self, column: u8, value: &str) -> u32 {
+    fn number(&mut self, field: AuditField, value: &str) -> u32 {
         let cut = (value.len() > self.most).then(|| text::bounded(value.as_bytes(), self.most));
         let value = cut.as_deref().unwrap_or(value);
-        let Some(numbers) = self.numbers.get_mut(usize::from(column)) else {
+        let Some(numbers) = self.numbers.get_mut(field.index()) else {
             return 0;
         };
         if let Some(number) = numbers.get(value) {
             return *number;
         }
-        // A scan that has so many distinct values has no memory left.
+        // Memory ends long before that many distinct values.
         let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         let value: Arc<str> = Arc::from(value);
-        self.all.push((column, Arc::clone(&value)));
+        self.all.push((field, Arc::clone(&value)));
         numbers.insert(value, number);
         number
     }
@@ -136,21 +130,9 @@ impl Values {
     pub(super) fn columns(&self, set: &Set) -> Columns {
         let mut columns = Columns::default();
         let mut add = |number: &u32| {
-            let Some((column, value)) = self.all.get(*number as usize) else {
-                return;
-            };
-            let column = match column {
-                0 => &mut columns.agents,
-                1 => &mut columns.users,
-                2 => &mut columns.verbs,
-                3 => &mut columns.uris,
-                4 => &mut columns.messages,
-                5 => &mut columns.reasons,
-                6 => &mut columns.statuses,
-                7 => &mut columns.codes,
-                _ => &mut columns.groups,
-            };
-            column.insert(value.to_string());
+            if let Some((field, value)) = self.all.get(*number as usize) {
+                columns.insert(*field, value.to_string());
+            }
         };
         match set {
             Set::Shared(shared) => shared.iter().for_each(&mut add),

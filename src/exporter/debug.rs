@@ -17,7 +17,7 @@ pub struct Config {
     pub verbosity: Verbosity,
 }
 
-/// How much is told.
+/// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
     /// A count for each batch.
@@ -36,7 +36,7 @@ pub struct Debug {
 }
 
 impl Debug {
-    /// An exporter that tells as much as `config` says.
+    /// An exporter that logs as much as `config` says.
     pub fn new(config: &Config) -> Self {
         Self {
             verbosity: config.verbosity,

@@ -18,7 +18,10 @@ use prost_types::Timestamp;
 
 use crate::{
     clock,
-    detection::{Finding, Sample},
+    detection::{
+        Finding, Sample,
+        finding::{GroupValue, Severity},
+    },
     exporter::{text, time},
 };
 
@@ -65,18 +68,30 @@ impl Warnings {
 /// be recognised.
 pub fn log_record(finding: &Finding, observed_unix_nano: u64) -> LogRecord {
     let micros = time::of_state(finding).map_or(0, |time| time.0);
+    let (severity, severity_text) = severity(finding);
     LogRecord {
         time_unix_nano: u64::try_from(micros)
             .ok()
             .and_then(|t| t.checked_mul(1000))
             .unwrap_or(0),
         observed_time_unix_nano: observed_unix_nano,
-        severity_number: SeverityNumber::Warn.into(),
-        severity_text: "WARN".to_owned(),
+        severity_number: severity.into(),
+        severity_text: severity_text.to_owned(),
         event_name: format!("auditwatch.finding.{}", finding.state),
         body: Some(any(Value::StringValue(text::summary(finding)))),
         attributes: attributes(finding),
         ..LogRecord::default()
+    }
+}
+
+/// How OTLP names the level of a finding.
+fn severity(finding: &Finding) -> (SeverityNumber, &'static str) {
+    match finding.severity() {
+        Some(Severity::Informational) => (SeverityNumber::Info, "INFO"),
+        Some(Severity::Low) | None => (SeverityNumber::Warn, "WARN"),
+        Some(Severity::Medium) => (SeverityNumber::Warn3, "WARN3"),
+        Some(Severity::High) => (SeverityNumber::Error, "ERROR"),
+        Some(Severity::Critical) => (SeverityNumber::Fatal, "FATAL"),
     }
 }
 
@@ -92,8 +107,7 @@ pub fn resource(finding: &Finding) -> Resource {
     }
 }
 
-/// Every field but the cluster, which the resource carries. Taken apart by name, so that the
-/// compiler asks about each new field.
+/// Every field but the cluster, which the resource carries. A test compares them with the schema.
 fn attributes(finding: &Finding) -> Vec<KeyValue> {
     let mut list = Attributes(Vec::with_capacity(40));
     identity(&mut list, finding);
@@ -117,6 +131,11 @@ fn identity(list: &mut Attributes, finding: &Finding) {
         mitre_tactic,
         config_fingerprint,
         drilldown_search,
+        message,
+        false_positives,
+        references,
+        attack_techniques,
+        matched_rules,
         // The other fields are in `place_and_time` and `evidence`.
         ..
     } = finding;
@@ -134,11 +153,21 @@ fn identity(list: &mut Attributes, finding: &Finding) {
     list.own_text("mitre_tactic", mitre_tactic);
     list.own_text("config_fingerprint", config_fingerprint);
     list.own_text("drilldown_search", drilldown_search);
+    list.own_text("message", message);
+    for (name, texts) in [
+        ("false_positives", false_positives),
+        ("references", references),
+        ("attack_techniques", attack_techniques),
+        ("matched_rules", matched_rules),
+    ] {
+        list.own_list(name, texts.iter().map(|text| text_value(text)));
+    }
 }
 
 fn place_and_time(list: &mut Attributes, finding: &Finding) {
     list.text("client.address", &finding.src_ip);
     list.own_text("src", &finding.src);
+    list.own_list("group_by", finding.group_by.iter().map(group_value));
     // The conventions know no name of a country, and a region only by its code.
     list.optional(
         "auditwatch.finding.country",
@@ -173,29 +202,32 @@ fn evidence(list: &mut Attributes, finding: &Finding) {
     if finding.window_seconds != 0.0 {
         list.own("window_seconds", Value::DoubleValue(finding.window_seconds));
     }
-    if let [only] = finding.user_agents.as_slice() {
-        list.text("user_agent.original", only);
+    list.own_text("value_field", &finding.value_field);
+    list.own_number("value_count", finding.value_count);
+    for evidence in finding.lists() {
+        if let ([only], Some(name)) = (evidence.values.as_slice(), evidence.row.convention) {
+            list.text(name, only);
+        }
+        let values = evidence.values.iter().map(|text| text_value(text));
+        list.own_list(evidence.name, values);
     }
-    for (name, values) in [
-        ("verbs", &finding.verbs),
-        ("paths", &finding.paths),
-        ("user_agents", &finding.user_agents),
-        ("users", &finding.users),
-        ("groups", &finding.groups),
-        ("codes", &finding.codes),
-        ("messages", &finding.messages),
-        ("reasons", &finding.reasons),
-        ("statuses", &finding.statuses),
-        ("claimed_ips", &finding.claimed_ips),
-        ("truncated", &finding.truncated),
-    ] {
-        list.own_list(name, values.iter().map(|text| text_value(text)));
-    }
+    list.own_list(
+        "truncated",
+        finding.truncated.iter().map(|text| text_value(text)),
+    );
     list.own_list("samples", finding.samples.iter().map(sample_value));
     if finding.time_clamped {
         list.own("time_clamped", Value::BoolValue(true));
     }
     list.own_number("unverified", finding.unverified);
+}
+
+fn group_value(group: &GroupValue) -> Value {
+    let GroupValue { name, value } = group;
+    let mut list = Attributes(Vec::with_capacity(2));
+    list.text("name", name);
+    list.optional("value", value.as_deref().map(text_value));
+    Value::KvlistValue(KeyValueList { values: list.0 })
 }
 
 fn sample_value(sample: &Sample) -> Value {

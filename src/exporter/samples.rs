@@ -7,9 +7,9 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
 };
 
-use crate::detection::Finding;
+use crate::detection::{Finding, finding::GroupValue};
 
-/// A small native finding that has just opened. Numbered, so that tests can tell them apart.
+/// A small native finding that has just opened. Its number makes it distinct.
 pub(super) fn opened(number: u32) -> Arc<Finding> {
     let at = |seconds| {
         Some(prost_types::Timestamp {
@@ -21,6 +21,8 @@ pub(super) fn opened(number: u32) -> Arc<Finding> {
         finding_id: format!("{number:032x}"),
         state: "opened".to_owned(),
         semantics: "native".to_owned(),
+        rule_name: "Kubernetes Scanning by Unauthenticated IP Address".to_owned(),
+        message: "Kubernetes scanning from ip 203.0.113.7".to_owned(),
         cluster: "prod".to_owned(),
         src_ip: "203.0.113.7".to_owned(),
         src: "203.0.113.7".to_owned(),
@@ -32,6 +34,27 @@ pub(super) fn opened(number: u32) -> Arc<Finding> {
         verbs: vec!["get".to_owned()],
         ..Finding::default()
     })
+}
+
+/// A finding of a rule that groups by no address.
+pub(super) fn by_user() -> Finding {
+    Finding {
+        rule_name: "Secrets are read".to_owned(),
+        severity: "high".to_owned(),
+        message: "eve reads secrets".to_owned(),
+        mitre_tactic: "Credential Access".to_owned(),
+        src_ip: String::new(),
+        src: String::new(),
+        group_by: vec![GroupValue {
+            name: "user.username".to_owned(),
+            value: Some("eve".to_owned()),
+        }],
+        count_by_code: [("200".to_owned(), 6)].into(),
+        users: vec!["eve".to_owned()],
+        resources: vec!["secrets".to_owned()],
+        drilldown_search: r#"`kube_audit` "user.username"="eve""#.to_owned(),
+        ..(*opened(1)).clone()
+    }
 }
 
 /// Several of them.

@@ -1,6 +1,6 @@
 //! What to leave out of a finding that is too large for its receiver. Pure.
 
-use crate::detection::Finding;
+use crate::detection::{Finding, fields};
 
 /// The finding with half of the values of each list, the earlier sample requests and nothing that
 /// stands outside lists changed. `truncated` names what was cut. `None` when nothing is left to
@@ -9,18 +9,10 @@ pub(super) fn halved(finding: &Finding) -> Option<Finding> {
     let mut smaller = finding.clone();
     let mut cut = std::mem::take(&mut smaller.truncated);
     let mut any = false;
-    for (name, list) in [
-        ("verbs", &mut smaller.verbs),
-        ("paths", &mut smaller.paths),
-        ("user_agents", &mut smaller.user_agents),
-        ("users", &mut smaller.users),
-        ("groups", &mut smaller.groups),
-        ("codes", &mut smaller.codes),
-        ("messages", &mut smaller.messages),
-        ("reasons", &mut smaller.reasons),
-        ("statuses", &mut smaller.statuses),
-        ("claimed_ips", &mut smaller.claimed_ips),
-    ] {
+    for row in &fields::TABLE {
+        let (Some(name), Some(list)) = (row.list, smaller.list_mut(row.field)) else {
+            continue;
+        };
         if list.is_empty() {
             continue;
         }
@@ -59,7 +51,7 @@ mod tests {
             ..last.clone()
         };
         assert_eq!(halved(&plain), None);
-        // What tells one finding from another is never touched.
+        // What makes findings distinct is never touched.
         assert_eq!(
             (&last.finding_id, &last.drilldown_search, last.count),
             (&full.finding_id, &full.drilldown_search, full.count)

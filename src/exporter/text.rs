@@ -52,9 +52,14 @@ pub(super) fn excerpt(words: &str, secrets: &[SecretString], most: usize) -> Str
     plain(&words.join(" "), most)
 }
 
-/// One line that tells what a finding says.
+/// Characters of a message that are shown.
+const MOST_MESSAGE: usize = 512;
+
+/// One line that says what was found.
 pub fn summary(finding: &Finding) -> String {
-    let mut line = format!("Kubernetes scanning from ip {}", plain(&finding.src_ip, 64));
+    let subject = [&finding.message, &finding.rule_name, &finding.rule_id];
+    let subject = subject.into_iter().find(|text| !text.is_empty());
+    let mut line = subject.map_or_else(|| "finding".to_owned(), |text| plain(text, MOST_MESSAGE));
     let place: Vec<String> = [&finding.city, &finding.country]
         .into_iter()
         .flatten()
@@ -73,7 +78,11 @@ pub fn summary(finding: &Finding) -> String {
     } else {
         "requests"
     };
-    let _ok = write!(line, ": {} {requests} refused", finding.count);
+    let _ok = write!(line, ": {} {requests}", finding.count);
+    let mut codes = finding.count_by_code.keys().peekable();
+    if codes.peek().is_some() && codes.all(|code| matches!(code.as_str(), "401" | "403")) {
+        line.push_str(" refused");
+    }
     let codes: Vec<String> = finding
         .count_by_code
         .iter()
@@ -83,6 +92,10 @@ pub fn summary(finding: &Finding) -> String {
     if !codes.is_empty() {
         let _ok = write!(line, " ({})", codes.join(", "));
     }
+    if finding.value_count > 0 {
+        let (count, field) = (finding.value_count, plain(&finding.value_field, 64));
+        let _ok = write!(line, ", {count} distinct values of {field}");
+    }
     let _ok = write!(line, ", {}", plain(&finding.state, 16));
     line
 }
@@ -90,6 +103,7 @@ pub fn summary(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exporter::samples;
 
     #[test]
     fn nothing_a_terminal_acts_on_gets_through() {
@@ -114,9 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn a_summary_says_what_the_rule_says() {
+        assert_eq!(
+            summary(&samples::by_user()),
+            "eve reads secrets on cluster prod: 6 requests (6 with 200), opened"
+        );
+        assert_eq!(summary(&Finding::default()), "finding: 0 requests, ");
+    }
+
+    #[test]
     fn a_summary_is_one_line() {
         let finding = Finding {
-            src_ip: "203.0.113.7\n\x1b[31m".to_owned(),
+            message: "Kubernetes scanning from ip 203.0.113.7\n\x1b[31m".to_owned(),
             state: "opened".to_owned(),
             cluster: "prod".to_owned(),
             country: Some("Germany".to_owned()),

@@ -3,7 +3,7 @@
 
 use prost_types::Timestamp;
 
-use crate::detection::{Finding, time::Micros};
+use crate::detection::{Finding, finding::FindingState, time::Micros};
 
 /// When this state came about: for an opened finding the hit that opened it, else the last hit so
 /// far. An ESCU row, which is always "opened", has no opening hit and stands at its last event.
@@ -12,7 +12,7 @@ use crate::detection::{Finding, time::Micros};
 pub fn of_state(finding: &Finding) -> Option<Micros> {
     let opening = finding
         .alert_at
-        .filter(|_| finding.state == "opened" && finding.semantics != "escu");
+        .filter(|_| finding.state() == Some(FindingState::Opened) && !finding.is_row());
     opening
         .or(finding.last_time)
         .or(finding.alert_at)

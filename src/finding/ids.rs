@@ -1,16 +1,29 @@
 //! Deterministic ids of findings, and the search that leads from a finding to its requests.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
-use super::Finding;
+use super::{Finding, GroupValue, annotate::SOURCE_ADDRESS};
 use crate::{
-    audit::{Identity, text::hex, time::Micros},
-    detection::rule::{RULE_ID, Rule, SECOND, Semantics, Who},
+    audit::{
+        Identity,
+        address::UNKNOWN,
+        fields::{self, Kind},
+        text::hex,
+        time::Micros,
+    },
+    rules::{
+        model::{Detection, Window},
+        settings::SECOND,
+    },
 };
 
-/// Id of a native finding: rule, cluster, key, and time and identity of the hit that opened it.
-pub(crate) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> String {
+/// Id of a finding of a session: rule, cluster, key, and time and identity of the hit that opened
+/// it.
+pub(crate) fn native(rule: &str, cluster: &str, key: &str, opened: (Micros, Identity)) -> String {
     digest(&[
+        rule.as_bytes(),
         cluster.as_bytes(),
         key.as_bytes(),
         &opened.0.0.to_le_bytes(),
@@ -18,8 +31,10 @@ pub(crate) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> St
     ])
 }
 
-/// Id of an escu row: rule, cluster, `src_ip`, Country, City and start of the window.
+/// Id of a row of a tumbling window: rule, cluster, `src_ip`, Country, City and start of the
+/// window.
 pub(crate) fn escu(
+    rule: &str,
     cluster: &str,
     src_ip: &str,
     (country, city): (Option<&str>, Option<&str>),
@@ -29,6 +44,7 @@ pub(crate) fn escu(
     let tag =
         |text: Option<&str>| text.map_or(b"-".to_vec(), |text| [b"+", text.as_bytes()].concat());
     digest(&[
+        rule.as_bytes(),
         cluster.as_bytes(),
         src_ip.as_bytes(),
         &tag(country),
@@ -39,57 +55,72 @@ pub(crate) fn escu(
 
 fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    for part in [RULE_ID.as_bytes()].iter().chain(parts) {
+    for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
     hex(&hash.finalize(), 16)
 }
 
-/// A Splunk search for the requests behind a finding: the ESCU search narrowed to the address and
-/// the time, without the location, which would hide addresses that no database knows.
-pub(crate) fn drilldown(finding: &Finding, rule: &Rule) -> String {
-    let who = match (rule.semantics, rule.who) {
-        (Semantics::Escu, _) | (_, Who::Group) => {
-            r#""user.groups{}"="system:unauthenticated""#.to_owned()
-        }
-        (Semantics::Native, Who::Any) => concat!(
-            r#"("user.groups{}"="system:unauthenticated" OR "user.username"="system:anonymous""#,
-            r#" OR NOT "user.username"=*)"#
-        )
-        .to_owned(),
+/// A Splunk search for the events behind a finding: those of the rule, narrowed to the group and
+/// the time, without the location, which would hide addresses that no database knows. For a rule
+/// whose search is not known, all audit events of the group.
+pub(crate) fn drilldown(finding: &Finding, detection: &Detection, lateness: i64) -> String {
+    let search = match detection.annotations.search.as_str() {
+        "" => "`kube_audit`",
+        search => search,
     };
-    let codes: Vec<_> = rule
-        .wanted_codes()
-        .iter()
-        .map(|code| format!(r#""responseStatus.code"={code}"#))
-        .collect();
-    let codes = if codes.len() == 1 {
-        codes.concat()
-    } else {
-        format!("({})", codes.join(" OR "))
-    };
-    let source = if finding.src_ip == crate::audit::address::UNKNOWN {
-        String::new()
-    } else {
-        format!(r#" "sourceIPs{{}}"="{}""#, escape(&finding.src_ip))
-    };
+    let (mut group, mut by) = (String::new(), Vec::new());
+    for GroupValue { name, value } in &finding.group_by {
+        let field = in_splunk(name);
+        // Writing into a string cannot fail.
+        let _ok = match value.as_deref() {
+            Some(UNKNOWN) if field == SOURCES => Ok(()),
+            // Splunk does not know which of them is the trusted one: any will do.
+            Some(text) => write!(group, r#" "{}"="{}""#, escape(&field), escape(text)),
+            None => write!(group, r#" NOT "{}"=*"#, escape(&field)),
+        };
+        by.push(if field == SOURCES {
+            field
+        } else {
+            format!("\"{}\"", escape(&field))
+        });
+    }
+    if by.is_empty() {
+        by.push(SOURCES.to_owned());
+    }
     let second = |time: &Option<prost_types::Timestamp>| time.map_or(0, |time| time.seconds);
-    let (earliest, latest) = match rule.semantics {
-        Semantics::Escu => (second(&finding.window_start), second(&finding.window_end)),
+    let (earliest, latest) = match detection.window {
+        Window::Tumbling { .. } => (second(&finding.window_start), second(&finding.window_end)),
         // Splunk's _time is often that of reading, some time after the event.
-        Semantics::Native => (
+        Window::Session { .. } => (
             second(&finding.first_time) - 60,
-            second(&finding.last_time) + rule.lateness / SECOND,
+            second(&finding.last_time) + lateness / SECOND,
         ),
     };
     let values = "values(userAgent) values(user.username) values(user.groups{}) values(verb) \
                   values(requestURI) values(responseStatus.code) values(responseStatus.message) \
                   values(responseStatus.reason) values(responseStatus.status)";
+    let by = by.join(" ");
     format!(
-        "`kube_audit` {who} {codes}{source} earliest={earliest} latest={latest} \
-         | stats count min(_time) max(_time) {values} BY sourceIPs{{}}"
+        "{search}{group} earliest={earliest} latest={latest} \
+         | stats count min(_time) max(_time) {values} BY {by}"
     )
+}
+
+/// The field of `sourceIPs` in Splunk.
+const SOURCES: &str = "sourceIPs{}";
+
+/// The name in Splunk of a field that a rule groups by: its path, with `{}` behind a list.
+fn in_splunk(name: &str) -> String {
+    if name == SOURCE_ADDRESS {
+        return SOURCES.to_owned();
+    }
+    let row = fields::TABLE.iter().find(|row| row.path == name);
+    match row.map(|row| row.kind) {
+        Some(Kind::List | Kind::Claimed) => format!("{name}{{}}"),
+        _ => name.to_owned(),
+    }
 }
 
 /// A text inside double quotes of a search: the log writes it, so it must not end them.

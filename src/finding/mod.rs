@@ -1,16 +1,28 @@
-//! The finding as the world sees it: the message of `finding.proto`, and its JSON form.
+//! The finding as it leaves auditwatch: the message of `finding.proto`, and its JSON form.
 //!
-//! Everything that leaves auditwatch (JSON, OTLP log records, HEC events) is made from this one
-//! type. What a finding holds while it grows is the business of the engine.
+//! Every form (JSON, OTLP log records, HEC events) is made from this one type, and its lists of
+//! evidence from the table of the audit event ([`fields`]). [`annotate`] writes what the detection
+//! says, [`message`] the line for people, [`ids`] the id and the search behind the finding,
+//! [`group`] is the text of what events are grouped by. What a finding holds while it grows is
+//! known to the engine alone.
 
+pub(crate) mod annotate;
+pub mod fields;
 pub mod ids;
+pub(crate) mod message;
+mod severity;
+mod state;
 
 use std::fmt::Write as _;
 
 use prost::Message as _;
 use serde::{Serializer, ser::Error as _};
 
-pub use generated::{Finding, Sample};
+use crate::rules::settings::Semantics;
+
+pub use generated::{Finding, GroupValue, Sample};
+pub use severity::{Severity, UnknownSeverity};
+pub use state::{FindingState, UnknownState};
 
 #[allow(
     missing_docs,
@@ -41,22 +53,34 @@ impl Finding {
 const PER_VALUE: usize = 2 * size_of::<String>();
 
 impl Finding {
-    /// Bytes of memory it holds, about.
+    /// What became of the finding; `None` when its text names no state.
+    pub fn state(&self) -> Option<FindingState> {
+        self.state.parse().ok()
+    }
+
+    /// How bad it is; `None` when its text names no level.
+    pub fn severity(&self) -> Option<Severity> {
+        self.severity.parse().ok()
+    }
+
+    /// Whether it is a row of a tumbling window, which is sent once.
+    pub fn is_row(&self) -> bool {
+        self.semantics.parse() == Ok(Semantics::Escu)
+    }
+
+    /// Bytes of memory it takes, about.
     pub fn heap_bytes(&self) -> usize {
-        let lists = [
-            &self.verbs,
-            &self.paths,
-            &self.user_agents,
-            &self.users,
-            &self.groups,
-            &self.codes,
-            &self.messages,
-            &self.reasons,
-            &self.statuses,
-            &self.claimed_ips,
+        let lists = self.lists().map(|list| list.values.len());
+        let others = [
             &self.truncated,
+            &self.matched_rules,
+            &self.false_positives,
+            &self.references,
+            &self.attack_techniques,
         ];
-        let values = lists.into_iter().map(Vec::len).sum::<usize>();
+        let others = others.into_iter().map(Vec::len);
+        let groups = 2 * self.group_by.len();
+        let values = lists.chain(others).sum::<usize>() + groups;
         // Six texts and a time each.
         let samples = self.samples.len() * (size_of::<Sample>() + 6 * 16);
         // The encoded form holds every text once and little else.

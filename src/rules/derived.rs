@@ -80,7 +80,7 @@ pub(crate) fn trusted(event: &Event<'_>, hops: &Hops) -> String {
     // The last elements of the list, the oldest of them at `oldest`.
     let mut last = [Field::Absent; address::MAX_HOPS];
     let mut count = 0;
-    event.sources.unwrap_or_default().for_each(|source| {
+    event.sources().unwrap_or_default().for_each(|source| {
         if let Some(place) = last.get_mut(count % address::MAX_HOPS) {
             *place = source;
         }

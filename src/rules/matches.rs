@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{
+    derived, group,
     matcher::Scratch,
     model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part},
     predicate::{Context, Operand},
@@ -10,6 +11,7 @@ use super::{
 use crate::audit::{
     Identity,
     event::{Event, Field},
+    fields::AuditField,
     identity, text,
 };
 
@@ -23,7 +25,7 @@ const MOST_VALUES: usize = 64;
 /// One match of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// Text of the group's values, as [`group`] reads it.
+    /// Text of the group's values, as [`Detection::group`] reads it.
     pub key: String,
     /// What it counts by.
     pub identity: Identity,
@@ -83,14 +85,28 @@ impl Detection {
         }
     }
 
+    /// The address an event counts for.
+    pub(crate) fn address(&self, event: &Event<'_>) -> String {
+        derived::trusted(event, &self.hops)
+    }
+
     /// What makes two deliveries one match: the request, or where each event counts, the event.
     fn identity(&self, event: &Event<'_>) -> Identity {
-        let request = identity::of([&event.audit_id, &event.received, &event.verb, &event.uri]);
+        let request = identity::of([
+            &event.field(AuditField::AuditId),
+            &event.received,
+            &event.field(AuditField::Verb),
+            &event.field(AuditField::RequestUri),
+        ]);
         match self.dedup {
             Dedup::Request => request,
             Dedup::None => {
-                let Identity(bytes) =
-                    identity::of([&event.stage, &event.time, &Field::Absent, &Field::Absent]);
+                let Identity(bytes) = identity::of([
+                    &event.field(AuditField::Stage),
+                    &event.time,
+                    &Field::Absent,
+                    &Field::Absent,
+                ]);
                 let Identity(mut mixed) = request;
                 mixed
                     .iter_mut()
@@ -147,20 +163,12 @@ impl Detection {
         identities
     }
 
+    /// The text of a group. Where each match is a finding, its request is one more value.
     fn key(&self, values: &[Option<String>], request: Identity) -> String {
-        match (values, self.emit) {
-            ([], Emit::Finding) => String::new(),
-            ([one], Emit::Finding) => one.clone().unwrap_or_default(),
-            (many, Emit::Finding) => json(many.iter().map(Option::as_deref)),
-            (many, Emit::Each) => {
-                let own = text::hex(&request.0, request.0.len());
-                json(
-                    many.iter()
-                        .map(Option::as_deref)
-                        .chain([Some(own.as_str())]),
-                )
-            }
-        }
+        let own = (self.emit == Emit::Each).then(|| text::hex(&request.0, request.0.len()));
+        let values = values.iter().map(Option::as_deref);
+        let values: Vec<_> = values.chain(own.as_deref().map(Some)).collect();
+        group::encode(&values)
     }
 
     /// The fields of the group and their values, out of the key of a match.
@@ -168,19 +176,13 @@ impl Detection {
         let GroupBy::Fields(names) = &self.group_by else {
             return Vec::new();
         };
-        let values: Vec<Option<String>> = match (names.as_slice(), self.emit) {
-            ([_], Emit::Finding) => vec![(!key.is_empty()).then(|| key.to_owned())],
-            _ => serde_json::from_str(key).unwrap_or_default(),
-        };
-        let values = values.into_iter().chain(std::iter::repeat(None));
-        names.iter().cloned().zip(values).collect()
+        let fields = names.len() + usize::from(self.emit == Emit::Each);
+        names
+            .iter()
+            .cloned()
+            .zip(group::decode(key, fields))
+            .collect()
     }
-}
-
-fn json<'v>(values: impl Iterator<Item = Option<&'v str>>) -> String {
-    let values: Vec<_> = values.collect();
-    // A list of texts can always be written.
-    serde_json::to_string(&values).unwrap_or_default()
 }
 
 /// An identity that counts a value of a request.

@@ -59,6 +59,8 @@ pub struct Annotations {
     pub description: String,
     /// The line for people, in which `$name$` is the value of that field of the finding.
     pub message: String,
+    /// The Splunk search for its events, without address and time; may be empty.
+    pub search: String,
     /// ATT&CK technique, such as T1046; may be empty.
     pub technique_id: String,
     /// Its name; may be empty.
@@ -69,8 +71,6 @@ pub struct Annotations {
     pub techniques: Vec<String>,
     /// All its ATT&CK tactics, the first of them is `tactic`.
     pub tactics: Vec<String>,
-    /// A search or link that leads to the events; may be empty.
-    pub drilldown: String,
     /// What else may look the same.
     pub false_positives: Vec<String>,
     /// Where to read more.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use auditwatch::detection::{
     Finding, Sample,
     engine::EngineState,
+    fields::AuditField,
     hit::Hit,
     rows::{Row, Rows},
     rule::Rule,
@@ -165,9 +166,19 @@ fn place(hit: &Hit) -> (String, String, i64) {
 /// The finding the model expects, as far as hits decide it.
 fn finding(scan: &Scan, rule: &Rule) -> Finding {
     let members = &scan.members;
-    let set = |value: fn(&Hit) -> Option<&String>| -> Vec<String> {
-        let set: BTreeSet<_> = members.iter().filter_map(value).cloned().collect();
-        set.into_iter().collect()
+    let set = |field: AuditField| -> Vec<String> {
+        let set: BTreeSet<_> = members
+            .iter()
+            .flat_map(|hit| hit.texts.all(field))
+            .collect();
+        set.into_iter().map(str::to_owned).collect()
+    };
+    let text = |hit: &Hit, field| hit.texts.get(field).unwrap().to_owned();
+    let request = |hit: &Hit| {
+        (
+            text(hit, AuditField::Verb),
+            text(hit, AuditField::RequestUri),
+        )
     };
     let stamp = |after: i64| Some(auditwatch::detection::time::Micros(START + after).to_proto());
     let mut count_by_code = std::collections::HashMap::new();
@@ -176,24 +187,19 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
     }
     let mut samples: Vec<&Hit> = Vec::new();
     for hit in members {
-        if samples.len() < 10
-            && !samples
-                .iter()
-                .any(|old| (&old.verb, &old.uri) == (&hit.verb, &hit.uri))
-        {
+        if samples.len() < 10 && !samples.iter().any(|old| request(old) == request(hit)) {
             samples.push(hit);
         }
     }
     let sample = |hit: &&Hit| Sample {
         time: stamp(time(hit)),
-        audit_id: hit.audit_id.clone().unwrap(),
-        stage: hit.stage.clone().unwrap(),
-        verb: hit.verb.clone().unwrap(),
-        path: hit.uri.clone().unwrap(),
-        code: hit.code_text.clone(),
-        user_agent: hit.agent.clone().unwrap(),
+        audit_id: text(hit, AuditField::AuditId),
+        stage: text(hit, AuditField::Stage),
+        verb: text(hit, AuditField::Verb),
+        path: text(hit, AuditField::RequestUri),
+        code: text(hit, AuditField::Code),
+        user_agent: text(hit, AuditField::UserAgent),
     };
-    let claimed: BTreeSet<_> = members.iter().map(|hit| hit.sources[0].clone()).collect();
     Finding {
         cluster: members[0].cluster.to_string(),
         src_ip: members[0].key.clone(),
@@ -204,18 +210,15 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
         last_time: stamp(scan.last()),
         alert_at: stamp(scan.alert_at),
         threshold: rule.threshold,
-        verbs: set(|hit| hit.verb.as_ref()),
-        paths: set(|hit| hit.uri.as_ref()),
-        user_agents: set(|hit| hit.agent.as_ref()),
-        users: set(|hit| hit.user.as_ref()),
+        verbs: set(AuditField::Verb),
+        paths: set(AuditField::RequestUri),
+        user_agents: set(AuditField::UserAgent),
+        users: set(AuditField::Username),
         groups: vec!["system:unauthenticated".to_owned()],
-        codes: set(|hit| Some(&hit.code_text)),
-        messages: set(|hit| hit.message.as_ref()),
-        statuses: set(|hit| hit.status.as_ref()),
-        claimed_ips: claimed
-            .into_iter()
-            .chain((members[0].key == "unknown").then(|| "unknown".to_owned()))
-            .collect(),
+        codes: set(AuditField::Code),
+        messages: set(AuditField::Message),
+        statuses: set(AuditField::Status),
+        claimed_ips: set(AuditField::ClaimedIps),
         samples: samples.iter().map(sample).collect(),
         time_clamped: members.iter().any(|hit| hit.clamped),
         ..Finding::default()
@@ -240,6 +243,9 @@ fn content(said: &Finding) -> Finding {
         mitre_tactic: String::new(),
         config_fingerprint: String::new(),
         drilldown_search: nothing.drilldown_search,
+        message: String::new(),
+        group_by: Vec::new(),
+        attack_techniques: Vec::new(),
         ..said.clone()
     }
 }
@@ -410,8 +416,8 @@ proptest! {
                     .map(|(code, count)| (code.to_string(), *count))
                     .collect();
                 prop_assert_eq!(finding.count_by_code.clone().into_iter().collect::<BTreeMap<_, _>>(), codes);
-                prop_assert!(finding.verbs.iter().eq(&row.seen.verbs));
-                prop_assert!(finding.paths.iter().eq(&row.seen.uris));
+                prop_assert!(finding.verbs.iter().eq(row.seen.get(AuditField::Verb)));
+                prop_assert!(finding.paths.iter().eq(row.seen.get(AuditField::RequestUri)));
             }
             let total: u64 = findings.iter().map(|finding| finding.count).sum();
             prop_assert!(total <= row.count);

@@ -84,7 +84,6 @@ fn log() -> impl Strategy<Value = Log> {
 /// A finding as a row of `scan`.
 fn row(finding: &Finding) -> EscuRow {
     let micros = |time| Micros(START + after(time));
-    let set = |list: &[String]| list.iter().cloned().collect();
     EscuRow {
         window_start: micros(finding.window_start),
         window_end: micros(finding.window_end),
@@ -92,17 +91,15 @@ fn row(finding: &Finding) -> EscuRow {
         country: finding.country.clone(),
         city: finding.city.clone(),
         count: finding.count,
-        columns: auditwatch::detection::rows::Columns {
-            agents: set(&finding.user_agents),
-            users: set(&finding.users),
-            groups: set(&finding.groups),
-            verbs: set(&finding.verbs),
-            uris: set(&finding.paths),
-            codes: set(&finding.codes),
-            messages: set(&finding.messages),
-            reasons: set(&finding.reasons),
-            statuses: set(&finding.statuses),
-        },
+        columns: finding
+            .lists()
+            .filter(|list| list.row.escu.is_some())
+            .flat_map(|list| {
+                list.values
+                    .iter()
+                    .map(move |value| (list.row.field, value.clone()))
+            })
+            .collect(),
         first_time: micros(finding.first_time),
         last_time: micros(finding.last_time),
         detail: None,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use auditwatch::detection::{Finding, engine::Engine, hit::Hit, limits::Limits, rule::Rule};
+use auditwatch::detection::{
+    Finding, engine::Engine, fields::AuditField, hit::Hit, limits::Limits, rule::Rule,
+};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::support::{
@@ -279,9 +281,15 @@ fn values_of_one_field_have_a_bound_and_the_earliest_stay() {
     let mut said = Vec::new();
     for second in 0..50 {
         let mut hit = hit(second, "", SCANNER, i64::from(second) * SECOND);
-        hit.uri = Some(format!("/{:02}{}", 99 - second, "é".repeat(5000)));
-        hit.verb = Some("get".to_owned());
-        hit.sources.insert(0, "x".repeat(1 << 20));
+        let uri = format!("/{:02}{}", 99 - second, "é".repeat(5000));
+        let claimed = hit.texts.get(AuditField::ClaimedIps).unwrap().to_owned();
+        hit.texts.set(AuditField::RequestUri, &[&uri]);
+        hit.texts.set(AuditField::Verb, &["get"]);
+        let claims = ["x".repeat(1 << 20), claimed];
+        hit.texts.set(
+            AuditField::ClaimedIps,
+            &claims.each_ref().map(String::as_str),
+        );
         said.extend(observe(&mut engine, &hit));
     }
     said.extend(drain(&mut engine));
@@ -410,8 +418,10 @@ fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
     let mut said = Vec::new();
     let mut at = |id: u32, key: &str, engine: &mut Engine| {
         let mut hit = hit(id, "", key, i64::from(id) * 1000);
-        hit.uri = Some(format!("/{id}{}", "x".repeat(100_000)));
-        hit.agent = Some("y".repeat(100_000));
+        let uri = format!("/{id}{}", "x".repeat(100_000));
+        hit.texts.set(AuditField::RequestUri, &[&uri]);
+        hit.texts
+            .set(AuditField::UserAgent, &["y".repeat(100_000).as_str()]);
         said.extend(observe(engine, &hit));
     };
     for id in 0..6 {

@@ -23,7 +23,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "telemetry",
         &["clock", "deadline", "http_server", "redact", "visible"],
     ),
-    ("finding", &["audit", "detection", "visible"]),
+    ("finding", &["audit", "rules", "visible"]),
     (
         "detection",
         &["audit", "finding", "pdata", "rules", "visible"],

@@ -6,6 +6,7 @@ use std::{
 };
 
 use auditwatch::detection::{
+    fields::AuditField,
     geo::{Locate, Location},
     json::{self, Document},
     rows::{Columns, EscuRow, NativeRow, Row, Rows},
@@ -148,21 +149,25 @@ fn columns(events: &[&Counted<'_>]) -> Columns {
             .filter_map(|counted| value(counted.event))
             .collect()
     };
-    Columns {
-        agents: values("userAgent", ""),
-        users: values("user", "username"),
-        groups: events
-            .iter()
-            .flat_map(|counted| elements(member(counted.event, "user", "groups")))
-            .filter_map(J::value)
-            .collect(),
-        verbs: values("verb", ""),
-        uris: values("requestURI", ""),
-        codes: values("responseStatus", "code"),
-        messages: values("responseStatus", "message"),
-        reasons: values("responseStatus", "reason"),
-        statuses: values("responseStatus", "status"),
-    }
+    let groups = events
+        .iter()
+        .flat_map(|counted| elements(member(counted.event, "user", "groups")))
+        .filter_map(J::value)
+        .collect();
+    [
+        (AuditField::UserAgent, values("userAgent", "")),
+        (AuditField::Username, values("user", "username")),
+        (AuditField::Groups, groups),
+        (AuditField::Verb, values("verb", "")),
+        (AuditField::RequestUri, values("requestURI", "")),
+        (AuditField::Code, values("responseStatus", "code")),
+        (AuditField::Message, values("responseStatus", "message")),
+        (AuditField::Reason, values("responseStatus", "reason")),
+        (AuditField::Status, values("responseStatus", "status")),
+    ]
+    .into_iter()
+    .flat_map(|(field, values)| values.into_iter().map(move |value| (field, value)))
+    .collect()
 }
 
 fn times(events: &[&Counted<'_>]) -> Vec<i64> {

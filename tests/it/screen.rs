@@ -2,6 +2,7 @@
 
 use auditwatch::detection::{
     event::Event,
+    fields::AuditField,
     hit::Hit,
     json::{self, Document},
     rule::{Rule, SECOND, Semantics, Who, parse_proxy},
@@ -379,7 +380,8 @@ fn invalid_utf8_is_replaced() {
     }
     .encode_to_vec();
     let screened = screen(&Rule::default(), &bytes, 1000);
-    assert_eq!(screened.hits[0].uri.as_deref(), Some("/\u{fffd}"));
+    let uri = screened.hits[0].texts.get(AuditField::RequestUri);
+    assert_eq!(uri, Some("/\u{fffd}"));
 }
 
 /// A name that is configured stands for all that senders say.
@@ -410,7 +412,8 @@ fn a_configured_cluster_wins_and_sources_are_cut_from_the_left() {
     screening.feed(&bytes).unwrap();
     let hits = screening.finish().unwrap().hits;
     assert_eq!(&*hits[0].cluster, "own");
-    assert_eq!(hits[0].sources, ["192.0.2.7", "192.0.2.8"]);
+    let claimed: Vec<_> = hits[0].texts.all(AuditField::ClaimedIps).collect();
+    assert_eq!(claimed, ["192.0.2.7"]);
     assert_eq!(hits[0].key, "192.0.2.8");
     assert_eq!(hits[0].time, None, "nobody knows any time");
 }

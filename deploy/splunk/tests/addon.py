@@ -52,11 +52,16 @@ def proto():
 
 
 def indexed():
-    """HEC `fields` of a finding, from the exporter: name -> field of the finding."""
+    """HEC `fields` of a finding, from the exporter and the table of fields: name -> field of the finding."""
     text = (REPOSITORY / "src/exporter/splunk_hec/event.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
     found = dict(re.findall(r'\("([^"]+)", (?:&?finding\.)?(\w+)(?:\.as_str\(\))?\)', text))
-    if len(found) != 15:
+    if len(found) != 6:
         raise ValueError(f"event.rs is not understood any more: {found}")
+    table = (REPOSITORY / "src/audit/fields.rs").read_text(encoding="utf-8").split("macro_rules! table")[0]
+    columns = re.findall(r'list \[(\w+)\], sample \[\w*\], column \["([^"]+)"\]', table)
+    if len(columns) < 9:
+        raise ValueError(f"fields.rs is not understood any more: {columns}")
+    found |= {name: field for field, name in columns}
     return {name: {"Country": "country", "City": "city"}.get(name, field) for name, field in found.items()}
 
 

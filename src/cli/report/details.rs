@@ -8,6 +8,7 @@ use super::{
     shown::{Shown, counted, number, time},
 };
 use crate::detection::{
+    fields::AuditField,
     finding::{Finding, Sample},
     rows::Detail,
     time::Micros,
@@ -42,7 +43,7 @@ fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
                 span.address { (Shown(entry.address)) }
                 span.meta {
                     (counted(entry.count, "request", "requests")) ", "
-                    (counted(entry.columns.uris.len() as u64, "path", "paths")) ", "
+                    (counted(entry.columns.get(AuditField::RequestUri).len() as u64, "path", "paths")) ", "
                     @if let Some((start, _)) = entry.window { "window from " (time(start)) }
                     @else { (time(entry.first)) }
                 }
@@ -70,21 +71,23 @@ fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
 
 /// The distinct values, and how many there are beyond those that are shown.
 fn lists(entry: &Entry<'_>, detail: &Detail) -> Markup {
-    let (columns, seen) = (entry.columns, &detail.seen);
-    let cut = |name: &str| seen.truncated.iter().any(|cut| cut == name);
+    let seen = &detail.seen;
     html! {
-        (list("Verbs", &seen.verbs, columns.verbs.len(), cut("verbs")))
-        (list("Paths", &seen.paths, columns.uris.len(), cut("paths")))
-        (list("User agents", &seen.user_agents, columns.agents.len(), cut("user_agents")))
-        (list("Users", &seen.users, columns.users.len(), cut("users")))
-        (list("Groups", &seen.groups, columns.groups.len(), cut("groups")))
-        (list("Reasons", &seen.reasons, columns.reasons.len(), cut("reasons")))
-        (list("Messages", &seen.messages, columns.messages.len(), cut("messages")))
-        (list("Claimed addresses", &seen.claimed_ips, seen.claimed_ips.len(), cut("claimed_ips")))
+        @for list in seen.lists() {
+            @if let Some(heading) = list.row.heading {
+                (values(
+                    heading,
+                    list.values,
+                    // Rows count only what the search has columns for.
+                    entry.columns.get(list.row.field).len().max(list.values.len()),
+                    seen.truncated.iter().any(|cut| cut == list.name),
+                ))
+            }
+        }
     }
 }
 
-fn list(name: &str, values: &[String], distinct: usize, cut: bool) -> Markup {
+fn values(name: &str, values: &[String], distinct: usize, cut: bool) -> Markup {
     html! {
         @if !values.is_empty() {
             div {

@@ -52,12 +52,12 @@ impl Render for Shown<'_> {
     }
 }
 
-/// What stands for the text, and is not of it.
+/// What is shown instead of a text, marked.
 fn marked(text: &str, page: &mut String) {
     html! { span.mark { (text) } }.render_to(page);
 }
 
-/// `2026-11-25 07:17:03Z`, exact for whoever reads the source.
+/// `2026-11-25 07:17:03Z`, exact in the source of the page.
 pub(super) fn time(time: Micros) -> Markup {
     let text = crate::cli::table::second(time);
     let (day, second) = text.split_once(' ').unwrap_or((&text, ""));

@@ -31,7 +31,7 @@ const STEPS: [i64; 22] = [
 
 const DAY: i64 = 86_400 * SECOND;
 
-/// How requests are told apart, bottom to top.
+/// The kinds of requests, bottom to top.
 const KINDS: [(&str, &str); 3] = [("c403", "403"), ("c401", "401"), ("other", "other codes")];
 
 fn kind(code: u16) -> usize {

@@ -4,16 +4,17 @@
 use super::{
     super::{
         evidence::Evidence,
+        finding::FindingState,
         hit::{Hit, Identity},
         packed::Fields,
         seen::Seen,
         time::{BEGINNING, Micros},
     },
-    Arrival, Fate, State, Terms,
+    Arrival, Fate, Terms,
 };
 
 /// Hears of each new state of a finding.
-pub(super) type Say<'s> = &'s mut dyn FnMut(State, &Open);
+pub(super) type Say<'s> = &'s mut dyn FnMut(FindingState, &Open);
 
 /// A hit with its time made certain.
 #[derive(Clone, Debug)]
@@ -184,7 +185,7 @@ impl Key {
         }
         let Some(open) = &mut self.open else { return };
         open.closed = true;
-        open.say(State::Closed, say);
+        open.say(FindingState::Closed, say);
         if !self.free.is_empty() {
             self.retire();
             self.open_if_due(None, terms, say);
@@ -195,14 +196,14 @@ impl Key {
     pub(super) fn drain(&mut self, terms: &Terms<'_>, say: Say<'_>) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.closed) {
             if open.changed {
-                open.say(State::Updated, say);
+                open.say(FindingState::Updated, say);
             }
             // A scan that waits for the finding before it to close must not be lost.
             if first_above(&self.free, terms).is_some() {
                 self.retire();
                 self.open_if_due(None, terms, say);
                 if let Some(open) = self.open.as_mut().filter(|open| open.changed) {
-                    open.say(State::Updated, say);
+                    open.say(FindingState::Updated, say);
                 }
             }
         }
@@ -279,7 +280,7 @@ impl Key {
                 .add(&Fields::of(&member.hit), member.place(), 1, terms.limits);
         }
         open.before = Hits(before);
-        open.say(State::Opened, say);
+        open.say(FindingState::Opened, say);
         self.open = Some(open);
         self.absorb(terms);
         // One hit says one thing at most: what came with it is told with the next.
@@ -320,7 +321,7 @@ impl Open {
         time > start || latest > start
     }
 
-    fn say(&mut self, state: State, say: Say<'_>) {
+    fn say(&mut self, state: FindingState, say: Say<'_>) {
         self.sent = self.evidence.count;
         self.changed = false;
         say(state, self);
@@ -344,9 +345,9 @@ impl Open {
     fn go_on(&mut self, say: Say<'_>) {
         if self.closed && self.changed {
             self.closed = false;
-            self.say(State::Updated, say);
+            self.say(FindingState::Updated, say);
         } else if self.evidence.count >= self.sent.saturating_mul(2) {
-            self.say(State::Updated, say);
+            self.say(FindingState::Updated, say);
         }
     }
 

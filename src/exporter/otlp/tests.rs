@@ -160,3 +160,27 @@ fn what_otlp_cannot_hold_does_not_break_it() {
     );
     assert_eq!(far.time_unix_nano, 0);
 }
+
+#[test]
+fn a_finding_of_any_rule_is_a_record() {
+    let finding = samples::by_user();
+    let record = log_record(&finding, 0);
+    assert_eq!(record.severity_number, i32::from(SeverityNumber::Error));
+    assert_eq!(record.severity_text, "ERROR");
+    assert_eq!(get(&record.attributes, "client.address"), None);
+    assert_eq!(
+        get(&record.attributes, &own("group_by")).map(json),
+        Some(serde_json::json!([{"name": "user.username", "value": "eve"}]))
+    );
+    assert_eq!(
+        get(&record.attributes, &own("resources")).map(json),
+        Some(serde_json::json!(["secrets"]))
+    );
+    let Some(Value::StringValue(body)) = record.body.unwrap().value else {
+        panic!("no text")
+    };
+    assert!(
+        body.starts_with("eve reads secrets on cluster prod"),
+        "{body}"
+    );
+}

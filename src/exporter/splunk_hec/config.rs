@@ -100,23 +100,13 @@ pub enum Format {
 }
 
 /// Settings of risk events.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Risk {
-    /// `search_name`: what the events say found them. Splunk counts distinct ones, so it is one
-    /// constant.
+    /// `search_name`: what the events say found them; empty: `auditwatch - ` and the title of the
+    /// rule. Splunk counts distinct ones.
     pub search_name: String,
     /// `entity`: whom the risk is put on; `None`: the address, or the user in escu semantics.
     pub entity: Option<Entity>,
-}
-
-impl Default for Risk {
-    fn default() -> Self {
-        Self {
-            search_name: "auditwatch - Kubernetes Scanning by Unauthenticated IP Address"
-                .to_owned(),
-            entity: None,
-        }
-    }
 }
 
 /// Whom a risk is put on.

@@ -97,21 +97,6 @@ fn decimal_seconds(time: Micros) -> Option<Box<RawValue>> {
     RawValue::from_string(text).ok()
 }
 
-/// The columns of values of the ESCU search, under their exact names.
-pub(super) fn columns(finding: &Finding) -> [(&'static str, &[String]); 9] {
-    [
-        ("userAgent", &finding.user_agents),
-        ("user", &finding.users),
-        ("user.groups{}", &finding.groups),
-        ("verb", &finding.verbs),
-        ("requestURI", &finding.paths),
-        ("responseStatus.code", &finding.codes),
-        ("responseStatus.message", &finding.messages),
-        ("responseStatus.reason", &finding.reasons),
-        ("responseStatus.status", &finding.statuses),
-    ]
-}
-
 struct Fields<'a>(&'a Finding);
 
 impl Serialize for Fields<'_> {
@@ -132,7 +117,7 @@ impl Serialize for Fields<'_> {
                 map.serialize_entry(name, value)?;
             }
         }
-        for (name, values) in columns(finding) {
+        for (name, values) in finding.columns() {
             let values: Vec<&str> = values
                 .iter()
                 .map(String::as_str)
@@ -227,7 +212,11 @@ mod tests {
             let value = format!("value of {field}");
             assert_eq!(fields[name], json!([value, value]), "{name}");
         }
-        assert_eq!(fields.len(), 15);
+        assert_eq!(
+            fields["objectRef.resource"],
+            json!(["value of resources", "value of resources"])
+        );
+        assert_eq!(fields.len(), 16);
     }
 
     #[test]
@@ -244,6 +233,23 @@ mod tests {
         assert_eq!(
             event.as_object().unwrap().keys().collect::<Vec<_>>(),
             ["event", "fields"]
+        );
+    }
+
+    #[test]
+    fn a_finding_without_an_address_has_no_field_for_it() {
+        let event: Value = serde_json::from_str(&text(&samples::by_user())).unwrap();
+        assert_eq!(
+            event["fields"],
+            json!({
+                "user": ["eve"], "verb": ["get"], "cluster": "prod", "state": "opened",
+                "objectRef.resource": ["secrets"],
+                "finding_id": "00000000000000000000000000000001",
+            })
+        );
+        assert_eq!(
+            event["event"]["group_by"],
+            json!([{"name": "user.username", "value": "eve"}])
         );
     }
 

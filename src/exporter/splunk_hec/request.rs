@@ -111,7 +111,16 @@ fn event(finding: &Finding, shape: &Shape, most: usize) -> Result<Option<Vec<u8>
             let Some(text) = risk::text(finding, settings) else {
                 return Ok(None);
             };
-            event::encode_risk(finding, &text, &shape.metadata)
+            // As Splunk's own: the source of a risk event is the search that found it.
+            let source = match shape.metadata.source.as_str() {
+                "" => risk::search_name(finding, settings),
+                source => source.to_owned(),
+            };
+            let metadata = Metadata {
+                source,
+                ..shape.metadata.clone()
+            };
+            event::encode_risk(finding, &text, &metadata)
         }
     }
     .map_err(no_json)?;

@@ -2,16 +2,15 @@
 //!
 //! What Enterprise Security writes there itself is text of `key="value"` pairs under sourcetype
 //! `stash`, with a key repeated for each of several values. Everything in it that came from a log
-//! was written by whoever made the requests, so no value may end its quotes or its line.
+//! was written by the sender of the requests, so no value may end its quotes or its line.
 
 use std::fmt::Write as _;
 
-use super::{
-    config::{Entity, Risk},
-    event,
-};
+use super::config::{Entity, Risk};
 use crate::{
-    detection::{Finding, address::UNKNOWN, time::Micros},
+    detection::{
+        Finding, address::UNKNOWN, fields::AuditField, finding::FindingState, time::Micros,
+    },
     exporter::time,
 };
 
@@ -24,7 +23,7 @@ const NIST: &str = "DE.AE";
 /// The text of one finding; `None` for states that make none. There is one risk event for each
 /// finding, when it opens (an escu row is always "opened"), and never again: scores add up.
 pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
-    if finding.state != "opened" {
+    if finding.state() != Some(FindingState::Opened) {
         return None;
     }
     let mut pairs = Pairs::default();
@@ -37,10 +36,15 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
         .unwrap_or_default();
     let (object, object_type) = risk_object(finding, risk.entity);
     let score = finding.risk_score.to_string();
-    let message = format!("Kubernetes scanning from ip {}", finding.src_ip);
+    let (threat, threat_type) = threat_object(finding);
+    let message = match finding.message.as_str() {
+        "" => &finding.rule_name,
+        message => message,
+    };
     let count = finding.count.to_string();
+    let search_name = search_name(finding, risk);
     for (key, value) in [
-        ("search_name", risk.search_name.as_str()),
+        ("search_name", search_name.as_str()),
         (
             "info_min_time",
             &seconds(finding.window_start.or(finding.first_time)),
@@ -54,12 +58,15 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
         ("risk_object", object),
         ("risk_object_type", object_type),
         ("risk_score", &score),
-        ("risk_message", &message),
-        ("threat_object", &finding.src_ip),
-        ("threat_object_type", "ip_address"),
+        ("risk_message", message),
+        ("threat_object", threat),
+        ("threat_object_type", threat_type),
         ("severity", &finding.severity),
         ("annotations.mitre_attack", &finding.mitre_technique_id),
-        ("annotations.mitre_attack.mitre_tactic_id", "TA0007"),
+        (
+            "annotations.mitre_attack.mitre_tactic_id",
+            tactic_id(&finding.mitre_tactic),
+        ),
         (
             "annotations.mitre_attack.mitre_technique_id",
             &finding.mitre_technique_id,
@@ -90,7 +97,7 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
     ] {
         pairs.add(key, value);
     }
-    for (key, values) in event::columns(finding) {
+    for (key, values) in finding.columns() {
         for value in values.iter().take(MOST_VALUES) {
             pairs.add(key, value);
         }
@@ -99,29 +106,92 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
 }
 
 /// The drill-down without quotes, which no value may hold and this search can do without. Nothing
-/// where the address is none, as the log may write one in an escu row: unquoted, its words would
-/// be those of the search.
+/// where it is narrowed to more than an address, as the log may write one in an escu row: unquoted,
+/// its words would be those of the search.
 fn unquoted_search(finding: &Finding) -> String {
     let bare = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '/');
-    if finding.src_ip == UNKNOWN || finding.src_ip.chars().all(bare) {
+    let is_safe = |text: &str| text == UNKNOWN || text.chars().all(bare);
+    let mut groups = finding.group_by.iter().map(|group| group.value.as_deref());
+    if is_safe(&finding.src_ip) && groups.all(|value| value.is_some_and(is_safe)) {
         finding.drilldown_search.replace('"', "")
     } else {
         String::new()
     }
 }
 
-/// Whom the risk is put on.
-fn risk_object(finding: &Finding, entity: Option<Entity>) -> (&str, &'static str) {
-    let escu = finding.semantics == "escu";
-    match entity.unwrap_or(if escu { Entity::User } else { Entity::SrcIp }) {
-        Entity::User => match finding.users.first() {
-            Some(user) if !user.is_empty() => (user, "user"),
-            // Failed authentication has no user.
-            _ => (&finding.src_ip, "system"),
-        },
-        Entity::Cluster if !finding.cluster.is_empty() => (&finding.cluster, "other"),
-        Entity::SrcIp | Entity::Cluster => (&finding.src_ip, "system"),
+/// What the event says found it: Splunk's risk rules count distinct ones.
+pub(super) fn search_name(finding: &Finding, risk: &Risk) -> String {
+    if risk.search_name.is_empty() {
+        format!("auditwatch - {}", finding.rule_name)
+    } else {
+        risk.search_name.clone()
     }
+}
+
+/// What the risk is put on, and its type in Splunk.
+fn risk_object(finding: &Finding, entity: Option<Entity>) -> (&str, &'static str) {
+    let preferred = entity.unwrap_or(if finding.is_row() {
+        Entity::User
+    } else {
+        Entity::SrcIp
+    });
+    let user = || user(finding).map(|user| (user, "user"));
+    let address = || named(&finding.src_ip).map(|address| (address, "system"));
+    let cluster = || named(&finding.cluster).map(|cluster| (cluster, "other"));
+    let chosen = match preferred {
+        // Failed authentication has no user.
+        Entity::User => user().or_else(address),
+        Entity::Cluster => cluster().or_else(address),
+        Entity::SrcIp => address(),
+    };
+    // A rule may group by anything.
+    chosen
+        .or_else(user)
+        .or_else(cluster)
+        .unwrap_or((UNKNOWN, "other"))
+}
+
+/// The user of the requests: the one they are grouped by, or the first.
+fn user(finding: &Finding) -> Option<&str> {
+    let mut groups = finding.group_by.iter();
+    let group = groups.find(|group| group.name == AuditField::Username.path());
+    let group = group.and_then(|group| group.value.as_deref());
+    group
+        .or(finding.users.first().map(String::as_str))
+        .and_then(named)
+}
+
+/// The address behind the requests; of a rule that does not group by it, nothing.
+fn threat_object(finding: &Finding) -> (&str, &'static str) {
+    named(&finding.src_ip).map_or(("", ""), |address| (address, "ip_address"))
+}
+
+fn named(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The identifier of an ATT&CK tactic, which findings name in words. Nothing for other words.
+fn tactic_id(name: &str) -> &'static str {
+    const TACTICS: [(&str, &str); 14] = [
+        ("Reconnaissance", "TA0043"),
+        ("Resource Development", "TA0042"),
+        ("Initial Access", "TA0001"),
+        ("Execution", "TA0002"),
+        ("Persistence", "TA0003"),
+        ("Privilege Escalation", "TA0004"),
+        ("Defense Evasion", "TA0005"),
+        ("Credential Access", "TA0006"),
+        ("Discovery", "TA0007"),
+        ("Lateral Movement", "TA0008"),
+        ("Collection", "TA0009"),
+        ("Command and Control", "TA0011"),
+        ("Exfiltration", "TA0010"),
+        ("Impact", "TA0040"),
+    ];
+    let known = TACTICS
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    known.map_or("", |(_, id)| id)
 }
 
 /// Seconds since 1970 with six digits after the point; nothing before that.
@@ -262,7 +332,7 @@ mod tests {
             semantics: "escu".to_owned(),
             ..native.clone()
         };
-        let nobody = Finding {
+        let without_user = Finding {
             users: vec![],
             cluster: String::new(),
             ..native.clone()
@@ -273,8 +343,12 @@ mod tests {
             (&native, Some(Entity::User), ("system:anonymous", "user")),
             (&escu, Some(Entity::SrcIp), ("192.0.2.1", "system")),
             (&native, Some(Entity::Cluster), ("prod", "other")),
-            (&nobody, Some(Entity::User), ("192.0.2.1", "system")),
-            (&nobody, Some(Entity::Cluster), ("192.0.2.1", "system")),
+            (&without_user, Some(Entity::User), ("192.0.2.1", "system")),
+            (
+                &without_user,
+                Some(Entity::Cluster),
+                ("192.0.2.1", "system"),
+            ),
         ] {
             let pairs = read(&text(finding, &Risk { entity, ..risk() }).unwrap());
             assert_eq!(value(&pairs, "risk_object"), [wanted.0]);
@@ -291,7 +365,8 @@ mod tests {
             paths in prop::collection::vec(hostile(), 1..4),
             (src_ip, cluster, user) in (hostile(), hostile(), hostile()),
         ) {
-            let finding = |agents, paths, src_ip, cluster, user| Finding {
+            let finding = |agents, paths, src_ip: String, cluster, user| Finding {
+                message: format!("Kubernetes scanning from ip {src_ip}"),
                 user_agents: agents, paths, src_ip, cluster, users: vec![user],
                 ..(*samples::opened(1)).clone()
             };
@@ -347,6 +422,49 @@ mod tests {
     fn harmless(value: &str) -> String {
         let blank = |c| matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}');
         value.replace('"', "'").replace(blank, " ")
+    }
+
+    /// The risk of a rule that groups by no address is put on what there is, in its own words.
+    #[test]
+    fn a_finding_of_any_rule_is_a_risk_event() {
+        let pairs = read(&text(&samples::by_user(), &risk()).unwrap());
+        for (key, wanted) in [
+            ("search_name", &["auditwatch - Secrets are read"] as &[&str]),
+            ("risk_object", &["eve"]),
+            ("risk_object_type", &["user"]),
+            ("risk_message", &["eve reads secrets"]),
+            ("threat_object", &[]),
+            ("threat_object_type", &[]),
+            ("annotations.mitre_attack.mitre_tactic_id", &["TA0006"]),
+            // A name that others choose would be words of the search.
+            ("contributing_events_search", &[]),
+            ("src_ip", &[]),
+            ("objectRef.resource", &["secrets"]),
+        ] {
+            assert_eq!(value(&pairs, key), wanted, "{key}");
+        }
+        let without_user = Finding {
+            users: vec![],
+            group_by: vec![],
+            ..samples::by_user()
+        };
+        let no_one = Finding {
+            cluster: String::new(),
+            ..without_user.clone()
+        };
+        for (finding, wanted) in [
+            (&without_user, ("prod", "other")),
+            (&no_one, ("unknown", "other")),
+        ] {
+            for entity in [None, Some(Entity::User), Some(Entity::Cluster)] {
+                assert_eq!(risk_object(finding, entity), wanted, "{entity:?}");
+            }
+        }
+        let named = Risk {
+            search_name: "one".to_owned(),
+            ..risk()
+        };
+        assert_eq!(search_name(&no_one, &named), "one");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl<'d> Reader<'d> {
                 .trim()
                 .to_owned(),
             version: custom.version.clone().unwrap_or_default(),
-            drilldown: custom.drilldown.clone().unwrap_or_default(),
+            search: custom.drilldown.clone().unwrap_or_default(),
             technique: custom.attack_technique.clone().unwrap_or_default(),
             ..Annotations::default()
         };

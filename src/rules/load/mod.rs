@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     model::Detection,
-    settings::{Rule, Semantics},
+    settings::{Rule, Semantics, Who},
     shipped,
 };
 use crate::{
@@ -197,12 +197,11 @@ pub(crate) fn scan(settings: &Rule) -> Option<Detection> {
     let loaded = Loader::new(settings, Vec::new())
         .load(vec![Source::shipped(shipped)])
         .ok()?;
-    let detection = loaded.detections().pop()?;
-    Some(Detection {
-        // Stored with findings of earlier versions.
-        fingerprint: settings.fingerprint(),
-        ..(*detection).clone()
-    })
+    let mut detection = Detection::clone(&*loaded.detections().pop()?);
+    // Stored with findings of earlier versions.
+    detection.fingerprint = settings.fingerprint();
+    detection.annotations.search = search(settings);
+    Some(detection)
 }
 
 struct Loader<'s> {
@@ -407,6 +406,31 @@ fn take(taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
         taken_at: Some(taken.mark),
         ..Source::shipped(shipped)
     })
+}
+
+/// The Splunk search for the events that these settings count.
+fn search(settings: &Rule) -> String {
+    let who = match (settings.semantics, settings.who) {
+        (Semantics::Escu, _) | (_, Who::Group) => {
+            r#""user.groups{}"="system:unauthenticated""#.to_owned()
+        }
+        (Semantics::Native, Who::Any) => concat!(
+            r#"("user.groups{}"="system:unauthenticated" OR "user.username"="system:anonymous""#,
+            r#" OR NOT "user.username"=*)"#
+        )
+        .to_owned(),
+    };
+    let codes: Vec<_> = settings
+        .wanted_codes()
+        .iter()
+        .map(|code| format!(r#""responseStatus.code"={code}"#))
+        .collect();
+    let codes = if codes.len() == 1 {
+        codes.concat()
+    } else {
+        format!("({})", codes.join(" OR "))
+    };
+    format!("`kube_audit` {who} {codes}")
 }
 
 /// The settings that are parameters of the detection of scans.

@@ -508,7 +508,7 @@ proptest! {
         let as_map = |encoded: &[u8]| hit(&denied_map("192.0.2.1", &[wire::pair("auditID", encoded)]));
         let mapped = as_map(&carried(&value));
         prop_assert_eq!(as_text(&value).identity, mapped.identity);
-        prop_assert_eq!(as_text(&value).audit_id, mapped.audit_id);
+        prop_assert_eq!(as_text(&value).texts, mapped.texts);
         prop_assert_eq!(value == other, as_text(&value).identity == as_text(&other).identity);
         if let serde_json::Value::Object(map) = &value {
             let parts = map.iter().map(|(key, value)| wire::map(&[wire::pair(key, &carried(value))]));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use auditwatch::detection::{
     Finding,
     engine::Engine,
+    fields::AuditField,
     hit::{Hit, Identity},
     limits::Limits,
     rule::Rule,
@@ -22,25 +23,31 @@ pub(crate) fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
     // Not in the order of the ids.
     identity[..4].copy_from_slice(&id.wrapping_mul(2_654_435_761).to_le_bytes());
     let code = if id.is_multiple_of(3) { 401 } else { 403 };
-    let of = |many: u32, name: &str| Some(format!("{name}{}", id % many));
+    let of = |many: u32, name: &str| format!("{name}{}", id % many);
+    // In escu semantics every address is a source, and none a mere claim.
+    let mut claimed = vec![(AuditField::ClaimedIps, format!("203.0.113.{}", id % 4))];
+    claimed.extend((key == "unknown").then(|| (AuditField::ClaimedIps, key.to_owned())));
+    claimed.retain(|_| !key.is_empty());
+    let values = [
+        (AuditField::Verb, of(3, "verb")),
+        (AuditField::RequestUri, of(17, "/path/")),
+        (AuditField::UserAgent, of(5, "agent")),
+        (AuditField::Username, of(2, "user")),
+        (AuditField::Groups, "system:unauthenticated".to_owned()),
+        (AuditField::Code, code.to_string()),
+        (AuditField::Message, of(4, "message")),
+        (AuditField::Status, "Failure".to_owned()),
+        (AuditField::AuditId, format!("id-{id}")),
+        (AuditField::Stage, "ResponseComplete".to_owned()),
+    ];
     Hit {
         time: Some(Micros(START + after)),
         clamped: id % 50 == 49,
         cluster: Arc::from(cluster),
         key: key.to_owned(),
-        sources: vec![format!("203.0.113.{}", id % 4), key.to_owned()],
+        sources: Vec::new(),
         code,
-        code_text: code.to_string(),
-        user: of(2, "user"),
-        groups: vec!["system:unauthenticated".to_owned()],
-        verb: of(3, "verb"),
-        uri: of(17, "/path/"),
-        agent: of(5, "agent"),
-        message: of(4, "message"),
-        reason: None,
-        status: Some("Failure".to_owned()),
-        audit_id: Some(format!("id-{id}")),
-        stage: Some("ResponseComplete".to_owned()),
+        texts: values.into_iter().chain(claimed).collect(),
         identity: Identity(identity),
     }
 }
@@ -77,7 +84,7 @@ impl std::fmt::Debug for Log {
             (
                 hit.cluster.clone(),
                 hit.key.clone(),
-                hit.audit_id.clone(),
+                hit.texts.get(AuditField::AuditId).map(str::to_owned),
                 hit.time.map(|time| time.0 - START),
             )
         };

@@ -5,6 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use auditwatch::{
     detection::{
         event::{Event, is_code},
+        fields::AuditField,
         hit::Hit,
         limits::Bounds,
         rule::{Rule, Semantics, Who},
@@ -41,7 +42,7 @@ pub(crate) fn judge(event: &Event<'_>, rule: &Rule) -> Option<Hit> {
 }
 
 fn counts(event: &Event<'_>, rule: &Rule) -> bool {
-    let code = event.status.as_ref().and_then(|status| status.code.text());
+    let code = event.field(AuditField::Code).text();
     let is_wanted = |code: &str| {
         rule.wanted_codes()
             .iter()
@@ -51,9 +52,8 @@ fn counts(event: &Event<'_>, rule: &Rule) -> bool {
         return false;
     }
     let mut groups = Vec::new();
-    if let Some(user) = &event.user {
-        user.groups.for_each(|group| groups.extend(group.text()));
-    }
+    let list = event.field(AuditField::Groups).list().unwrap_or_default();
+    list.for_each(|group| groups.extend(group.text()));
     if groups
         .iter()
         .any(|group| group.eq_ignore_ascii_case("system:unauthenticated"))
@@ -63,7 +63,7 @@ fn counts(event: &Event<'_>, rule: &Rule) -> bool {
     if rule.semantics == Semantics::Escu || rule.who == Who::Group {
         return false;
     }
-    let name = event.user.as_ref().and_then(|user| user.name.text());
+    let name = event.field(AuditField::Username).text();
     let name = name.unwrap_or_default();
     name == "system:anonymous" || (name.is_empty() && groups.is_empty())
 }

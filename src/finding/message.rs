@@ -1,0 +1,115 @@
+//! The line for people: the message of a rule, with values of the finding in it.
+
+use serde_json::Value;
+
+use super::Finding;
+use crate::audit::fields;
+
+/// Values of one list that are named.
+const MOST_VALUES: usize = 3;
+
+/// The template of a rule, in which `$name$` is a field of the finding: one that requests are
+/// grouped by (`$user.username$`), one of `finding.proto` (`$src_ip$`, `$count$`), or a field of
+/// the audit event that is evidence (`$verb$`, `$objectRef.resource$`). A name that is none of
+/// these stays as it is, and so does a lone `$`.
+pub(crate) fn render(template: &str, finding: &Finding) -> String {
+    let mut text = String::with_capacity(template.len());
+    // Made only for names that need it.
+    let mut form = None;
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        text.push_str(before);
+        let named = after.split_once('$').and_then(|(name, after)| {
+            let form = &mut form;
+            Some((value(name, finding, form)?, after))
+        });
+        if let Some((value, behind)) = named {
+            text.push_str(&value);
+            rest = behind;
+        } else {
+            text.push('$');
+            rest = after;
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The value of a name; `None` when it names no field.
+fn value(name: &str, finding: &Finding, form: &mut Option<Value>) -> Option<String> {
+    match name {
+        "src_ip" => return Some(finding.src_ip.clone()),
+        "cluster" => return Some(finding.cluster.clone()),
+        _ => {}
+    }
+    if let Some(group) = finding.group_by.iter().find(|group| group.name == name) {
+        return Some(group.value.clone().unwrap_or_default());
+    }
+    let is_row = |row: &&fields::Row| row.path == name || row.column == Some(name);
+    if let Some(row) = fields::TABLE.iter().find(is_row) {
+        return finding.list(row.field).map(|values| several(values));
+    }
+    let form = form.get_or_insert_with(|| serde_json::to_value(finding).unwrap_or_default());
+    match form.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(values) => {
+            let texts: Vec<_> = values.iter().filter_map(Value::as_str).collect();
+            Some(several(&texts))
+        }
+        other => Some(other.to_string()),
+    }
+}
+
+/// The first values, and how many more there are.
+fn several(values: &[impl AsRef<str>]) -> String {
+    let shown: Vec<_> = values.iter().take(MOST_VALUES).map(AsRef::as_ref).collect();
+    let shown = shown.join(", ");
+    match values.len().saturating_sub(MOST_VALUES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::GroupValue;
+
+    #[test]
+    fn names_between_dollars_are_values() {
+        let finding = Finding {
+            src_ip: "192.0.2.1".to_owned(),
+            rule_name: "A rule".to_owned(),
+            count: 7,
+            verbs: ["create", "delete", "get", "list", "watch"]
+                .map(str::to_owned)
+                .to_vec(),
+            resources: vec!["secrets".to_owned()],
+            group_by: vec![GroupValue {
+                name: "user.username".to_owned(),
+                value: Some("$count$".to_owned()),
+            }],
+            ..Finding::default()
+        };
+        for (template, wanted) in [
+            (
+                "Kubernetes scanning from ip $src_ip$",
+                "Kubernetes scanning from ip 192.0.2.1",
+            ),
+            (
+                "$rule_name$: $count$ by $user.username$",
+                "A rule: 7 by $count$",
+            ),
+            (
+                "$verb$ of $objectRef.resource$",
+                "create, delete, get and 2 more of secrets",
+            ),
+            ("$verbs$", "create, delete, get and 2 more"),
+            ("$5 and $nothing$ in $cluster$.", "$5 and $nothing$ in ."),
+            ("$", "$"),
+            ("", ""),
+        ] {
+            assert_eq!(render(template, &finding), wanted, "{template}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! How bad a finding is, as the level of its rule says.
+
+use std::str::FromStr;
+
+/// Level of a rule, in the words of Sigma. They are those of Splunk too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing to act on by itself.
+    Informational,
+    /// Worth a look together with other findings.
+    Low,
+    /// Worth a look.
+    Medium,
+    /// To be looked at soon.
+    High,
+    /// To be looked at now.
+    Critical,
+}
+
+/// A text that names no level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected informational, low, medium, high or critical")]
+pub struct UnknownSeverity;
+
+impl FromStr for Severity {
+    type Err = UnknownSeverity;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSeverity> {
+        Ok(match name {
+            "informational" => Self::Informational,
+            "low" => Self::Low,
+            "medium" => Self::Medium,
+            "high" => Self::High,
+            "critical" => Self::Critical,
+            _ => return Err(UnknownSeverity),
+        })
+    }
+}
