@@ -30,8 +30,7 @@ RUN if [ "${TARGETARCH:-$BUILDARCH}" != "$BUILDARCH" ]; then \
         apt-get update && apt-get install -y --no-install-recommends $cross && rm -rf /var/lib/apt/lists/*; \
     fi
 
-COPY Cargo.toml Cargo.lock build.rs ./
-COPY proto proto
+COPY Cargo.toml Cargo.lock ./
 COPY src src
 
 # Profile dist (link-time optimisation, stripped) is used here alone. The caches hold what cargo downloads and builds from one

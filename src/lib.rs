@@ -32,6 +32,7 @@ pub mod memory;
 pub mod pdata;
 pub mod pipeline;
 pub mod processor;
+pub mod proto;
 pub mod receiver;
 pub mod redact;
 pub mod rules;
