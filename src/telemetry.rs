@@ -1,6 +1,7 @@
 //! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
 //! and spans on request.
 
+mod exposition;
 mod folding;
 pub mod metrics;
 pub mod otlp;
@@ -24,7 +25,10 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
@@ -78,9 +82,6 @@ pub enum Error {
         /// Why.
         reason: std::io::Error,
     },
-    /// The reader for Prometheus cannot be made.
-    #[error("cannot make the reader for Prometheus: {0}")]
-    Reader(String),
     /// Nothing can be sent there.
     #[error("cannot send telemetry to {endpoint}: {reason}")]
     Exporter {
@@ -264,7 +265,9 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     // Libraries speak up only when something is wrong.
-    let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
+    let own = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("auditwatch", level);
     let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let form = match (json, colours) {
         (true, _) => Form::Json,

@@ -77,8 +77,27 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".chunk()",
         "timeout of the client",
     ),
-    ("telemetry/otlp.rs", ".send()\n", "timeout of the client"),
-    ("telemetry/otlp.rs", ".export(", "timeout of the channel"),
+    (
+        "telemetry/otlp.rs",
+        ".send().await",
+        "timeout of the client",
+    ),
+    ("telemetry/otlp.rs", ".chunk()", "timeout of the client"),
+    (
+        "telemetry/otlp.rs",
+        ".export(",
+        "it goes to Target::send, which has the timeout",
+    ),
+    (
+        "telemetry/traces.rs",
+        ".export(",
+        "it goes to Target::send, which has the timeout",
+    ),
+    (
+        "telemetry/otlp.rs",
+        "fs::read(",
+        "a signal: it is at the start",
+    ),
     (
         "exporter/otlp_grpc.rs",
         ".export(",

@@ -21,7 +21,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("http_server", &["clock", "memory", "tls"]),
     (
         "telemetry",
-        &["clock", "deadline", "http_server", "redact", "visible"],
+        &[
+            "clock",
+            "deadline",
+            "http_server",
+            "redact",
+            "tls",
+            "visible",
+        ],
     ),
     ("proto", &["audit"]),
     ("finding", &["audit", "detection", "proto", "visible"]),
