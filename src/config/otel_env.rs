@@ -1,11 +1,11 @@
 //! `OTEL_EXPORTER_OTLP_*`: what the environment says of where our own metrics and spans are pushed
 //! to, as OpenTelemetry specifies it.
 //!
-//! A variable fills what the configuration leaves open. One that contradicts a key that is written
-//! is an error at the start, since one of the two is not what its author believes. A variable of
-//! one signal (`OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`) goes before that of all
-//! (`OTEL_EXPORTER_OTLP_TIMEOUT`), and an empty one counts as unset. The exporter reads the same
-//! variables on its own; it finds what was handed to it here, or nothing.
+//! A variable fills what the configuration leaves open. A variable that contradicts a key is an
+//! error at the start, because one of the two does not do what its author expects. The variable of
+//! one signal (`OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`) has priority over the general one
+//! (`OTEL_EXPORTER_OTLP_TIMEOUT`), and an empty one is unset. The exporter reads the same variables
+//! on its own. It finds the values that it got from here, or none.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -37,11 +37,11 @@ pub(super) struct Variables<'s, 'a> {
     signal: Signal,
 }
 
-/// Something is wrong, and was told.
-struct Told;
+/// Something is wrong, and is reported.
+struct Reported;
 
 /// What a variable says and its name, if it is set.
-type Found<T> = Result<Option<(T, String)>, Told>;
+type Found<T> = Result<Option<(T, String)>, Reported>;
 
 /// What a variable holds, and its name.
 struct Variable {
@@ -59,13 +59,13 @@ impl<'s, 'a> Variables<'s, 'a> {
         self.find("ENDPOINT").is_some()
     }
 
-    /// The settings, complete. `endpoint` is the URL as it is written, if any; `None` when
-    /// something is wrong, which was told.
+    /// The settings, complete. `endpoint` is the URL as it is written, if any. `None` if something
+    /// is wrong, which is reported.
     pub(super) fn complete(&self, written: Written, endpoint: Option<&str>) -> Option<Config> {
         self.completed(written, endpoint).ok()
     }
 
-    fn completed(&self, written: Written, endpoint: Option<&str>) -> Result<Config, Told> {
+    fn completed(&self, written: Written, endpoint: Option<&str>) -> Result<Config, Reported> {
         let words = [("grpc", Protocol::Grpc), ("http/protobuf", Protocol::Http)];
         let protocol = self.word("PROTOCOL", &words);
         let protocol = self.one("protocol", written.protocol, protocol)?;
@@ -104,7 +104,7 @@ impl<'s, 'a> Variables<'s, 'a> {
         key: &str,
         written: Option<T>,
         found: Found<T>,
-    ) -> Result<Option<T>, Told> {
+    ) -> Result<Option<T>, Reported> {
         match (written, found?) {
             (Some(written), Some((found, name))) if written != found => {
                 Err(self.contradiction(key, &name))
@@ -114,20 +114,20 @@ impl<'s, 'a> Variables<'s, 'a> {
         }
     }
 
-    fn contradiction(&self, key: &str, name: &str) -> Told {
+    fn contradiction(&self, key: &str, name: &str) -> Reported {
         self.section.fail(format_args!(
             "{key} and the environment variable {name} say different things, remove the key or \
              unset the variable"
         ));
-        Told
+        Reported
     }
 
     /// Variables may hold secrets, so what they hold is not shown.
-    fn unreadable(&self, name: &str, expected: &str) -> Told {
+    fn unreadable(&self, name: &str, expected: &str) -> Reported {
         self.section.fail(format_args!(
             "the environment variable {name} must be {expected}"
         ));
-        Told
+        Reported
     }
 
     fn word<T: Copy>(&self, what: &str, words: &[(&str, T)]) -> Found<T> {
@@ -155,7 +155,7 @@ impl<'s, 'a> Variables<'s, 'a> {
         Ok(Some((Duration::from_millis(millis), name)))
     }
 
-    fn compression(&self, protocol: Protocol) -> Result<Option<Compression>, Told> {
+    fn compression(&self, protocol: Protocol) -> Result<Option<Compression>, Reported> {
         let words = [
             ("none", None),
             ("gzip", Some(Compression::Gzip)),
@@ -175,7 +175,7 @@ impl<'s, 'a> Variables<'s, 'a> {
         written: Option<&str>,
         protocol: Protocol,
         insecure: bool,
-    ) -> Result<String, Told> {
+    ) -> Result<String, Reported> {
         let of_all = |name: &str| name == "OTEL_EXPORTER_OTLP_ENDPOINT";
         let found = self.find("ENDPOINT").map(|Variable { name, value }| {
             let mut endpoint = url(value.trim(), insecure);
@@ -190,7 +190,7 @@ impl<'s, 'a> Variables<'s, 'a> {
         });
         let written = written.map(|written| url(written, insecure));
         let Some((found, name)) = found else {
-            return written.ok_or(Told);
+            return written.ok_or(Reported);
         };
         let Some(is) = uri(&found) else {
             return Err(self.unreadable(&name, "a URL such as http://localhost:4317"));
@@ -209,7 +209,7 @@ impl<'s, 'a> Variables<'s, 'a> {
     fn headers(
         &self,
         mut all: BTreeMap<String, SecretString>,
-    ) -> Result<BTreeMap<String, SecretString>, Told> {
+    ) -> Result<BTreeMap<String, SecretString>, Reported> {
         let Some(Variable { name, value }) = self.find("HEADERS") else {
             return Ok(all);
         };
@@ -236,7 +236,7 @@ impl<'s, 'a> Variables<'s, 'a> {
         self.find(what).map(|found| PathBuf::from(found.value))
     }
 
-    fn identity(&self) -> Result<Option<(PathBuf, PathBuf)>, Told> {
+    fn identity(&self) -> Result<Option<(PathBuf, PathBuf)>, Reported> {
         match (self.path("CLIENT_CERTIFICATE"), self.path("CLIENT_KEY")) {
             (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
             (None, None) => Ok(None),
@@ -245,7 +245,7 @@ impl<'s, 'a> Variables<'s, 'a> {
                     "the environment variables OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and \
                      OTEL_EXPORTER_OTLP_CLIENT_KEY go together, set both or neither",
                 );
-                Err(Told)
+                Err(Reported)
             }
         }
     }
@@ -323,8 +323,8 @@ mod tests {
     fn refused(periodic: &str, env: &[(&str, &str)], wanted: &str) {
         let problems = push(periodic, env).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
-        let (_, told) = problems[0].split_once(PERIODIC).unwrap();
-        assert_eq!(told, wanted);
+        let (_, found) = problems[0].split_once(PERIODIC).unwrap();
+        assert_eq!(found, wanted);
     }
 
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
@@ -457,8 +457,8 @@ mod tests {
         );
     }
 
-    /// An endpoint that is empty is one that is left open, and without one nothing is pushed,
-    /// whatever other variables say.
+    /// An empty endpoint is open, and without an endpoint nothing is pushed, whatever the other
+    /// variables are.
     #[test]
     fn nothing_is_pushed_without_an_endpoint() {
         let empty = "{exporter: {otlp: {endpoint: ''}}}";

@@ -1,9 +1,8 @@
 //! Metrics of the SDK in the text exposition format of Prometheus, version 0.0.4.
 //!
-//! The exporter for Prometheus of OpenTelemetry's SDK is discontinued, and client libraries for
-//! Prometheus keep registries of their own; all that is needed is the format. Names and labels
-//! follow OpenTelemetry's rules of compatibility with Prometheus. What the SDK can measure and
-//! we do not (exponential histograms) is left out.
+//! OpenTelemetry discontinued its exporter for Prometheus, and client libraries of Prometheus have
+//! registries of their own (docs/decisions/0040-lighter.md). Names and labels follow OpenTelemetry's
+//! rules of compatibility with Prometheus. Exponential histograms, which we do not use, are left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,10 +1,10 @@
 //! Our own metrics and spans, pushed over OTLP by the exporters of OpenTelemetry's own crate.
 //!
-//! The exporters run in tasks of the service, so that its shutdown waits for them. They hide why a
-//! server could not be reached, as they hide what it said; [`Cause`] keeps the former for the log.
-//! They would read `OTEL_EXPORTER_OTLP_*` themselves: `config` reads these variables, refuses what
-//! contradicts the configuration, and hands the rest on, so the exporters find nothing that is not
-//! set here.
+//! The exporters run in tasks of the service, so that its shutdown waits for them. Over HTTP they
+//! hide the cause of a failed connection; [`Cause`] keeps it for the log. They also read
+//! `OTEL_EXPORTER_OTLP_*` on their own: `config` reads these variables first, refuses contradictions
+//! to the configuration, and passes the values on, so the exporters find nothing that is not set
+//! here.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,10 +42,10 @@ use crate::{deadline, redact, tls};
 /// The longest delay that the last metrics and spans may cause at the end.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(2);
 
-/// Most characters of what is wrong.
+/// Most characters of an error.
 const WORDS: usize = 400;
 
-/// Most bytes of an answer that are read. One says little more than that all is well.
+/// Most bytes of an answer. A good one is short.
 const ANSWER_MAX: usize = 64 * 1024;
 
 /// The form of OTLP that is spoken.
@@ -78,12 +78,12 @@ pub struct Config {
     pub headers: BTreeMap<String, SecretString>,
     /// `timeout`: how long one request may take.
     pub timeout: Duration,
-    /// Compression of requests, which the environment alone can set.
+    /// Compression of requests. It has no key, only a variable.
     pub compression: Option<Compression>,
-    /// The authorities to trust instead of the system's, and our certificate with its key: PEM
-    /// files, which the environment alone can name.
+    /// PEM file of the authorities to trust instead of the system's. It has no key, only a variable.
     pub ca: Option<PathBuf>,
-    /// The client's certificate and its key.
+    /// PEM files of the client certificate and of its private key. They have no keys, only
+    /// variables.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -96,8 +96,8 @@ pub struct Periodic {
     pub to: Config,
 }
 
-/// A reader that its provider shares with who asks it: the task that pushes, or the server that
-/// answers Prometheus.
+/// A reader that its provider shares with the task that pushes, or with the server that answers
+/// Prometheus.
 #[derive(Clone, Debug)]
 pub(super) struct Shared(Arc<ManualReader>);
 
@@ -198,7 +198,7 @@ pub(super) struct Target {
     /// Whether the last request failed.
     pub(super) is_failing: bool,
     timeout: Duration,
-    /// What no message may hold: the values of headers.
+    /// The values of headers, which no message may contain.
     secrets: Vec<SecretString>,
     cause: Cause,
 }
@@ -214,7 +214,8 @@ impl Target {
         }
     }
 
-    /// Waits for a request, at the end not for long. What is wrong is told without secrets.
+    /// Waits for a request, for at most [`LAST_REQUEST`] if it is the last one. An error contains no
+    /// secret.
     pub(super) async fn send(
         &mut self,
         export: impl Future<Output = OTelSdkResult>,
@@ -235,7 +236,7 @@ impl Target {
         };
         self.is_failing = sent.is_err();
         sent.map_err(|words| {
-            // Words of the peer, who may repeat what we sent, may be among them.
+            // The text may contain words of the peer, which may repeat our headers.
             let words = cause.map_or(words.clone(), |cause| format!("{words}: {cause}"));
             let words = redact::hidden(&words, &self.secrets);
             words.chars().take(WORDS).collect()
@@ -243,7 +244,7 @@ impl Target {
     }
 }
 
-/// Why the last request over HTTP got no answer.
+/// The cause why the last request over HTTP got no answer.
 #[derive(Clone, Debug, Default)]
 struct Cause(Arc<Mutex<Option<String>>>);
 
@@ -268,7 +269,7 @@ pub(super) fn spans(config: &Config) -> Result<(SpanExporter, Target), Error> {
     Ok((exporter.map_err(|why| failed(config, &why))?, target))
 }
 
-/// Everything that an exporter over gRPC has to know.
+/// Sets everything on an exporter over gRPC.
 fn grpc<B: WithExportConfig + WithTonicConfig>(builder: B, config: &Config) -> Result<B, Error> {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {
@@ -309,7 +310,7 @@ fn channel(config: &Config) -> Result<Channel, Error> {
     Ok(endpoint.connect_lazy())
 }
 
-/// Everything that an exporter over HTTP has to know.
+/// Sets everything on an exporter over HTTP.
 fn http<B: WithExportConfig + WithHttpConfig>(
     builder: B,
     config: &Config,
@@ -366,7 +367,7 @@ fn compression(config: &Config) -> Option<opentelemetry_otlp::Compression> {
     })
 }
 
-/// The HTTP client of an exporter, which remembers why it got no answer.
+/// The HTTP client of an exporter. It keeps the cause when it gets no answer.
 #[derive(Debug)]
 struct Client {
     client: reqwest::Client,
@@ -383,7 +384,7 @@ impl Client {
             .body(body);
         let noted = |error: reqwest::Error| {
             let error = error.without_url();
-            self.cause.set(told(&error));
+            self.cause.set(chain(&error));
             error
         };
         // The client has a time-out of its own.
@@ -415,7 +416,7 @@ impl HttpClient for Client {
 }
 
 /// An error and what is behind it, on one line.
-fn told(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut behind = error.source();
     while let Some(error) = behind {
@@ -428,6 +429,6 @@ fn told(error: &dyn std::error::Error) -> String {
 fn failed(config: &Config, error: &dyn std::error::Error) -> Error {
     Error::Exporter {
         endpoint: redact::url(&config.endpoint),
-        reason: told(error),
+        reason: chain(error),
     }
 }

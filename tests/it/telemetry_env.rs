@@ -1,5 +1,5 @@
-//! `OTEL_EXPORTER_OTLP_*`, as a collector notices them: the variables fill what the configuration
-//! leaves open, and what the exporter reads of them on its own changes nothing.
+//! `OTEL_EXPORTER_OTLP_*`, as a collector sees them: the variables fill what the configuration leaves
+//! open, and what the exporter reads of them on its own changes nothing.
 
 use std::{path::Path, sync::Mutex, time::Duration};
 
@@ -9,7 +9,12 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 };
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
 
-use crate::support::process::{Process, now};
+use crate::support::{
+    certificates::Authority,
+    otlp_peer::{Peer, Protocol},
+    process::{Process, now},
+    tls_peers,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -102,9 +107,57 @@ fn a_contradiction_is_an_error_at_the_start() {
          different things, remove the key or unset the variable",
         LONG,
     );
-    let told = process.stderr();
-    assert!(
-        !told.contains("s3cret") && !told.contains("an0ther"),
-        "{told}"
-    );
+    let log = process.stderr();
+    assert!(!log.contains("s3cret") && !log.contains("an0ther"), "{log}");
+}
+
+/// The authority, and our certificate with its key, come from files that variables name.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_variables_are_used_over_both_protocols() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let identity = servers.issue(&["localhost"]);
+    let ours = clients.issue(&["client"]);
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = tls_peers::write(folder.path(), "client.pem", &ours.cert);
+    let key = tls_peers::write(folder.path(), "client.key", &ours.key);
+    for (protocol, word, path) in [
+        (
+            Protocol::Grpc,
+            "grpc",
+            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        ),
+        (Protocol::Http, "http/protobuf", "/v1/metrics"),
+    ] {
+        let tls = tls_peers::server(&identity, Some(&clients), rustls::DEFAULT_VERSIONS);
+        let peer = Peer::start_tls(protocol, tls).await;
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let endpoint = format!("https://localhost:{}", peer.address.port());
+        let mut variables = vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", word.to_owned()),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", text(&servers.file())),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", text(&certificate)),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", text(&key)),
+        ];
+        let mut process = start(folder.path(), "", &variables);
+        process.wait_for("listening", LONG);
+        let begin = now();
+        while peer.seen().is_empty() {
+            assert!(begin.elapsed() < LONG, "nothing came: {}", process.stderr());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        process.signal("TERM");
+        assert_eq!(process.wait(LONG).code(), Some(0));
+        assert_eq!(peer.seen()[0].path, path);
+
+        // Without our certificate the server does not answer, and the log says why.
+        variables.truncate(3);
+        let before = peer.seen().len();
+        let mut process = start(folder.path(), "", &variables);
+        process.wait_for("metrics could not be sent", LONG);
+        process.wait_for("ertificate", LONG);
+        process.signal("TERM");
+        assert_eq!(process.wait(LONG).code(), Some(0));
+        assert_eq!(peer.seen().len(), before);
+    }
 }
