@@ -37,6 +37,7 @@ pub mod redact;
 pub mod rules;
 pub mod service;
 pub mod telemetry;
+pub mod throttle;
 pub mod tls;
 pub mod visible;
 mod yaml;

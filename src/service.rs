@@ -245,7 +245,7 @@ impl Service {
             self.onlookers.spawn(task.run(self.stop_onlookers.clone()));
         }
         self.onlookers
-            .spawn(telemetry::folded().run(self.stop_onlookers.clone()));
+            .spawn(telemetry::report_suppressed(self.stop_onlookers.clone()));
         Ok(())
     }
 

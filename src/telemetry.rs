@@ -1,13 +1,13 @@
 //! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
 //! and spans on request.
 
-mod folding;
 pub mod metrics;
 pub mod otlp;
 mod output;
 mod plain;
 pub mod process;
 pub mod prometheus;
+mod throttled;
 pub mod traces;
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     panic::PanicHookInfo,
-    sync::{LazyLock, OnceLock},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -28,11 +28,12 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-pub use folding::Folded;
-use folding::Folding;
 use metrics::{Level, Metrics};
 pub use output::Output;
 use plain::{Form, Plain};
+use throttled::Throttled;
+
+use crate::throttle;
 
 /// How long the last lines of the log may delay the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -204,12 +205,21 @@ fn instance_id(bits: u128) -> String {
     id
 }
 
-/// What the log of this process has folded; there is one log.
-static FOLDED: LazyLock<Folded> = LazyLock::new(Folded::default);
+/// How often suppressed messages and dropped lines are looked for.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// What the log has folded, for the task that sums it up.
-pub fn folded() -> Folded {
-    FOLDED.clone()
+/// Writes now and then what the log throttles hold back and how many lines were dropped, until it is
+/// to stop, and then once more.
+pub async fn report_suppressed(stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        throttle::write_due(false);
+        report_dropped();
+    }
+    throttle::write_due(true);
 }
 
 /// The output of the service's log; there is one standard error.
@@ -289,7 +299,7 @@ where
     // Tests start several services in one process; the first one's logging serves all.
     let _started = tracing_subscriber::registry()
         .with(lines)
-        .with(Folding(folded()))
+        .with(Throttled::log())
         .with(own)
         .try_init();
 }

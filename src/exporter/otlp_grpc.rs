@@ -244,7 +244,7 @@ impl OtlpGrpc {
             Ok(Ok(answer)) => {
                 let partial = answer.partial_success.as_ref();
                 let judged = response::accepted(partial, records, &secrets);
-                self.warnings.tell(judged.warning);
+                self.warnings.log(judged.warning);
                 judged.outcome
             }
             Ok(Err(status)) => response::grpc(&status, records, &secrets),

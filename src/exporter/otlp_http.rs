@@ -235,7 +235,7 @@ impl OtlpHttp {
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
             secrets: &secrets,
         });
-        self.warnings.tell(judged.warning);
+        self.warnings.log(judged.warning);
         judged.outcome
     }
 }

@@ -74,7 +74,7 @@ impl Lost {
     }
 
     /// Adds later ones, with their reason.
-    pub(super) fn join(&mut self, later: Lost) {
+    pub(super) fn add_all(&mut self, later: Lost) {
         self.count += later.count;
         self.reason = later.reason;
         let room = IDS_IN_LOG.saturating_sub(self.ids.len());

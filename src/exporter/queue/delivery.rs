@@ -1,17 +1,16 @@
 //! The loop of one exporter: takes what waits, delivers it, says what became of it.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     QueueReceiver, Shutdown,
     batch::{Batch, Lost},
-    log::{LossLog, RetryLog},
+    log::{FailedAttempt, LossLog, RetryLog},
     outcome::{describe, possible},
     retry::{Failed, RetryConfig, RetryState, next_wait},
     wide,
 };
 use crate::{
-    clock,
     exporter::{Exporter, Outcome},
     telemetry::traces::{Kind, Span},
 };
@@ -48,13 +47,13 @@ pub async fn run(
     let mut exporter = exporter;
     exporter.attach(&shutdown);
     let mut worker = Worker {
+        retries: RetryLog::new(Arc::clone(&receiver.id)),
+        losses: LossLog::new(Arc::clone(&receiver.id)),
         queue: receiver,
         exporter,
         retry,
         shutdown,
         totals: Totals::default(),
-        retries: RetryLog::default(),
-        losses: LossLog::default(),
     };
     let mut taken = Vec::new();
     let mut batch = Batch::default();
@@ -66,10 +65,6 @@ pub async fn run(
                 worker.give_up_waiting();
                 break;
             }
-            () = until(worker.losses.due()) => {
-                worker.tell_rest();
-                continue;
-            }
             taken = worker.queue.inbox.recv_many(&mut taken, batch_max.max(1)) => taken,
         };
         if count == 0 {
@@ -79,7 +74,6 @@ pub async fn run(
         let lost = worker.deliver(&mut batch).await;
         worker.report(lost);
     }
-    worker.tell_rest();
     worker.totals
 }
 
@@ -173,9 +167,7 @@ impl<E: Exporter> Worker<E> {
         self.totals.sent += count;
         self.queue.counters.sent.fetch_add(count, Ordering::Relaxed);
         self.queue.counters.condition.accepted();
-        if self.retries.over() {
-            tracing::info!(exporter = &*self.queue.id, "findings are delivered again");
-        }
+        self.retries.delivered();
     }
 
     /// Waits before the next attempt. False when there is to be none.
@@ -191,17 +183,12 @@ impl<E: Exporter> Worker<E> {
                 None => return false,
             },
         };
-        if let Some(unsaid) = self.retries.worth_a_line(clock::monotonic()) {
-            tracing::warn!(
-                exporter = &*self.queue.id,
-                reason,
-                attempt = failed.attempts,
-                retry_in = ?wait,
-                waiting = self.queue.inbox.len(),
-                failures_not_logged = unsaid,
-                "findings could not be delivered, will try again"
-            );
-        }
+        self.retries.failed(FailedAttempt {
+            reason: reason.to_owned(),
+            attempt: failed.attempts,
+            retry_in: wait,
+            waiting: self.queue.inbox.len(),
+        });
         let slept = tokio::select! {
             biased;
             () = self.shutdown.abandoned() => false,
@@ -235,34 +222,7 @@ impl<E: Exporter> Worker<E> {
             .counters
             .send_failed
             .fetch_add(lost.count, Ordering::Relaxed);
-        if let Some(lost) = self.losses.worth_a_line(lost, clock::monotonic()) {
-            self.tell(&lost);
-        }
-    }
-
-    /// Logs what has not been logged yet.
-    fn tell_rest(&mut self) {
-        if let Some(lost) = self.losses.rest(clock::monotonic()) {
-            self.tell(&lost);
-        }
-    }
-
-    fn tell(&self, lost: &Lost) {
-        tracing::error!(
-            exporter = &*self.queue.id,
-            reason = lost.reason,
-            findings = lost.count,
-            finding_ids = lost.ids.join(" "),
-            "findings were given up"
-        );
-    }
-}
-
-/// Waits until then, or for ever.
-async fn until(then: Option<clock::Instant>) {
-    match then {
-        Some(then) => tokio::time::sleep_until(then).await,
-        None => std::future::pending().await,
+        self.losses.lost(lost);
     }
 }
 
