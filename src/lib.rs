@@ -34,6 +34,7 @@ pub mod pipeline;
 pub mod processor;
 pub mod receiver;
 pub mod redact;
+pub mod reload;
 pub mod rules;
 pub mod service;
 pub mod telemetry;

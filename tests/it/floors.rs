@@ -14,11 +14,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("redact", &[]),
     ("throttle", &["clock"]),
+    ("reload", &["clock", "deadline", "throttle"]),
     ("visible", &[]),
     ("yaml", &[]),
     ("audit", &["pdata", "visible"]),
     ("rules", &["audit", "pdata", "visible", "yaml"]),
-    ("tls", &["clock", "deadline", "visible"]),
+    ("tls", &["clock", "reload", "visible"]),
     ("http_server", &["clock", "memory", "throttle", "tls"]),
     (
         "telemetry",
@@ -39,7 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("geo", &["detection", "visible"]),
     (
         "extension",
-        &["clock", "deadline", "tls", "http_server", "visible"],
+        &["clock", "http_server", "reload", "tls", "visible"],
     ),
     (
         "receiver",
