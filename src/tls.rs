@@ -3,6 +3,7 @@
 //! What both sides share: where PEM comes from, which versions are spoken, and how it is told that
 //! something of it cannot be used. No message holds any of a key.
 
+pub mod advice;
 pub mod client;
 pub mod inline;
 pub mod server;

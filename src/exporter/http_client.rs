@@ -5,7 +5,7 @@
 //! endpoint is, and the `Host` header stays the endpoint's. Proxies of the environment are not
 //! used then: they would resolve the name themselves.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
@@ -14,7 +14,10 @@ use reqwest::{
     redirect::Policy,
 };
 
-use crate::{deadline, tls};
+use crate::{
+    deadline,
+    tls::{self, advice::Advice},
+};
 
 /// Most bytes of an answer's body that are worth reading.
 pub(super) const BODY_MAX: usize = 64 * 1024;
@@ -187,16 +190,15 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Why there was no answer, with what to do where that is known.
-pub(super) fn unreached(error: &dyn std::error::Error) -> String {
-    let reason = chain(error);
-    let mut reason: String = reason
+pub(super) fn unreached(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut reason: String = chain(error)
         .chars()
         .take(REASON_MAX)
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect();
-    if let Some(advice) = tls::client::advice(&reason) {
-        reason.push_str(": ");
-        reason.push_str(advice);
+    if let Some(advice) = Advice::of(error) {
+        // Writing into a string cannot fail.
+        let _ok = write!(reason, ": {advice}");
     }
     reason
 }

@@ -13,7 +13,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Error, Pem, Version, provider, versions};
+use super::{Error, Pem, Version, advice::cause, provider, versions};
 use crate::{
     clock,
     reload::{Reloaded, Source},
@@ -243,10 +243,7 @@ fn verifier(
 /// Why a handshake failed and what to do, for the log. `None` when the other side only left, as
 /// those do that look whether a port is open.
 pub fn why(error: &io::Error) -> Option<String> {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(inner) = inner else {
+    let Some(inner) = cause::<rustls::Error>(error) else {
         let left = [
             io::ErrorKind::UnexpectedEof,
             io::ErrorKind::ConnectionReset,
