@@ -287,11 +287,8 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         limit: limits.max_connections,
         waiting: None,
         errors: Throttle::new(|line| {
-            let (error, suppressed) = (line.detail, line.suppressed());
-            warn!(
-                error,
-                suppressed, "cannot accept a connection, trying again"
-            );
+            let suppressed = line.suppressed();
+            warn!(error = %line.detail, suppressed, "cannot accept a connection, trying again");
         }),
     };
     let mut tasks = JoinSet::new();

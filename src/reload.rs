@@ -97,7 +97,7 @@ impl<S: Source> Reloaded<S> {
             failures: Throttle::new(move |line| {
                 warn!(
                     file = place,
-                    error = line.detail,
+                    error = %line.detail,
                     suppressed = line.suppressed(),
                     "{} cannot be read again, the last good ones stay in use",
                     S::WHAT

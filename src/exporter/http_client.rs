@@ -191,12 +191,17 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Why there was no answer, with what to do where that is known.
 pub(super) fn unreached(error: &(dyn std::error::Error + 'static)) -> String {
+    advised(error, Advice::of(error))
+}
+
+/// Why there was no answer, and what to do.
+pub(super) fn advised(error: &(dyn std::error::Error + 'static), advice: Option<Advice>) -> String {
     let mut reason: String = chain(error)
         .chars()
         .take(REASON_MAX)
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect();
-    if let Some(advice) = Advice::of(error) {
+    if let Some(advice) = advice {
         // Writing into a string cannot fail.
         let _ok = write!(reason, ": {advice}");
     }

@@ -40,15 +40,21 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::Compression,
-    http_client::{lookup, unreached},
+    http_client::{advised, lookup},
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
         response,
     },
     queue::{QueueConfig, RetryConfig},
+    tls_errors::{LastAdvice, Noting},
 };
-use crate::{clock, deadline, detection::Finding, extension::bearer_token_auth, tls};
+use crate::{
+    clock, deadline,
+    detection::Finding,
+    extension::bearer_token_auth,
+    tls::{self, advice::Advice},
+};
 
 /// The one method of the service for logs.
 const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -204,6 +210,7 @@ impl OtlpGrpc {
         // Shared among the addresses of a name, so that one that does not answer leaves time for the
         // others.
         http.set_connect_timeout(Some(config.timeout / 2));
+        let advice = LastAdvice::default();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(rustls)
             .https_or_http()
@@ -215,7 +222,7 @@ impl OtlpGrpc {
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(agent));
         Ok(Self {
-            transport: Transport::new(connector),
+            transport: Transport::new(Noting::new(connector, advice.clone()), advice),
             headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
             origin,
             compression: match config.compression {
@@ -286,7 +293,7 @@ impl Exporter for OtlpGrpc {
     }
 }
 
-type Connector = HttpsConnector<HttpConnector<Resolver>>;
+type Connector = Noting<HttpsConnector<HttpConnector<Resolver>>>;
 
 /// The connection under gRPC. An error of its own is a status with a source, which none that a
 /// server sends has.
@@ -294,12 +301,13 @@ type Connector = HttpsConnector<HttpConnector<Resolver>>;
 struct Transport {
     client: Client<Connector, Body>,
     connector: Connector,
+    advice: LastAdvice,
     /// Those of the next request.
     headers: HeaderMap,
 }
 
 impl Transport {
-    fn new(connector: Connector) -> Self {
+    fn new(connector: Connector, advice: LastAdvice) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .timer(TokioTimer::new())
@@ -307,13 +315,14 @@ impl Transport {
         Self {
             client,
             connector,
+            advice,
             headers: HeaderMap::new(),
         }
     }
 
     /// The same without its connections.
     fn anew(&self) -> Self {
-        Self::new(self.connector.clone())
+        Self::new(self.connector.clone(), self.advice.clone())
     }
 }
 
@@ -332,9 +341,14 @@ impl Service<http::Request<Body>> for Transport {
     fn call(&mut self, mut request: http::Request<Body>) -> Answering {
         request.headers_mut().extend(self.headers.clone());
         let answer = self.client.request(request);
+        let advice = self.advice.clone();
+        // That of a connection before is no longer true.
+        advice.take();
         Box::pin(async move {
-            let broken: fn(hyper::Error) -> Status = |error| unanswered(error);
-            let answer = answer.await.map_err(unanswered)?;
+            let broken: fn(hyper::Error) -> Status = |error| unanswered(error, None);
+            let answer = answer
+                .await
+                .map_err(|error| unanswered(error, advice.take()))?;
             if !is_grpc(answer.headers()) {
                 return Err(of_http(answer.status()));
             }
@@ -357,7 +371,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// What an answer stands for that is not gRPC at all, by the table of its specification.
 fn of_http(status: http::StatusCode) -> Status {
     let code = match status.as_u16() {
-        200 => return unanswered(NotGrpc),
+        200 => return unanswered(NotGrpc, None),
         400 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
@@ -368,8 +382,13 @@ fn of_http(status: http::StatusCode) -> Status {
     Status::new(code, format!("HTTP {status}"))
 }
 
-fn unanswered(error: impl std::error::Error + Send + Sync + 'static) -> Status {
-    let mut status = Status::unavailable(unreached(&error));
+/// A status for want of an answer; `advice` is what the connection says of it, if anything.
+fn unanswered(
+    error: impl std::error::Error + Send + Sync + 'static,
+    advice: Option<Advice>,
+) -> Status {
+    let advice = advice.or_else(|| Advice::of(&error));
+    let mut status = Status::unavailable(advised(&error, advice));
     status.set_source(Arc::new(error));
     status
 }

@@ -51,7 +51,7 @@ fn log_refusal(line: &Line<'_, Reason, Refused>) {
     let Refused { peer, reason } = line.detail;
     warn!(
         peer = peer.map(tracing::field::display),
-        reason,
+        %reason,
         suppressed = line.suppressed(),
         "a request was refused, senders drop what they sent then"
     );

@@ -90,7 +90,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "it calls export, which has the timeout",
     ),
     (
-        "cli/replay/target.rs",
+        "cli/replay/otlp.rs",
         ".export(",
         "it calls the exporters' own, which have the timeout",
     ),

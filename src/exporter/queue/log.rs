@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::batch::Lost;
+use super::lost::Lost;
 use crate::throttle::{Detail, Limits, Throttle};
 
 /// Reasons of losses that are kept apart.
@@ -119,7 +119,7 @@ impl LossLog {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::batch::IDS_IN_LOG, *};
+    use super::{super::lost::IDS_IN_LOG, *};
 
     #[test]
     fn joined_losses_keep_their_number_and_some_ids() {

@@ -1,12 +1,17 @@
 //! The queue from outside, against a scripted exporter and in paused time.
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    clock,
+    clock::{self, Instant},
+    detection::Finding,
     exporter::{Exporter, Outcome, samples},
 };
 

@@ -28,7 +28,7 @@ use super::{
     Exporter, Outcome,
     compression::{Compression, Compressor},
     http_client::{HttpClient, Settings, beginning, unreached},
-    queue::Shutdown,
+    shutdown::Shutdown,
     text,
 };
 use crate::{clock, detection::Finding, tls};
