@@ -26,6 +26,7 @@ pub mod otlp;
 pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod queue;
+mod resolver;
 pub mod shutdown;
 mod smaller;
 pub mod splunk_hec;

@@ -5,13 +5,11 @@
 //! looked for in the certificate, while a resolver leads it to where the endpoint is.
 
 use std::{
-    fmt, io,
-    net::SocketAddr,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
-    vec,
 };
 
 use http::{
@@ -23,10 +21,7 @@ use http_body_util::{BodyExt as _, combinators::MapErr};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
+    client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
@@ -40,13 +35,14 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::Compression,
-    http_client::{advised, lookup},
+    http_client::advised,
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
         response,
     },
     queue::{QueueConfig, RetryConfig},
+    resolver::FixedResolver,
     tls_errors::{LastAdvice, Noting},
 };
 use crate::{
@@ -177,7 +173,7 @@ impl fmt::Debug for OtlpGrpc {
 }
 
 impl OtlpGrpc {
-    /// Checks the settings and prepares the client. Connects to nobody yet.
+    /// Checks the settings and prepares the client. Connects to nothing yet.
     ///
     /// # Errors
     /// A setting that cannot work, by its name.
@@ -185,7 +181,7 @@ impl OtlpGrpc {
         let address = address(config.endpoint.trim(), &config.tls).map_err(Error::Endpoint)?;
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "4317"));
         let (scheme, rustls) = if config.tls.insecure {
-            // Nobody asks for its certificates.
+            // Its certificates are not used.
             let unused = tls::client::Config {
                 insecure_skip_verify: true,
                 ..tls::client::Config::default()
@@ -194,17 +190,17 @@ impl OtlpGrpc {
         } else {
             ("https", config.tls.build()?)
         };
-        let posing = config
+        let server_name = config
             .tls
             .server_name_override
             .as_deref()
             .filter(|_| !config.tls.insecure);
-        let origin = format!("{scheme}://{}:{port}", posing.unwrap_or(host));
+        let origin = format!("{scheme}://{}:{port}", server_name.unwrap_or(host));
         let origin = origin
             .parse()
             .map_err(|_| Error::Endpoint("is no address that requests can be sent to"))?;
-        let mut http =
-            HttpConnector::new_with_resolver(Resolver(Arc::from(host.trim_matches(['[', ']']))));
+        // Without another server name, the host is the name itself.
+        let mut http = HttpConnector::new_with_resolver(FixedResolver::new(host));
         http.enforce_http(false);
         http.set_nodelay(true);
         // Shared among the addresses of a name, so that one that does not answer leaves time for the
@@ -277,7 +273,7 @@ impl OtlpGrpc {
             client = client.send_compressed(encoding);
         }
         let mut request = tonic::Request::new(message);
-        // Told to the receiver; our own clock counts too.
+        // The receiver may end the request then; our own clock counts too.
         request.set_timeout(self.timeout);
         let path = PathAndQuery::from_static(PATH);
         let answer = client.unary(request, path, ProstCodec::default()).await?;
@@ -293,7 +289,7 @@ impl Exporter for OtlpGrpc {
     }
 }
 
-type Connector = Noting<HttpsConnector<HttpConnector<Resolver>>>;
+type Connector = Noting<HttpsConnector<HttpConnector<FixedResolver>>>;
 
 /// The connection under gRPC. An error of its own is a status with a source, which none that a
 /// server sends has.
@@ -391,28 +387,6 @@ fn unanswered(
     let mut status = Status::unavailable(advised(&error, advice));
     status.set_source(Arc::new(error));
     status
-}
-
-/// Leads every name to one host, which is the name itself unless another is shown in TLS.
-#[derive(Clone)]
-struct Resolver(Arc<str>);
-
-impl Service<Name> for Resolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _name: Name) -> Self::Future {
-        let host = Arc::clone(&self.0);
-        Box::pin(async move {
-            // The port is that of the request, whatever is said here.
-            Ok(lookup(&host).await?.into_iter())
-        })
-    }
 }
 
 #[cfg(test)]

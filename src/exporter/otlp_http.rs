@@ -14,7 +14,7 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::{Compression, Compressor},
-    http_client::{HttpClient, Settings, beginning, unreached},
+    http_client::{HttpClient, Proxies, Settings, beginning, unreached},
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
@@ -146,7 +146,7 @@ impl fmt::Debug for OtlpHttp {
 }
 
 impl OtlpHttp {
-    /// Checks the settings and prepares the client. Connects to nobody yet.
+    /// Checks the settings and prepares the client. Connects to nothing yet.
     ///
     /// # Errors
     /// A setting that cannot work, by its name.
@@ -166,6 +166,7 @@ impl OtlpHttp {
             timeout: config.timeout,
             max_idle: 1,
             idle_timeout: Duration::from_secs(90),
+            proxies: Proxies::Environment,
         })?;
         let mut headers = config.headers.clone();
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));

@@ -63,7 +63,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("receiver/reading.rs", "spawn_blocking(", "it only computes"),
     // Requests that go out: the client gives each exchange its time, body and all.
     (
-        "exporter/splunk_hec/mod.rs",
+        "exporter/splunk_hec/connection.rs",
         ".send().await",
         "timeout of the client",
     ),
@@ -95,7 +95,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "it calls the exporters' own, which have the timeout",
     ),
     ("cli/health.rs", ".send().await", "timeout of the client"),
-    ("cli/health.rs", ".chunk()", "timeout of the client"),
     // Files that are read or written by a thread, which is waited for with a deadline.
     (
         "exporter/file/lines.rs",
