@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     clock::{self, Instant},
-    deadline::{Lane, Late},
+    deadline::{Exclusive, Late},
     throttle::Throttle,
 };
 
@@ -51,7 +51,7 @@ pub struct Reloaded<S: Source>(Arc<Inner<S>>);
 struct Inner<S: Source> {
     source: S,
     state: Mutex<State<S::Value>>,
-    reading: Lane,
+    reading: Exclusive,
     failures: Throttle<(), String>,
 }
 
@@ -93,7 +93,7 @@ impl<S: Source> Reloaded<S> {
                 at: clock::monotonic(),
                 failed: false,
             }),
-            reading: Lane::default(),
+            reading: Exclusive::default(),
             failures: Throttle::new(move |line| {
                 warn!(
                     file = place,

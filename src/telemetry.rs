@@ -1,10 +1,10 @@
 //! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
 //! and spans on request.
 
+mod escaped;
 pub mod metrics;
 pub mod otlp;
 mod output;
-mod plain;
 pub mod process;
 pub mod prometheus;
 mod throttled;
@@ -28,9 +28,9 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use escaped::{Escaped, Form};
 use metrics::{Level, Metrics};
 pub use output::Output;
-use plain::{Form, Plain};
 use throttled::Throttled;
 
 use crate::throttle;
@@ -166,7 +166,8 @@ pub fn trace(
     Ok((tracer, tasks.collect()))
 }
 
-/// Who we are, unless told otherwise; an empty value leaves an attribute out.
+/// What identifies this process: our defaults and what the configuration sets; an empty value leaves
+/// an attribute out.
 pub fn resource(own: &BTreeMap<String, String>) -> Resource {
     let mut attributes = BTreeMap::from([
         ("service.name".to_owned(), "auditwatch".to_owned()),
@@ -244,7 +245,7 @@ pub fn start_service(level: LevelFilter, json: bool) {
 
 /// Writes a line of its own behind those of the log, and waits a second at most until all are
 /// written.
-pub fn last_words(line: &str) {
+pub fn last_line(line: &str) {
     output().push(format!("{line}\n").as_bytes());
     flush();
 }
@@ -282,13 +283,13 @@ where
         (false, false) => Form::Console,
     };
     let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(plain::fields())
-        .with_writer(Plain {
+        .fmt_fields(escaped::fields())
+        .with_writer(Escaped {
             inner: writer,
             form,
         })
         .with_ansi(colours)
-        // It would tell of a line that cannot be written in the same place, and panic there.
+        // It would report a line that cannot be written in the same place, and panic there.
         .log_internal_errors(false)
         .with_target(false);
     let lines = if json {

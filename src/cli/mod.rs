@@ -187,7 +187,7 @@ fn run_service(config: &[Source]) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Behind the lines of the log, and as they without waiting for who does not read.
-            telemetry::last_words(&visible::lines(&message(&error)));
+            telemetry::last_line(&visible::lines(&message(&error)));
             ExitCode::FAILURE
         }
     }
@@ -200,15 +200,15 @@ fn succeeded(ended: anyhow::Result<bool>) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 /// Prints the chain of an error, once.
-fn tell(error: &anyhow::Error) {
-    // If standard error is gone there is nobody left to tell.
+fn print_error(error: &anyhow::Error) {
+    // If standard error is gone, there is nowhere left to print it.
     let _told = writeln!(stderr(), "{}", message(error));
 }
 
@@ -233,7 +233,7 @@ fn run_replay(replay: &Replay) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::from(2)
         }
     }
@@ -251,13 +251,13 @@ fn run_scan(scan: &Scan) -> ExitCode {
         Ok(ended) => ExitCode::from(scan.exit_code(ended)),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::from(2)
         }
     }
 }
 
-/// Whoever reads our output has seen enough, as `head` does.
+/// The reader of our output has seen enough, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

@@ -17,7 +17,7 @@ use crate::{telemetry::process, throttle::Throttle};
 enum Effect {
     /// The service drains and ends.
     Stop,
-    /// The same, and once more ends it at once: somebody sits at the keyboard.
+    /// The same, and a second one ends the service at once: it comes from a keyboard.
     Interrupt,
     /// The same as [`Effect::Stop`], and the log says so, for elsewhere it means to reload.
     Hangup,

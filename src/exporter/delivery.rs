@@ -55,7 +55,7 @@ impl<T> Batch<T> {
         self.items.is_empty()
     }
 
-    /// The first items, at most so many.
+    /// The first items, `most` at most.
     fn front(&self, most: usize) -> &[T] {
         self.items.get(..most.min(self.len())).unwrap_or_default()
     }
@@ -98,8 +98,8 @@ pub struct Retry<'a> {
 
 /// Who counts and logs what becomes of the items of a batch.
 pub trait Observer<T> {
-    /// An attempt with so many items begins; `attempt` counts from 1, and from there again after
-    /// progress. The span of it, if there are any.
+    /// An attempt with this number of items begins; `attempt` counts from 1 since there was
+    /// progress. Its span, if spans are made.
     fn attempt(&mut self, _items: usize, _attempt: u32) -> Option<Span> {
         None
     }

@@ -61,11 +61,11 @@ pub trait Exporter<T = Arc<Finding>>: Send + 'static {
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many findings from the front of the batch were accepted, at least one. The rest was not
-    /// tried.
+    /// This number of findings from the front of the batch was accepted, at least one. The rest was
+    /// not tried.
     Accepted(usize),
-    /// All of so many findings from the front of the batch were taken in, but some of them were
-    /// rejected for good, and which is not said.
+    /// The receiver took a request in, but rejected some of its findings for good and does not say
+    /// which.
     Partial {
         /// How many findings the request held.
         findings: usize,

@@ -233,7 +233,7 @@ impl OtlpGrpc {
         })
     }
 
-    /// Sends one request of so many records, once, and says how it ended.
+    /// Sends one request, which holds this number of records, once, and says how it ended.
     pub async fn export(&mut self, message: ExportLogsServiceRequest, records: usize) -> Outcome {
         let (headers, secrets) = self.headers.now().await;
         if std::mem::replace(&mut self.waits, true) {
@@ -364,7 +364,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         || headers.contains_key("grpc-status")
 }
 
-/// What an answer stands for that is not gRPC at all, by the table of its specification.
+/// The status of an answer that is not gRPC at all, by the table of its specification.
 fn of_http(status: http::StatusCode) -> Status {
     let code = match status.as_u16() {
         200 => return unanswered(NotGrpc, None),

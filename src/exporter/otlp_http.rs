@@ -202,7 +202,7 @@ impl OtlpHttp {
         self.compressor.compress(body)
     }
 
-    /// Sends one request of so many records, once, and says how it ended.
+    /// Sends one request, which holds this number of records, once, and says how it ended.
     pub async fn export(&mut self, message: &ExportLogsServiceRequest, records: usize) -> Outcome {
         let body = match self.body(message) {
             Ok(body) => body,

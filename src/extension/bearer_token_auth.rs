@@ -48,7 +48,7 @@ impl Default for Config {
     }
 }
 
-/// A file of tokens that is of no use. Holds none of them.
+/// A file of tokens that cannot be used. Holds none of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name of the header is none.
@@ -72,7 +72,7 @@ pub enum Error {
     },
 }
 
-/// A request without a token that is known. What it brought is not told.
+/// A request without a token that is known. What it brought is not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     why: Why,
@@ -170,7 +170,7 @@ impl Source for TokenSource {
 
 struct Tokens {
     first: Option<SecretString>,
-    /// All have the same length, so a comparison does not tell that of a token.
+    /// All have the same length, so a comparison does not show that of a token.
     digests: Vec<[u8; 32]>,
 }
 

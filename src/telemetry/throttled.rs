@@ -54,15 +54,9 @@ impl Throttled {
                 None => (Level::WARN, "other messages", ""),
             };
             if level == Level::ERROR {
-                error!(
-                    more = suppressed,
-                    of, component, "more like this were left out"
-                );
+                error!(of, component, "{suppressed} similar messages suppressed");
             } else {
-                warn!(
-                    more = suppressed,
-                    of, component, "more like this were left out"
-                );
+                warn!(of, component, "{suppressed} similar messages suppressed");
             }
         }))
     }
@@ -163,8 +157,8 @@ mod tests {
         }
         warn!(exporter = "b", "cannot do it");
         warn!("something else");
-        let told = lines.take();
-        let of = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+        let written = lines.take();
+        let of = |text: &str| written.iter().filter(|line| line.contains(text)).count();
         assert_eq!(of("going on"), 47);
         assert_eq!(of("exporter=\"a\" at=9 "), 3);
         assert_eq!(of("exporter=\"a\" at=10 "), 1);
@@ -172,12 +166,11 @@ mod tests {
 
         tokio::time::advance(PERIOD).await;
         throttled.0.write_due(false);
-        let told: Vec<_> = lines.take();
-        assert_eq!(told.len(), 2, "{told:?}");
-        for line in told {
+        let written = lines.take();
+        assert_eq!(written.len(), 2, "{written:?}");
+        for line in written {
             assert!(
-                line.contains("more like this were left out")
-                    && line.contains("more=37")
+                line.contains("37 similar messages suppressed")
                     && line.contains("of=\"cannot do it\"")
                     && line.contains("exporter=\\\"a\\\""),
                 "{line}"

@@ -56,7 +56,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads every file and looks whether it can be used. Connects to nobody, and does not look
+    /// Reads every file and looks whether it can be used. Connects to nothing, and does not look
     /// for the system's certificates.
     ///
     /// # Errors

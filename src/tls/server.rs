@@ -161,8 +161,8 @@ fn setting(pem: &Pem, file: &'static str, text: &'static str) -> &'static str {
     }
 }
 
-/// Whether it is the time of a certificate. Nobody who looks at it would connect otherwise, and
-/// that shall be known here, not only there.
+/// Whether a certificate is valid now. Otherwise no sender that checks it would connect, and the
+/// operator of this side is to learn that, not only that of the sender.
 fn check_time(
     chain: &[CertificateDer<'static>],
     provider: &CryptoProvider,

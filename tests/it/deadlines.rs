@@ -139,14 +139,18 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "extension/bearer_token_auth.rs",
         ".read_to_end(",
-        "a lane, or the start's own deadline",
+        "reload.rs, or the start's own deadline",
     ),
     (
         "extension/bearer_token_auth.rs",
         "File::open(",
-        "a lane, or the start's own deadline",
+        "reload.rs, or the start's own deadline",
     ),
-    ("tls.rs", "fs::read(", "a lane, or the start's own deadline"),
+    (
+        "tls.rs",
+        "fs::read(",
+        "reload.rs, or the start's own deadline",
+    ),
     (
         "telemetry/output.rs",
         ".write_all(",
@@ -158,12 +162,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "the thread of the log is waited for with a limit",
     ),
     (
-        "telemetry/plain.rs",
+        "telemetry/escaped.rs",
         ".write_all(",
         "it hands on to the output, which has the limit",
     ),
     (
-        "telemetry/plain.rs",
+        "telemetry/escaped.rs",
         ".flush()",
         "it hands on to the output, which has the limit",
     ),

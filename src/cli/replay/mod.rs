@@ -91,7 +91,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch_size: u32,
 
-    /// How long a request is repeated before it is given up, in seconds; 0: for ever
+    /// How long a request is repeated before it is given up, in seconds; 0: without end
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     max_elapsed_time: u64,
 }
@@ -217,21 +217,19 @@ impl Replay {
             initial_interval: Duration::from_secs(1),
             ..RetryConfig::default()
         };
-        match &self.output {
-            Some(file) => Target::file(file, bar),
-            None => {
-                let otlp = Otlp::new(otlp::Config {
-                    endpoint: self.endpoint.clone(),
-                    protocol: self.protocol,
-                    headers: self.header.clone(),
-                    ca_file: self.ca_file.clone(),
-                    insecure_skip_verify: self.insecure_skip_verify,
-                    resource: self.resource_attribute.clone(),
-                    retry,
-                })?;
-                Ok(Target::otlp(otlp, bar))
-            }
+        if let Some(file) = &self.output {
+            return Target::file(file, bar);
         }
+        let otlp = Otlp::new(otlp::Config {
+            endpoint: self.endpoint.clone(),
+            protocol: self.protocol,
+            headers: self.header.clone(),
+            ca_file: self.ca_file.clone(),
+            insecure_skip_verify: self.insecure_skip_verify,
+            resource: self.resource_attribute.clone(),
+            retry,
+        })?;
+        Ok(Target::otlp(otlp, bar))
     }
 }
 

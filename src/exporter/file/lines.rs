@@ -130,7 +130,7 @@ pub(super) struct Lines<S> {
 
 impl<S: Sink> Lines<S> {
     pub(super) fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        // Asked each time, because somebody may have emptied the file since.
+        // Asked each time, because the file may have been emptied since.
         let length = self.sink.length()?;
         let written = self.write(text);
         if written.is_ok() {

@@ -44,7 +44,7 @@ impl From<Outcome> for Judged {
     }
 }
 
-/// Judges the acceptance of so many findings.
+/// Judges the acceptance of a request with this number of findings.
 pub fn accepted(
     partial: Option<&ExportLogsPartialSuccess>,
     findings: usize,
@@ -71,7 +71,7 @@ pub fn accepted(
     }
 }
 
-/// Judges a status of gRPC that is not OK, in answer to so many findings.
+/// Judges a status of gRPC that is not OK, in answer to a request with this number of findings.
 pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outcome {
     use std::error::Error as _;
 
@@ -240,20 +240,20 @@ fn form(answer: &Answer<'_>) -> Option<Form> {
 /// Status and words of an answer, made safe for a log.
 fn said(answer: &Answer<'_>) -> String {
     #[derive(Deserialize)]
-    struct Told {
+    struct ErrorBody {
         message: String,
     }
     let status = answer.status;
-    let told = match form(answer) {
+    let message = match form(answer) {
         Some(Form::Proto) => tonic_types::Status::decode(answer.body)
             .ok()
-            .map(|told| told.message),
+            .map(|status| status.message),
         Some(Form::Json) => serde_json::from_slice(answer.body)
             .ok()
-            .map(|told: Told| told.message),
+            .map(|body: ErrorBody| body.message),
         None => None,
     };
-    match told {
+    match message {
         Some(message) if !message.is_empty() => {
             format!("HTTP {status} {}", quoted(&message, answer.secrets))
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{detection::Finding, exporter::text};
+use crate::{detection::Finding, visible::quotable};
 
 /// Most finding ids that one line of the log names.
 pub(super) const IDS_IN_LOG: usize = 5;
@@ -27,7 +27,7 @@ impl Lost {
         let room = IDS_IN_LOG.saturating_sub(self.ids.len());
         let ids = findings.iter().take(room);
         self.ids
-            .extend(ids.map(|finding| text::plain(&finding.finding_id, 64)));
+            .extend(ids.map(|finding| quotable(&finding.finding_id, 64)));
     }
 
     /// Adds later ones, with their reason.

@@ -50,7 +50,7 @@ pub fn judge(answer: &Answer<'_>) -> Outcome {
         return retry(answer, said);
     }
     match (answer.status, reply.code) {
-        // 24 and 25: accepted, but a queue is nearly full. The next answer will tell.
+        // 24 and 25: accepted, but a queue is nearly full. The next answer will show.
         (200..=299, Some(0 | 24 | 25)) => Outcome::Accepted(answer.events),
         (200..=299, _) => retry(
             answer,
