@@ -96,11 +96,11 @@ impl<S: Source> Reloaded<S> {
             reading: Exclusive::default(),
             failures: Throttle::new(move |line| {
                 warn!(
+                    what = S::WHAT,
                     file = place,
                     error = %line.detail,
                     suppressed = line.suppressed(),
-                    "{} cannot be read again, the last good ones stay in use",
-                    S::WHAT
+                    "files cannot be read again, their last good content stays in use"
                 );
             }),
         })))
@@ -153,9 +153,9 @@ impl<S: Source> Reloaded<S> {
         drop(state);
         let file = self.0.source.place();
         if changed {
-            info!(file, "new {} are in use", S::WHAT);
+            info!(what = S::WHAT, file, "changed files are in use");
         } else if recovered {
-            info!(file, "{} can be read again", S::WHAT);
+            info!(what = S::WHAT, file, "files can be read again");
         }
         self.0.failures.forget(());
     }

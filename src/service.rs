@@ -306,13 +306,13 @@ impl Service {
                 Ok(self.run_exporter(id, exporter, queue, retry))
             }
             ExporterConfig::OtlpGrpc(config) => {
-                renamed(id, "otlp_grpc");
+                warn_deprecated(id, "otlp_grpc");
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
                 let exporter = prepared(move || Ok(OtlpGrpcExporter::new(&config)?)).await;
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::OtlpHttp(config) => {
-                renamed(id, "otlp_http");
+                warn_deprecated(id, "otlp_http");
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
                 let exporter = prepared(move || Ok(OtlpHttpExporter::new(&config)?)).await;
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
@@ -442,10 +442,10 @@ async fn prepared<T: Send + 'static>(
     deadline::blocking(PREPARE, "reading its files", make).await?
 }
 
-/// Says so when a component goes by an old name of its type.
-fn renamed(id: &ComponentId, now: &str) {
-    if id.kind() != now {
-        warn!(exporter = %id, now, "this type has got another name, write that one");
+/// Warns about a component whose type is written by its old name.
+fn warn_deprecated(id: &ComponentId, kind: &str) {
+    if id.kind() != kind {
+        warn!(exporter = %id, "deprecated, use {kind}");
     }
 }
 

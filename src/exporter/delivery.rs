@@ -244,3 +244,119 @@ async fn wait<T>(
         () = shutdown.pause(wait) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, time::Duration};
+
+    use super::*;
+    use crate::clock;
+
+    /// Answers by script, then says to try again.
+    struct Scripted(VecDeque<Outcome>);
+
+    impl Exporter<u32> for Scripted {
+        async fn send(&mut self, _batch: &[u32]) -> Outcome {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.0.pop_front().unwrap_or(Outcome::retry("busy"))
+        }
+    }
+
+    /// Writes down what becomes of items.
+    #[derive(Default)]
+    struct Noted(Vec<String>);
+
+    impl Observer<u32> for Noted {
+        fn accepted(&mut self, since: &[Instant]) {
+            self.0.push(format!("accepted {}", since.len()));
+        }
+
+        fn partly_accepted(&mut self, items: &[u32], rejected: usize, reason: String) {
+            self.0
+                .push(format!("rejected {rejected} of {items:?}: {reason}"));
+        }
+
+        fn given_up(&mut self, items: &[u32], cause: Cause, reason: String) {
+            self.0.push(format!("lost {items:?} {cause:?}: {reason}"));
+        }
+
+        fn retrying(&mut self, retry: Retry<'_>) {
+            self.0.push(format!("retry {}", retry.attempt));
+        }
+    }
+
+    async fn delivered(script: impl IntoIterator<Item = Outcome>, shutdown: &Shutdown) -> Noted {
+        let policy = Policy {
+            retry: RetryConfig::default(),
+            shutdown: shutdown.clone(),
+        };
+        let mut batch = Batch::default();
+        for item in 1..=4 {
+            batch.push(item, clock::monotonic());
+        }
+        let mut noted = Noted::default();
+        let mut exporter = Scripted(script.into_iter().collect());
+        deliver(&mut batch, &mut exporter, &policy, &mut noted).await;
+        assert!(batch.is_empty());
+        noted
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_item_ends_in_one_of_the_ways() {
+        let reason = || "why".to_owned();
+        let script = [
+            Outcome::retry("busy"),
+            Outcome::TooLarge {
+                findings: 4,
+                reason: reason(),
+            },
+            Outcome::Accepted(1),
+            Outcome::Invalid {
+                index: 1,
+                reason: reason(),
+            },
+            Outcome::Partial {
+                findings: 1,
+                rejected: 1,
+                reason: reason(),
+            },
+            Outcome::Permanent { reason: reason() },
+        ];
+        assert_eq!(
+            delivered(script, &Shutdown::default()).await.0,
+            [
+                "retry 1",
+                "accepted 1",
+                "lost [3] Item: why",
+                "rejected 1 of [2]: why",
+                "lost [4] Receiver: why",
+            ]
+        );
+    }
+
+    /// The wait ends at once, one more attempt is made, and a second signal ends even that.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_interrupted_is_tried_once_more() {
+        let shutdown = Shutdown::default();
+        let start = clock::monotonic();
+        let interrupt = async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            shutdown.finish();
+        };
+        let (noted, ()) = tokio::join!(delivered([], &shutdown), interrupt);
+        assert_eq!(noted.0, ["retry 1", "lost [1, 2, 3, 4] Receiver: busy"]);
+        assert_eq!(start.elapsed(), Duration::from_millis(2500));
+
+        let shutdown = Shutdown::default();
+        let interrupt = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            shutdown.finish();
+            shutdown.abandon();
+        };
+        let (noted, ()) = tokio::join!(delivered([], &shutdown), interrupt);
+        assert_eq!(
+            noted.0,
+            [format!("lost [1, 2, 3, 4] Abandoned: {ABANDONED}")]
+        );
+    }
+}

@@ -24,14 +24,17 @@ pub(super) fn secrets_of_url(url: &reqwest::Url) -> Vec<SecretString> {
         .collect()
 }
 
-/// The beginning of what somebody else said, without secrets and on one line.
-pub(super) fn excerpt(words: &str, secrets: &[SecretString], most: usize) -> String {
+/// Most characters of what a receiver says in our log.
+pub(super) const EXCERPT: usize = 160;
+
+/// The beginning of what a receiver says, in quotes, without secrets and on one line.
+pub(super) fn quoted(words: &str, secrets: &[SecretString]) -> String {
     let words = redact::hidden(words, secrets);
-    let words: Vec<&str> = words.split_whitespace().take(most).collect();
-    quotable(&words.join(" "), most)
+    let words: Vec<&str> = words.split_whitespace().take(EXCERPT).collect();
+    format!("\"{}\"", quotable(&words.join(" "), EXCERPT))
 }
 
-/// One line that tells what a finding says.
+/// One line about a finding.
 pub fn summary(finding: &Finding) -> String {
     let mut line = format!(
         "Kubernetes scanning from ip {}",
@@ -84,7 +87,11 @@ mod tests {
             redact::hidden("1 s3cret-too s3cret t0ken", &secrets),
             "1 [hidden] [hidden] [hidden]"
         );
-        assert_eq!(excerpt(" a\n\ts3cret  b", &secrets, 10), "a [hidden]...");
+        assert_eq!(quoted(" a\n\ts3cret  b", &secrets), "\"a [hidden] b\"");
+        assert_eq!(
+            quoted(&"x".repeat(200), &[]).len(),
+            EXCERPT + "\"...\"".len()
+        );
     }
 
     #[test]

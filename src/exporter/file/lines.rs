@@ -14,6 +14,15 @@ use std::{
 
 use tracing::info;
 
+use crate::detection::Finding;
+
+/// A finding as a line: JSON and a line end.
+pub(super) fn line(finding: &Finding) -> Vec<u8> {
+    let mut line = finding.to_json().into_bytes();
+    line.push(b'\n');
+    line
+}
+
 /// What became of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {

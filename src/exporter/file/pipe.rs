@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::net::unix::pipe::{OpenOptions, Sender};
 
-use super::line;
+use super::lines::line;
 use crate::{deadline, detection::Finding};
 
 /// A pipe, open or not.

@@ -18,13 +18,10 @@ use crate::{
     exporter::{
         Outcome,
         http_client::{RETRY_AFTER_MAX, retry_after},
-        text,
+        text::quoted,
     },
     redact,
 };
-
-/// Most characters of what a receiver says in our log.
-const EXCERPT: usize = 160;
 
 /// What an answer means, and what the receiver wants to be known beside that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,10 +260,6 @@ fn said(answer: &Answer<'_>) -> String {
             quoted(&String::from_utf8_lossy(answer.body), answer.secrets)
         ),
     }
-}
-
-fn quoted(words: &str, secrets: &[SecretString]) -> String {
-    format!("\"{}\"", text::excerpt(words, secrets, EXCERPT))
 }
 
 fn retry(reason: String, after: Option<Duration>) -> Outcome {
