@@ -30,5 +30,6 @@ mod splunk_hec;
 mod splunk_hec_tls;
 mod support;
 mod telemetry;
+mod telemetry_env;
 mod terminal;
 mod walk;

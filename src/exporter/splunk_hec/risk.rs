@@ -344,7 +344,11 @@ mod tests {
             (&escu, Some(Entity::SrcIp), ("192.0.2.1", "system")),
             (&native, Some(Entity::Cluster), ("prod", "other")),
             (&without_user, Some(Entity::User), ("192.0.2.1", "system")),
-            (&without_user, Some(Entity::Cluster), ("192.0.2.1", "system")),
+            (
+                &without_user,
+                Some(Entity::Cluster),
+                ("192.0.2.1", "system"),
+            ),
         ] {
             let pairs = read(&text(finding, &Risk { entity, ..risk() }).unwrap());
             assert_eq!(value(&pairs, "risk_object"), [wanted.0]);
