@@ -30,8 +30,7 @@ RUN if [ "${TARGETARCH:-$BUILDARCH}" != "$BUILDARCH" ]; then \
         apt-get update && apt-get install -y --no-install-recommends $cross && rm -rf /var/lib/apt/lists/*; \
     fi
 
-COPY Cargo.toml Cargo.lock build.rs ./
-COPY proto proto
+COPY Cargo.toml Cargo.lock ./
 COPY src src
 
 # Only images and releases use the profile dist (link-time optimisation, stripped). The caches keep the downloads and

@@ -1,7 +1,7 @@
 //! The time that a peer, a file or a pipe is given. What would wait longer is an error with a name.
 //!
 //! A task that waits can be dropped, but a thread that hangs in the kernel cannot. So blocking work
-//! that may be asked for again and again goes through a [`Lane`], which starts no second one while
+//! that may be asked for again and again goes through a [`Exclusive`], which starts no second one while
 //! the first hangs.
 
 use std::{
@@ -100,9 +100,9 @@ impl<T: Send + 'static> Started<T> {
 /// Blocking work of one kind, one at a time: a file on a disk that hangs costs one thread, however
 /// often it is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Lane(Arc<AtomicBool>);
+pub struct Exclusive(Arc<AtomicBool>);
 
-impl Lane {
+impl Exclusive {
     /// As [`blocking`].
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Lane {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Late> {
         /// Ends with the thread, also when that panics or never begins.
-        struct Taken(Lane);
+        struct Taken(Exclusive);
         impl Drop for Taken {
             fn drop(&mut self) {
                 self.0.0.store(false, Ordering::Release);
@@ -153,22 +153,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_is_begun_once() {
-        let lane = Lane::default();
+        let work = Exclusive::default();
         let (go, wait) = sync_channel::<()>(1);
-        let hangs = lane.blocking(SHORT, "reading", move || wait.recv()).await;
+        let hangs = work.blocking(SHORT, "reading", move || wait.recv()).await;
         assert_eq!(hangs, Err(Late::Elapsed("reading", SHORT)));
         assert_eq!(
-            lane.blocking(LONG, "reading", || 7).await,
+            work.blocking(LONG, "reading", || 7).await,
             Err(Late::Busy("reading"))
         );
         go.send(()).unwrap();
-        while lane.0.load(Ordering::Acquire) {
+        while work.0.load(Ordering::Acquire) {
             tokio::time::sleep(SHORT).await;
         }
-        assert_eq!(lane.blocking(LONG, "reading", || 7).await, Ok(7));
-        let panics = lane.blocking(LONG, "reading", || panic!("as it should"));
+        assert_eq!(work.blocking(LONG, "reading", || 7).await, Ok(7));
+        let panics = work.blocking(LONG, "reading", || panic!("as it should"));
         assert_eq!(panics.await, Err(Late::Ended("reading")));
-        assert_eq!(lane.blocking(LONG, "reading", || 8).await, Ok(8));
+        assert_eq!(work.blocking(LONG, "reading", || 8).await, Ok(8));
     }
 
     #[tokio::test]

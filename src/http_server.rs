@@ -6,14 +6,7 @@ mod connection;
 mod slots;
 mod watch;
 
-use std::{
-    error,
-    future::Future,
-    net::SocketAddr,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,12 +21,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    clock::{self, Instant},
     memory::{Level, Pressure},
+    throttle::Throttle,
     tls::{self, server::Acceptor},
 };
 
-pub use closed::{Class, CloseReason, Connections, Noted, Notice};
+pub use closed::{AddressCounts, Class, CloseReason, Connections};
 use connection::{Parts, Server};
 use slots::{Bounds, Placed, Slot, Slots};
 pub use slots::{Spare, address_key};
@@ -293,7 +286,10 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         pressure,
         limit: limits.max_connections,
         waiting: None,
-        cannot: Seldom::default(),
+        errors: Throttle::new(|line| {
+            let suppressed = line.suppressed();
+            warn!(error = %line.detail, suppressed, "cannot accept a connection, trying again");
+        }),
     };
     let mut tasks = JoinSet::new();
     loop {
@@ -334,7 +330,7 @@ struct Accepting {
     /// The connection that waits for a place; more wait with the kernel.
     waiting: Option<(TcpStream, SocketAddr)>,
     /// Connections that cannot be accepted.
-    cannot: Seldom,
+    errors: Throttle<(), String>,
 }
 
 impl Accepting {
@@ -382,33 +378,12 @@ impl Accepting {
             match accepted {
                 Ok(accepted) => return accepted,
                 Err(error) => {
-                    if self.cannot.worth_a_line().is_some() {
-                        warn!(%error, "cannot accept a connection, trying again");
-                    }
+                    self.errors.log((), error.to_string());
                     // Most often there are too few file descriptors.
                     self.slots.shed(CloseReason::GaveWay);
                     sleep(BREATH).await;
                 }
             }
         }
-    }
-}
-
-/// A thing to log that may happen often: a flood of connections shall not become a flood of lines.
-#[derive(Debug, Default)]
-pub struct Seldom(Mutex<(Option<Instant>, u64)>);
-
-impl Seldom {
-    /// It happened. If it is to be told, how often it was not before.
-    pub fn worth_a_line(&self) -> Option<u64> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = &mut *told;
-        let now = clock::monotonic();
-        if last.is_some_and(|last| now - last < Duration::from_mins(1)) {
-            *unsaid += 1;
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(unsaid))
     }
 }

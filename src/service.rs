@@ -48,8 +48,8 @@ const BATCH: usize = 512;
 /// How long a part may take to read its files at the start.
 const PREPARE: Duration = Duration::from_mins(1);
 
-/// How long those who look on may take to end.
-const LAST_LOOK: Duration = Duration::from_secs(3);
+/// Grace period of background tasks, after everything else has ended.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// A service at work.
 pub struct Service {
@@ -60,12 +60,12 @@ pub struct Service {
     metrics: Metrics,
     tracer: Tracer,
     tracker: TaskTracker,
-    /// Tasks of extensions and of telemetry, which begin before all others and end after them.
-    onlookers: TaskTracker,
-    stop_onlookers: CancellationToken,
+    /// Background tasks: extensions and telemetry, which begin before all others and end after them.
+    background: TaskTracker,
+    stop_background: CancellationToken,
     /// Receivers finish what has begun and end.
     stop: CancellationToken,
-    /// Pipelines take nothing more in, whoever still holds on.
+    /// Pipelines take nothing more in, even from receivers that have not ended.
     cut: CancellationToken,
     /// Exporters wait no longer than they must, and at the end give up what they still have.
     ending: queue::Shutdown,
@@ -87,8 +87,8 @@ impl Service {
             metrics: Metrics::default(),
             tracer: Tracer::default(),
             tracker: TaskTracker::new(),
-            onlookers: TaskTracker::new(),
-            stop_onlookers: CancellationToken::new(),
+            background: TaskTracker::new(),
+            stop_background: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             ending: queue::Shutdown::default(),
@@ -104,7 +104,7 @@ impl Service {
                 service.stop.cancel();
                 service.cut.cancel();
                 service.ending.abandon();
-                service.stop_onlookers.cancel();
+                service.stop_background.cancel();
                 Err(error)
             }
         }
@@ -126,7 +126,7 @@ impl Service {
             resource,
             ..
         } = config;
-        self.look_on(&metrics, &traces, &resource).await?;
+        self.start_telemetry(&metrics, &traces, &resource).await?;
         let authenticators = self
             .start_extensions(&extensions, &service_extensions)
             .await?;
@@ -175,9 +175,10 @@ impl Service {
         }
         let servers = waiting.iter().map(|(_, server, _)| server.connections());
         watch.connections = servers.cloned().collect();
-        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
-        self.onlookers.close();
-        // Nobody is let in before everybody is in place.
+        self.background
+            .spawn(watch.run(self.stop_background.clone()));
+        self.background.close();
+        // Receivers serve once everything behind them is in place.
         for (id, server, intake) in waiting {
             self.start_receiver(id, server, &intake, shared.clone());
         }
@@ -224,8 +225,8 @@ impl Service {
         (shared, watch)
     }
 
-    /// Starts to measure, and lets others see it, before there is anything to see.
-    async fn look_on(
+    /// Starts metrics, spans and what reports of our log, before there is anything to measure.
+    async fn start_telemetry(
         &mut self,
         metrics: &telemetry::MetricsConfig,
         traces: &telemetry::traces::Config,
@@ -242,10 +243,11 @@ impl Service {
                 info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
                 self.metrics_addresses.push(address);
             }
-            self.onlookers.spawn(task.run(self.stop_onlookers.clone()));
+            self.background
+                .spawn(task.run(self.stop_background.clone()));
         }
-        self.onlookers
-            .spawn(telemetry::folded().run(self.stop_onlookers.clone()));
+        self.background
+            .spawn(telemetry::report_suppressed(self.stop_background.clone()));
         Ok(())
     }
 
@@ -275,10 +277,10 @@ impl Service {
                     self.extension_addresses
                         .push((id.clone(), server.address()));
                     let ends = Ends {
-                        stop: self.stop_onlookers.clone(),
-                        cut: self.stop_onlookers.clone(),
+                        stop: self.stop_background.clone(),
+                        cut: self.stop_background.clone(),
                     };
-                    self.onlookers.spawn(server.serve(ends));
+                    self.background.spawn(server.serve(ends));
                 }
                 None => {}
             }
@@ -304,13 +306,13 @@ impl Service {
                 Ok(self.run_exporter(id, exporter, queue, retry))
             }
             ExporterConfig::OtlpGrpc(config) => {
-                renamed(id, "otlp_grpc");
+                warn_deprecated(id, "otlp_grpc");
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
                 let exporter = prepared(move || Ok(OtlpGrpcExporter::new(&config)?)).await;
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::OtlpHttp(config) => {
-                renamed(id, "otlp_http");
+                warn_deprecated(id, "otlp_http");
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
                 let exporter = prepared(move || Ok(OtlpHttpExporter::new(&config)?)).await;
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
@@ -401,9 +403,9 @@ impl Service {
         info!("shutting down");
         self.health.stopping();
         let in_time = self.drain(deadline).await;
-        // How it ended is worth seeing too.
-        self.stop_onlookers.cancel();
-        let _ended = tokio::time::timeout(LAST_LOOK, self.onlookers.wait()).await;
+        // Metrics and spans of the end are pushed as well.
+        self.stop_background.cancel();
+        let _ended = tokio::time::timeout(GRACE_PERIOD, self.background.wait()).await;
         in_time && self.ending.lost() == 0
     }
 
@@ -440,10 +442,10 @@ async fn prepared<T: Send + 'static>(
     deadline::blocking(PREPARE, "reading its files", make).await?
 }
 
-/// Says so when a component goes by an old name of its type.
-fn renamed(id: &ComponentId, now: &str) {
-    if id.kind() != now {
-        warn!(exporter = %id, now, "this type has got another name, write that one");
+/// Warns about a component whose type is written by its old name.
+fn warn_deprecated(id: &ComponentId, kind: &str) {
+    if id.kind() != kind {
+        warn!(exporter = %id, "deprecated, use {kind}");
     }
 }
 

@@ -1,13 +1,14 @@
 //! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
 //! and spans on request.
 
-mod folding;
+mod escaped;
+mod exposition;
 pub mod metrics;
 pub mod otlp;
 mod output;
-mod plain;
 pub mod process;
 pub mod prometheus;
+mod throttled;
 pub mod traces;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     panic::PanicHookInfo,
-    sync::{LazyLock, OnceLock},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -24,15 +25,19 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
-pub use folding::Folded;
-use folding::Folding;
+use escaped::{Escaped, Form};
 use metrics::{Level, Metrics};
 pub use output::Output;
-use plain::{Form, Plain};
+use throttled::Throttled;
+
+use crate::throttle;
 
 /// How long the last lines of the log may delay the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -78,9 +83,6 @@ pub enum Error {
         /// Why.
         reason: std::io::Error,
     },
-    /// The reader for Prometheus cannot be made.
-    #[error("cannot make the reader for Prometheus: {0}")]
-    Reader(String),
     /// Nothing can be sent there.
     #[error("cannot send telemetry to {endpoint}: {reason}")]
     Exporter {
@@ -165,7 +167,8 @@ pub fn trace(
     Ok((tracer, tasks.collect()))
 }
 
-/// Who we are, unless told otherwise; an empty value leaves an attribute out.
+/// What identifies this process: our defaults and what the configuration sets; an empty value leaves
+/// an attribute out.
 pub fn resource(own: &BTreeMap<String, String>) -> Resource {
     let mut attributes = BTreeMap::from([
         ("service.name".to_owned(), "auditwatch".to_owned()),
@@ -204,12 +207,21 @@ fn instance_id(bits: u128) -> String {
     id
 }
 
-/// What the log of this process has folded; there is one log.
-static FOLDED: LazyLock<Folded> = LazyLock::new(Folded::default);
+/// How often suppressed messages and dropped lines are looked for.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// What the log has folded, for the task that sums it up.
-pub fn folded() -> Folded {
-    FOLDED.clone()
+/// Writes now and then what the log throttles hold back and how many lines were dropped, until it is
+/// to stop, and then once more.
+pub async fn report_suppressed(stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        throttle::write_due(false);
+        report_dropped();
+    }
+    throttle::write_due(true);
 }
 
 /// The output of the service's log; there is one standard error.
@@ -234,7 +246,7 @@ pub fn start_service(level: LevelFilter, json: bool) {
 
 /// Writes a line of its own behind those of the log, and waits a second at most until all are
 /// written.
-pub fn last_words(line: &str) {
+pub fn last_line(line: &str) {
     output().push(format!("{line}\n").as_bytes());
     flush();
 }
@@ -264,7 +276,9 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     // Libraries speak up only when something is wrong.
-    let own = EnvFilter::builder().parse_lossy(format!("warn,auditwatch={level}"));
+    let own = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("auditwatch", level);
     let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let form = match (json, colours) {
         (true, _) => Form::Json,
@@ -272,13 +286,13 @@ where
         (false, false) => Form::Console,
     };
     let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(plain::fields())
-        .with_writer(Plain {
+        .fmt_fields(escaped::fields())
+        .with_writer(Escaped {
             inner: writer,
             form,
         })
         .with_ansi(colours)
-        // It would tell of a line that cannot be written in the same place, and panic there.
+        // It would report a line that cannot be written in the same place, and panic there.
         .log_internal_errors(false)
         .with_target(false);
     let lines = if json {
@@ -289,7 +303,7 @@ where
     // Tests start several services in one process; the first one's logging serves all.
     let _started = tracing_subscriber::registry()
         .with(lines)
-        .with(Folding(folded()))
+        .with(Throttled::log())
         .with(own)
         .try_init();
 }

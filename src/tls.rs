@@ -1,8 +1,9 @@
 //! TLS of receivers and exporters, under the key names of the Collector's `configtls`.
 //!
-//! What both sides share: where PEM comes from, which versions are spoken, and how it is told that
-//! something of it cannot be used. No message holds any of a key.
+//! What both sides share: where PEM comes from, which versions are spoken, and the errors for what
+//! cannot be used. No message holds any of a key.
 
+pub mod advice;
 pub mod client;
 pub mod inline;
 pub mod server;
@@ -50,7 +51,7 @@ pub enum Error {
         /// Why it cannot be read. Part of the message, and so no source that is printed behind it.
         why: std::io::Error,
     },
-    /// There is nothing of use in a file or text.
+    /// A file or text does not hold what it should.
     #[error("tls::{key}: {place} holds no {wanted} in PEM (BEGIN {begin})")]
     Nothing {
         /// The setting that names it.
@@ -134,7 +135,7 @@ pub fn versions(min: Version, max: Version) -> Vec<&'static SupportedProtocolVer
 
 /// Makes it the provider of the process, for libraries that ask for that one.
 pub fn install() {
-    // Whoever was here before installed the same.
+    // An earlier caller installed the same.
     let _already_there = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 

@@ -59,6 +59,26 @@ pub fn escape(c: char) -> impl fmt::Display {
     c.escape_default()
 }
 
+/// The beginning of a text, fit to stand between quotes: [escaped](escaped), quotes and backslashes
+/// too, and cut to `most` characters of the original.
+pub fn quotable(text: &str, most: usize) -> String {
+    let (kept, cut) = match text.char_indices().nth(most) {
+        Some((end, _)) => (text.get(..end).unwrap_or_default(), "..."),
+        None => (text, ""),
+    };
+    let mut shown = String::with_capacity(kept.len() + cut.len());
+    for c in kept.chars() {
+        // Writing into a string cannot fail.
+        let _ok = match c {
+            '"' | '\'' | '\\' => write!(shown, "\\{c}"),
+            '\0' => write!(shown, "\\0"),
+            c if is_visible(c) => write!(shown, "{c}"),
+            c => write!(shown, "{}", escape(c)),
+        };
+    }
+    shown + cut
+}
+
 /// Not a control character, not one that reorders or hides text, not a line end of any kind, no
 /// blank but the common one, and nothing that takes no room: two texts that differ look different.
 pub fn is_visible(c: char) -> bool {
@@ -198,6 +218,15 @@ mod tests {
             shown,
             r"a\u{1b}[2J\u{7}\r\n\t\u{9b}31m\u{202e}\u{2028}é\u{200b}"
         );
+    }
+
+    #[test]
+    fn what_stands_between_quotes_cannot_end_them() {
+        let line = quotable("a\x1b[2Jb\r\nc\u{9b}d\u{202e}e\u{2028}f\0é", 100);
+        assert_eq!(line, "a\\u{1b}[2Jb\\r\\nc\\u{9b}d\\u{202e}e\\u{2028}f\\0é");
+        assert_eq!(quotable("ééé", 2), "éé...");
+        assert_eq!(quotable("éé", 2), "éé");
+        assert_eq!(quotable("a\"b'c\\", 9), r#"a\"b\'c\\"#);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use reqwest::{Method, StatusCode, Url};
 
-use crate::{redact, tls, visible};
-
-/// Most bytes of an answer that are shown.
-const MOST: usize = 64 * 1024;
+use crate::{
+    exporter::http_client::{HttpClient, Proxies, Settings, beginning, unreached},
+    redact, tls, visible,
+};
 
 /// Ask a running auditwatch whether it is ready
 #[derive(Args, Debug)]
@@ -43,34 +44,24 @@ impl Health {
     }
 
     async fn ask(&self, url: &str) -> anyhow::Result<(bool, String)> {
-        tls::install();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(self.timeout))
-            .redirect(reqwest::redirect::Policy::none())
-            // It is on this machine or near it, and without TLS.
-            .no_proxy()
-            .tls_certs_only([])
-            .build()?;
-        let answer = client.get(url).send().await;
-        let answer = answer
-            .map_err(reqwest::Error::without_url)
-            .with_context(|| {
-                let shown = redact::url(url);
-                format!("nobody answers at {shown}: is the health_check extension on?")
-            })?;
-        let ready = answer.status() == reqwest::StatusCode::OK;
-        Ok((ready, beginning(answer).await))
+        let url = Url::parse(url).context("--endpoint: expected http://host:port/path")?;
+        let client = HttpClient::new(&Settings {
+            url: &url,
+            tls: &tls::client::Config::default(),
+            timeout: Duration::from_secs(self.timeout),
+            max_idle: 0,
+            idle_timeout: Duration::ZERO,
+            // It is on this machine or near it.
+            proxies: Proxies::None,
+        })?;
+        let answer = client.request(Method::GET, &url).send().await;
+        let mut answer = answer.map_err(|error| {
+            let reason = unreached(&error.without_url());
+            let shown = redact::url(url.as_str());
+            anyhow!("no answer from {shown}: {reason}; is the health_check extension on?")
+        })?;
+        let ready = answer.status() == StatusCode::OK;
+        let body = beginning(&mut answer).await;
+        Ok((ready, String::from_utf8_lossy(&body).into_owned()))
     }
-}
-
-/// The beginning of an answer: whatever listens there decides how long it is.
-async fn beginning(mut answer: reqwest::Response) -> String {
-    let mut body = Vec::new();
-    while body.len() < MOST
-        && let Ok(Some(part)) = answer.chunk().await
-    {
-        body.extend_from_slice(&part);
-    }
-    body.truncate(MOST);
-    String::from_utf8_lossy(&body).into_owned()
 }

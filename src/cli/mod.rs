@@ -13,25 +13,27 @@ mod rules;
 mod run;
 mod scan;
 mod signals;
+mod sources;
 mod table;
 mod tally;
 mod validate;
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io::{self, Write},
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::{config::Source, telemetry, visible};
+use crate::{config, telemetry, visible};
 use health::Health;
 use pages::{Completions, Man};
 use print_config::PrintConfig;
 use replay::Replay;
 use rules::Rules;
 pub use scan::Scan;
+use sources::Sources;
 use validate::Validate;
 
 /// Finds unauthenticated addresses that scan a Kubernetes API server.
@@ -71,47 +73,6 @@ enum Command {
     Completions(Completions),
     /// Print the manual page, or write those of all commands
     Man(Man),
-}
-
-/// The configuration, for whatever needs one.
-#[derive(Args, Debug)]
-struct Sources {
-    /// Configuration: a file, or env:NAME, yaml:TEXT; several are merged, later ones win
-    #[arg(long, value_name = "FILE", value_parser = Unseen("--config", str::parse))]
-    config: Vec<Source>,
-
-    /// One setting over all files, such as service.telemetry.logs.level=debug
-    #[arg(long, value_name = "KEY=VALUE", value_parser = Unseen("--set", Source::set))]
-    set: Vec<Source>,
-}
-
-/// Reads the value of a flag, which may hold a secret: clap's own messages would show it.
-#[derive(Clone, Copy)]
-struct Unseen(&'static str, fn(&str) -> Result<Source, String>);
-
-impl TypedValueParser for Unseen {
-    type Value = Source;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        _: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<Source, clap::Error> {
-        let Self(flag, read) = *self;
-        let text = value.to_str().ok_or_else(|| "is not UTF-8".to_owned());
-        text.and_then(read).map_err(|why| {
-            clap::Error::raw(ErrorKind::ValueValidation, format!("{flag}: {why}\n"))
-                .with_cmd(command)
-        })
-    }
-}
-
-impl Sources {
-    /// All of them, in the order in which they are merged.
-    fn all(&self) -> Vec<Source> {
-        self.config.iter().chain(&self.set).cloned().collect()
-    }
 }
 
 impl Cli {
@@ -187,13 +148,13 @@ fn ended(well: io::Result<bool>) -> ExitCode {
     }
 }
 
-fn run_service(config: &[Source]) -> ExitCode {
+fn run_service(config: &[config::Source]) -> ExitCode {
     match run::run(config) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Behind the lines of the log, and as they without waiting for who does not read.
-            telemetry::last_words(&visible::lines(&message(&error)));
+            telemetry::last_line(&visible::lines(&message(&error)));
             ExitCode::FAILURE
         }
     }
@@ -206,15 +167,15 @@ fn succeeded(ended: anyhow::Result<bool>) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 /// Prints the chain of an error, once.
-fn tell(error: &anyhow::Error) {
-    // If standard error is gone there is nobody left to tell.
+fn print_error(error: &anyhow::Error) {
+    // If standard error is gone, there is nowhere left to print it.
     let _told = writeln!(stderr(), "{}", message(error));
 }
 
@@ -239,7 +200,7 @@ fn run_replay(replay: &Replay) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::from(2)
         }
     }
@@ -253,7 +214,7 @@ fn run_rules(rules: &Rules) -> ExitCode {
         Ok(rules::Ended::Wrong) => ExitCode::from(2),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::from(2)
         }
     }
@@ -271,13 +232,13 @@ fn run_scan(scan: &Scan) -> ExitCode {
         Ok(ended) => ExitCode::from(scan.exit_code(ended)),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error);
+            print_error(&error);
             ExitCode::from(2)
         }
     }
 }
 
-/// Whoever reads our output has seen enough, as `head` does.
+/// The reader of our output has seen enough, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::Sources;
+use super::sources::Sources;
 use crate::config;
 
 /// Print the configuration that several make together, secrets hidden

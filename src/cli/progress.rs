@@ -77,7 +77,7 @@ impl Progress {
 fn length(files: &[PathBuf]) -> Option<u64> {
     let length = |file: &PathBuf| {
         let there = fs::metadata(file).ok()?;
-        // What cannot be opened is told of elsewhere.
+        // What cannot be opened is reported elsewhere.
         (there.is_file() && file != Path::new("-")).then_some(there.len())
     };
     files.iter().map(length).sum()

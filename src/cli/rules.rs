@@ -69,18 +69,18 @@ impl Rules {
             Command::Show { name } => show(name, out, err),
             Command::Check { rules } => match load::load_in(Mode::Look, rules, &settings) {
                 Ok(loaded) => check(&loaded, out),
-                Err(problems) => tell(&problems, err),
+                Err(problems) => print_problems(&problems, err),
             },
             Command::Test { rules } => match load::load_in(Mode::Look, rules, &settings) {
                 Ok(loaded) => test(&loaded, &settings, out, err),
-                Err(problems) => tell(&problems, err),
+                Err(problems) => print_problems(&problems, err),
             },
         }
     }
 }
 
 /// Prints problems, one a line.
-fn tell(problems: &[Problem], err: &mut dyn Write) -> anyhow::Result<Ended> {
+fn print_problems(problems: &[Problem], err: &mut dyn Write) -> anyhow::Result<Ended> {
     for problem in problems {
         writeln!(err, "{problem}")?;
     }
@@ -93,7 +93,7 @@ fn list(settings: &Rule, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Re
     for name in load::shipped_names() {
         let loaded = match load::load_in(Mode::Look, &[name], settings) {
             Ok(loaded) => loaded,
-            Err(problems) => return tell(&problems, err),
+            Err(problems) => return print_problems(&problems, err),
         };
         for rule in loaded.rules.iter().filter(|rule| rule.reports) {
             let annotations = &rule.detection.annotations;

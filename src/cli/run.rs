@@ -1,4 +1,4 @@
-//! `auditwatch --config FILE`: the service, until it is told to stop.
+//! `auditwatch --config FILE`: the service, until a signal stops it.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
         .build()
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(serve(config));
-    // Whatever still runs after the deadline is not waited for.
+    // What still runs after the deadline is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if ended.is_ok() {
         telemetry::flush();

@@ -4,27 +4,20 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{
-    clock::{self, Instant},
-    telemetry::process,
-};
-
-/// At most one line in this time about a signal that does nothing.
-const LOG_EVERY: Duration = Duration::from_mins(1);
+use crate::{telemetry::process, throttle::Throttle};
 
 /// What a signal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// The service drains and ends.
     Stop,
-    /// The same, and once more ends it at once: somebody sits at the keyboard.
+    /// The same, and a second one ends the service at once: it comes from a keyboard.
     Interrupt,
     /// The same as [`Effect::Stop`], and the log says so, for elsewhere it means to reload.
     Hangup,
@@ -36,12 +29,14 @@ struct Heard {
     name: &'static str,
     effect: Effect,
     signal: Signal,
-    /// When it was logged that it does nothing.
-    logged: Option<Instant>,
 }
 
 /// The signals of the service.
-pub(super) struct Signals(Vec<Heard>);
+pub(super) struct Signals {
+    listened: Vec<Heard>,
+    /// Signals that do nothing, by name.
+    ignored: Throttle<&'static str>,
+}
 
 impl Signals {
     /// From now on none of them ends the process by itself.
@@ -71,23 +66,32 @@ impl Signals {
                 name,
                 effect,
                 signal,
-                logged: None,
             });
         }
-        Ok(Self(heard))
+        let ignored = Throttle::new(|line| {
+            warn!(
+                signal = line.key,
+                suppressed = line.suppressed(),
+                "this signal does nothing here, SIGTERM drains and ends the service"
+            );
+        });
+        Ok(Self {
+            listened: heard,
+            ignored,
+        })
     }
 
     /// Until the service is to stop.
     pub(super) async fn stop(&mut self) {
         loop {
-            let heard = self.next().await;
-            match heard.effect {
+            let (name, effect) = self.next().await;
+            match effect {
                 Effect::Stop | Effect::Interrupt => return,
                 Effect::Hangup => {
                     info!("SIGHUP drains and ends the service as SIGTERM does, it reloads nothing");
                     return;
                 }
-                Effect::Nothing => heard.log(),
+                Effect::Nothing => self.ignored.log(name, ()),
             }
         }
     }
@@ -95,44 +99,26 @@ impl Signals {
     /// Until a service that stops is to end at once.
     pub(super) async fn end_at_once(&mut self) {
         loop {
-            let heard = self.next().await;
-            match heard.effect {
+            let (name, effect) = self.next().await;
+            match effect {
                 Effect::Interrupt => return,
-                Effect::Nothing => heard.log(),
+                Effect::Nothing => self.ignored.log(name, ()),
                 Effect::Stop | Effect::Hangup => {}
             }
         }
     }
 
-    async fn next(&mut self) -> &mut Heard {
-        let at = poll_fn(|context| self.poll(context)).await;
-        match self.0.get_mut(at) {
-            Some(heard) => heard,
-            None => std::future::pending().await,
-        }
+    /// The next signal: its name and its effect.
+    async fn next(&mut self) -> (&'static str, Effect) {
+        poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<usize> {
-        for (at, heard) in self.0.iter_mut().enumerate() {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(&'static str, Effect)> {
+        for heard in &mut self.listened {
             if let Poll::Ready(Some(())) = heard.signal.poll_recv(context) {
-                return Poll::Ready(at);
+                return Poll::Ready((heard.name, heard.effect));
             }
         }
         Poll::Pending
-    }
-}
-
-impl Heard {
-    /// Logs that it does nothing.
-    fn log(&mut self) {
-        let now = clock::monotonic();
-        let quiet = |logged: Instant| now.saturating_duration_since(logged) < LOG_EVERY;
-        if !self.logged.is_some_and(quiet) {
-            self.logged = Some(now);
-            warn!(
-                signal = self.name,
-                "this signal does nothing here, SIGTERM drains and ends the service"
-            );
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::Sources;
+use super::sources::Sources;
 use crate::{config, visible};
 
 /// Check a configuration and exit; nothing is started

@@ -14,6 +14,7 @@ mod extensions;
 mod files;
 mod id;
 mod keys;
+mod otel_env;
 mod otlp_exporters;
 mod print;
 mod read;

@@ -350,6 +350,11 @@ impl<'a> Section<'a> {
         self.entries.is_empty()
     }
 
+    /// What the environment holds under a name.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.place.reader.env)(name)
+    }
+
     /// Says what is wrong with the section as a whole.
     pub(crate) fn fail(&self, message: impl Display) {
         self.place.fail_key(message);

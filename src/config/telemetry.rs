@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Encoding, Level, LogsConfig, keys,
+    otel_env::{Signal, Variables, Written, uri, url},
     read::{Place, Section},
 };
 use crate::telemetry::{MetricsConfig, Reader, metrics, otlp, prometheus, traces};
@@ -117,7 +118,7 @@ fn batch(place: Place<'_>) -> Option<traces::Batch> {
     }
     let section = section.section("batch", &keys::BATCH);
     let delay = milliseconds(&section, "schedule_delay", Duration::from_secs(5));
-    let timeout = milliseconds(&section, "export_timeout", Duration::from_secs(30));
+    let timeout = written_milliseconds(&section, "export_timeout");
     let exporter = section.section("exporter", &keys::BATCH_EXPORTER);
     if exporter.place("otlp").is_none() {
         section.fail("needs exporter: {otlp: {endpoint: ...}}");
@@ -125,7 +126,8 @@ fn batch(place: Place<'_>) -> Option<traces::Batch> {
     }
     let to = otlp(
         &exporter.section("otlp", &keys::SPANS_OTLP),
-        timeout.unwrap_or_default(),
+        Signal::Traces,
+        ("export_timeout", timeout),
     );
     Some(traces::Batch {
         delay: delay?,
@@ -135,15 +137,21 @@ fn batch(place: Place<'_>) -> Option<traces::Batch> {
 
 /// A duration, as plain numbers of the SDK's own configuration have it.
 fn milliseconds(section: &Section<'_>, key: &str, default: Duration) -> Option<Duration> {
+    match section.get(key) {
+        Some(_) => written_milliseconds(section, key),
+        None => Some(default),
+    }
+}
+
+/// The same without a default.
+fn written_milliseconds(section: &Section<'_>, key: &str) -> Option<Duration> {
     let range = Duration::from_millis(1)..=Duration::from_hours(24);
-    section
-        .value(key)
-        .map_or(Some(default), |value| value.millis(range))
+    section.value(key)?.millis(range)
 }
 
 fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
     let interval = milliseconds(section, "interval", Duration::from_mins(1));
-    let timeout = milliseconds(section, "timeout", Duration::from_secs(30));
+    let timeout = written_milliseconds(section, "timeout");
     let exporter = section.section("exporter", &keys::PERIODIC_EXPORTER);
     if exporter.place("otlp").is_none() {
         section.fail("needs exporter: {otlp: {endpoint: ...}}");
@@ -151,7 +159,8 @@ fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
     }
     let to = otlp(
         &exporter.section("otlp", &keys::METRICS_OTLP),
-        timeout.unwrap_or_default(),
+        Signal::Metrics,
+        ("timeout", timeout),
     );
     Some(otlp::Periodic {
         interval: interval?,
@@ -159,14 +168,22 @@ fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
     })
 }
 
-/// Where OTLP is sent to.
-fn otlp(section: &Section<'_>, timeout: Duration) -> Option<otlp::Config> {
+/// Where OTLP is sent to, with what the environment says where no key does.
+fn otlp(
+    section: &Section<'_>,
+    signal: Signal,
+    timeout: (&'static str, Option<Duration>),
+) -> Option<otlp::Config> {
     let protocols = [
         ("grpc", otlp::Protocol::Grpc),
         ("http/protobuf", otlp::Protocol::Http),
     ];
-    let protocol = section.choice("protocol", &protocols, otlp::Protocol::default());
-    let insecure = section.boolean("insecure", false);
+    let protocol = section
+        .get("protocol")
+        .map(|_| section.choice("protocol", &protocols, otlp::Protocol::default()));
+    let insecure = section
+        .get("insecure")
+        .map(|_| section.boolean("insecure", false));
     let mut headers = BTreeMap::new();
     for (name, place) in section
         .get("headers")
@@ -181,25 +198,30 @@ fn otlp(section: &Section<'_>, timeout: Duration) -> Option<otlp::Config> {
             headers.insert(name, value);
         }
     }
-    let value = section.required("endpoint")?;
-    // So that a variable can say whether anything is sent.
-    let mut endpoint = Some(value.text.clone()).filter(|text| !text.is_empty())?;
-    if !endpoint.contains("://") {
-        endpoint = format!("{}://{endpoint}", if insecure { "http" } else { "https" });
+    let variables = Variables::new(section, signal);
+    let value = if variables.has_endpoint() {
+        section.value("endpoint")
+    } else {
+        Some(section.required("endpoint")?)
+    };
+    // Empty is as good as not there, so that a variable can say whether anything is sent.
+    let value = value.filter(|value| !value.text.is_empty());
+    if value.is_none() && !variables.has_endpoint() {
+        return None;
     }
-    let good = endpoint.parse::<http::Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
-    });
-    if !good {
+    if let Some(value) = &value
+        && uri(&url(&value.text, false)).is_none()
+    {
         value.fail("must be a URL such as http://localhost:4317");
         return None;
     }
-    Some(otlp::Config {
+    let written = Written {
         protocol,
-        endpoint,
+        insecure,
         headers,
         timeout,
-    })
+    };
+    variables.complete(written, value.as_ref().map(|value| value.text.as_str()))
 }
 
 /// What our own metrics and spans are said to come from, beside what is known anyway. A value that

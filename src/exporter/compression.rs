@@ -34,7 +34,7 @@ impl Compression {
 const GZIP_WINDOW: u8 = 15;
 /// Findings are repetitive: the fastest level already makes them small.
 const ZSTD_LEVEL: i32 = 1;
-/// The output grows by so many bytes at least.
+/// The output grows by this number of bytes at least.
 const OUTPUT_STEP: usize = 4096;
 
 /// Compresses the bodies of one exporter, one after the other.

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
 use super::{Exporter, Outcome, otlp, text};
-use crate::detection::Finding;
+use crate::{detection::Finding, visible};
 
 /// Most characters of one value.
 const VALUE_MAX: usize = 4096;
@@ -65,7 +65,7 @@ fn normal(finding: &Finding) -> String {
     format!(
         "{} [{}]",
         text::summary(finding),
-        text::plain(&finding.finding_id, 64)
+        visible::quotable(&finding.finding_id, 64)
     )
 }
 
@@ -73,7 +73,7 @@ fn detailed(finding: &Finding) -> String {
     let record = otlp::log_record(finding, 0);
     let resource = otlp::resource(finding);
     // Writing into a string cannot fail.
-    let mut lines = format!("{}\n", text::plain(&record.event_name, VALUE_MAX));
+    let mut lines = format!("{}\n", visible::quotable(&record.event_name, VALUE_MAX));
     let _ok = writeln!(lines, "  time_unix_nano: {}", record.time_unix_nano);
     let _ok = writeln!(lines, "  severity_number: {}", record.severity_number);
     let _ok = writeln!(lines, "  body: {}", value(record.body.as_ref()));
@@ -87,7 +87,7 @@ fn detailed(finding: &Finding) -> String {
 
 fn attributes(lines: &mut String, attributes: &[KeyValue]) {
     for attribute in attributes {
-        let name = text::plain(&attribute.key, VALUE_MAX);
+        let name = visible::quotable(&attribute.key, VALUE_MAX);
         let _ok = writeln!(lines, "    {name}: {}", value(attribute.value.as_ref()));
     }
 }
@@ -95,7 +95,7 @@ fn attributes(lines: &mut String, attributes: &[KeyValue]) {
 fn value(any: Option<&AnyValue>) -> String {
     let joined = |values: Vec<String>| values.join(", ");
     match any.and_then(|any| any.value.as_ref()) {
-        Some(Value::StringValue(string)) => format!("\"{}\"", text::plain(string, VALUE_MAX)),
+        Some(Value::StringValue(string)) => format!("\"{}\"", visible::quotable(string, VALUE_MAX)),
         Some(Value::BoolValue(is)) => is.to_string(),
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::DoubleValue(number)) => number.to_string(),
@@ -109,7 +109,7 @@ fn value(any: Option<&AnyValue>) -> String {
             let entry = |one: &KeyValue| {
                 format!(
                     "{}: {}",
-                    text::plain(&one.key, VALUE_MAX),
+                    visible::quotable(&one.key, VALUE_MAX),
                     value(one.value.as_ref())
                 )
             };

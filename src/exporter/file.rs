@@ -15,7 +15,7 @@ use std::{
 };
 
 use self::{
-    lines::{Appender, Written},
+    lines::{Appender, Written, line},
     pipe::Pipe,
 };
 use super::{Exporter, Outcome};
@@ -182,12 +182,6 @@ impl Exporter for File {
             Err(late) => self.retry(late),
         }
     }
-}
-
-fn line(finding: &Finding) -> Vec<u8> {
-    let mut line = finding.to_json().into_bytes();
-    line.push(b'\n');
-    line
 }
 
 #[cfg(test)]

@@ -1,53 +1,61 @@
 //! The HTTP client of an exporter: TLS, proxies, and an answer as it came.
 //!
 //! With `tls::server_name_override` the host of each URL becomes that name, so that it is the name
-//! asked for in TLS and looked for in the certificate, a resolver of our own leads it to where the
+//! asked for in TLS and looked for in the certificate, [`FixedResolver`] leads it to where the
 //! endpoint is, and the `Host` header stays the endpoint's. Proxies of the environment are not
 //! used then: they would resolve the name themselves.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
     header::{HOST, HeaderValue},
     redirect::Policy,
 };
 
-use crate::{deadline, tls};
+use super::resolver::FixedResolver;
+use crate::tls::{self, advice::Advice};
 
 /// Most bytes of an answer's body that are worth reading.
-pub(super) const BODY_MAX: usize = 64 * 1024;
+pub(crate) const BODY_MAX: usize = 64 * 1024;
 
 /// Most characters of an error. One of HTTP/2 shows what the peer said at the end of a connection.
 const REASON_MAX: usize = 400;
 
 /// Longest wait that a receiver may ask for, so that one odd header does not silence us.
-pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
-
-/// How long the addresses of a name may be looked for. The time of the request counts as well.
-const LOOKUP: Duration = Duration::from_secs(10);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// What a client is made of.
-pub(super) struct Settings<'a> {
+pub(crate) struct Settings<'a> {
     /// Where it sends to.
-    pub(super) url: &'a Url,
-    pub(super) tls: &'a tls::client::Config,
+    pub(crate) url: &'a Url,
+    pub(crate) tls: &'a tls::client::Config,
     /// How long one request may take.
-    pub(super) timeout: Duration,
-    /// Connections that are kept for later, and how long; zero: for ever.
-    pub(super) max_idle: usize,
-    pub(super) idle_timeout: Duration,
+    pub(crate) timeout: Duration,
+    /// Connections that are kept for later, and how long; zero: as long as they live.
+    pub(crate) max_idle: usize,
+    pub(crate) idle_timeout: Duration,
+    /// Whether requests go through a proxy.
+    pub(crate) proxies: Proxies,
+}
+
+/// Which proxies are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxies {
+    /// Those that the environment names, but for this machine.
+    Environment,
+    /// None.
+    None,
 }
 
 /// A client for one host.
-pub(super) struct HttpClient {
+pub(crate) struct HttpClient {
     client: Client,
-    posing: Option<Posing>,
+    server_name: Option<ServerNameOverride>,
 }
 
 /// `server_name_override` at work.
-struct Posing {
+struct ServerNameOverride {
     /// The name in the URL.
     name: String,
     /// Host and port of the endpoint.
@@ -55,11 +63,11 @@ struct Posing {
 }
 
 impl HttpClient {
-    /// Prepares the client. Connects to nobody yet.
+    /// Prepares the client. Connects to nothing yet.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn new(settings: &Settings<'_>) -> Result<Self, tls::Error> {
+    pub(crate) fn new(settings: &Settings<'_>) -> Result<Self, tls::Error> {
         let Settings { url, tls, .. } = settings;
         let mut builder = Client::builder()
             // Tokens would travel with them.
@@ -71,11 +79,11 @@ impl HttpClient {
             .connect_timeout(settings.timeout / 2)
             .pool_max_idle_per_host(settings.max_idle)
             .pool_idle_timeout(Some(settings.idle_timeout).filter(|idle| !idle.is_zero()));
-        if is_loopback(url) {
+        if settings.proxies == Proxies::None || is_loopback(url) {
             // As in Go, and so in the Collector: proxies of the environment are not for this machine.
             builder = builder.no_proxy();
         }
-        let mut posing = None;
+        let mut server_name = None;
         if url.scheme() == "http" {
             // reqwest is built without a provider of its own and takes the process's.
             tls::install();
@@ -84,33 +92,35 @@ impl HttpClient {
         } else {
             builder = builder.tls_backend_preconfigured(tls.build()?);
             if let Some(name) = &tls.server_name_override {
-                posing = Posing::new(name, url);
-                builder = builder
-                    .no_proxy()
-                    .dns_resolver(std::sync::Arc::new(Elsewhere::new(url)));
+                server_name = ServerNameOverride::new(name, url);
+                let resolver = FixedResolver::new(url.host_str().unwrap_or_default());
+                builder = builder.no_proxy().dns_resolver(Arc::new(resolver));
             }
         }
         let client = builder
             .build()
             .map_err(|error| tls::Error::Unfit(chain(&error.without_url())))?;
-        Ok(Self { client, posing })
+        Ok(Self {
+            client,
+            server_name,
+        })
     }
 
     /// A request, to be completed and sent.
-    pub(super) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         let mut url = url.clone();
-        match &self.posing {
+        match &self.server_name {
             // The name was checked when the client was built.
-            Some(posing) if url.set_host(Some(&posing.name)).is_ok() => self
+            Some(server_name) if url.set_host(Some(&server_name.name)).is_ok() => self
                 .client
                 .request(method, url)
-                .header(HOST, posing.host.clone()),
+                .header(HOST, server_name.host.clone()),
             _ => self.client.request(method, url),
         }
     }
 }
 
-impl Posing {
+impl ServerNameOverride {
     fn new(name: &str, url: &Url) -> Option<Self> {
         let host = url.host_str()?;
         let host = match url.port() {
@@ -124,36 +134,9 @@ impl Posing {
     }
 }
 
-/// Leads every name to one host.
-struct Elsewhere(String);
-
-impl Elsewhere {
-    fn new(url: &Url) -> Self {
-        let host = url.host_str().unwrap_or_default();
-        Self(host.trim_matches(['[', ']']).to_owned())
-    }
-}
-
-impl Resolve for Elsewhere {
-    fn resolve(&self, _name: Name) -> Resolving {
-        let host = self.0.clone();
-        Box::pin(async move {
-            // The port is that of the URL, whatever is said here.
-            Ok(Box::new(lookup(&host).await?.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// The addresses of a host, with port 0.
-pub(super) async fn lookup(host: &str) -> std::io::Result<Vec<SocketAddr>> {
-    const WHAT: &str = "looking up the host name";
-    let found = deadline::within(LOOKUP, WHAT, tokio::net::lookup_host((host, 0))).await;
-    Ok(found.map_err(std::io::Error::from)??.collect())
-}
-
 /// The first bytes of an answer's body. An answer that breaks off ends there: what has come is
 /// judged, and half a reply is none.
-pub(super) async fn beginning(answer: &mut Response) -> Vec<u8> {
+pub(crate) async fn beginning(answer: &mut Response) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < BODY_MAX {
         let Ok(Some(piece)) = answer.chunk().await else {
@@ -166,7 +149,7 @@ pub(super) async fn beginning(answer: &mut Response) -> Vec<u8> {
 }
 
 /// The wait that `Retry-After` asks for, in seconds or as a date; `now` in seconds since 1970.
-pub(super) fn retry_after(text: &str, now: i64) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str, now: i64) -> Option<Duration> {
     let text = text.trim();
     let seconds = if let Ok(seconds) = text.parse::<u64>() {
         seconds
@@ -187,22 +170,26 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Why there was no answer, with what to do where that is known.
-pub(super) fn unreached(error: &dyn std::error::Error) -> String {
-    let reason = chain(error);
-    let mut reason: String = reason
+pub(crate) fn unreached(error: &(dyn std::error::Error + 'static)) -> String {
+    advised(error, Advice::of(error))
+}
+
+/// Why there was no answer, and what to do.
+pub(crate) fn advised(error: &(dyn std::error::Error + 'static), advice: Option<Advice>) -> String {
+    let mut reason: String = chain(error)
         .chars()
         .take(REASON_MAX)
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect();
-    if let Some(advice) = tls::client::advice(&reason) {
-        reason.push_str(": ");
-        reason.push_str(advice);
+    if let Some(advice) = advice {
+        // Writing into a string cannot fail.
+        let _ok = write!(reason, ": {advice}");
     }
     reason
 }
 
 /// An error and its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

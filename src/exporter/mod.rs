@@ -1,23 +1,38 @@
-//! Exporters: findings out of the house.
+//! Exporters: how findings leave the process.
 //!
-//! An exporter's author writes one thing, [`Exporter::send`]: one attempt to deliver the first
-//! findings of a batch. The bounded queue, batching, retries and counters are wrapped round it by
-//! [`queue`]. Encoding a request and judging its answer are pure functions, so they are tested
-//! without a network.
+//! The contract of an exporter, as that of a component of the Collector:
+//!
+//! 1. *Settings*: a `Config` with `Default`, read by `config/`, and a constructor that checks what
+//!    only it can. It reads files and connects to nothing.
+//! 2. *Start*: `service.rs` makes its queue and one task that runs [`queue::run`].
+//!    [`Exporter::attach`] hands it the shutdown before the first attempt.
+//! 3. *Work*: [`Exporter::send`] is one attempt with the first items of a batch, and says with an
+//!    [`Outcome`] how it ended. The exporter bounds the time of an attempt, and keeps no queue, no
+//!    retry and no counter of its own: [`delivery`] repeats attempts, and [`queue`] batches, counts
+//!    and logs.
+//! 4. *Shutdown*: an attempt may be dropped at any time. The exporter is dropped with its task, once
+//!    its queue is empty or the shutdown gives up what is left.
+//!
+//! Encoding a request and judging its answer are pure functions, so they are tested without a
+//! network.
 
 pub mod auth;
 pub mod compression;
 pub mod debug;
+pub mod delivery;
 pub mod file;
-mod http_client;
+pub(crate) mod http_client;
 pub mod otlp;
 pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod queue;
+mod resolver;
+pub mod shutdown;
 mod smaller;
 pub mod splunk_hec;
 pub mod text;
 pub mod time;
+mod tls_errors;
 
 #[cfg(test)]
 mod samples;
@@ -25,30 +40,32 @@ mod samples;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::detection::Finding;
+use shutdown::Shutdown;
 
-/// One attempt to deliver the first findings of a batch.
-pub trait Exporter: Send + 'static {
-    /// Tries once to deliver findings from the front of `batch`, which is never empty, in their
-    /// order, and says how it ended. One attempt is one request: what does not fit into it is left
-    /// for the next call, so that nothing accepted is ever sent again because of a later failure.
+/// One attempt to deliver the first items of a batch: findings, or what else is sent (`replay` sends
+/// audit events).
+pub trait Exporter<T = Arc<Finding>>: Send + 'static {
+    /// Tries once to deliver items from the front of `batch`, which is never empty, in their order,
+    /// and says how it ended. One attempt is one request: what does not fit into it is left for the
+    /// next call, so that nothing accepted is ever sent again because of a later failure.
     ///
     /// Implementations bound their own time, never panic on an answer, and keep no state that
     /// suffers when the future is dropped: shutdown may cut an attempt short.
-    fn send(&mut self, batch: &[Arc<Finding>]) -> impl Future<Output = Outcome> + Send;
+    fn send(&mut self, batch: &[T]) -> impl Future<Output = Outcome> + Send;
 
     /// Hands over the shutdown before the first attempt, to exporters that wait within one for
     /// something else than an answer.
-    fn attach(&mut self, _shutdown: &queue::Shutdown) {}
+    fn attach(&mut self, _shutdown: &Shutdown) {}
 }
 
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many findings from the front of the batch were accepted, at least one. The rest was not
-    /// tried.
+    /// This number of findings from the front of the batch was accepted, at least one. The rest was
+    /// not tried.
     Accepted(usize),
-    /// All of so many findings from the front of the batch were taken in, but some of them were
-    /// rejected for good, and which is not said.
+    /// The receiver took a request in, but rejected some of its findings for good and does not say
+    /// which.
     Partial {
         /// How many findings the request held.
         findings: usize,

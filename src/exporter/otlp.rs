@@ -7,7 +7,7 @@
 pub mod request;
 pub mod response;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
@@ -17,12 +17,12 @@ use opentelemetry_proto::tonic::{
 use prost_types::Timestamp;
 
 use crate::{
-    clock,
     detection::{
         Finding, Sample,
         finding::{GroupValue, Severity},
     },
     exporter::{text, time},
+    throttle::Throttle,
 };
 
 /// Before the name of a field that no convention names.
@@ -30,33 +30,28 @@ const OWN: &str = "auditwatch.finding.";
 /// What a collector with a `splunk_hec` exporter makes the sourcetype.
 const SOURCETYPE: &str = "auditwatch:finding";
 
-/// At most one line about warnings of a receiver in this time.
-const WARN_EVERY: Duration = Duration::from_mins(1);
+/// Warnings of a receiver that takes everything.
+#[derive(Debug)]
+pub(super) struct Warnings(Throttle<(), String>);
 
-/// Warnings of a receiver that takes everything, as many as are worth a line.
-#[derive(Debug, Default)]
-pub(super) struct Warnings {
-    last: Option<clock::Instant>,
-    unsaid: u64,
+impl Default for Warnings {
+    fn default() -> Self {
+        Self(Throttle::new(|line| {
+            let (warning, suppressed) = (line.detail, line.suppressed());
+            tracing::warn!(
+                warning,
+                suppressed,
+                "the receiver took the findings with a warning"
+            );
+        }))
+    }
 }
 
 impl Warnings {
-    /// Tells of a warning, or counts it for the next line.
-    pub(super) fn tell(&mut self, warning: Option<String>) {
-        let Some(warning) = warning else { return };
-        let now = clock::monotonic();
-        let quiet = |last| now.saturating_duration_since(last) < WARN_EVERY;
-        if self.last.is_some_and(quiet) {
-            self.unsaid += 1;
-            return;
+    pub(super) fn log(&self, warning: Option<String>) {
+        if let Some(warning) = warning {
+            self.0.log((), warning);
         }
-        self.last = Some(now);
-        let unsaid = std::mem::take(&mut self.unsaid);
-        tracing::warn!(
-            warning,
-            warnings_not_logged = unsaid,
-            "the receiver took the findings with a warning"
-        );
     }
 }
 

@@ -5,13 +5,11 @@
 //! looked for in the certificate, while a resolver leads it to where the endpoint is.
 
 use std::{
-    fmt, io,
-    net::SocketAddr,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
-    vec,
 };
 
 use http::{
@@ -23,10 +21,7 @@ use http_body_util::{BodyExt as _, combinators::MapErr};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
+    client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
@@ -40,15 +35,22 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::Compression,
-    http_client::{lookup, unreached},
+    http_client::advised,
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
         response,
     },
     queue::{QueueConfig, RetryConfig},
+    resolver::FixedResolver,
+    tls_errors::{LastAdvice, Noting},
 };
-use crate::{clock, deadline, detection::Finding, extension::bearer_token_auth, tls};
+use crate::{
+    clock, deadline,
+    detection::Finding,
+    extension::bearer_token_auth,
+    tls::{self, advice::Advice},
+};
 
 /// The one method of the service for logs.
 const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -171,7 +173,7 @@ impl fmt::Debug for OtlpGrpc {
 }
 
 impl OtlpGrpc {
-    /// Checks the settings and prepares the client. Connects to nobody yet.
+    /// Checks the settings and prepares the client. Connects to nothing yet.
     ///
     /// # Errors
     /// A setting that cannot work, by its name.
@@ -179,7 +181,7 @@ impl OtlpGrpc {
         let address = address(config.endpoint.trim(), &config.tls).map_err(Error::Endpoint)?;
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "4317"));
         let (scheme, rustls) = if config.tls.insecure {
-            // Nobody asks for its certificates.
+            // Its certificates are not used.
             let unused = tls::client::Config {
                 insecure_skip_verify: true,
                 ..tls::client::Config::default()
@@ -188,22 +190,23 @@ impl OtlpGrpc {
         } else {
             ("https", config.tls.build()?)
         };
-        let posing = config
+        let server_name = config
             .tls
             .server_name_override
             .as_deref()
             .filter(|_| !config.tls.insecure);
-        let origin = format!("{scheme}://{}:{port}", posing.unwrap_or(host));
+        let origin = format!("{scheme}://{}:{port}", server_name.unwrap_or(host));
         let origin = origin
             .parse()
             .map_err(|_| Error::Endpoint("is no address that requests can be sent to"))?;
-        let mut http =
-            HttpConnector::new_with_resolver(Resolver(Arc::from(host.trim_matches(['[', ']']))));
+        // Without another server name, the host is the name itself.
+        let mut http = HttpConnector::new_with_resolver(FixedResolver::new(host));
         http.enforce_http(false);
         http.set_nodelay(true);
         // Shared among the addresses of a name, so that one that does not answer leaves time for the
         // others.
         http.set_connect_timeout(Some(config.timeout / 2));
+        let advice = LastAdvice::default();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(rustls)
             .https_or_http()
@@ -215,7 +218,7 @@ impl OtlpGrpc {
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(agent));
         Ok(Self {
-            transport: Transport::new(connector),
+            transport: Transport::new(Noting::new(connector, advice.clone()), advice),
             headers: Headers::new(headers, &config.headers, config.auth.as_ref())?,
             origin,
             compression: match config.compression {
@@ -230,7 +233,7 @@ impl OtlpGrpc {
         })
     }
 
-    /// Sends one request of so many records, once, and says how it ended.
+    /// Sends one request, which holds this number of records, once, and says how it ended.
     pub async fn export(&mut self, message: ExportLogsServiceRequest, records: usize) -> Outcome {
         let (headers, secrets) = self.headers.now().await;
         if std::mem::replace(&mut self.waits, true) {
@@ -244,7 +247,7 @@ impl OtlpGrpc {
             Ok(Ok(answer)) => {
                 let partial = answer.partial_success.as_ref();
                 let judged = response::accepted(partial, records, &secrets);
-                self.warnings.tell(judged.warning);
+                self.warnings.log(judged.warning);
                 judged.outcome
             }
             Ok(Err(status)) => response::grpc(&status, records, &secrets),
@@ -270,7 +273,7 @@ impl OtlpGrpc {
             client = client.send_compressed(encoding);
         }
         let mut request = tonic::Request::new(message);
-        // Told to the receiver; our own clock counts too.
+        // The receiver may end the request then; our own clock counts too.
         request.set_timeout(self.timeout);
         let path = PathAndQuery::from_static(PATH);
         let answer = client.unary(request, path, ProstCodec::default()).await?;
@@ -286,7 +289,7 @@ impl Exporter for OtlpGrpc {
     }
 }
 
-type Connector = HttpsConnector<HttpConnector<Resolver>>;
+type Connector = Noting<HttpsConnector<HttpConnector<FixedResolver>>>;
 
 /// The connection under gRPC. An error of its own is a status with a source, which none that a
 /// server sends has.
@@ -294,12 +297,13 @@ type Connector = HttpsConnector<HttpConnector<Resolver>>;
 struct Transport {
     client: Client<Connector, Body>,
     connector: Connector,
+    advice: LastAdvice,
     /// Those of the next request.
     headers: HeaderMap,
 }
 
 impl Transport {
-    fn new(connector: Connector) -> Self {
+    fn new(connector: Connector, advice: LastAdvice) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .timer(TokioTimer::new())
@@ -307,13 +311,14 @@ impl Transport {
         Self {
             client,
             connector,
+            advice,
             headers: HeaderMap::new(),
         }
     }
 
     /// The same without its connections.
     fn anew(&self) -> Self {
-        Self::new(self.connector.clone())
+        Self::new(self.connector.clone(), self.advice.clone())
     }
 }
 
@@ -332,9 +337,14 @@ impl Service<http::Request<Body>> for Transport {
     fn call(&mut self, mut request: http::Request<Body>) -> Answering {
         request.headers_mut().extend(self.headers.clone());
         let answer = self.client.request(request);
+        let advice = self.advice.clone();
+        // That of a connection before is no longer true.
+        advice.take();
         Box::pin(async move {
-            let broken: fn(hyper::Error) -> Status = |error| unanswered(error);
-            let answer = answer.await.map_err(unanswered)?;
+            let broken: fn(hyper::Error) -> Status = |error| unanswered(error, None);
+            let answer = answer
+                .await
+                .map_err(|error| unanswered(error, advice.take()))?;
             if !is_grpc(answer.headers()) {
                 return Err(of_http(answer.status()));
             }
@@ -354,10 +364,10 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         || headers.contains_key("grpc-status")
 }
 
-/// What an answer stands for that is not gRPC at all, by the table of its specification.
+/// The status of an answer that is not gRPC at all, by the table of its specification.
 fn of_http(status: http::StatusCode) -> Status {
     let code = match status.as_u16() {
-        200 => return unanswered(NotGrpc),
+        200 => return unanswered(NotGrpc, None),
         400 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
@@ -368,32 +378,15 @@ fn of_http(status: http::StatusCode) -> Status {
     Status::new(code, format!("HTTP {status}"))
 }
 
-fn unanswered(error: impl std::error::Error + Send + Sync + 'static) -> Status {
-    let mut status = Status::unavailable(unreached(&error));
+/// A status for want of an answer; `advice` is what the connection says of it, if anything.
+fn unanswered(
+    error: impl std::error::Error + Send + Sync + 'static,
+    advice: Option<Advice>,
+) -> Status {
+    let advice = advice.or_else(|| Advice::of(&error));
+    let mut status = Status::unavailable(advised(&error, advice));
     status.set_source(Arc::new(error));
     status
-}
-
-/// Leads every name to one host, which is the name itself unless another is shown in TLS.
-#[derive(Clone)]
-struct Resolver(Arc<str>);
-
-impl Service<Name> for Resolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _name: Name) -> Self::Future {
-        let host = Arc::clone(&self.0);
-        Box::pin(async move {
-            // The port is that of the request, whatever is said here.
-            Ok(lookup(&host).await?.into_iter())
-        })
-    }
 }
 
 #[cfg(test)]

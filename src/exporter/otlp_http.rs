@@ -14,7 +14,7 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::{Compression, Compressor},
-    http_client::{HttpClient, Settings, beginning, unreached},
+    http_client::{HttpClient, Proxies, Settings, beginning, unreached},
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
@@ -146,7 +146,7 @@ impl fmt::Debug for OtlpHttp {
 }
 
 impl OtlpHttp {
-    /// Checks the settings and prepares the client. Connects to nobody yet.
+    /// Checks the settings and prepares the client. Connects to nothing yet.
     ///
     /// # Errors
     /// A setting that cannot work, by its name.
@@ -166,6 +166,7 @@ impl OtlpHttp {
             timeout: config.timeout,
             max_idle: 1,
             idle_timeout: Duration::from_secs(90),
+            proxies: Proxies::Environment,
         })?;
         let mut headers = config.headers.clone();
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -201,7 +202,7 @@ impl OtlpHttp {
         self.compressor.compress(body)
     }
 
-    /// Sends one request of so many records, once, and says how it ended.
+    /// Sends one request, which holds this number of records, once, and says how it ended.
     pub async fn export(&mut self, message: &ExportLogsServiceRequest, records: usize) -> Outcome {
         let body = match self.body(message) {
             Ok(body) => body,
@@ -235,7 +236,7 @@ impl OtlpHttp {
             now: i64::try_from(clock::unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX),
             secrets: &secrets,
         });
-        self.warnings.tell(judged.warning);
+        self.warnings.log(judged.warning);
         judged.outcome
     }
 }

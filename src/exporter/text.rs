@@ -5,28 +5,7 @@ use std::fmt::Write as _;
 use http::HeaderMap;
 use secrecy::SecretString;
 
-use crate::{detection::Finding, redact, visible};
-
-/// `text` with everything escaped that a terminal or a log reader could act on (control
-/// characters, line ends, terminal sequences, marks that turn the direction of writing), cut to
-/// `most` characters of the original.
-pub fn plain(text: &str, most: usize) -> String {
-    let (kept, cut) = match text.char_indices().nth(most) {
-        Some((end, _)) => (text.get(..end).unwrap_or_default(), "..."),
-        None => (text, ""),
-    };
-    let mut shown = String::with_capacity(kept.len() + cut.len());
-    for c in kept.chars() {
-        // Writing into a string cannot fail.
-        let _ok = match c {
-            '"' | '\'' | '\\' => write!(shown, "\\{c}"),
-            '\0' => write!(shown, "\\0"),
-            c if visible::is_visible(c) => write!(shown, "{c}"),
-            c => write!(shown, "{}", visible::escape(c)),
-        };
-    }
-    shown + cut
-}
+use crate::{detection::Finding, redact, visible::quotable};
 
 /// A value in a URL of fewer letters is more likely the name of an index than a key.
 const SHORTEST_IN_URL: usize = 8;
@@ -45,11 +24,14 @@ pub(super) fn secrets_of_url(url: &reqwest::Url) -> Vec<SecretString> {
         .collect()
 }
 
-/// The beginning of what somebody else said, without secrets and on one line.
-pub(super) fn excerpt(words: &str, secrets: &[SecretString], most: usize) -> String {
+/// Most characters of what a receiver says in our log.
+pub(super) const EXCERPT: usize = 160;
+
+/// The beginning of what a receiver says, in quotes, without secrets and on one line.
+pub(super) fn quoted(words: &str, secrets: &[SecretString]) -> String {
     let words = redact::hidden(words, secrets);
-    let words: Vec<&str> = words.split_whitespace().take(most).collect();
-    plain(&words.join(" "), most)
+    let words: Vec<&str> = words.split_whitespace().take(EXCERPT).collect();
+    format!("\"{}\"", quotable(&words.join(" "), EXCERPT))
 }
 
 /// Characters of a message that are shown.
@@ -59,19 +41,20 @@ const MOST_MESSAGE: usize = 512;
 pub fn summary(finding: &Finding) -> String {
     let subject = [&finding.message, &finding.rule_name, &finding.rule_id];
     let subject = subject.into_iter().find(|text| !text.is_empty());
-    let mut line = subject.map_or_else(|| "finding".to_owned(), |text| plain(text, MOST_MESSAGE));
+    let mut line =
+        subject.map_or_else(|| "finding".to_owned(), |text| quotable(text, MOST_MESSAGE));
     let place: Vec<String> = [&finding.city, &finding.country]
         .into_iter()
         .flatten()
         .filter(|name| !name.is_empty())
-        .map(|name| plain(name, 64))
+        .map(|name| quotable(name, 64))
         .collect();
     // Writing into a string cannot fail.
     if !place.is_empty() {
         let _ok = write!(line, " ({})", place.join(", "));
     }
     if !finding.cluster.is_empty() {
-        let _ok = write!(line, " on cluster {}", plain(&finding.cluster, 64));
+        let _ok = write!(line, " on cluster {}", quotable(&finding.cluster, 64));
     }
     let requests = if finding.count == 1 {
         "request"
@@ -87,16 +70,16 @@ pub fn summary(finding: &Finding) -> String {
         .count_by_code
         .iter()
         .take(4)
-        .map(|(code, count)| format!("{count} with {}", plain(code, 16)))
+        .map(|(code, count)| format!("{count} with {}", quotable(code, 16)))
         .collect();
     if !codes.is_empty() {
         let _ok = write!(line, " ({})", codes.join(", "));
     }
     if finding.value_count > 0 {
-        let (count, field) = (finding.value_count, plain(&finding.value_field, 64));
+        let (count, field) = (finding.value_count, quotable(&finding.value_field, 64));
         let _ok = write!(line, ", {count} distinct values of {field}");
     }
-    let _ok = write!(line, ", {}", plain(&finding.state, 16));
+    let _ok = write!(line, ", {}", quotable(&finding.state, 16));
     line
 }
 
@@ -104,14 +87,6 @@ pub fn summary(finding: &Finding) -> String {
 mod tests {
     use super::*;
     use crate::exporter::samples;
-
-    #[test]
-    fn nothing_a_terminal_acts_on_gets_through() {
-        let line = plain("a\x1b[2Jb\r\nc\u{9b}d\u{202e}e\u{2028}f\0é", 100);
-        assert_eq!(line, "a\\u{1b}[2Jb\\r\\nc\\u{9b}d\\u{202e}e\\u{2028}f\\0é");
-        assert_eq!(plain("ééé", 2), "éé...");
-        assert_eq!(plain("éé", 2), "éé");
-    }
 
     #[test]
     fn secrets_are_taken_out() {
@@ -124,7 +99,11 @@ mod tests {
             redact::hidden("1 s3cret-too s3cret t0ken", &secrets),
             "1 [hidden] [hidden] [hidden]"
         );
-        assert_eq!(excerpt(" a\n\ts3cret  b", &secrets, 10), "a [hidden]...");
+        assert_eq!(quoted(" a\n\ts3cret  b", &secrets), "\"a [hidden] b\"");
+        assert_eq!(
+            quoted(&"x".repeat(200), &[]).len(),
+            EXCERPT + "\"...\"".len()
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::Read as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,18 +12,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
-use tracing::{info, warn};
 
 use crate::{
-    clock::{self, Instant},
-    deadline::{Lane, Late},
+    reload::{Reloaded, Source},
     visible,
 };
 
 /// How often a file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a request may wait for that, which no other does meanwhile.
-const READ: Duration = Duration::from_secs(5);
 /// Most bytes of a file, and most tokens: each request is compared with all of them.
 const FILE_BYTES: u64 = 256 * 1024;
 const MAX_TOKENS: usize = 1000;
@@ -52,7 +48,7 @@ impl Default for Config {
     }
 }
 
-/// A file of tokens that is of no use. Holds none of them.
+/// A file of tokens that cannot be used. Holds none of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name of the header is none.
@@ -76,7 +72,7 @@ pub enum Error {
     },
 }
 
-/// A request without a token that is known. What it brought is not told.
+/// A request without a token that is known. What it brought is not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     why: Why,
@@ -133,28 +129,55 @@ impl std::error::Error for Denied {}
 
 /// Tokens that are good. Clones share them.
 #[derive(Clone)]
-pub struct BearerTokenAuth(Arc<Inner>);
-
-struct Inner {
+pub struct BearerTokenAuth {
     header: HeaderName,
     scheme: Arc<str>,
-    filename: Option<PathBuf>,
-    state: Mutex<State>,
-    reading: Lane,
+    tokens: Reloaded<TokenSource>,
 }
 
-struct State {
-    tokens: Arc<Tokens>,
-    /// When the file was looked at last.
-    looked: Instant,
-    /// Whether it was of no use then, and so was told.
-    failed: bool,
+/// Where tokens come from.
+struct TokenSource {
+    /// Those of the configuration.
+    tokens: Vec<SecretString>,
+    /// A file that holds them instead.
+    filename: Option<PathBuf>,
+}
+
+impl Source for TokenSource {
+    type Value = Tokens;
+    type Error = Error;
+
+    const WHAT: &'static str = "tokens";
+
+    fn place(&self) -> String {
+        match &self.filename {
+            Some(path) => visible::path(path).to_string(),
+            None => "the configuration".to_owned(),
+        }
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        self.filename.is_some().then_some(LOOK_EVERY)
+    }
+
+    fn read(&self) -> Result<Tokens, Error> {
+        match &self.filename {
+            Some(path) => Ok(Tokens::new(&read(path)?)),
+            None => Ok(Tokens::new(&self.tokens)),
+        }
+    }
 }
 
 struct Tokens {
     first: Option<SecretString>,
-    /// All have the same length, so a comparison does not tell that of a token.
+    /// All have the same length, so a comparison does not show that of a token.
     digests: Vec<[u8; 32]>,
+}
+
+impl PartialEq for Tokens {
+    fn eq(&self, other: &Self) -> bool {
+        self.digests == other.digests
+    }
 }
 
 impl Tokens {
@@ -186,8 +209,8 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
 impl fmt::Debug for BearerTokenAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerTokenAuth")
-            .field("header", &self.0.header)
-            .field("filename", &self.0.filename)
+            .field("header", &self.header)
+            .field("tokens", &self.tokens)
             .finish_non_exhaustive()
     }
 }
@@ -200,21 +223,15 @@ impl BearerTokenAuth {
     pub fn new(config: &Config) -> Result<Self, Error> {
         let header = HeaderName::from_bytes(config.header.as_bytes())
             .map_err(|_| Error::Header(config.header.clone()))?;
-        let tokens = match &config.filename {
-            Some(path) => read(path)?,
-            None => config.tokens.clone(),
+        let source = TokenSource {
+            tokens: config.tokens.clone(),
+            filename: config.filename.clone(),
         };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self {
             header,
             scheme: config.scheme.as_str().into(),
-            filename: config.filename.clone(),
-            state: Mutex::new(State {
-                tokens: Arc::new(Tokens::new(&tokens)),
-                looked: clock::monotonic(),
-                failed: false,
-            }),
-            reading: Lane::default(),
-        })))
+            tokens: Reloaded::new(source)?,
+        })
     }
 
     /// Whether one of the tokens is among these headers.
@@ -222,10 +239,9 @@ impl BearerTokenAuth {
     /// # Errors
     /// When none is.
     pub async fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        self.refresh().await;
-        let tokens = Arc::clone(&self.lock().tokens);
+        let tokens = self.tokens.current().await;
         let mut why = Why::Missing;
-        for value in headers.get_all(&self.0.header) {
+        for value in headers.get_all(&self.header) {
             why = match self.token(value.as_bytes()) {
                 Some(token) if tokens.knows(token) => return Ok(()),
                 Some(_) => Why::Unknown,
@@ -234,14 +250,14 @@ impl BearerTokenAuth {
         }
         Err(Denied {
             why,
-            header: self.0.header.clone(),
-            scheme: Arc::clone(&self.0.scheme),
+            header: self.header.clone(),
+            scheme: Arc::clone(&self.scheme),
         })
     }
 
     /// What stands behind the scheme, which is compared without case as HTTP has it.
     fn token<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
-        let scheme = self.0.scheme.as_bytes();
+        let scheme = self.scheme.as_bytes();
         let (given, rest) = value.split_at_checked(scheme.len())?;
         if scheme.is_empty() {
             return Some(rest.trim_ascii());
@@ -253,73 +269,25 @@ impl BearerTokenAuth {
 
     /// The token a client sends, so that it can be taken out of what others say.
     pub fn client_token(&self) -> Option<SecretString> {
-        self.lock().tokens.first.clone()
+        self.tokens.last().first.clone()
     }
 
     /// The header a client sends: with the first token, and marked so that it is not shown.
     pub fn client_header(&self) -> Option<(HeaderName, HeaderValue)> {
-        let tokens = Arc::clone(&self.lock().tokens);
+        let tokens = self.tokens.last();
         let token = tokens.first.as_ref()?.expose_secret();
-        let text = match &*self.0.scheme {
+        let text = match &*self.scheme {
             "" => token.to_owned(),
             scheme => format!("{scheme} {token}"),
         };
         let mut value = HeaderValue::try_from(text).ok()?;
         value.set_sensitive(true);
-        Some((self.0.header.clone(), value))
+        Some((self.header.clone(), value))
     }
 
-    /// Reads the file again if it was not looked at for a while. Its content decides, for times of
-    /// files are coarse and links to them change without.
+    /// Reads the file again if it was not looked at for a while, before a client asks for its token.
     pub async fn refresh(&self) {
-        let Some(path) = &self.0.filename else { return };
-        {
-            let mut state = self.lock();
-            let now = clock::monotonic();
-            if now.saturating_duration_since(state.looked) < LOOK_EVERY {
-                return;
-            }
-            // Whoever comes meanwhile takes the old ones and does not wait.
-            state.looked = now;
-        }
-        let file = path.clone();
-        let read = self
-            .0
-            .reading
-            .blocking(READ, "reading it", move || read(&file));
-        let read = match read.await {
-            // The runtime is ending.
-            Err(Late::Ended(_)) => return,
-            Err(late) => Err(Error::Read {
-                path: path.clone(),
-                why: late.into(),
-            }),
-            Ok(read) => read,
-        };
-        let mut state = self.lock();
-        match read {
-            Ok(tokens) => {
-                let tokens = Tokens::new(&tokens);
-                if tokens.digests != state.tokens.digests {
-                    let count = tokens.digests.len();
-                    info!(file = %visible::path(path), tokens = count, "new tokens are in use");
-                    state.tokens = Arc::new(tokens);
-                } else if state.failed {
-                    info!(file = %visible::path(path), "tokens can be read again");
-                }
-                state.failed = false;
-            }
-            Err(error) => {
-                if !state.failed {
-                    warn!(%error, "tokens cannot be read again, those before stay in use");
-                }
-                state.failed = true;
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tokens.current().await;
     }
 }
 

@@ -54,7 +54,7 @@ impl Default for Config {
     }
 }
 
-/// Whether the service is ready. Clones tell of the same service.
+/// Whether the service is ready. Clones are about the same service.
 #[derive(Clone, Default)]
 pub struct Health(Arc<State>);
 
@@ -186,7 +186,7 @@ impl Handler for Answers {
     }
 }
 
-/// Whether a path is answered. As in the Collector, one that ends in a slash stands for all below it,
+/// Whether a path is answered. As in the Collector, one that ends in a slash covers all below it,
 /// so that a probe of `/healthz` finds what listens at `/`.
 fn is_answered(own: &str, asked: &str) -> bool {
     asked == own || own.ends_with('/') && asked.starts_with(own)

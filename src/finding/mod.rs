@@ -13,26 +13,13 @@ pub(crate) mod message;
 mod severity;
 mod state;
 
-use std::fmt::Write as _;
-
 use prost::Message as _;
-use serde::{Serializer, ser::Error as _};
 
 use crate::rules::settings::Semantics;
 
-pub use generated::{Finding, GroupValue, Sample};
+pub use crate::proto::finding::{Finding, GroupValue, Sample};
 pub use severity::{Severity, UnknownSeverity};
 pub use state::{FindingState, UnknownState};
-
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    reason = "generated from proto/auditwatch/v1/finding.proto, which documents each field"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/auditwatch.v1.rs"));
-}
 
 impl Finding {
     /// The JSON form: one object on one line, field names as in `finding.proto`. What a terminal
@@ -86,23 +73,4 @@ impl Finding {
         // The encoded form holds every text once and little else.
         size_of::<Self>() + self.encoded_len() + values * PER_VALUE + samples
     }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-#[expect(clippy::ref_option, reason = "the signature serde asks for")]
-fn rfc3339<S: Serializer>(
-    time: &Option<prost_types::Timestamp>,
-    out: S,
-) -> Result<S::Ok, S::Error> {
-    let time = time.unwrap_or_default();
-    let micros = time
-        .seconds
-        .saturating_mul(1_000_000)
-        .saturating_add(i64::from(time.nanos) / 1000);
-    let mut text = String::with_capacity(27);
-    write!(text, "{}", crate::audit::time::Micros(micros)).map_err(S::Error::custom)?;
-    out.serialize_str(&text)
 }

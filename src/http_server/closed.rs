@@ -4,20 +4,14 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use tracing::warn;
 
 use super::slots::address_key;
-use crate::clock::{self, Instant};
+use crate::throttle::{Detail, Line, Throttle};
 
-/// How often one thing is logged at most.
-const PERIOD: Duration = Duration::from_mins(1);
 /// Addresses that are counted at a time to find the one with the most connections.
 const ADDRESSES: usize = 32;
 
@@ -48,7 +42,7 @@ impl Class {
 
 /// Why the server refused or ended a connection. Idle connections that end after their time are
 /// not among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CloseReason {
     /// Its address holds as many connections as `max_connections_per_address` allows.
     PerAddress,
@@ -153,22 +147,20 @@ impl CloseReason {
 /// The connections of one server: how many are open, how many ended for which reason.
 #[derive(Debug)]
 pub struct Connections {
-    endpoint: SocketAddr,
     open: [AtomicU64; Class::ALL.len()],
     closed: [[AtomicU64; Class::ALL.len()]; CloseReason::ALL.len()],
-    notices: [Notice; CloseReason::ALL.len()],
-    /// Connections that found no place and have to wait.
-    waiting: Notice,
+    closes: Throttle<CloseReason, AddressCounts>,
+    /// Connections that found no place and have to wait, by the limit.
+    waits: Throttle<usize, AddressCounts>,
 }
 
 impl Connections {
     pub(super) fn new(endpoint: SocketAddr) -> Self {
         Self {
-            endpoint,
             open: Default::default(),
             closed: Default::default(),
-            notices: Default::default(),
-            waiting: Notice::default(),
+            closes: Throttle::new(move |line| log_close(endpoint, line)),
+            waits: Throttle::new(move |line| log_wait(endpoint, line)),
         }
     }
 
@@ -206,87 +198,76 @@ impl Connections {
         {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(line) = reason.line()
-            && let Some(notice) = self.notices.get(reason as usize)
-            && let Some(Noted { count, most_from }) = notice.note(peer)
-        {
-            warn!(
-                endpoint = %self.endpoint,
-                connections = count,
-                %most_from,
-                reason = reason.name(),
-                "{line}"
-            );
+        if reason.line().is_some() {
+            self.closes.log(reason, AddressCounts::once(peer));
         }
     }
 
     /// A connection finds no place and has to wait.
     pub(super) fn waits(&self, peer: IpAddr, limit: usize) {
-        if let Some(Noted { most_from, .. }) = self.waiting.note(peer) {
-            warn!(
-                endpoint = %self.endpoint,
-                max_connections = limit,
-                %most_from,
-                "connection limit reached, further connections wait: raise max_connections, or \
-                 find out which senders hold them"
-            );
-        }
+        self.waits.log(limit, AddressCounts::once(peer));
     }
 }
 
-/// Something that addresses may cause often: a flood of it does not become a flood of lines.
-#[derive(Debug, Default)]
-pub struct Notice(Mutex<Noting>);
+fn log_close(endpoint: SocketAddr, line: &Line<'_, CloseReason, AddressCounts>) {
+    if let Some(reason) = line.key
+        && let Some(text) = reason.line()
+    {
+        warn!(
+            %endpoint,
+            connections = line.count,
+            most_from = %line.detail.most_from(),
+            reason = reason.name(),
+            "{text}"
+        );
+    }
+}
 
-#[derive(Debug, Default)]
-struct Noting {
-    last: Option<Instant>,
-    count: u64,
+fn log_wait(endpoint: SocketAddr, line: &Line<'_, usize, AddressCounts>) {
+    warn!(
+        %endpoint,
+        max_connections = line.key,
+        most_from = %line.detail.most_from(),
+        "connection limit reached, further connections wait: raise max_connections, or find out \
+         which senders hold them"
+    );
+}
+
+/// How often something happened, and which addresses caused it: what a throttled line says of a
+/// flood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressCounts {
+    last: IpAddr,
     /// The most frequent addresses: those that cause more than one in [`ADDRESSES`] are here.
-    addresses: BTreeMap<IpAddr, u64>,
+    counts: BTreeMap<IpAddr, u64>,
 }
 
-/// What happened since the last line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted {
-    /// How often, this time included.
-    pub count: u64,
-    /// The address that caused it most often.
-    pub most_from: IpAddr,
-}
-
-impl Notice {
-    /// An address has caused it once more. `Some` if it is time for a line.
-    pub fn note(&self, address: IpAddr) -> Option<Noted> {
+impl AddressCounts {
+    /// Once, by this address.
+    pub fn once(address: IpAddr) -> Self {
         // Who has one address of a network has all of them.
         let address = address_key(address);
-        let mut noting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noting.count += 1;
-        noting.add(address);
-        let now = clock::monotonic();
-        if noting.last.is_some_and(|last| now - last < PERIOD) {
-            return None;
+        Self {
+            last: address,
+            counts: BTreeMap::from([(address, 1)]),
         }
-        let most = noting.addresses.iter().max_by_key(|(_, count)| **count);
-        let most_from = most.map_or(address, |(most, _)| *most);
-        let count = noting.count;
-        *noting = Noting {
-            last: Some(now),
-            ..Noting::default()
-        };
-        Some(Noted { count, most_from })
     }
-}
 
-impl Noting {
+    /// The address that caused it most often.
+    pub fn most_from(&self) -> IpAddr {
+        let most = self.counts.iter().max_by_key(|(_, count)| **count);
+        most.map_or(self.last, |(most, _)| *most)
+    }
+
     /// Counts an address (Misra and Gries): few counters, and frequent addresses keep theirs.
     fn add(&mut self, address: IpAddr) {
-        if let Some(count) = self.addresses.get_mut(&address) {
+        self.last = address;
+        if let Some(count) = self.counts.get_mut(&address) {
             *count += 1;
-        } else if self.addresses.len() < ADDRESSES {
-            self.addresses.insert(address, 1);
+        } else if self.counts.len() < ADDRESSES {
+            self.counts.insert(address, 1);
         } else {
-            self.addresses.retain(|_, count| {
+            self.counts.retain(|_, count| {
                 *count -= 1;
                 *count > 0
             });
@@ -294,35 +275,28 @@ impl Noting {
     }
 }
 
+impl Detail for AddressCounts {
+    /// The later one is one message, so it holds one address.
+    fn join(&mut self, later: Self) {
+        self.add(later.last);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_line_a_minute_names_the_address_with_the_most() {
-        let notice = Notice::default();
+    #[test]
+    fn the_address_with_the_most_is_named() {
         let address = |n: u8| IpAddr::from([192, 0, 2, n]);
-        let first = notice.note(address(1));
-        assert_eq!(
-            first,
-            Some(Noted {
-                count: 1,
-                most_from: address(1)
-            })
-        );
+        let mut counts = AddressCounts::once(address(1));
+        assert_eq!(counts.most_from(), address(1));
         for n in 0..200 {
-            assert_eq!(notice.note(address(n)), None);
-            assert_eq!(notice.note(address(7)), None);
+            counts.join(AddressCounts::once(address(n)));
+            counts.join(AddressCounts::once(address(7)));
         }
-        tokio::time::advance(PERIOD).await;
-        assert_eq!(
-            notice.note(address(1)),
-            Some(Noted {
-                count: 401,
-                most_from: address(7)
-            })
-        );
-        assert_eq!(notice.note(address(1)), None);
+        assert_eq!(counts.most_from(), address(7));
+        assert!(counts.counts.len() <= ADDRESSES);
     }
 
     #[test]

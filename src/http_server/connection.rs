@@ -28,13 +28,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    Handler, Limits, Seldom, Streams, Versions,
+    Handler, Limits, Streams, Versions,
     closed::{Class, CloseReason, Connections},
     slots::Slot,
     watch::{Answering, End, Times, Watch},
 };
 use crate::{
     clock::Instant,
+    throttle::{Detail, Throttle},
     tls::{self, server::Acceptor},
 };
 
@@ -62,10 +63,17 @@ pub(super) struct Server {
     handshake: Duration,
     stop: CancellationToken,
     connections: Arc<Connections>,
-    address: SocketAddr,
     /// Handshakes that failed.
-    handshakes: Seldom,
+    handshakes: Throttle<(), FailedHandshake>,
 }
+
+/// What is logged of a handshake that failed.
+struct FailedHandshake {
+    peer: SocketAddr,
+    reason: String,
+}
+
+impl Detail for FailedHandshake {}
 
 /// What a server is made of, beside its limits.
 pub(super) struct Parts {
@@ -135,8 +143,16 @@ impl Server {
             handshake: limits.read_header_timeout.min(HANDSHAKE),
             stop,
             connections,
-            address,
-            handshakes: Seldom::default(),
+            handshakes: Throttle::new(move |line| {
+                let FailedHandshake { peer, reason } = line.detail;
+                warn!(
+                    endpoint = %address,
+                    %peer,
+                    reason,
+                    suppressed = line.suppressed(),
+                    "tls handshake failed"
+                );
+            }),
         }
     }
 
@@ -183,15 +199,7 @@ impl Server {
         debug!(%peer, reason, "tls handshake failed");
         self.connections
             .close(CloseReason::Handshake, Class::Unfinished, peer.ip());
-        if let Some(unsaid) = self.handshakes.worth_a_line() {
-            warn!(
-                endpoint = %self.address,
-                %peer,
-                reason,
-                failures_not_logged = unsaid,
-                "tls handshake failed"
-            );
-        }
+        self.handshakes.log((), FailedHandshake { peer, reason });
     }
 
     /// Serves one connection until it ends, its time is over, it gives way, or the server stops.

@@ -1,7 +1,11 @@
 //! What every request goes through, whatever the protocol: who sends it, time to come in, room, the
 //! consumer.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use http::request::Parts;
 use tracing::warn;
@@ -14,7 +18,8 @@ use super::{
 use crate::{
     detection::screen::Screened,
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{Noted, Notice, Peer, Seldom, address_key},
+    http_server::{AddressCounts, Peer, address_key},
+    throttle::{Detail, Line, Throttle},
 };
 
 /// The way from a server to a consumer.
@@ -27,15 +32,49 @@ pub(super) struct Door<C> {
     /// Who stands at it.
     auth: Option<BearerTokenAuth>,
     /// Refusals for good, by their reason.
-    told: Arc<[Seldom; Reason::ALL.len()]>,
-    /// Refusals for now that the sender or the operator can do something about.
-    later: Arc<Later>,
+    refusals: Throttle<Reason, Refused>,
+    /// Refusals for now, by who holds the memory.
+    full: Throttle<&'static str, AddressCounts>,
+    /// Requests that took longer than `read_timeout`.
+    slow: Throttle<(), AddressCounts>,
 }
 
-#[derive(Debug, Default)]
-struct Later {
-    memory: Notice,
-    slow: Notice,
+/// What is logged of a request that was refused for good.
+struct Refused {
+    peer: Option<SocketAddr>,
+    reason: String,
+}
+
+impl Detail for Refused {}
+
+fn log_refusal(line: &Line<'_, Reason, Refused>) {
+    let Refused { peer, reason } = line.detail;
+    warn!(
+        peer = peer.map(tracing::field::display),
+        %reason,
+        suppressed = line.suppressed(),
+        "a request was refused, senders drop what they sent then"
+    );
+}
+
+fn log_full(line: &Line<'_, &'static str, AddressCounts>) {
+    warn!(
+        requests = line.count,
+        most_from = %line.detail.most_from(),
+        holder = line.key,
+        "requests are refused because requests under way hold the memory they may, senders send \
+         them again: raise service::admission::request_limit_mib, or look for the sender whose \
+         requests do not end"
+    );
+}
+
+fn log_slow(line: &Line<'_, (), AddressCounts>) {
+    warn!(
+        requests = line.count,
+        most_from = %line.detail.most_from(),
+        "requests did not come in within read_timeout, senders send them again: look at the \
+         network to the sender, or raise read_timeout"
+    );
 }
 
 impl<C: Consumer> Door<C> {
@@ -51,28 +90,20 @@ impl<C: Consumer> Door<C> {
             shared,
             read_timeout,
             auth,
-            told: Arc::default(),
-            later: Arc::default(),
+            refusals: Throttle::new(log_refusal),
+            full: Throttle::new(log_full),
+            slow: Throttle::new(log_slow),
         }
     }
 
     /// Logs that a request was refused for good: its sender drops what was in it, and may log it
     /// nowhere.
     fn tell(&self, head: &Parts, rejection: &Rejection) {
-        let reason = rejection.reason();
-        let told = Reason::ALL.iter().zip(self.told.iter());
-        let Some((_, told)) = told.into_iter().find(|(known, _)| **known == reason) else {
-            return;
+        let refused = Refused {
+            peer: head.extensions.get().map(Peer::address),
+            reason: rejection.text(),
         };
-        if let Some(unsaid) = told.worth_a_line() {
-            let peer = head.extensions.get().map(Peer::address);
-            warn!(
-                peer = peer.map(tracing::field::display),
-                reason = %rejection.text(),
-                refusals_not_logged = unsaid,
-                "a request was refused, senders drop what they sent then"
-            );
-        }
+        self.refusals.log(rejection.reason(), refused);
     }
 
     /// Logs that requests are refused for now, if there is something to do about it.
@@ -87,27 +118,9 @@ impl<C: Consumer> Door<C> {
                 ..
             }) => {}
             Rejection::Later(Refusal::Memory { holder, .. }) => {
-                if let Some(Noted { count, most_from }) = self.later.memory.note(peer) {
-                    warn!(
-                        requests = count,
-                        %most_from,
-                        holder = holder.name(),
-                        "requests are refused because requests under way hold the memory they may, \
-                         senders send them again: raise service::admission::request_limit_mib, or \
-                         look for the sender whose requests do not end"
-                    );
-                }
+                self.full.log(holder.name(), AddressCounts::once(peer));
             }
-            Rejection::Slow(_) => {
-                if let Some(Noted { count, most_from }) = self.later.slow.note(peer) {
-                    warn!(
-                        requests = count,
-                        %most_from,
-                        "requests did not come in within read_timeout, senders send them again: \
-                         look at the network to the sender, or raise read_timeout"
-                    );
-                }
-            }
+            Rejection::Slow(_) => self.slow.log((), AddressCounts::once(peer)),
             _ => {}
         }
     }

@@ -46,7 +46,7 @@ pub trait Consumer: Clone + Send + Sync + 'static {
 }
 
 /// Why requests are refused, as far as somebody counts them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Its bytes are not what they should be.
     Malformed,

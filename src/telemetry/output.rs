@@ -51,7 +51,7 @@ struct Queue {
 impl Output {
     /// An output to standard error, with its thread.
     pub(super) fn to_stderr() -> Self {
-        // A handle of its own: standard error itself is locked while somebody writes to it.
+        // A handle of its own: standard error itself is locked during a write.
         match io::stderr().as_fd().try_clone_to_owned() {
             Ok(stderr) => Self::start(File::from(stderr)),
             Err(_) => Self::start(io::stderr()),

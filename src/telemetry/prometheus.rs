@@ -6,12 +6,15 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use opentelemetry_prometheus::PrometheusExporter;
-use prometheus::{Encoder, Registry, TextEncoder};
+use opentelemetry_sdk::metrics::{data::ResourceMetrics, reader::MetricReader as _};
 use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
+use super::{
+    Error,
+    exposition::{self, Naming},
+    otlp::Shared,
+};
 use crate::http_server::{self, Ends, Handler, Limits, Listening, Peer, Versions};
 
 /// Connections at a time. A new one takes the place of one that asks nothing.
@@ -56,32 +59,22 @@ pub struct Server {
 
 impl Server {
     /// Starts to listen; the reader is for a provider of metrics.
-    pub(super) async fn bind(config: &Config) -> Result<(Self, PrometheusExporter), Error> {
+    pub(super) async fn bind(config: &Config) -> Result<(Self, Shared), Error> {
         let listening = listen(&config.host, config.port).await;
         let listening = listening.map_err(|reason| Error::Listen {
             endpoint: format!("{}:{}", config.host, config.port),
             reason,
         })?;
-        let registry = Registry::new();
-        let mut reader = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .scope_info_enabled(!config.without_scope_info);
-        if config.without_type_suffix {
-            reader = reader.without_counter_suffixes();
-        }
-        if config.without_units {
-            reader = reader.without_units();
-        }
-        let reader = reader
-            .build()
-            .map_err(|error| Error::Reader(error.to_string()))?;
-        Ok((
-            Self {
-                listening,
-                scrapes: Scrapes { registry },
+        let reader = Shared::default();
+        let scrapes = Scrapes {
+            reader: reader.clone(),
+            naming: Naming {
+                type_suffix: !config.without_type_suffix,
+                units: !config.without_units,
+                scope: !config.without_scope_info,
             },
-            reader,
-        ))
+        };
+        Ok((Self { listening, scrapes }, reader))
     }
 
     /// The address that is listened on.
@@ -123,14 +116,15 @@ async fn listen(host: &str, port: u16) -> std::io::Result<Listening> {
 /// Answers scrapes.
 #[derive(Clone, Debug)]
 struct Scrapes {
-    registry: Registry,
+    reader: Shared,
+    naming: Naming,
 }
 
 impl Handler for Scrapes {
     type Body = Full<Bytes>;
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let response = answer(&request, &self.registry);
+        let response = self.answer_to(&request);
         if let Some(peer) = request.extensions().get::<Peer>()
             && response.status().is_success()
         {
@@ -140,29 +134,38 @@ impl Handler for Scrapes {
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Bytes>> {
-    let (status, kind, body) = if request.uri().path() != PATH {
-        let hint = "not found, metrics are at /metrics\n";
-        (StatusCode::NOT_FOUND, "text/plain", hint.into())
-    } else if request.method() != Method::GET && request.method() != Method::HEAD {
-        let hint = "only GET is possible\n";
-        (StatusCode::METHOD_NOT_ALLOWED, "text/plain", hint.into())
-    } else {
-        let mut text = Vec::new();
-        match TextEncoder::new().encode(&registry.gather(), &mut text) {
-            Ok(()) => (StatusCode::OK, prometheus::TEXT_FORMAT, text),
-            Err(error) => {
-                let text = format!("cannot write the metrics: {error}\n");
-                (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", text.into())
+impl Scrapes {
+    fn answer_to<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let (status, kind, body) = if request.uri().path() != PATH {
+            let hint = "not found, metrics are at /metrics\n";
+            (StatusCode::NOT_FOUND, "text/plain", hint.to_owned())
+        } else if request.method() != Method::GET && request.method() != Method::HEAD {
+            let hint = "only GET is possible\n";
+            (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "text/plain",
+                hint.to_owned(),
+            )
+        } else {
+            let mut metrics = ResourceMetrics::default();
+            match self.reader.collect(&mut metrics) {
+                Ok(()) => {
+                    let text = exposition::render(&metrics, self.naming);
+                    (StatusCode::OK, exposition::CONTENT_TYPE, text)
+                }
+                Err(error) => {
+                    let text = format!("cannot read the metrics: {error}\n");
+                    (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", text)
+                }
             }
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, http::HeaderValue::from_static("GET"));
         }
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, http::HeaderValue::from_static("GET"));
+        response
     }
-    response
 }

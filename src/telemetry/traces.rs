@@ -17,17 +17,14 @@ use opentelemetry::{
         TracerProvider as _,
     },
 };
-use opentelemetry_proto::{
-    tonic::collector::trace::v1::ExportTraceServiceRequest,
-    transform::{
-        common::tonic::ResourceAttributesWithSchema,
-        trace::tonic::group_spans_by_resource_and_scope,
-    },
-};
+use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    trace::{Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanProcessor},
+    trace::{
+        Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanExporter as _,
+        SpanProcessor,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,16 +32,13 @@ use tracing::{info, warn};
 
 use super::{
     Error,
-    otlp::{self, Way},
+    otlp::{self, Target},
 };
-use crate::{deadline, redact};
 
 /// Spans that may wait to be sent. What is beyond is counted and left out.
 const QUEUE: usize = 2048;
 /// Spans that are sent together.
 const BATCH: usize = 512;
-/// How the last spans may delay the end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// `service::telemetry::traces`.
 #[derive(Clone, Debug)]
@@ -103,6 +97,8 @@ pub(super) fn start(config: &Config, resource: &Resource) -> Result<(Tracer, Vec
         .with_resource(resource.clone())
         .with_sampler(Sampler::ParentBased(Box::new(ratio)));
     for batch in &config.processors {
+        let (mut exporter, target) = otlp::spans(&batch.to)?;
+        exporter.set_resource(resource);
         let (sender, spans) = mpsc::channel(QUEUE);
         let left_out = Arc::new(AtomicU64::new(0));
         provider = provider.with_span_processor(Handover {
@@ -112,9 +108,9 @@ pub(super) fn start(config: &Config, resource: &Resource) -> Result<(Tracer, Vec
         tasks.push(Send {
             spans,
             left_out,
-            way: Way::new(&batch.to)?,
-            resource: resource.into(),
-            batch: batch.clone(),
+            exporter,
+            target,
+            delay: batch.delay,
         });
     }
     let provider = provider.build();
@@ -235,30 +231,29 @@ impl SpanProcessor for Handover {
 pub struct Send {
     spans: mpsc::Receiver<SpanData>,
     left_out: Arc<AtomicU64>,
-    way: Way,
-    resource: ResourceAttributesWithSchema,
-    batch: Batch,
+    exporter: SpanExporter,
+    target: Target,
+    delay: Duration,
 }
 
 impl Send {
     /// Sends until it is to stop, and then what is left.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut failing = false;
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(self.batch.delay) => {}
+                () = tokio::time::sleep(self.delay) => {}
             }
             let last = stop.is_cancelled();
             while let Ok(span) = self.spans.try_recv() {
                 batch.push(span);
                 if batch.len() >= BATCH {
-                    self.send(&mut batch, last, &mut failing).await;
+                    self.send(&mut batch, last).await;
                 }
             }
             if !batch.is_empty() {
-                self.send(&mut batch, last, &mut failing).await;
+                self.send(&mut batch, last).await;
             }
             if last {
                 return;
@@ -266,38 +261,21 @@ impl Send {
         }
     }
 
-    async fn send(&self, batch: &mut Vec<SpanData>, last: bool, failing: &mut bool) {
-        let limit = if last {
-            self.batch.to.timeout.min(LAST_WORDS)
-        } else {
-            self.batch.to.timeout
-        };
+    async fn send(&mut self, batch: &mut Vec<SpanData>, last: bool) {
         let spans = batch.len();
-        let message = ExportTraceServiceRequest {
-            resource_spans: group_spans_by_resource_and_scope(
-                std::mem::take(batch),
-                &self.resource,
+        let was_failing = self.target.is_failing;
+        let export = self.exporter.export(std::mem::take(batch));
+        let sent = self.target.send(export, last).await;
+        let endpoint = &self.target.endpoint;
+        match sent {
+            Ok(()) if was_failing => info!(endpoint, "spans are sent again"),
+            Err(reason) if !was_failing => warn!(
+                endpoint,
+                reason,
+                spans,
+                "spans could not be sent and are lost; check the endpoint of service::telemetry::traces"
             ),
-        };
-        let sent = deadline::within(limit, "the answer", self.way.spans(message)).await;
-        let endpoint = redact::url(&self.batch.to.endpoint);
-        match sent.unwrap_or_else(|late| Err(late.to_string())) {
-            Ok(()) if *failing => {
-                info!(endpoint, "spans are sent again");
-                *failing = false;
-            }
-            Ok(()) => {}
-            Err(reason) => {
-                if !*failing {
-                    warn!(
-                        endpoint,
-                        reason,
-                        spans,
-                        "spans could not be sent and are lost; check the endpoint of service::telemetry::traces"
-                    );
-                }
-                *failing = true;
-            }
+            _ => {}
         }
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         if left_out > 0 {

@@ -56,7 +56,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads every file and looks whether it can be used. Connects to nobody, and does not look
+    /// Reads every file and looks whether it can be used. Connects to nothing, and does not look
     /// for the system's certificates.
     ///
     /// # Errors
@@ -173,43 +173,6 @@ fn named(pem: Option<&Pem>, file: &'static str, text: &'static str) -> &'static 
 /// Whether a name can be asked for in TLS. An address cannot.
 pub fn is_host_name(name: &str) -> bool {
     matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)))
-}
-
-/// What to do about a connection that failed, from the words of its error; nothing where TLS had
-/// no part in it.
-pub fn advice(error: &str) -> Option<&'static str> {
-    let has = |word| error.contains(word);
-    if has("UnknownIssuer") || has("peer certificate: BadSignature") {
-        Some("set tls::ca_file to the authority that signed the server's certificate")
-    } else if has("CaUsedAsEndEntity") {
-        Some("the server shows the certificate of an authority, give it one that is signed by it")
-    } else if has("not valid for name") || has("NotValidForName") {
-        Some("set endpoint or tls::server_name_override to a name that the certificate holds")
-    } else if has("peer certificate") {
-        Some("the server needs another certificate")
-    } else if has("fatal alert: ProtocolVersion")
-        || has("PeerIncompatible")
-        || has("peer is incompatible")
-    {
-        Some("the server speaks none of the versions from tls::min_version to tls::max_version")
-    } else if has("fatal alert: HandshakeFailure") || has("fatal alert: CertificateRequired") {
-        Some("the server may want a client certificate, set tls::cert_file and tls::key_file")
-    } else if has("fatal alert: UnknownCA")
-        || has("fatal alert: BadCertificate")
-        || has("fatal alert: DecryptError")
-        || has("fatal alert: CertificateUnknown")
-    {
-        Some("the server does not take the client certificate, check tls::cert_file")
-    } else if has("fatal alert: UnrecognisedName")
-        || has("fatal alert: UnrecognizedName")
-        || has("fatal alert: AccessDenied")
-    {
-        Some("the server may go by another name, set endpoint or tls::server_name_override to it")
-    } else if has("InvalidContentType") || has("corrupt message") {
-        Some("what answers there does not speak TLS")
-    } else {
-        None
-    }
 }
 
 /// Accepts every certificate, but only from who holds its key, as Go does with

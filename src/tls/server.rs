@@ -1,11 +1,6 @@
 //! TLS of what connects to us: our certificate, the versions, and who may connect.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     AlertDescription, CertificateError, InconsistentKeys, InvalidMessage, PeerIncompatible,
@@ -17,17 +12,13 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{info, warn};
 
-use super::{Error, Pem, Version, provider, versions};
+use super::{Error, Pem, Version, advice::cause, provider, versions};
 use crate::{
-    clock::{self, Instant},
-    deadline::{Lane, Late},
+    clock,
+    reload::{Reloaded, Source},
     visible,
 };
-
-/// How long a connection may wait for certificates that are read again.
-const READ: Duration = Duration::from_secs(5);
 
 /// Settings of `tls` of something that is listened on.
 #[derive(Clone, Debug)]
@@ -48,29 +39,45 @@ pub struct Config {
 
 /// Makes TLS of connections. Clones share what was read.
 #[derive(Clone, Debug)]
-pub struct Acceptor(Arc<Inner>);
+pub struct Acceptor(Reloaded<Files>);
 
-#[derive(Debug)]
-struct Inner {
+/// The files of a [`Config`].
+struct Files {
     config: Config,
     protocols: &'static [&'static [u8]],
-    state: Mutex<State>,
-    reading: Lane,
 }
 
-#[derive(Debug)]
-struct State {
-    loaded: Loaded,
-    /// When files were read last, well or not.
-    at: Instant,
-    /// Whether that went wrong, and so was told.
-    failed: bool,
-}
-
-#[derive(Clone, Debug)]
+/// What is made of them.
 struct Loaded {
     tls: Arc<ServerConfig>,
     chain: Vec<CertificateDer<'static>>,
+    authorities: Vec<CertificateDer<'static>>,
+}
+
+/// The key follows from the certificate.
+impl PartialEq for Loaded {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.authorities == other.authorities
+    }
+}
+
+impl Source for Files {
+    type Value = Loaded;
+    type Error = Error;
+
+    const WHAT: &'static str = "certificates";
+
+    fn place(&self) -> String {
+        self.config.cert.place()
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        self.config.reload_interval
+    }
+
+    fn read(&self) -> Result<Loaded, Error> {
+        load(&self.config, self.protocols)
+    }
 }
 
 impl Acceptor {
@@ -79,20 +86,12 @@ impl Acceptor {
     /// # Errors
     /// When something cannot be read, has expired, or does not fit together.
     pub fn new(config: &Config, protocols: &'static [&'static [u8]]) -> Result<Self, Error> {
-        let loaded = load(config, protocols)?;
-        Ok(Self(Arc::new(Inner {
-            config: config.clone(),
-            protocols,
-            state: Mutex::new(State {
-                loaded,
-                at: clock::monotonic(),
-                failed: false,
-            }),
-            reading: Lane::default(),
-        })))
+        let config = config.clone();
+        Ok(Self(Reloaded::new(Files { config, protocols })?))
     }
 
-    /// Shakes hands. The time for that is the caller's affair.
+    /// Shakes hands, with certificates that are read again when it is time for that. The time for
+    /// the handshake is the caller's affair.
     ///
     /// # Errors
     /// When the other side speaks no TLS, does not like ours, or may not connect.
@@ -100,64 +99,10 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let tls = self.current().await;
-        TlsAcceptor::from(tls).accept(stream).await
-    }
-
-    /// What is in use, read again when it is time for that.
-    async fn current(&self) -> Arc<ServerConfig> {
-        let Some(interval) = self.0.config.reload_interval else {
-            return Arc::clone(&self.0.lock().loaded.tls);
-        };
-        {
-            let mut state = self.0.lock();
-            let now = clock::monotonic();
-            if now.saturating_duration_since(state.at) < interval {
-                return Arc::clone(&state.loaded.tls);
-            }
-            // Whoever comes meanwhile takes the old ones and does not wait.
-            state.at = now;
-        }
-        let inner = Arc::clone(&self.0);
-        // Files may stand on a disk that hangs; only this one connection shall wait for it.
-        let read = self
-            .0
-            .reading
-            .blocking(READ, "reading certificates", move || {
-                load(&inner.config, inner.protocols)
-            });
-        let read = match read.await {
-            // The runtime is ending.
-            Err(Late::Ended(_)) => return Arc::clone(&self.0.lock().loaded.tls),
-            Err(late) => Err(Error::Unfit(late.to_string())),
-            Ok(read) => read,
-        };
-        let mut state = self.0.lock();
-        let place = self.0.config.cert.place();
-        match read {
-            Ok(loaded) => {
-                if loaded.chain != state.loaded.chain {
-                    info!(certificate = place, "a new certificate is in use");
-                } else if state.failed {
-                    info!(certificate = place, "certificates can be read again");
-                }
-                state.loaded = loaded;
-                state.failed = false;
-            }
-            Err(error) => {
-                if !state.failed {
-                    warn!(certificate = place, %error, "certificates cannot be read again, those before stay in use");
-                }
-                state.failed = true;
-            }
-        }
-        Arc::clone(&state.loaded.tls)
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let loaded = self.0.current().await;
+        TlsAcceptor::from(Arc::clone(&loaded.tls))
+            .accept(stream)
+            .await
     }
 }
 
@@ -176,8 +121,12 @@ fn load(config: &Config, protocols: &[&[u8]]) -> Result<Loaded, Error> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(config.min_version, config.max_version))
         .map_err(unfit)?;
+    let mut authorities = Vec::new();
     let builder = match &config.client_ca_file {
-        Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+        Some(path) => {
+            authorities = Pem::File(path.clone()).certificates("client_ca_file")?;
+            builder.with_client_cert_verifier(verifier(path, &authorities, provider)?)
+        }
         None => builder.with_no_client_auth(),
     };
     let mut tls =
@@ -201,6 +150,7 @@ fn load(config: &Config, protocols: &[&[u8]]) -> Result<Loaded, Error> {
     Ok(Loaded {
         tls: Arc::new(tls),
         chain,
+        authorities,
     })
 }
 
@@ -211,8 +161,8 @@ fn setting(pem: &Pem, file: &'static str, text: &'static str) -> &'static str {
     }
 }
 
-/// Whether it is the time of a certificate. Nobody who looks at it would connect otherwise, and
-/// that shall be known here, not only there.
+/// Whether a certificate is valid now. Otherwise no sender that checks it would connect, and the
+/// operator of this side is to learn that, not only that of the sender.
 fn check_time(
     chain: &[CertificateDer<'static>],
     provider: &CryptoProvider,
@@ -270,6 +220,7 @@ fn untimely(
 /// Asks who connects for a certificate of one of these authorities.
 fn verifier(
     path: &std::path::Path,
+    authorities: &[CertificateDer<'static>],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let unfit = |error: &dyn std::fmt::Display| {
@@ -279,8 +230,10 @@ fn verifier(
         ))
     };
     let mut roots = RootCertStore::empty();
-    for authority in Pem::File(path.to_owned()).certificates("client_ca_file")? {
-        roots.add(authority).map_err(|error| unfit(&error))?;
+    for authority in authorities {
+        roots
+            .add(authority.clone())
+            .map_err(|error| unfit(&error))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
@@ -290,10 +243,7 @@ fn verifier(
 /// Why a handshake failed and what to do, for the log. `None` when the other side only left, as
 /// those do that look whether a port is open.
 pub fn why(error: &io::Error) -> Option<String> {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(inner) = inner else {
+    let Some(inner) = cause::<rustls::Error>(error) else {
         let left = [
             io::ErrorKind::UnexpectedEof,
             io::ErrorKind::ConnectionReset,

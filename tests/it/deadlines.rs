@@ -63,7 +63,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("receiver/reading.rs", "spawn_blocking(", "it only computes"),
     // Requests that go out: the client gives each exchange its time, body and all.
     (
-        "exporter/splunk_hec/mod.rs",
+        "exporter/splunk_hec/connection.rs",
         ".send().await",
         "timeout of the client",
     ),
@@ -77,8 +77,27 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".chunk()",
         "timeout of the client",
     ),
-    ("telemetry/otlp.rs", ".send()\n", "timeout of the client"),
-    ("telemetry/otlp.rs", ".export(", "timeout of the channel"),
+    (
+        "telemetry/otlp.rs",
+        ".send().await",
+        "timeout of the client",
+    ),
+    ("telemetry/otlp.rs", ".chunk()", "timeout of the client"),
+    (
+        "telemetry/otlp.rs",
+        ".export(",
+        "it goes to Target::send, which has the timeout",
+    ),
+    (
+        "telemetry/traces.rs",
+        ".export(",
+        "it goes to Target::send, which has the timeout",
+    ),
+    (
+        "telemetry/otlp.rs",
+        "fs::read(",
+        "a signal: it is at the start",
+    ),
     (
         "exporter/otlp_grpc.rs",
         ".export(",
@@ -90,12 +109,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "it calls export, which has the timeout",
     ),
     (
-        "cli/replay/target.rs",
+        "cli/replay/otlp.rs",
         ".export(",
         "it calls the exporters' own, which have the timeout",
     ),
     ("cli/health.rs", ".send().await", "timeout of the client"),
-    ("cli/health.rs", ".chunk()", "timeout of the client"),
     // Files that are read or written by a thread, which is waited for with a deadline.
     (
         "exporter/file/lines.rs",
@@ -140,12 +158,17 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "extension/bearer_token_auth.rs",
         ".read_to_end(",
-        "a lane, or the start's own deadline",
+        "reload.rs, or the start's own deadline",
     ),
     (
         "extension/bearer_token_auth.rs",
         "File::open(",
-        "a lane, or the start's own deadline",
+        "reload.rs, or the start's own deadline",
+    ),
+    (
+        "tls.rs",
+        "fs::read(",
+        "reload.rs, or the start's own deadline",
     ),
     (
         "rules/load/sources.rs",
@@ -157,7 +180,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "fs::read(",
         "rules are read before anything starts, and only files that are no pipes",
     ),
-    ("tls.rs", "fs::read(", "a lane, or the start's own deadline"),
     (
         "telemetry/output.rs",
         ".write_all(",
@@ -169,12 +191,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "the thread of the log is waited for with a limit",
     ),
     (
-        "telemetry/plain.rs",
+        "telemetry/escaped.rs",
         ".write_all(",
         "it hands on to the output, which has the limit",
     ),
     (
-        "telemetry/plain.rs",
+        "telemetry/escaped.rs",
         ".flush()",
         "it hands on to the output, which has the limit",
     ),

@@ -13,17 +13,28 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("deadline", &[]),
     ("memory", &[]),
     ("redact", &[]),
+    ("throttle", &["clock"]),
+    ("reload", &["clock", "deadline", "throttle"]),
     ("visible", &[]),
     ("yaml", &[]),
     ("audit", &["pdata", "visible"]),
     ("rules", &["audit", "pdata", "visible", "yaml"]),
-    ("tls", &["clock", "deadline", "visible"]),
-    ("http_server", &["clock", "memory", "tls"]),
+    ("tls", &["clock", "reload", "visible"]),
+    ("http_server", &["clock", "memory", "throttle", "tls"]),
     (
         "telemetry",
-        &["clock", "deadline", "http_server", "redact", "visible"],
+        &[
+            "clock",
+            "deadline",
+            "http_server",
+            "redact",
+            "throttle",
+            "tls",
+            "visible",
+        ],
     ),
-    ("finding", &["audit", "rules", "visible"]),
+    ("proto", &["audit"]),
+    ("finding", &["audit", "proto", "rules", "visible"]),
     (
         "detection",
         &["audit", "finding", "pdata", "rules", "visible"],
@@ -31,7 +42,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("geo", &["detection", "visible"]),
     (
         "extension",
-        &["clock", "deadline", "tls", "http_server", "visible"],
+        &["clock", "http_server", "reload", "tls", "visible"],
     ),
     (
         "receiver",
@@ -42,6 +53,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "http_server",
             "memory",
             "clock",
+            "throttle",
             "tls",
         ],
     ),
@@ -56,6 +68,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "deadline",
             "redact",
             "telemetry",
+            "throttle",
             "tls",
             "visible",
         ],
@@ -117,6 +130,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "clock",
             "deadline",
             "redact",
+            "throttle",
             "tls",
             "visible",
         ],
@@ -254,8 +268,11 @@ fn every_file_says_its_job_and_is_short_enough() {
             .unwrap()
             .lines()
             .count();
+        let generated = file
+            .parent()
+            .is_some_and(|folder| folder.ends_with("proto"));
         assert!(
-            is_test(&file) || production <= MAX_LINES,
+            is_test(&file) || generated || production <= MAX_LINES,
             "{} has {production} lines, more than {MAX_LINES}",
             file.display()
         );

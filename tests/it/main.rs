@@ -31,5 +31,6 @@ mod splunk_hec;
 mod splunk_hec_tls;
 mod support;
 mod telemetry;
+mod telemetry_env;
 mod terminal;
 mod walk;

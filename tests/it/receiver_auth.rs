@@ -303,7 +303,7 @@ async fn refusals_are_one_line_a_minute() {
     let address = free_address();
     std::fs::write(&path, "first").unwrap();
     std::fs::write(&config, configuration(&address.to_string(), &path)).unwrap();
-    let process = Process::auditwatch(&config, &[]);
+    let mut process = Process::auditwatch(&config, &[]);
     process.wait_for("listening", LONG);
     for _ in 0..5 {
         let headers = [("authorization", "Bearer s3cret")];
@@ -336,4 +336,10 @@ async fn refusals_are_one_line_a_minute() {
     assert_eq!(told.matches("a request was refused").count(), 2, "{told}");
     // On loopback nobody is warned of what others could read.
     assert!(!told.contains("without tls"), "{told}");
+    // The rest of the burst is reported, at the end of the process before the minute is over.
+    process.signal("TERM");
+    process.wait(LONG);
+    let told = process.stderr();
+    assert_eq!(told.matches("a request was refused").count(), 4, "{told}");
+    assert!(told.contains(" suppressed=3"), "{told}");
 }

@@ -1,6 +1,8 @@
 //! `auditwatch replay`: an audit log, sent over OTLP as a collector would, at the pace at which it
 //! was recorded or another; or appended to a file that a collector follows.
 
+mod count;
+mod otlp;
 mod pace;
 mod shift;
 mod stop;
@@ -13,22 +15,24 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
 use self::{
+    count::Count,
+    otlp::{Otlp, Protocol},
     pace::{Pace, Speed},
     stop::Stop,
-    target::{Tally, Target},
+    target::Target,
 };
 use super::{
     input::{self, Line},
     progress::Progress,
     tally::{Place, Places},
 };
-use crate::{clock, detection::time::Micros, exporter::queue::RetryConfig, telemetry, visible};
+use crate::{clock, detection::time::Micros, exporter::delivery::RetryConfig, telemetry, visible};
 
 /// Events that were read and are not due yet.
 const AHEAD: usize = 4096;
@@ -87,16 +91,9 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch_size: u32,
 
-    /// How long a request is repeated before it is given up, in seconds; 0: for ever
+    /// How long a request is repeated before it is given up, in seconds; 0: without end
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     max_elapsed_time: u64,
-}
-
-/// How events travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Protocol {
-    Grpc,
-    Http,
 }
 
 fn pair(text: &str) -> Result<(String, String), &'static str> {
@@ -128,11 +125,11 @@ impl Replay {
             .build()
             .context("cannot start the runtime")?;
         let ended = runtime.block_on(self.replay(last));
-        // Whoever still reads standard input is not waited for.
+        // A thread that still reads standard input is not waited for.
         runtime.shutdown_background();
-        let (tally, took) = ended?;
-        writeln!(out, "{tally} in {:.1} s", took.as_secs_f64())?;
-        Ok(tally.is_whole())
+        let (count, took) = ended?;
+        writeln!(out, "{count} in {:.1} s", took.as_secs_f64())?;
+        Ok(count.is_whole())
     }
 
     /// The latest time of the log, where all of it is to lie before now.
@@ -150,11 +147,11 @@ impl Replay {
         Ok(last)
     }
 
-    async fn replay(&self, last: Option<Micros>) -> anyhow::Result<(Tally, Duration)> {
+    async fn replay(&self, last: Option<Micros>) -> anyhow::Result<(Count, Duration)> {
         let (sender, mut events) = mpsc::channel(AHEAD);
         let files = self.files.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            // Whoever is told to stop reads no more of it.
+            // When it stops, the channel is closed and the rest is passed over.
             read(&files, |event| drop(sender.blocking_send(event)))
         });
         let bar = bar();
@@ -166,7 +163,7 @@ impl Replay {
         let mut unsent = 0;
         loop {
             let event = tokio::select! {
-                () = stop.told() => break,
+                () = stop.requested() => break,
                 event = events.recv() => event,
             };
             let Some(Event { text, time }) = event else {
@@ -176,14 +173,14 @@ impl Replay {
             let due = start + after;
             if target.is_full(self.batch_size, BATCH_BYTES) || due > flush_by {
                 target.flush(&mut stop).await?;
-                if stop.is_told() {
+                if stop.is_requested() {
                     unsent += 1;
                     break;
                 }
             }
             if due > clock::monotonic() {
                 tokio::select! {
-                    () = stop.told() => {
+                    () = stop.requested() => {
                         unsent += 1;
                         break;
                     }
@@ -203,7 +200,7 @@ impl Replay {
         target.flush(&mut stop).await?;
         bar.finish_and_clear();
         let mut is_all = true;
-        if stop.is_told() {
+        if stop.is_requested() {
             is_all = count(&mut events, &mut unsent, &mut stop).await;
             target.unsent(unsent, is_all);
         }
@@ -211,7 +208,7 @@ impl Replay {
         if is_all {
             target.left_out(&reading.await.context("cannot read the log")??);
         }
-        Ok((target.tally(), clock::monotonic() - start))
+        Ok((target.count(), clock::monotonic() - start))
     }
 
     fn target(&self, bar: ProgressBar) -> anyhow::Result<Target> {
@@ -220,10 +217,19 @@ impl Replay {
             initial_interval: Duration::from_secs(1),
             ..RetryConfig::default()
         };
-        match &self.output {
-            Some(file) => Target::file(file, bar),
-            None => Target::otlp(self, retry, bar),
+        if let Some(file) = &self.output {
+            return Target::file(file, bar);
         }
+        let otlp = Otlp::new(otlp::Config {
+            endpoint: self.endpoint.clone(),
+            protocol: self.protocol,
+            headers: self.header.clone(),
+            ca_file: self.ca_file.clone(),
+            insecure_skip_verify: self.insecure_skip_verify,
+            resource: self.resource_attribute.clone(),
+            retry,
+        })?;
+        Ok(Target::otlp(otlp, bar))
     }
 }
 
@@ -237,7 +243,7 @@ async fn count(events: &mut mpsc::Receiver<Event>, unsent: &mut u64, stop: &mut 
     };
     tokio::select! {
         () = rest => true,
-        () = stop.told_again() => false,
+        () = stop.repeated() => false,
         () = tokio::time::sleep(COUNT_WAIT) => false,
     }
 }

@@ -7,7 +7,7 @@ use crate::detection::time::Micros;
 /// How fast a recording is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Speed {
-    /// So many times as fast as it was recorded.
+    /// This many times as fast as it was recorded.
     Times(f64),
     /// As fast as it is taken.
     Full,

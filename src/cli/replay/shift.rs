@@ -39,7 +39,7 @@ pub(super) fn time(event: &str) -> Option<Micros> {
     times.received.or(times.stage).and_then(read)
 }
 
-/// The event with its times moved by so many microseconds, those that can be read.
+/// The event with its times moved by a number of microseconds, those that can be read.
 pub(super) fn moved(event: &str, by: i64) -> String {
     let times: Times<'_> = serde_json::from_str(event).unwrap_or_default();
     let mut places: Vec<_> = [times.received, times.stage]

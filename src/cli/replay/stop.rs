@@ -1,13 +1,13 @@
-//! When a replay is told to stop.
+//! The signals that stop a replay.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and Ctrl-C. That they came is kept; each wait may be given up and taken up again.
+/// SIGTERM and Ctrl-C. Each is remembered; each wait may be given up and taken up again.
 pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
-    /// How often it was told.
+    /// Signals so far.
     times: u32,
 }
 
@@ -25,22 +25,22 @@ impl Stop {
         })
     }
 
-    /// Whether somebody has noticed that it is to stop.
-    pub(super) fn is_told(&self) -> bool {
+    /// Whether a wait has ended with a signal.
+    pub(super) fn is_requested(&self) -> bool {
         self.times > 0
     }
 
-    /// Until it is told to stop, which it may have been already.
-    pub(super) async fn told(&mut self) {
-        self.told_times(1).await;
+    /// Until the first signal, which may have come already.
+    pub(super) async fn requested(&mut self) {
+        self.wait_for(1).await;
     }
 
-    /// Until it is told a second time, likewise.
-    pub(super) async fn told_again(&mut self) {
-        self.told_times(2).await;
+    /// Until the second signal, likewise.
+    pub(super) async fn repeated(&mut self) {
+        self.wait_for(2).await;
     }
 
-    async fn told_times(&mut self, times: u32) {
+    async fn wait_for(&mut self, times: u32) {
         while self.times < times {
             tokio::select! {
                 _ = self.terminate.recv() => {}

@@ -14,6 +14,15 @@ use std::{
 
 use tracing::info;
 
+use crate::detection::Finding;
+
+/// A finding as a line: JSON and a line end.
+pub(super) fn line(finding: &Finding) -> Vec<u8> {
+    let mut line = finding.to_json().into_bytes();
+    line.push(b'\n');
+    line
+}
+
 /// What became of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
@@ -130,7 +139,7 @@ pub(super) struct Lines<S> {
 
 impl<S: Sink> Lines<S> {
     pub(super) fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        // Asked each time, because somebody may have emptied the file since.
+        // Asked each time, because the file may have been emptied since.
         let length = self.sink.length()?;
         let written = self.write(text);
         if written.is_ok() {

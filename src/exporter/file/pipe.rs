@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::net::unix::pipe::{OpenOptions, Sender};
 
-use super::line;
+use super::lines::line;
 use crate::{deadline, detection::Finding};
 
 /// A pipe, open or not.
@@ -117,7 +117,7 @@ fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Opens a pipe that somebody reads from.
+/// Opens a pipe that has a reader.
 fn open(path: &Path) -> io::Result<Sender> {
     /// `ENXIO`: there is no reader.
     const NO_READER: i32 = 6;

@@ -100,12 +100,12 @@ async fn a_file_that_was_moved_or_removed_is_left() {
     std::fs::rename(&path, &old).unwrap();
     exporter.send(&[samples::opened(1)]).await;
     std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, "of somebody else").unwrap();
+    std::fs::write(&path, "of another writer").unwrap();
     exporter.send(&[samples::opened(2)]).await;
     assert_eq!(std::fs::read_to_string(&old).unwrap(), line(0));
     assert_eq!(
         std::fs::read_to_string(&path).unwrap(),
-        format!("of somebody else\n{}", line(2))
+        format!("of another writer\n{}", line(2))
     );
     // A folder that is gone may come back.
     let away = folder.path().with_extension("away");
@@ -261,7 +261,7 @@ async fn a_line_that_has_begun_is_ended() {
     assert!(String::from_utf8(read).unwrap() == wanted);
 }
 
-/// A disk with room for so many bytes, which writes a piece of what it cannot hold.
+/// A disk with room for this number of bytes, which writes a piece of what it cannot hold.
 struct Disk {
     bytes: Vec<u8>,
     room: usize,

@@ -13,8 +13,8 @@ use super::{log_record, resource};
 use crate::detection::Finding;
 
 /// Most bytes of a request before compression, unless one finding alone needs more. Receivers on
-/// grpc-go, the Collector's among them, refuse messages of more than 4 MiB unless they are told
-/// otherwise; the rest is a margin.
+/// grpc-go, the Collector's among them, refuse messages of more than 4 MiB by default; the rest is a
+/// margin.
 pub const REQUEST_MAX: usize = 4 * 1024 * 1024 - 64 * 1024;
 /// Most bytes that a message takes in another one beside its own: tag and length.
 const FRAME: usize = 8;

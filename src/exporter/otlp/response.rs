@@ -18,13 +18,10 @@ use crate::{
     exporter::{
         Outcome,
         http_client::{RETRY_AFTER_MAX, retry_after},
-        text,
+        text::quoted,
     },
     redact,
 };
-
-/// Most characters of what a receiver says in our log.
-const EXCERPT: usize = 160;
 
 /// What an answer means, and what the receiver wants to be known beside that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +41,7 @@ impl From<Outcome> for Judged {
     }
 }
 
-/// Judges the acceptance of so many findings.
+/// Judges the acceptance of a request with this number of findings.
 pub fn accepted(
     partial: Option<&ExportLogsPartialSuccess>,
     findings: usize,
@@ -71,7 +68,7 @@ pub fn accepted(
     }
 }
 
-/// Judges a status of gRPC that is not OK, in answer to so many findings.
+/// Judges a status of gRPC that is not OK, in answer to a request with this number of findings.
 pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outcome {
     use std::error::Error as _;
 
@@ -240,20 +237,20 @@ fn form(answer: &Answer<'_>) -> Option<Form> {
 /// Status and words of an answer, made safe for a log.
 fn said(answer: &Answer<'_>) -> String {
     #[derive(Deserialize)]
-    struct Told {
+    struct ErrorBody {
         message: String,
     }
     let status = answer.status;
-    let told = match form(answer) {
+    let message = match form(answer) {
         Some(Form::Proto) => tonic_types::Status::decode(answer.body)
             .ok()
-            .map(|told| told.message),
+            .map(|status| status.message),
         Some(Form::Json) => serde_json::from_slice(answer.body)
             .ok()
-            .map(|told: Told| told.message),
+            .map(|body: ErrorBody| body.message),
         None => None,
     };
-    match told {
+    match message {
         Some(message) if !message.is_empty() => {
             format!("HTTP {status} {}", quoted(&message, answer.secrets))
         }
@@ -263,10 +260,6 @@ fn said(answer: &Answer<'_>) -> String {
             quoted(&String::from_utf8_lossy(answer.body), answer.secrets)
         ),
     }
-}
-
-fn quoted(words: &str, secrets: &[SecretString]) -> String {
-    format!("\"{}\"", text::excerpt(words, secrets, EXCERPT))
 }
 
 fn retry(reason: String, after: Option<Duration>) -> Outcome {

@@ -7,9 +7,8 @@ use std::{
 
 use crate::clock::{self, Instant};
 
-/// How long after the last finding that was given up an exporter counts as down. For ever would
-/// be too long: whoever sends nothing more to a service that is not ready would never give it
-/// anything to try again with.
+/// How long after the last finding that was given up an exporter counts as down. There is an end to
+/// it because a service that is not ready may be sent no logs, and so have nothing to try again with.
 const FORGET: Duration = Duration::from_mins(5);
 
 /// The condition of one exporter.

@@ -1,12 +1,17 @@
 //! The queue from outside, against a scripted exporter and in paused time.
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    clock,
+    clock::{self, Instant},
+    detection::Finding,
     exporter::{Exporter, Outcome, samples},
 };
 
@@ -90,7 +95,7 @@ fn invalid(index: usize) -> Outcome {
     }
 }
 
-/// Delivers so many findings that wait from the start.
+/// Delivers this number of findings, which wait from the start.
 async fn deliver(count: u32, exporter: &Scripted, retry: RetryConfig) -> (Totals, Arc<Counters>) {
     let (queue, receiver) = queue("test".to_owned(), QueueConfig::default());
     for finding in samples::findings(count) {
@@ -363,7 +368,7 @@ async fn abandoned_after(seconds: u64, exporter: Scripted) -> (Totals, u64) {
     let (totals, ()) = tokio::join!(run(receiver, exporter, steady(), 2, abandon), timer);
     assert!(
         queue.try_push(samples::opened(9)).is_err(),
-        "nobody is there to take it"
+        "the exporter has ended"
     );
     (totals, clock::monotonic().duration_since(start).as_secs())
 }

@@ -1,7 +1,7 @@
 //! Indexer acknowledgement: whether what HEC accepted is in the index too. Pure.
 //!
 //! HEC answers a request when it is in a queue, which a crash of Splunk empties. With
-//! acknowledgement the answer carries a number, and asking for that number tells later whether the
+//! acknowledgement the answer carries a number, and asking for that number says later whether the
 //! events are safe. Splunk may forget numbers, so silence for long enough means to send again:
 //! duplicates under the same finding ids rather than a hole.
 
@@ -60,14 +60,14 @@ pub(super) fn question(number: u64) -> String {
 /// answer to that.
 pub(super) fn is_indexed(status: u16, body: &str, number: u64) -> Option<bool> {
     #[derive(Deserialize)]
-    struct Told {
+    struct Reply {
         acks: Map<String, Value>,
     }
     if status != 200 {
         return None;
     }
-    let told: Told = serde_json::from_str(body).ok()?;
-    told.acks.get(&number.to_string())?.as_bool()
+    let reply: Reply = serde_json::from_str(body).ok()?;
+    reply.acks.get(&number.to_string())?.as_bool()
 }
 
 #[cfg(test)]

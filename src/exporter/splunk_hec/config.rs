@@ -46,7 +46,7 @@ pub struct Config {
     /// `max_idle_conns` and `max_idle_conns_per_host`: connections that are kept for later. There
     /// is one host, so the smaller counts.
     pub max_idle_conns: usize,
-    /// `idle_conn_timeout`: how long they are kept; zero: for ever.
+    /// `idle_conn_timeout`: how long they are kept; zero: as long as they live.
     pub idle_conn_timeout: Duration,
     /// `ack`.
     pub ack: AckConfig,

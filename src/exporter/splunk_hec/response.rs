@@ -8,12 +8,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::exporter::{Outcome, http_client, text};
+use crate::exporter::{Outcome, http_client, text::quoted};
 
 /// Attempts before a 404 is believed; a rolling restart answers it for a while.
 const NOT_FOUND_LIMIT: u32 = 5;
-/// Most characters of a foreign body in our log.
-const EXCERPT: usize = 160;
 
 /// An answer, as far as it matters.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +48,7 @@ pub fn judge(answer: &Answer<'_>) -> Outcome {
         return retry(answer, said);
     }
     match (answer.status, reply.code) {
-        // 24 and 25: accepted, but a queue is nearly full. The next answer will tell.
+        // 24 and 25: accepted, but a queue is nearly full. The next answer will show.
         (200..=299, Some(0 | 24 | 25)) => Outcome::Accepted(answer.events),
         (200..=299, _) => retry(
             answer,
@@ -168,22 +166,20 @@ fn said(answer: &Answer<'_>, reply: &Reply) -> String {
     let status = answer.status;
     match (reply.code, &reply.text) {
         (Some(code), Some(words)) => {
-            format!("HTTP {status}, code {code} {}", quoted(words, answer))
+            format!(
+                "HTTP {status}, code {code} {}",
+                quoted(words, answer.secrets)
+            )
         }
         (Some(code), None) => format!("HTTP {status}, code {code}"),
         (None, _) if answer.body.trim().is_empty() => format!("HTTP {status} without a body"),
         (None, _) => {
             format!(
                 "HTTP {status} with a body that starts {}",
-                quoted(answer.body, answer)
+                quoted(answer.body, answer.secrets)
             )
         }
     }
-}
-
-/// The beginning of what was said, without the secrets and on one line.
-fn quoted(words: &str, answer: &Answer<'_>) -> String {
-    format!("\"{}\"", text::excerpt(words, answer.secrets, EXCERPT))
 }
 
 fn retry_after(answer: &Answer<'_>) -> Option<Duration> {

@@ -135,31 +135,3 @@ fn what_can_be_used_is() {
     };
     none.check().unwrap();
 }
-
-#[test]
-fn errors_of_a_handshake_come_with_what_to_do() {
-    for (error, wanted) in [
-        ("invalid peer certificate: UnknownIssuer", "tls::ca_file"),
-        (
-            "invalid peer certificate: certificate not valid for name \"a\"",
-            "server_name_override",
-        ),
-        (
-            "invalid peer certificate: certificate expired: x",
-            "another certificate",
-        ),
-        ("received fatal alert: ProtocolVersion", "tls::min_version"),
-        (
-            "received fatal alert: CertificateRequired",
-            "tls::cert_file",
-        ),
-        ("received fatal alert: UnknownCA", "tls::cert_file"),
-        (
-            "received corrupt message of type InvalidContentType",
-            "does not speak TLS",
-        ),
-    ] {
-        assert!(advice(error).unwrap().contains(wanted), "{error}");
-    }
-    assert_eq!(advice("connection refused"), None);
-}

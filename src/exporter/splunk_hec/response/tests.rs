@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::exporter::text;
 
 fn answer(status: u16, body: &str) -> Answer<'_> {
     Answer {
@@ -253,7 +254,10 @@ fn reasons_say_what_was_said_and_what_to_do() {
 #[test]
 fn a_token_that_comes_back_is_not_repeated() {
     let token = "5ecre7";
-    let page = format!("{} Authorization: Splunk {token}", "x".repeat(EXCERPT - 27));
+    let page = format!(
+        "{} Authorization: Splunk {token}",
+        "x".repeat(text::EXCERPT - 27)
+    );
     for body in [
         page,
         format!(r#"{{"code":4,"text":"unknown token {token}"}}"#),

@@ -39,7 +39,7 @@ pub(super) fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static 
 }
 
 /// Writes lines to where `inner` writes them, escaped.
-pub(super) struct Plain<M> {
+pub(super) struct Escaped<M> {
     pub(super) inner: M,
     pub(super) form: Form,
 }
@@ -55,7 +55,7 @@ pub(super) enum Form {
     Json,
 }
 
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Plain<M> {
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Escaped<M> {
     type Writer = Line<M::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -141,7 +141,7 @@ mod tests {
         let writer = kept.clone();
         let layer = tracing_subscriber::fmt::layer()
             .fmt_fields(fields())
-            .with_writer(Plain {
+            .with_writer(Escaped {
                 inner: move || writer.clone(),
                 form,
             })

@@ -1,4 +1,4 @@
-//! What the shutdown of the service means to an exporter: no time to wait in, and an end.
+//! What a shutdown means to deliveries: no time to wait in, and an end.
 
 use std::{
     future,
@@ -17,16 +17,36 @@ use crate::clock::{self, Instant};
 /// the receiver say: what is not delivered by its end is lost.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// The shutdown as the service tells its exporters of it. Clones are the same one.
+/// The shutdown as the service announces it to its exporters. Clones are the same one.
 ///
 /// It begins, which wakes whatever waits for the next attempt. At its deadline the service abandons
-/// what has not been delivered.
+/// what has not been delivered. A command that is interrupted [finishes](Shutdown::finish) instead.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     began: CancellationToken,
-    deadline: Arc<OnceLock<Instant>>,
+    end: Arc<OnceLock<End>>,
     abandon: CancellationToken,
     lost: Arc<AtomicU64>,
+}
+
+/// How long there is after the beginning.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Until then.
+    At(Instant),
+    /// For what is under way and one attempt more.
+    LastAttempt,
+}
+
+/// How long a failed attempt waits for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetryWait {
+    /// As the settings and the receiver say: no shutdown has begun.
+    AsConfigured,
+    /// For this time.
+    Fixed(Duration),
+    /// There is no next one.
+    None,
 }
 
 /// One that only ever abandons.
@@ -43,7 +63,14 @@ impl Shutdown {
     /// The shutdown begins, and exporters are abandoned after `left`. A second beginning changes
     /// nothing.
     pub fn begin(&self, left: Duration) {
-        let _first = self.deadline.set(clock::monotonic() + left);
+        let _first = self.end.set(End::At(clock::monotonic() + left));
+        self.began.cancel();
+    }
+
+    /// The shutdown begins, without a deadline: what waits is tried at once, and what is tried and
+    /// fails is given up.
+    pub fn finish(&self) {
+        let _first = self.end.set(End::LastAttempt);
         self.began.cancel();
     }
 
@@ -77,9 +104,13 @@ impl Shutdown {
         self.abandon.cancelled().await;
     }
 
-    /// The wait between attempts while it lasts; `None` before it has begun.
-    pub(super) fn wait(&self) -> Option<Duration> {
-        self.has_begun().then_some(HURRY)
+    /// The wait between attempts.
+    pub(super) fn retry_wait(&self) -> RetryWait {
+        match self.end.get() {
+            Some(End::LastAttempt) => RetryWait::None,
+            Some(End::At(_)) => RetryWait::Fixed(HURRY),
+            None => RetryWait::AsConfigured,
+        }
     }
 
     /// Waits for `wait`, or until the shutdown begins. If it has begun already, a second at most.
@@ -98,12 +129,12 @@ impl Shutdown {
     /// is left now, has passed. So whatever hangs leaves time for another attempt.
     pub async fn part_over(&self, parts: u32) {
         self.began.cancelled().await;
-        match self.deadline.get() {
-            Some(deadline) => {
+        match self.end.get() {
+            Some(End::At(deadline)) => {
                 let left = deadline.saturating_duration_since(clock::monotonic());
                 tokio::time::sleep(left / parts.max(1)).await;
             }
-            None => future::pending().await,
+            Some(End::LastAttempt) | None => future::pending().await,
         }
     }
 }

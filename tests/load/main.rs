@@ -1,0 +1,360 @@
+//! CPU per record of two builds, in one run: both get the same requests over OTLP gRPC, in turn, and
+//! the kernel says what each took.
+//!
+//! ```text
+//! cargo test --release --test load -- BEFORE AFTER
+//! ```
+//!
+//! `BEFORE` and `AFTER` are paths of binaries. Requests are encoded once, so that the client leaves the
+//! cores to the server. Each round measures both builds with each kind of record, in an order that
+//! alternates, so that whatever else the machine does meets both. Printed are the nanoseconds of
+//! server CPU per record (the median over rounds) and the ratio of the two, with its range.
+#![cfg(test)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it has no task tracker and measures by the real clock"
+)]
+
+/// Peers and helpers of the integration tests.
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each program uses the part it needs"
+)]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value as Any},
+};
+use prost::Message as _;
+
+use support::{
+    corpus::denied,
+    process::{Process, free_address},
+    sender::{framed, request},
+};
+
+/// Compares the CPU per record of two builds.
+#[derive(Clone, Debug, Parser)]
+struct Arguments {
+    /// The binary to compare with
+    before: PathBuf,
+
+    /// The binary to compare
+    after: PathBuf,
+
+    /// How many times each kind of record is measured with each build
+    #[arg(long, default_value_t = 31)]
+    rounds: usize,
+
+    /// How many records one measurement sends
+    #[arg(long, default_value_t = 100_000)]
+    records: usize,
+
+    /// Fail when a ratio is above this
+    #[arg(long)]
+    at_most: Option<f64>,
+}
+
+/// Records of one request, as the batch processor of the Collector makes them at most.
+const BATCH: usize = 1000;
+
+/// Nothing but the path of a record is measured: no metrics, and findings go nowhere.
+const CONFIG: &str = "
+receivers: {otlp: {protocols: {grpc: {endpoint: '${env:GRPC}'}}}}
+processors: {detection: }
+exporters: {file: {path: /dev/null}}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines: {logs: {receivers: [otlp], processors: [detection], exporters: [file]}}
+";
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Events that match nothing, as text.
+    Plain,
+    /// The same, compressed.
+    Gzip,
+    /// The same, as maps.
+    Map,
+    /// Unauthenticated requests that were refused, of 1,000 addresses.
+    Hits,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Plain, Self::Gzip, Self::Map, Self::Hits];
+
+    /// The gRPC message.
+    fn message(self) -> Bytes {
+        let events: Vec<_> = (0..BATCH)
+            .map(|at| match self {
+                Self::Hits => denied(&format!("203.0.113.{}", at % 250), 0, &format!("/{at}")),
+                _ => event(at),
+            })
+            .collect();
+        let mut request = request(&events);
+        if self == Self::Map {
+            as_maps(&mut request);
+        }
+        let bytes = request.encode_to_vec();
+        Bytes::from(match self {
+            Self::Gzip => framed(1, &compressed(&bytes)),
+            _ => framed(0, &bytes),
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Map => "map bodies",
+            Self::Hits => "hits",
+        })
+    }
+}
+
+/// An event that matches nothing, of the size that they have on average.
+fn event(at: usize) -> String {
+    let namespace = ["default", "kube-system", "monitoring", "shop"][at % 4];
+    serde_json::json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Request",
+        "auditID": format!("7b1d3c52-6a3f-4a6e-9a0e-{at:012}"), "stage": "ResponseComplete",
+        "requestURI": format!("/api/v1/namespaces/{namespace}/pods/web-{at}/status?fieldManager=kubelet&timeout=10s"),
+        "verb": "patch",
+        "user": {
+            "username": format!("system:node:worker-{}", at % 64), "uid": "b1946ac9-2492-4d23-9a0e-0c2f1a3b4c5d",
+            "groups": ["system:nodes", "system:authenticated"],
+            "extra": {"authentication.kubernetes.io/credential-id": ["X509SHA256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]}
+        },
+        "sourceIPs": [format!("10.0.{}.{}", at % 16, at % 250)],
+        "userAgent": "kubelet/v1.33.2 (linux/amd64) kubernetes/a57b6f7",
+        "objectRef": {"resource": "pods", "namespace": namespace, "name": format!("web-{at}"), "apiVersion": "v1", "subresource": "status"},
+        "responseStatus": {"metadata": {}, "code": 200},
+        "requestObject": {
+            "metadata": {"uid": "0d5b0f6c-7f0b-4b8c-8f3d-1a2b3c4d5e6f"},
+            "status": {
+                "$setElementOrder/conditions": [{"type": "PodReadyToStartContainers"}, {"type": "Initialized"}, {"type": "Ready"}, {"type": "ContainersReady"}, {"type": "PodScheduled"}],
+                "conditions": [{"lastTransitionTime": "2026-11-25T10:00:00Z", "status": "True", "type": "Ready"}],
+                "containerStatuses": [{"containerID": format!("containerd://{at:064x}"), "image": "registry.example/shop/web:1.4.2", "ready": true, "restartCount": 0, "started": true}],
+                "phase": "Running", "podIPs": [{"ip": "10.244.3.17"}]
+            }
+        },
+        "requestReceivedTimestamp": "2026-11-25T10:00:00.000000Z",
+        "stageTimestamp": "2026-11-25T10:00:00.004512Z",
+        "annotations": {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""}
+    })
+    .to_string()
+}
+
+/// Text bodies as the maps that a JSON parser of the Collector makes of them.
+fn as_maps(request: &mut ExportLogsServiceRequest) {
+    for of_resource in &mut request.resource_logs {
+        for of_scope in &mut of_resource.scope_logs {
+            for record in &mut of_scope.log_records {
+                if let Some(AnyValue {
+                    value: Some(Any::StringValue(text)),
+                }) = &record.body
+                {
+                    record.body = Some(any(&serde_json::from_str(text).unwrap()));
+                }
+            }
+        }
+    }
+}
+
+fn any(value: &serde_json::Value) -> AnyValue {
+    let value = match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::Bool(value) => Some(Any::BoolValue(*value)),
+        // As Go reads numbers.
+        serde_json::Value::Number(value) => Some(Any::DoubleValue(value.as_f64().unwrap())),
+        serde_json::Value::String(value) => Some(Any::StringValue(value.clone())),
+        serde_json::Value::Array(values) => Some(Any::ArrayValue(ArrayValue {
+            values: values.iter().map(any).collect(),
+        })),
+        serde_json::Value::Object(pairs) => Some(Any::KvlistValue(KeyValueList {
+            values: pairs
+                .iter()
+                .map(|(key, value)| KeyValue {
+                    key: key.clone(),
+                    value: Some(any(value)),
+                    ..Default::default()
+                })
+                .collect(),
+        })),
+    };
+    AnyValue { value }
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A build at work, and a connection to it.
+struct Server {
+    process: Process,
+    address: SocketAddr,
+    connection: SendRequest<Full<Bytes>>,
+}
+
+impl Server {
+    async fn start(binary: &Path, config: &Path) -> anyhow::Result<Self> {
+        let address = free_address();
+        let arguments = [
+            "--config",
+            config.to_str().context("a path that is no text")?,
+        ];
+        let process = Process::start(binary, &arguments, &[("GRPC", address.to_string())]);
+        process.wait_for("listening", Duration::from_secs(20));
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (connection, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .max_frame_size(16 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(driver);
+        Ok(Self {
+            process,
+            address,
+            connection,
+        })
+    }
+
+    /// Sends a message so many times, and says how much CPU that took.
+    async fn measure(
+        &mut self,
+        kind: Kind,
+        message: &Bytes,
+        times: usize,
+    ) -> anyhow::Result<Duration> {
+        let before = cpu(self.process.pid())?;
+        for _ in 0..times {
+            let mut request = Request::post(format!(
+                "http://{}/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+                self.address
+            ))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+            if kind == Kind::Gzip {
+                request = request.header("grpc-encoding", "gzip");
+            }
+            let request = request.body(Full::new(message.clone()))?;
+            self.connection.ready().await?;
+            let answer = self.connection.send_request(request).await?;
+            let mut headers = answer.headers().clone();
+            let body = answer.into_body().collect().await?;
+            headers.extend(body.trailers().cloned().unwrap_or_default());
+            let status = headers.get("grpc-status").context("no grpc-status")?;
+            ensure!(status == "0", "{kind}: {headers:?}");
+        }
+        Ok(between(&before, &cpu(self.process.pid())?))
+    }
+}
+
+/// Nanoseconds that each thread of a process has been on a processor.
+fn cpu(pid: u32) -> anyhow::Result<BTreeMap<OsString, u64>> {
+    let mut threads = BTreeMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?;
+        // A thread may end in between.
+        let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else {
+            continue;
+        };
+        let nanos = text.split_ascii_whitespace().next().context("no number")?;
+        threads.insert(thread.file_name(), nanos.parse()?);
+    }
+    Ok(threads)
+}
+
+/// The time from one reading to the next.
+fn between(before: &BTreeMap<OsString, u64>, after: &BTreeMap<OsString, u64>) -> Duration {
+    let spent = after
+        .iter()
+        .map(|(thread, nanos)| nanos.saturating_sub(before.get(thread).copied().unwrap_or(0)));
+    Duration::from_nanos(spent.sum())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio of measurements")]
+async fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, CONFIG)?;
+    let mut before = Server::start(&arguments.before, &config).await?;
+    let mut after = Server::start(&arguments.after, &config).await?;
+    let times = arguments.records.div_ceil(BATCH).max(1);
+    let records = (times * BATCH) as f64;
+    let mut good = true;
+    println!(
+        "{:<12}{:>12}{:>12}{:>9}  range",
+        "ns a record", "before", "after", "ratio"
+    );
+    for kind in Kind::ALL {
+        let message = kind.message();
+        // What only the first requests cost.
+        for server in [&mut before, &mut after] {
+            server.measure(kind, &message, times.div_ceil(10)).await?;
+        }
+        let (mut old, mut new, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..arguments.rounds.max(1) {
+            let (a, b);
+            if round % 2 == 0 {
+                a = before.measure(kind, &message, times).await?;
+                b = after.measure(kind, &message, times).await?;
+            } else {
+                b = after.measure(kind, &message, times).await?;
+                a = before.measure(kind, &message, times).await?;
+            }
+            old.push(a.as_nanos() as f64 / records);
+            new.push(b.as_nanos() as f64 / records);
+            ratios.push(b.as_secs_f64() / a.as_secs_f64());
+        }
+        let [old, new, ratio] = [&mut old, &mut new, &mut ratios].map(|values| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        });
+        let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
+        println!("{kind:<12}{old:>12.0}{new:>12.0}{ratio:>9.3}  {least:.3} to {most:.3}");
+        good &= arguments.at_most.is_none_or(|at_most| ratio <= at_most);
+    }
+    Ok(good)
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    // One thread for the client, so that it leaves the others alone.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(if runtime.block_on(compare(&arguments))? {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("a ratio is above --at-most");
+        ExitCode::FAILURE
+    })
+}
