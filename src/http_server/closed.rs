@@ -2,24 +2,13 @@
 //! logged once a minute for each reason.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use tracing::warn;
 
-use super::slots::address_key;
-use crate::clock::{self, Instant};
-
-/// How often one thing is logged at most.
-const PERIOD: Duration = Duration::from_mins(1);
-/// Addresses that are counted at a time to find the one with the most connections.
-const ADDRESSES: usize = 32;
+use super::throttle::{PeerThrottle, Repeated};
 
 /// What a connection has proved so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,9 +145,9 @@ pub struct Connections {
     endpoint: SocketAddr,
     open: [AtomicU64; Class::ALL.len()],
     closed: [[AtomicU64; Class::ALL.len()]; CloseReason::ALL.len()],
-    notices: [Notice; CloseReason::ALL.len()],
+    throttles: [PeerThrottle; CloseReason::ALL.len()],
     /// Connections that found no place and have to wait.
-    waiting: Notice,
+    waiting: PeerThrottle,
 }
 
 impl Connections {
@@ -167,8 +156,8 @@ impl Connections {
             endpoint,
             open: Default::default(),
             closed: Default::default(),
-            notices: Default::default(),
-            waiting: Notice::default(),
+            throttles: Default::default(),
+            waiting: PeerThrottle::default(),
         }
     }
 
@@ -207,8 +196,8 @@ impl Connections {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(line) = reason.line()
-            && let Some(notice) = self.notices.get(reason as usize)
-            && let Some(Noted { count, most_from }) = notice.note(peer)
+            && let Some(throttle) = self.throttles.get(reason as usize)
+            && let Some(Repeated { count, most_from }) = throttle.pass(peer)
         {
             warn!(
                 endpoint = %self.endpoint,
@@ -222,7 +211,7 @@ impl Connections {
 
     /// A connection finds no place and has to wait.
     pub(super) fn waits(&self, peer: IpAddr, limit: usize) {
-        if let Some(Noted { most_from, .. }) = self.waiting.note(peer) {
+        if let Some(Repeated { most_from, .. }) = self.waiting.pass(peer) {
             warn!(
                 endpoint = %self.endpoint,
                 max_connections = limit,
@@ -234,96 +223,9 @@ impl Connections {
     }
 }
 
-/// Something that addresses may cause often: a flood of it does not become a flood of lines.
-#[derive(Debug, Default)]
-pub struct Notice(Mutex<Noting>);
-
-#[derive(Debug, Default)]
-struct Noting {
-    last: Option<Instant>,
-    count: u64,
-    /// The most frequent addresses: those that cause more than one in [`ADDRESSES`] are here.
-    addresses: BTreeMap<IpAddr, u64>,
-}
-
-/// What happened since the last line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noted {
-    /// How often, this time included.
-    pub count: u64,
-    /// The address that caused it most often.
-    pub most_from: IpAddr,
-}
-
-impl Notice {
-    /// An address has caused it once more. `Some` if it is time for a line.
-    pub fn note(&self, address: IpAddr) -> Option<Noted> {
-        // Who has one address of a network has all of them.
-        let address = address_key(address);
-        let mut noting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noting.count += 1;
-        noting.add(address);
-        let now = clock::monotonic();
-        if noting.last.is_some_and(|last| now - last < PERIOD) {
-            return None;
-        }
-        let most = noting.addresses.iter().max_by_key(|(_, count)| **count);
-        let most_from = most.map_or(address, |(most, _)| *most);
-        let count = noting.count;
-        *noting = Noting {
-            last: Some(now),
-            ..Noting::default()
-        };
-        Some(Noted { count, most_from })
-    }
-}
-
-impl Noting {
-    /// Counts an address (Misra and Gries): few counters, and frequent addresses keep theirs.
-    fn add(&mut self, address: IpAddr) {
-        if let Some(count) = self.addresses.get_mut(&address) {
-            *count += 1;
-        } else if self.addresses.len() < ADDRESSES {
-            self.addresses.insert(address, 1);
-        } else {
-            self.addresses.retain(|_, count| {
-                *count -= 1;
-                *count > 0
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_line_a_minute_names_the_address_with_the_most() {
-        let notice = Notice::default();
-        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
-        let first = notice.note(address(1));
-        assert_eq!(
-            first,
-            Some(Noted {
-                count: 1,
-                most_from: address(1)
-            })
-        );
-        for n in 0..200 {
-            assert_eq!(notice.note(address(n)), None);
-            assert_eq!(notice.note(address(7)), None);
-        }
-        tokio::time::advance(PERIOD).await;
-        assert_eq!(
-            notice.note(address(1)),
-            Some(Noted {
-                count: 401,
-                most_from: address(7)
-            })
-        );
-        assert_eq!(notice.note(address(1)), None);
-    }
 
     #[test]
     fn counts_by_reason_and_class() {

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -24,13 +24,16 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    Handler, Limits, Seldom, Streams, Versions,
     closed::{Class, CloseReason, Connections},
+    handler::Handler,
+    limits::Limits,
+    listening::Versions,
     slots::Slot,
+    throttle::Throttle,
     watch::{Answering, End, Times, Watch},
 };
 use crate::{
@@ -54,6 +57,16 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an idle connection that gives way is asked to end before it is closed.
 const GIVING_WAY: Duration = Duration::from_millis(250);
 
+/// Starts what hyper wants started, so that the end of the server can wait for it.
+#[derive(Clone)]
+pub(super) struct Streams(pub(super) TaskTracker);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
+
 /// What the connections of a server share.
 pub(super) struct Server {
     builder: Builder<Streams>,
@@ -64,7 +77,7 @@ pub(super) struct Server {
     connections: Arc<Connections>,
     address: SocketAddr,
     /// Handshakes that failed.
-    handshakes: Seldom,
+    handshakes: Throttle,
 }
 
 /// What a server is made of, beside its limits.
@@ -136,7 +149,7 @@ impl Server {
             stop,
             connections,
             address,
-            handshakes: Seldom::default(),
+            handshakes: Throttle::default(),
         }
     }
 
@@ -153,7 +166,7 @@ impl Server {
             return self.serve(stream, peer, (slot, watch), handler).await;
         };
         let handshake = tokio::select! {
-            // Nothing was asked for yet, so nothing is owed.
+            // No request has come yet, so no answer is due.
             () = self.stop.cancelled() => return,
             () = slot.gave_way().cancelled() => return,
             handshake = timeout(self.handshake, tls.accept(stream)) => handshake,
@@ -183,12 +196,12 @@ impl Server {
         debug!(%peer, reason, "tls handshake failed");
         self.connections
             .close(CloseReason::Handshake, Class::Unfinished, peer.ip());
-        if let Some(unsaid) = self.handshakes.worth_a_line() {
+        if let Some(suppressed) = self.handshakes.pass() {
             warn!(
                 endpoint = %self.address,
                 %peer,
                 reason,
-                failures_not_logged = unsaid,
+                failures_not_logged = suppressed,
                 "tls handshake failed"
             );
         }

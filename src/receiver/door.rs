@@ -14,7 +14,7 @@ use super::{
 use crate::{
     detection::screen::Screened,
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{Noted, Notice, Peer, Seldom, address_key},
+    http_server::{Peer, PeerThrottle, Repeated, Throttle, address_key},
 };
 
 /// The way from a server to a consumer.
@@ -27,15 +27,15 @@ pub(super) struct Door<C> {
     /// Who stands at it.
     auth: Option<BearerTokenAuth>,
     /// Refusals for good, by their reason.
-    told: Arc<[Seldom; Reason::ALL.len()]>,
+    told: Arc<[Throttle; Reason::ALL.len()]>,
     /// Refusals for now that the sender or the operator can do something about.
     later: Arc<Later>,
 }
 
 #[derive(Debug, Default)]
 struct Later {
-    memory: Notice,
-    slow: Notice,
+    memory: PeerThrottle,
+    slow: PeerThrottle,
 }
 
 impl<C: Consumer> Door<C> {
@@ -64,7 +64,7 @@ impl<C: Consumer> Door<C> {
         let Some((_, told)) = told.into_iter().find(|(known, _)| **known == reason) else {
             return;
         };
-        if let Some(unsaid) = told.worth_a_line() {
+        if let Some(unsaid) = told.pass() {
             let peer = head.extensions.get().map(Peer::address);
             warn!(
                 peer = peer.map(tracing::field::display),
@@ -87,7 +87,7 @@ impl<C: Consumer> Door<C> {
                 ..
             }) => {}
             Rejection::Later(Refusal::Memory { holder, .. }) => {
-                if let Some(Noted { count, most_from }) = self.later.memory.note(peer) {
+                if let Some(Repeated { count, most_from }) = self.later.memory.pass(peer) {
                     warn!(
                         requests = count,
                         %most_from,
@@ -99,7 +99,7 @@ impl<C: Consumer> Door<C> {
                 }
             }
             Rejection::Slow(_) => {
-                if let Some(Noted { count, most_from }) = self.later.slow.note(peer) {
+                if let Some(Repeated { count, most_from }) = self.later.slow.pass(peer) {
                     warn!(
                         requests = count,
                         %most_from,

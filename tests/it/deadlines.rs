@@ -45,7 +45,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "a signal: it is at the start",
     ),
     (
-        "http_server.rs",
+        "http_server/accepting.rs",
         ".accept()",
         "it calls accept, which looks up each 100 ms",
     ),
