@@ -11,6 +11,7 @@ mod lane;
 mod ledger;
 
 use std::{
+    num::NonZero,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -31,12 +32,12 @@ use crate::{
         Finding,
         engine::HitCounts,
         hit::Hit,
-        screen::{Screen, Screened, Screening},
+        screen::{Screen, ScreenVisitor, Screened},
     },
     exporter::queue::Queue,
     memory::Pressure,
     processor::detection::Detection,
-    receiver::{Class, Consumer, Reason, Refusal},
+    receiver::{Accepted, Class, Consumer, Reason, Refusal, RejectedRecords},
     telemetry::traces::{Kind, Span, Tracer},
 };
 
@@ -50,6 +51,9 @@ use ledger::Ledger;
 const INBOX: usize = 64;
 /// How long a sender is asked to wait when there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Why records are rejected.
+const UNREADABLE: &str = "these bodies hold a denied request but are not one JSON value; \
+                          check that lines are not cut or merged on their way";
 /// How often the detection hears that time passes.
 const TICK: Duration = Duration::from_secs(1);
 /// Steps that the owner takes before it lets others on its thread have their turn: hits taken,
@@ -147,15 +151,18 @@ pub fn pipeline(
 }
 
 impl Consumer for Intake {
-    fn begin(&self) -> Screening {
-        let screening = self.screen.begin(clock::unix_nanos());
+    type Visitor = ScreenVisitor;
+
+    fn begin(&self, received: u64) -> ScreenVisitor {
+        let visitor = self.screen.visitor(received);
         match self.first.before() {
-            Some(records) => screening.sampled(records),
-            None => screening,
+            Some(records) => visitor.sampled(records),
+            None => visitor,
         }
     }
 
-    async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
+    async fn consume(&self, visited: ScreenVisitor) -> Result<Accepted, Refusal> {
+        let screened = visited.into_screened();
         self.first.saw(&self.of.pipeline, &screened);
         let mut span = self.span(&screened);
         let Screened {
@@ -188,7 +195,11 @@ impl Consumer for Intake {
                 counter.fetch_add(more, Ordering::Relaxed);
             }
         }
-        Ok(())
+        let rejected = NonZero::new(unreadable).map(|count| RejectedRecords {
+            count,
+            reason: UNREADABLE,
+        });
+        Ok(Accepted { rejected })
     }
 
     fn refused(&self, reason: Reason, class: Class) {

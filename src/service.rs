@@ -38,7 +38,7 @@ use crate::{
     memory::{Plan, Pressure, cgroup_limit},
     pipeline::{self, FindingBudget},
     processor::detection::Detection,
-    receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    receiver::{self, Admission, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
     telemetry::{self, metrics::Metrics, traces::Tracer},
 };
 
@@ -202,12 +202,12 @@ impl Service {
     /// The budgets of requests and of findings, with their metrics, and what watches them.
     fn budgets(&self, plan: Plan, interval: Duration) -> (receiver::Shared, memory::Watch) {
         let pressure = Pressure::default();
-        let in_flight = InFlight::under(plan.requests, pressure.clone());
+        let admission = Admission::under(plan.requests, pressure.clone());
         let findings = FindingBudget::new(plan.findings);
-        observed::process(&self.metrics, &in_flight, &findings);
+        observed::process(&self.metrics, &admission, &findings);
         observed::memory_limits(&self.metrics, &plan);
         let shared = receiver::Shared {
-            in_flight: in_flight.clone(),
+            admission: admission.clone(),
             pressure: pressure.clone(),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
@@ -215,7 +215,7 @@ impl Service {
         let watch = memory::Watch {
             plan,
             pressure,
-            in_flight,
+            admission,
             findings,
             counters: Vec::new(),
             connections: Vec::new(),

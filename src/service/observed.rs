@@ -16,7 +16,7 @@ use crate::{
     http_server::{Class, CloseReason, Connections},
     memory::Plan,
     pipeline::{Counters, Entry, FindingBudget, STATES},
-    receiver::{InFlight, Reason},
+    receiver::{Admission, Reason},
     telemetry::{
         self,
         metrics::{self as m, Metric, Metrics},
@@ -30,7 +30,7 @@ type Count<T> = fn(&T) -> &AtomicU64;
 type Number<T> = fn(&T) -> u64;
 
 /// The process, and what its receivers share. Called in the runtime whose tasks are counted.
-pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &FindingBudget) {
+pub(super) fn process(metrics: &Metrics, admission: &Admission, findings: &FindingBudget) {
     let begin = clock::monotonic();
     metrics.observe(&m::UPTIME, &[], move || {
         nanos(clock::monotonic().saturating_duration_since(begin))
@@ -40,8 +40,8 @@ pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &Findin
     metrics.observe(&m::LOG_DROPPED, &[], telemetry::dropped_lines);
     let runtime = tokio::runtime::Handle::current().metrics();
     metrics.observe(&m::TASKS, &[], move || wide(runtime.num_alive_tasks()));
-    let in_flight = in_flight.clone();
-    metrics.observe(&m::IN_FLIGHT, &[], move || wide(in_flight.held()));
+    let admission = admission.clone();
+    metrics.observe(&m::IN_FLIGHT, &[], move || wide(admission.held()));
     let findings = findings.clone();
     metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.held()));
 }

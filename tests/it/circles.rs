@@ -33,7 +33,6 @@ const REMAINING: &[(&str, &str)] = &[
     ("detection::escu", "detection::ranking"),
     ("detection::rows", "detection::values"),
     ("exporter::file", "exporter::file::pipe"),
-    ("receiver", "receiver::in_flight"),
     ("telemetry", "telemetry::folding"),
     ("telemetry", "telemetry::otlp"),
     ("telemetry", "telemetry::prometheus"),

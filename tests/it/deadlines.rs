@@ -51,14 +51,9 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     // Requests that come in.
     (
-        "receiver/otlp_grpc.rs",
+        "receiver/reading.rs",
         ".frame()",
-        "read_timeout, in door.rs",
-    ),
-    (
-        "receiver/otlp_http.rs",
-        ".frame()",
-        "read_timeout, in door.rs",
+        "the deadline of the request, in steps.rs",
     ),
     ("receiver/reading.rs", "spawn_blocking(", "it only computes"),
     // Requests that go out: the client gives each exchange its time, body and all.

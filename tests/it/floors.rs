@@ -36,7 +36,6 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "receiver",
         &[
-            "detection",
             "extension",
             "pdata",
             "http_server",
