@@ -48,8 +48,8 @@ const BATCH: usize = 512;
 /// How long a part may take to read its files at the start.
 const PREPARE: Duration = Duration::from_mins(1);
 
-/// How long those who look on may take to end.
-const LAST_LOOK: Duration = Duration::from_secs(3);
+/// How long background tasks may take to end.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// A service at work.
 pub struct Service {
@@ -60,21 +60,22 @@ pub struct Service {
     metrics: Metrics,
     tracer: Tracer,
     tracker: TaskTracker,
-    /// Tasks of extensions and of telemetry, which begin before all others and end after them.
-    onlookers: TaskTracker,
-    stop_onlookers: CancellationToken,
+    /// Background tasks: those of extensions and of telemetry, which begin before all others and end
+    /// after them.
+    background: TaskTracker,
+    stop_background: CancellationToken,
     /// Receivers finish what has begun and end.
     stop: CancellationToken,
-    /// Pipelines take nothing more in, whoever still holds on.
+    /// Pipelines take nothing more in, whatever is still sent.
     cut: CancellationToken,
     /// Exporters wait no longer than they must, and at the end give up what they still have.
     ending: queue::Shutdown,
-    /// A part without which nothing works has panicked.
+    /// A vital part has panicked.
     failed: CancellationToken,
 }
 
 impl Service {
-    /// Builds and starts everything that stands in a pipeline.
+    /// Builds and starts everything that is in a pipeline.
     ///
     /// # Errors
     /// When a component cannot be built, or an address not listened on. Nothing runs then.
@@ -87,8 +88,8 @@ impl Service {
             metrics: Metrics::default(),
             tracer: Tracer::default(),
             tracker: TaskTracker::new(),
-            onlookers: TaskTracker::new(),
-            stop_onlookers: CancellationToken::new(),
+            background: TaskTracker::new(),
+            stop_background: CancellationToken::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             ending: queue::Shutdown::default(),
@@ -104,7 +105,7 @@ impl Service {
                 service.stop.cancel();
                 service.cut.cancel();
                 service.ending.abandon();
-                service.stop_onlookers.cancel();
+                service.stop_background.cancel();
                 Err(error)
             }
         }
@@ -126,7 +127,7 @@ impl Service {
             resource,
             ..
         } = config;
-        self.look_on(&metrics, &traces, &resource).await?;
+        self.start_telemetry(&metrics, &traces, &resource).await?;
         let authenticators = self
             .start_extensions(&extensions, &service_extensions)
             .await?;
@@ -155,12 +156,12 @@ impl Service {
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))?;
             let detection = detection(&parts.processor, config.clone(), state).await?;
-            let (intake, pipeline) =
+            let (intake, engine_task) =
                 pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
-            let pipeline = pipeline.under(shared.pressure.clone());
+            let engine_task = engine_task.under(shared.pressure.clone());
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             watch.counters.push(Arc::clone(intake.counters()));
-            self.spawn_vital(id.to_string(), pipeline.run(self.cut.clone()));
+            self.spawn_vital(id.to_string(), engine_task.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
@@ -175,9 +176,10 @@ impl Service {
         }
         let servers = waiting.iter().map(|(_, server, _)| server.connections());
         watch.connections = servers.cloned().collect();
-        self.onlookers.spawn(watch.run(self.stop_onlookers.clone()));
-        self.onlookers.close();
-        // Nobody is let in before everybody is in place.
+        self.background
+            .spawn(watch.run(self.stop_background.clone()));
+        self.background.close();
+        // No request is let in before all parts are in place.
         for (id, server, intake) in waiting {
             self.start_receiver(id, server, &intake, shared.clone());
         }
@@ -192,9 +194,10 @@ impl Service {
         shared: receiver::Shared,
     ) {
         info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
-        let (intake, entry) = intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
-        observed::receiver(&self.metrics, &id, server.protocol(), &entry);
-        observed::connections(&self.metrics, &id, server.protocol(), server.connections());
+        let protocol = server.protocol();
+        let (intake, source) = intake.for_source(id.to_string(), protocol, self.tracer.clone());
+        observed::receiver(&self.metrics, &id, protocol, &source);
+        observed::connections(&self.metrics, &id, protocol, server.connections());
         self.addresses.push((id, server.address()));
         self.tracker.spawn(server.serve(intake, shared));
     }
@@ -224,8 +227,8 @@ impl Service {
         (shared, watch)
     }
 
-    /// Starts to measure, and lets others see it, before there is anything to see.
-    async fn look_on(
+    /// Starts telemetry, before there is anything to measure.
+    async fn start_telemetry(
         &mut self,
         metrics: &telemetry::MetricsConfig,
         traces: &telemetry::traces::Config,
@@ -242,10 +245,11 @@ impl Service {
                 info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
                 self.metrics_addresses.push(address);
             }
-            self.onlookers.spawn(task.run(self.stop_onlookers.clone()));
+            self.background
+                .spawn(task.run(self.stop_background.clone()));
         }
-        self.onlookers
-            .spawn(telemetry::folded().run(self.stop_onlookers.clone()));
+        self.background
+            .spawn(telemetry::folded().run(self.stop_background.clone()));
         Ok(())
     }
 
@@ -275,10 +279,10 @@ impl Service {
                     self.extension_addresses
                         .push((id.clone(), server.address()));
                     let ends = Ends {
-                        stop: self.stop_onlookers.clone(),
-                        cut: self.stop_onlookers.clone(),
+                        stop: self.stop_background.clone(),
+                        cut: self.stop_background.clone(),
                     };
-                    self.onlookers.spawn(server.serve(ends));
+                    self.background.spawn(server.serve(ends));
                 }
                 None => {}
             }
@@ -402,8 +406,8 @@ impl Service {
         self.health.stopping();
         let in_time = self.drain(deadline).await;
         // How it ended is worth seeing too.
-        self.stop_onlookers.cancel();
-        let _ended = tokio::time::timeout(LAST_LOOK, self.onlookers.wait()).await;
+        self.stop_background.cancel();
+        let _ended = tokio::time::timeout(GRACE_PERIOD, self.background.wait()).await;
         in_time && self.ending.lost() == 0
     }
 
@@ -433,7 +437,7 @@ impl Service {
     }
 }
 
-/// Makes a part that reads files, which may stand on a disk that hangs, or be pipes.
+/// Makes a part that reads files, which may be on a disk that hangs, or be pipes.
 async fn prepared<T: Send + 'static>(
     make: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -490,7 +494,7 @@ async fn servers(
     config: &OtlpReceiver,
     authenticators: &Authenticators,
 ) -> anyhow::Result<Vec<Server>> {
-    // A door that was to have a guard must not stand open.
+    // A server that was to ask for tokens must not serve without.
     let auth = |id: &Option<ComponentId>| match id {
         Some(id) => match authenticators.get(id) {
             Some(auth) => Ok(Some(auth.clone())),

@@ -15,7 +15,7 @@ use crate::{
     exporter::queue::{Counters as QueueCounters, Queue},
     http_server::{Class, CloseReason, Connections},
     memory::Plan,
-    pipeline::{Counters, Entry, FindingBudget, STATES},
+    pipeline::{Counters, FindingBudget, STATES, SourceCounters},
     receiver::{Admission, Reason},
     telemetry::{
         self,
@@ -59,27 +59,27 @@ pub(super) fn receiver(
     metrics: &Metrics,
     id: &ComponentId,
     transport: &'static str,
-    entry: &Arc<Entry>,
+    source: &Arc<SourceCounters>,
 ) {
     let id = id.to_string();
     let at = [("receiver", id.as_str()), ("transport", transport)];
-    let counters: [(&Metric, Count<Entry>); 3] = [
-        (&m::ACCEPTED, |entry| &entry.accepted),
-        (&m::REFUSED, |entry| &entry.refused),
-        (&m::REQUESTS, |entry| &entry.requests),
+    let counters: [(&Metric, Count<SourceCounters>); 3] = [
+        (&m::ACCEPTED, |source| &source.accepted),
+        (&m::REFUSED, |source| &source.refused),
+        (&m::REQUESTS, |source| &source.requests),
     ];
     for (metric, count) in counters {
-        let entry = Arc::clone(entry);
-        metrics.observe(metric, &at, move || count(&entry).load(Ordering::Relaxed));
+        let source = Arc::clone(source);
+        metrics.observe(metric, &at, move || count(&source).load(Ordering::Relaxed));
     }
     for reason in Reason::ALL {
         for class in [Class::Anonymous, Class::Authenticated] {
-            let entry = Arc::clone(entry);
+            let source = Arc::clone(source);
             let [receiver, transport] = at;
             let (reason_of, class_of) = (("reason", reason.name()), ("class", class.name()));
             let at = [receiver, transport, reason_of, class_of];
             metrics.observe(&m::REFUSED_REQUESTS, &at, move || {
-                entry.refused_requests(reason, class)
+                source.refused_requests(reason, class)
             });
         }
     }
