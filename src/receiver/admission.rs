@@ -1,5 +1,5 @@
 //! Admission: the memory that requests under way hold, over all connections of all receivers, and
-//! its bound.
+//! its bound; and whose turn it is to be read.
 //!
 //! A request asks before it holds more: what its decoder, its longest record so far and its hits
 //! take, not the bytes that went through. So large requests are as welcome as their records are
@@ -14,11 +14,16 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
-use super::refusal::{Holder, Refusal};
+use super::{
+    refusal::{Holder, Refusal},
+    turns::{Turn, Turns},
+};
 use crate::memory::{Level, Pressure};
 
 /// What any request holds beside what is in it: its task, its stream. Measured with 17,000 of them.
@@ -45,6 +50,11 @@ pub struct Admission {
 struct Shared {
     held: Mutex<Held>,
     pressure: Pressure,
+    /// Requests that are read on the runtime: as many as it has threads.
+    turns: Turns,
+    /// Those of which a part takes long, on threads of their own: this leaves a core to others, where
+    /// there is more than one.
+    long_turns: Turns,
 }
 
 #[derive(Debug)]
@@ -75,9 +85,12 @@ impl Admission {
     /// The same, and nothing begins or grows beyond a usual request while the process takes more
     /// memory than it may.
     pub fn under(limit: usize, pressure: Pressure) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             shared: Arc::new(Shared {
                 pressure,
+                turns: Turns::new(cores),
+                long_turns: Turns::new((cores / 2).max(1)),
                 held: Mutex::new(Held {
                     limit,
                     all: 0,
@@ -188,6 +201,16 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    /// Waits until it is the request's turn to be read. The turn ends when it is dropped.
+    pub(super) async fn turn(&self) -> Turn {
+        self.shared.turns.turn(self.origin.address).await
+    }
+
+    /// The same for work that takes long and has a thread of its own.
+    pub(super) async fn long_turn(&self) -> Turn {
+        self.shared.long_turns.turn(self.origin.address).await
+    }
+
     /// The request holds this number of bytes now, besides what every request holds.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod refusal;
 mod rejection;
 mod server;
 mod steps;
+mod turns;
 
 pub use admission::Admission;
 pub use consumer::{Accepted, Consumer, RejectedRecords};

@@ -245,6 +245,11 @@ async fn walk_json<V: Visitor + Send + 'static>(
     // The protobuf takes about as much again, twice that at worst.
     lease.hold(text.len().saturating_mul(3))?;
     let is_short = text.len() <= SHORT;
+    let turn = if is_short {
+        lease.turn().await
+    } else {
+        lease.long_turn().await
+    };
     let read = move || {
         let request = json::to_protobuf(&text).map_err(Unreadable::Json)?;
         drop(text);
@@ -256,10 +261,11 @@ async fn walk_json<V: Visitor + Send + 'static>(
             .end()
     };
     if is_short {
+        let _turn = turn;
         return read();
     }
     // Other requests do not wait for it: a large one takes a second.
-    apart(read).await?
+    apart(turn, read).await?
 }
 
 /// Passes over what is left of a body.

@@ -4,30 +4,22 @@
 //! for after each step, not after each frame; between steps others have their turn; and a record
 //! that takes long is read on a thread of its own, where no other request waits for it.
 
-use std::{num::NonZero, sync::LazyLock, thread};
-
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::{sync::Semaphore, task};
+use tokio::task;
 
 use super::{
     admission::Lease,
     decompress::{Compression, Inflow, STEP, Stepped},
     refusal::Refusal,
     rejection::Rejection,
+    turns::Turn,
 };
 use crate::pdata::Sink;
 
 /// After this much work, about a millisecond, another request has its turn.
 const TURN: usize = 4 * STEP;
-
-/// Long work that is done at a time, over all receivers: this leaves a core to others, where there is
-/// more than one.
-static LONG_WORK: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    Semaphore::new((cores / 2).max(1))
-});
 
 /// Does work that takes long on a thread of its own. It is done even if nothing waits for it any
 /// more, so what it holds goes with it.
@@ -35,9 +27,9 @@ static LONG_WORK: LazyLock<Semaphore> = LazyLock::new(|| {
 /// # Errors
 /// When the runtime goes down.
 pub(super) async fn apart<T: Send + 'static>(
+    turn: Turn,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    let turn = LONG_WORK.acquire().await;
     let done = task::spawn_blocking(move || {
         let done = work();
         drop(turn);
@@ -100,15 +92,19 @@ impl<S: Sink + Send + 'static> Reading<S> {
     /// # Errors
     /// When the message cannot be read, or there is no room in memory for what it holds.
     pub(super) async fn feed(mut self, mut bytes: Bytes) -> Result<Self, Rejection> {
+        let mut turn = self.lease.turn().await;
         while !bytes.is_empty() {
             if self.inflow.may_take_long() {
-                (self, bytes) = apart(move || {
+                drop(turn);
+                let long_turn = self.lease.long_turn().await;
+                (self, bytes) = apart(long_turn, move || {
                     let Stepped { taken, work } = self.inflow.step(&bytes)?;
                     self.charge(work)?;
                     bytes.advance(taken);
                     Ok::<_, Rejection>((self, bytes))
                 })
                 .await??;
+                turn = self.lease.turn().await;
             } else {
                 let Stepped { taken, work } = self.inflow.step(&bytes)?;
                 self.charge(work)?;
@@ -116,7 +112,11 @@ impl<S: Sink + Send + 'static> Reading<S> {
             }
             if self.work >= TURN {
                 self.work = 0;
+                // The turn is kept meanwhile: with no other request ready to be read, the runtime asks
+                // the sockets what else has come before this task goes on.
                 task::yield_now().await;
+                drop(turn);
+                turn = self.lease.turn().await;
             }
         }
         Ok(self)
@@ -149,7 +149,8 @@ impl<S: Sink + Send + 'static> Reading<S> {
     pub(super) async fn finish(self) -> Result<(S, Lease), Rejection> {
         // The last bytes that came out of a decoder are still in it.
         if self.inflow.may_take_long() {
-            apart(move || self.end()).await?
+            let turn = self.lease.long_turn().await;
+            apart(turn, move || self.end()).await?
         } else {
             self.end()
         }
