@@ -245,6 +245,13 @@ impl Service {
                 info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
                 self.metrics_addresses.push(address);
             }
+            if let Some(connections) = task.connections() {
+                let name = match self.metrics_addresses.len() {
+                    1 => "prometheus".to_owned(),
+                    n => format!("prometheus/{n}"),
+                };
+                observed::server(&self.metrics, &name, connections);
+            }
             self.background
                 .spawn(task.run(self.stop_background.clone()));
         }
@@ -276,6 +283,7 @@ impl Service {
                         .await
                         .with_context(context)?;
                     info!(extension = %id, endpoint = %server.address(), "answering whether it is ready");
+                    observed::server(&self.metrics, &id.to_string(), server.connections());
                     self.extension_addresses
                         .push((id.clone(), server.address()));
                     let ends = Ends {

@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     panic::PanicHookInfo,
-    sync::{LazyLock, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
+
+use crate::http_server::Connections;
 
 pub use folding::Folded;
 use folding::Folding;
@@ -107,6 +109,14 @@ impl Task {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Serve(server) => Some(server.address()),
+            Self::Push(_) | Self::Spans(_) => None,
+        }
+    }
+
+    /// What becomes of the connections to that address.
+    pub fn connections(&self) -> Option<&Arc<Connections>> {
+        match self {
+            Self::Serve(server) => Some(server.connections()),
             Self::Push(_) | Self::Spans(_) => None,
         }
     }

@@ -111,6 +111,25 @@ pub(super) fn connections(
     }
 }
 
+/// The connections of a server that answers probes or scrapes.
+pub(super) fn server(metrics: &Metrics, server: &str, connections: &Arc<Connections>) {
+    let server = ("server", server);
+    for class in Class::ALL {
+        let connections = Arc::clone(connections);
+        let at = [server, ("class", class.name())];
+        metrics.observe(&m::SERVER_CONNECTIONS, &at, move || connections.open(class));
+    }
+    for reason in CloseReason::ALL {
+        for &class in reason.classes() {
+            let connections = Arc::clone(connections);
+            let at = [server, ("reason", reason.name()), ("class", class.name())];
+            metrics.observe(&m::REFUSED_SERVER_CONNECTIONS, &at, move || {
+                connections.closed(reason, class)
+            });
+        }
+    }
+}
+
 /// A pipeline and its detection.
 pub(super) fn pipeline(
     metrics: &Metrics,

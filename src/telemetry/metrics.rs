@@ -119,6 +119,10 @@ metrics! {
         "{connections}" "Connections that are open: authenticated, anonymous (had a complete request), unfinished (had none).";
     REFUSED_CONNECTIONS: Counter Normal "auditwatch_receiver_refused_connections" ["receiver", "transport", "reason", "class"]
         "{connections}" "Connections that were refused, or ended before their time.";
+    SERVER_CONNECTIONS: Gauge Normal "auditwatch_server_connections" ["server", "class"]
+        "{connections}" "Connections of probes and scrapes that are open: those of a `health_check` extension, or of `prometheus`.";
+    REFUSED_SERVER_CONNECTIONS: Counter Normal "auditwatch_server_refused_connections" ["server", "reason", "class"]
+        "{connections}" "Connections of probes and scrapes that were refused, or ended before their time.";
     MEMORY_LIMIT: Gauge Normal "auditwatch_memory_limit" ["limit"]
         "By" "Memory that the process may take, soft and hard; 0: there is no limit.";
     QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []

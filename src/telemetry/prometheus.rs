@@ -1,6 +1,6 @@
 //! `GET /metrics` in the text format of Prometheus.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -12,7 +12,7 @@ use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::http_server::{self, Ends, Handler, Limits, Listening, Peer, Versions};
+use crate::http_server::{self, Connections, Ends, Handler, Limits, Listening, Peer, Versions};
 
 /// Connections at a time. A new one takes the place of one that asks nothing.
 const CONNECTIONS: usize = 16;
@@ -87,6 +87,11 @@ impl Server {
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// What becomes of its connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        self.listening.connections()
     }
 
     /// Answers until it is to stop.
