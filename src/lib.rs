@@ -8,7 +8,7 @@
 //!
 //!  receiver          bytes off the wire, frame by frame
 //!     | detection::screen     pdata walks them; almost nothing comes out: hits
-//!  pipeline          one owner for each detection; who is owed an answer, and which
+//!  pipeline          intake, admission, engine task, exporter lanes
 //!     | processor -> detection::engine     hits and ticks to findings
 //!  exporter          queue, retry, and the way out
 //! ```

@@ -38,7 +38,7 @@ use crate::{
     memory::{Plan, Pressure, cgroup_limit},
     pipeline::{self, FindingBudget},
     processor::detection::Detection,
-    receiver::{self, InFlight, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    receiver::{self, Admission, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
     telemetry::{self, metrics::Metrics, traces::Tracer},
 };
 
@@ -65,16 +65,16 @@ pub struct Service {
     stop_background: CancellationToken,
     /// Receivers finish what has begun and end.
     stop: CancellationToken,
-    /// Pipelines take nothing more in, even from receivers that have not ended.
+    /// Pipelines take nothing more in, whatever is still sent.
     cut: CancellationToken,
     /// Exporters wait no longer than they must, and at the end give up what they still have.
     ending: queue::Shutdown,
-    /// A part without which nothing works has panicked.
+    /// A vital part has panicked.
     failed: CancellationToken,
 }
 
 impl Service {
-    /// Builds and starts everything that stands in a pipeline.
+    /// Builds and starts everything that is in a pipeline.
     ///
     /// # Errors
     /// When a component cannot be built, or an address not listened on. Nothing runs then.
@@ -155,12 +155,12 @@ impl Service {
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))?;
             let detection = detection(&parts.processor, config.clone(), state).await?;
-            let (intake, pipeline) =
+            let (intake, engine_task) =
                 pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
-            let pipeline = pipeline.under(shared.pressure.clone());
+            let engine_task = engine_task.under(shared.pressure.clone());
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             watch.counters.push(Arc::clone(intake.counters()));
-            self.spawn_vital(id.to_string(), pipeline.run(self.cut.clone()));
+            self.spawn_vital(id.to_string(), engine_task.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
@@ -178,7 +178,7 @@ impl Service {
         self.background
             .spawn(watch.run(self.stop_background.clone()));
         self.background.close();
-        // Receivers serve once everything behind them is in place.
+        // No request is let in before all parts are in place.
         for (id, server, intake) in waiting {
             self.start_receiver(id, server, &intake, shared.clone());
         }
@@ -193,9 +193,10 @@ impl Service {
         shared: receiver::Shared,
     ) {
         info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
-        let (intake, entry) = intake.entry(id.to_string(), server.protocol(), self.tracer.clone());
-        observed::receiver(&self.metrics, &id, server.protocol(), &entry);
-        observed::connections(&self.metrics, &id, server.protocol(), server.connections());
+        let protocol = server.protocol();
+        let (intake, source) = intake.for_source(id.to_string(), protocol, self.tracer.clone());
+        observed::receiver(&self.metrics, &id, protocol, &source);
+        observed::connections(&self.metrics, &id, protocol, server.connections());
         self.addresses.push((id, server.address()));
         self.tracker.spawn(server.serve(intake, shared));
     }
@@ -203,12 +204,12 @@ impl Service {
     /// The budgets of requests and of findings, with their metrics, and what watches them.
     fn budgets(&self, plan: Plan, interval: Duration) -> (receiver::Shared, memory::Watch) {
         let pressure = Pressure::default();
-        let in_flight = InFlight::under(plan.requests, pressure.clone());
+        let admission = Admission::under(plan.requests, pressure.clone());
         let findings = FindingBudget::new(plan.findings);
-        observed::process(&self.metrics, &in_flight, &findings);
+        observed::process(&self.metrics, &admission, &findings);
         observed::memory_limits(&self.metrics, &plan);
         let shared = receiver::Shared {
-            in_flight: in_flight.clone(),
+            admission: admission.clone(),
             pressure: pressure.clone(),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
@@ -216,7 +217,7 @@ impl Service {
         let watch = memory::Watch {
             plan,
             pressure,
-            in_flight,
+            admission,
             findings,
             counters: Vec::new(),
             connections: Vec::new(),
@@ -225,7 +226,7 @@ impl Service {
         (shared, watch)
     }
 
-    /// Starts metrics, spans and what reports of our log, before there is anything to measure.
+    /// Starts telemetry, before there is anything to measure.
     async fn start_telemetry(
         &mut self,
         metrics: &telemetry::MetricsConfig,
@@ -242,6 +243,13 @@ impl Service {
             if let Some(address) = task.address() {
                 info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
                 self.metrics_addresses.push(address);
+            }
+            if let Some(connections) = task.connections() {
+                let name = match self.metrics_addresses.len() {
+                    1 => "prometheus".to_owned(),
+                    n => format!("prometheus/{n}"),
+                };
+                observed::server(&self.metrics, &name, connections);
             }
             self.background
                 .spawn(task.run(self.stop_background.clone()));
@@ -274,6 +282,7 @@ impl Service {
                         .await
                         .with_context(context)?;
                     info!(extension = %id, endpoint = %server.address(), "answering whether it is ready");
+                    observed::server(&self.metrics, &id.to_string(), server.connections());
                     self.extension_addresses
                         .push((id.clone(), server.address()));
                     let ends = Ends {
@@ -435,7 +444,7 @@ impl Service {
     }
 }
 
-/// Makes a part that reads files, which may stand on a disk that hangs, or be pipes.
+/// Makes a part that reads files, which may be on a disk that hangs, or be pipes.
 async fn prepared<T: Send + 'static>(
     make: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -492,7 +501,7 @@ async fn servers(
     config: &OtlpReceiver,
     authenticators: &Authenticators,
 ) -> anyhow::Result<Vec<Server>> {
-    // A door that was to have a guard must not stand open.
+    // A server that was to ask for tokens must not serve without.
     let auth = |id: &Option<ComponentId>| match id {
         Some(id) => match authenticators.get(id) {
             Some(auth) => Ok(Some(auth.clone())),

@@ -16,7 +16,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     panic::PanicHookInfo,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use crate::http_server::Connections;
 use escaped::{Escaped, Form};
 use metrics::{Level, Metrics};
 pub use output::Output;
@@ -109,6 +110,14 @@ impl Task {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Serve(server) => Some(server.address()),
+            Self::Push(_) | Self::Spans(_) => None,
+        }
+    }
+
+    /// What becomes of the connections to that address.
+    pub fn connections(&self) -> Option<&Arc<Connections>> {
+        match self {
+            Self::Serve(server) => Some(server.connections()),
             Self::Push(_) | Self::Spans(_) => None,
         }
     }

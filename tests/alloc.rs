@@ -221,9 +221,9 @@ fn what_a_screening_holds_is_what_it_says() {
             let mut screening = screen.begin(0);
             for piece in bytes.chunks(16 * 1024) {
                 screening.feed(piece).unwrap();
-                most = most.max(screening.held());
+                most = most.max(screening.heap_bytes());
             }
-            said = screening.held();
+            said = screening.heap_bytes();
             std::mem::forget(screening);
         });
         // Without what the allocator adds to each of them, which is part of what is said.

@@ -25,7 +25,7 @@ use super::{
     time::Micros,
 };
 use crate::{
-    pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk},
+    pdata::{AnyValue, KeyValues, Malformed, Record, Sink as _, Visitor, Walk},
     rules::{
         Scratch,
         model::Detection,
@@ -124,89 +124,63 @@ impl Screen {
 
     /// Starts a request that arrives at `received` (nanoseconds since 1970, 0: unknown).
     pub fn begin(&self, received: u64) -> Screening {
-        Screening {
-            walk: Walk::new(),
-            seen: Seen {
-                screen: Arc::clone(&self.inner),
+        Screening(Walk::new(self.visitor(received)))
+    }
+
+    /// The visitor of the records of a request that arrives at `received` (nanoseconds since 1970, 0:
+    /// unknown).
+    pub fn visitor(&self, received: u64) -> ScreenVisitor {
+        ScreenVisitor {
+            screen: Arc::clone(&self.inner),
+            received,
+            out: Screened {
                 received,
-                out: Screened {
-                    received,
-                    ..Screened::default()
-                },
-                cluster: String::new(),
-                resource: Said::default(),
-                resource_hits: 0,
-                said: Vec::new(),
-                broken: BTreeMap::new(),
-                hit_bytes: 0,
-                sample: None,
-                sampled: BTreeMap::new(),
-                scratch: Scratch::default(),
+                ..Screened::default()
             },
+            cluster: String::new(),
+            resource: Said::default(),
+            resource_hits: 0,
+            said: Vec::new(),
+            broken: BTreeMap::new(),
+            hit_bytes: 0,
+            sample: None,
+            sampled: BTreeMap::new(),
+            scratch: Scratch::default(),
         }
     }
 }
 
-/// The screening of one request.
+/// The screening of one request whose bytes are at hand: [`ScreenVisitor`] on its walk.
 #[derive(Debug)]
-pub struct Screening {
-    walk: Walk,
-    seen: Seen,
-}
+pub struct Screening(Walk<ScreenVisitor>);
 
 impl Screening {
-    /// Reads its records in full, as a sample of a stream of which so many came before, until an
-    /// audit event is among them.
-    #[must_use]
-    pub fn sampled(mut self, before: u64) -> Self {
-        self.seen.sample = Some(before).filter(|before| *before < SAMPLED);
-        self
-    }
-
     /// Takes the next bytes of the request.
     ///
     /// # Errors
     /// When the request is no OTLP logs request. Nothing of it counts then.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), Malformed> {
-        self.walk.feed(piece, &mut self.seen)
+        self.0.feed(piece)
     }
 
-    /// Bytes of memory it holds, about: a record that is not whole yet, and the hits. Reading a
-    /// record takes none besides that is worth counting.
-    pub fn held(&self) -> usize {
-        let Seen {
-            out,
-            cluster,
-            said,
-            hit_bytes,
-            scratch,
-            ..
-        } = &self.seen;
-        // The detection sorts the hits of a request by key before it takes them.
-        let places = (out.hits.capacity() - out.hits.len()) * size_of::<Hit>()
-            + out.hits.len() * size_of::<(&str, &str, u64)>() * 2
-            + said.capacity() * size_of::<Said>();
-        self.walk.held() + cluster.capacity() + hit_bytes + places + scratch.held()
-    }
-
-    /// Whether so many further bytes may end a record of more than `long` bytes, which takes as
-    /// long to read.
-    pub fn may_end_record(&self, further: usize, long: usize) -> bool {
-        self.walk.may_end_item(further, long)
+    /// Bytes on the heap, about: a record that is not whole yet, and the hits. Reading a record
+    /// takes none besides that is worth counting.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
     }
 
     /// Ends the request and releases its hits.
     ///
     /// # Errors
     /// When the request ended too early. Nothing of it counts then.
-    pub fn finish(mut self) -> Result<Screened, Malformed> {
-        self.walk.finish(&mut self.seen)?;
-        Ok(self.seen.out)
+    pub fn finish(self) -> Result<Screened, Malformed> {
+        self.0.finish().map(ScreenVisitor::into_screened)
     }
 }
 
+/// The visitor of one request's records: it looks at each of them and keeps the hits.
 #[derive(Debug)]
-struct Seen {
+pub struct ScreenVisitor {
     screen: Arc<Inner>,
     received: u64,
     out: Screened,
@@ -237,7 +211,7 @@ struct MayMatch {
     attributes: bool,
 }
 
-impl Visitor for Seen {
+impl Visitor for ScreenVisitor {
     fn resource(&mut self, encoded: &[u8]) {
         let Inner {
             rule,
@@ -297,9 +271,31 @@ impl Visitor for Seen {
         self.cluster.clear();
         self.resource = Said::default();
     }
+
+    fn heap_bytes(&self) -> usize {
+        let hits = &self.out.hits;
+        // The detection sorts the hits of a request by key before it takes them.
+        let places = (hits.capacity() - hits.len()) * size_of::<Hit>()
+            + hits.len() * size_of::<(&str, &str, u64)>() * 2
+            + self.said.capacity() * size_of::<Said>();
+        self.cluster.capacity() + self.hit_bytes + places + self.scratch.held()
+    }
 }
 
-impl Seen {
+impl ScreenVisitor {
+    /// Reads its records in full, as a sample of a stream of which this number came before, until an
+    /// audit event is among them.
+    #[must_use]
+    pub fn sampled(mut self, before: u64) -> Self {
+        self.sample = Some(before).filter(|before| *before < SAMPLED);
+        self
+    }
+
+    /// What the request held, once all of it has been visited.
+    pub fn into_screened(self) -> Screened {
+        self.out
+    }
+
     #[cold]
     fn sample(&mut self, record: &Record<'_>, body: &AnyValue<'_>, number: u64) {
         self.sample = Some(number + 1).filter(|next| *next < SAMPLED);

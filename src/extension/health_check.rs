@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 
 use crate::{
     clock::{self, Instant},
-    http_server::{self, Ends, Handler, Limits, Listening, Peer, Versions},
+    http_server::{self, Connections, Ends, Handler, Limits, Listening, Peer, Versions},
     tls,
 };
 
@@ -141,6 +141,11 @@ impl HealthCheck {
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// What becomes of its connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        self.listening.connections()
     }
 
     /// Serves until it is to stop.

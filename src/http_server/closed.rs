@@ -9,7 +9,7 @@ use std::{
 
 use tracing::warn;
 
-use super::slots::address_key;
+use super::address::address_key;
 use crate::throttle::{Detail, Line, Throttle};
 
 /// Addresses that are counted at a time to find the one with the most connections.

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -24,12 +24,14 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    Handler, Limits, Streams, Versions,
     closed::{Class, CloseReason, Connections},
+    handler::Handler,
+    limits::Limits,
+    listening::Versions,
     slots::Slot,
     watch::{Answering, End, Times, Watch},
 };
@@ -54,6 +56,16 @@ const READ_AHEAD: usize = 64 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an idle connection that gives way is asked to end before it is closed.
 const GIVING_WAY: Duration = Duration::from_millis(250);
+
+/// Starts what hyper wants started, so that the end of the server can wait for it.
+#[derive(Clone)]
+pub(super) struct Streams(pub(super) TaskTracker);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
 
 /// What the connections of a server share.
 pub(super) struct Server {
@@ -169,7 +181,7 @@ impl Server {
             return self.serve(stream, peer, (slot, watch), handler).await;
         };
         let handshake = tokio::select! {
-            // Nothing was asked for yet, so nothing is owed.
+            // No request has come yet, so no answer is due.
             () = self.stop.cancelled() => return,
             () = slot.gave_way().cancelled() => return,
             handshake = timeout(self.handshake, tls.accept(stream)) => handshake,

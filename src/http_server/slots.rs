@@ -13,7 +13,7 @@ mod tests;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,7 +21,10 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::closed::{Class, CloseReason, Connections};
+use super::{
+    address::address_key,
+    closed::{Class, CloseReason, Connections},
+};
 use crate::clock::{self, Instant};
 
 /// How many connections there may be, and how long each stage is left alone.
@@ -151,17 +154,6 @@ pub(super) struct Slots {
     connections: Arc<Connections>,
     /// A place has become free, or a connection may give way now.
     pub(super) changed: Notify,
-}
-
-/// The part of an address that counts as one sender: IPv6 by its /64, IPv4 in IPv6 as IPv4.
-pub fn address_key(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(network))
-        }
-        address @ IpAddr::V4(_) => address,
-    }
 }
 
 impl Slots {

@@ -19,8 +19,8 @@ pub fn make_room(buffer: &mut Vec<u8>, more: usize, most: usize) {
     buffer.reserve_exact(buffer.len().min(left).max(more));
 }
 
-/// Bytes of memory that a buffer takes which grows by [`make_room`].
-pub fn taken(buffer: &Vec<u8>) -> usize {
+/// Bytes on the heap of a buffer that grows by [`make_room`].
+pub fn heap_bytes(buffer: &Vec<u8>) -> usize {
     buffer.capacity().min(buffer.len().max(2 * DOUBLED))
 }
 
@@ -38,7 +38,7 @@ mod tests {
             buffer.extend_from_slice(&[1; 1000][..1000.min(most - buffer.len())]);
             places += usize::from(buffer.as_ptr() != place);
             place = buffer.as_ptr();
-            let taken = taken(&buffer);
+            let taken = heap_bytes(&buffer);
             assert!((buffer.len()..=(2 * buffer.len()).max(2 * DOUBLED)).contains(&taken));
         }
         assert!(places < 15, "{places}");

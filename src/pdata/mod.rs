@@ -8,12 +8,19 @@
 //! What is malformed is what `prost` calls malformed, with one exception: text that is no UTF-8
 //! is let through, because the Collector lets it through and one bad byte in one record must not
 //! cost its neighbours. Readers replace such bytes with U+FFFD.
+//!
+//! The schema is one table for protobuf and JSON (`schema.rs`). A request in JSON is written as
+//! protobuf ([`json`]) and then walked like any other.
 
 pub mod buffer;
+pub mod json;
 mod record;
+mod schema;
+mod sink;
 mod walk;
 mod wire;
 
 pub use record::{AnyValue, KeyValues, Record, Values};
+pub use sink::Sink;
 pub use walk::{Visitor, Walk};
 pub use wire::Malformed;

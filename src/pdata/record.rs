@@ -4,7 +4,10 @@
 //! all the same, they end there instead of failing. They own nothing: a message field that comes
 //! twice is one message, as protobuf merges it, and is walked part by part where it lies.
 
-use super::wire::{Fields, LOG_RECORD, Malformed, Value, next_field};
+use super::{
+    schema,
+    wire::{Fields, Malformed, Value, check_field, next_field},
+};
 
 /// One `LogRecord`.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +36,19 @@ impl<'a> Record<'a> {
         };
         let mut rest = encoded;
         while let Some((tag, value)) = next_field(&mut rest, budget)? {
-            LOG_RECORD.check_field(tag, value, budget)?;
+            check_field(&schema::LOG_RECORD_MESSAGE, tag, value, budget)?;
             match (tag, value) {
-                (1, Value::Fixed64(time)) => record.time_unix_nano = u64::from_le_bytes(time),
-                (11, Value::Fixed64(time)) => {
+                (schema::TIME, Value::Fixed64(time)) => {
+                    record.time_unix_nano = u64::from_le_bytes(time);
+                }
+                (schema::OBSERVED_TIME, Value::Fixed64(time)) => {
                     record.observed_time_unix_nano = u64::from_le_bytes(time);
                 }
-                (5, Value::Bytes(body)) => {
+                (schema::BODY, Value::Bytes(body)) => {
                     record.body = Some(body);
                     record.bodies += 1;
                 }
-                (6, _) => record.attributes += 1,
+                (schema::ATTRIBUTES, _) => record.attributes += 1,
                 _ => {}
             }
         }
@@ -54,7 +59,7 @@ impl<'a> Record<'a> {
     pub fn body(&self) -> AnyValue<'a> {
         match self.body {
             Some(body) if self.bodies == 1 => AnyValue::read(Message::whole(body)),
-            Some(_) => AnyValue::read(Message::parts(self.encoded, 5)),
+            Some(_) => AnyValue::read(Message::parts(self.encoded, schema::BODY)),
             None => AnyValue::Empty,
         }
     }
@@ -68,7 +73,7 @@ impl<'a> Record<'a> {
     pub fn attributes(&self) -> KeyValues<'a> {
         KeyValues {
             list: List::One(self.encoded),
-            tag: 6,
+            tag: schema::ATTRIBUTES,
         }
     }
 }
@@ -186,31 +191,35 @@ impl<'a> AnyValue<'a> {
                 from: begin,
             };
             value = match (tag, field, value) {
-                (1, Value::Bytes(text), _) => Self::Text(text),
-                (2, Value::Varint(number), _) => Self::Bool(number != 0),
-                (3, Value::Varint(number), _) => Self::Int(number.cast_signed()),
-                (4, Value::Fixed64(number), _) => Self::Double(f64::from_le_bytes(number)),
-                (5, Value::Bytes(_), Self::Array(_)) => Self::Array(Values { list: merged }),
-                (6, Value::Bytes(_), Self::Map(_)) => Self::Map(KeyValues {
+                (schema::STRING, Value::Bytes(text), _) => Self::Text(text),
+                (schema::BOOL, Value::Varint(number), _) => Self::Bool(number != 0),
+                (schema::INT, Value::Varint(number), _) => Self::Int(number.cast_signed()),
+                (schema::DOUBLE, Value::Fixed64(number), _) => {
+                    Self::Double(f64::from_le_bytes(number))
+                }
+                (schema::ARRAY, Value::Bytes(_), Self::Array(_)) => {
+                    Self::Array(Values { list: merged })
+                }
+                (schema::MAP, Value::Bytes(_), Self::Map(_)) => Self::Map(KeyValues {
                     list: merged,
-                    tag: 1,
+                    tag: schema::VALUES,
                 }),
-                (5, Value::Bytes(bytes), _) => {
+                (schema::ARRAY, Value::Bytes(bytes), _) => {
                     begin = at;
                     Self::Array(Values {
                         list: List::One(bytes),
                     })
                 }
-                (6, Value::Bytes(bytes), _) => {
+                (schema::MAP, Value::Bytes(bytes), _) => {
                     begin = at;
                     Self::Map(KeyValues {
                         list: List::One(bytes),
-                        tag: 1,
+                        tag: schema::VALUES,
                     })
                 }
-                (7, Value::Bytes(bytes), _) => Self::Bytes(bytes),
+                (schema::BYTES, Value::Bytes(bytes), _) => Self::Bytes(bytes),
                 // A reference into a dictionary that logs do not have.
-                (8, Value::Varint(_), _) => Self::Empty,
+                (schema::STRING_INDEX, Value::Varint(_), _) => Self::Empty,
                 (_, _, value) => value,
             };
         }
@@ -228,7 +237,7 @@ impl<'a> Values<'a> {
     /// The elements in order.
     pub fn iter(&self) -> impl Iterator<Item = AnyValue<'a>> + use<'a> {
         let elements = self.list.fields().filter_map(|(tag, value)| match value {
-            Value::Bytes(element) if tag == 1 => Some(element),
+            Value::Bytes(element) if tag == schema::VALUES => Some(element),
             _ => None,
         });
         elements.map(|element| AnyValue::read(Message::whole(element)))
@@ -252,7 +261,7 @@ impl<'a> KeyValues<'a> {
     pub fn of_resource(encoded: &'a [u8]) -> Self {
         Self {
             list: List::One(encoded),
-            tag: 1,
+            tag: schema::RESOURCE_ATTRIBUTES,
         }
     }
 
@@ -277,8 +286,8 @@ fn key_value(pair: &[u8]) -> (&[u8], AnyValue<'_>) {
     let (mut key, mut value, mut values): (&[u8], &[u8], _) = (&[], &[], 0);
     for (tag, field) in Fields(pair) {
         match (tag, field) {
-            (1, Value::Bytes(text)) => key = text,
-            (2, Value::Bytes(any)) => {
+            (schema::KEY, Value::Bytes(text)) => key = text,
+            (schema::VALUE, Value::Bytes(any)) => {
                 value = any;
                 values += 1;
             }
@@ -286,7 +295,7 @@ fn key_value(pair: &[u8]) -> (&[u8], AnyValue<'_>) {
         }
     }
     let value = if values > 1 {
-        Message::parts(pair, 2)
+        Message::parts(pair, schema::VALUE)
     } else {
         Message::whole(value)
     };

@@ -3,9 +3,9 @@
 use super::{
     buffer,
     record::Record,
-    wire::{
-        self, Kind, MAX_DEPTH, Malformed, REQUEST, RESOURCE_LOGS, SCOPE_LOGS, Schema, WireType,
-    },
+    schema::{self, Schema},
+    sink::Sink,
+    wire::{self, MAX_DEPTH, Malformed, WireType},
 };
 
 /// What the walk shows, in the order of the wire.
@@ -17,6 +17,10 @@ pub trait Visitor {
     fn record(&mut self, record: &Record<'_>);
     /// The records since the last end belong to the resource seen since then.
     fn resource_end(&mut self);
+    /// Bytes on the heap that it holds by now.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A message or group that has been entered and not yet left.
@@ -45,21 +49,44 @@ enum Place {
 impl Place {
     fn schema(self) -> &'static Schema {
         match self {
-            Self::Request => &REQUEST,
-            Self::ResourceLogs => &RESOURCE_LOGS,
-            Self::ScopeLogs => &SCOPE_LOGS,
+            Self::Request => &schema::REQUEST_MESSAGE,
+            Self::ResourceLogs => &schema::RESOURCE_LOGS_MESSAGE,
+            Self::ScopeLogs => &schema::SCOPE_LOGS_MESSAGE,
+        }
+    }
+
+    /// The place inside a field, if it is entered instead of visited whole.
+    fn inner(self, number: u32) -> Option<Self> {
+        match (self, number) {
+            (Self::Request, schema::RESOURCE_LOGS) => Some(Self::ResourceLogs),
+            (Self::ResourceLogs, schema::SCOPE_LOGS) => Some(Self::ScopeLogs),
+            _ => None,
         }
     }
 }
 
-/// Outcome of one step at the start of the bytes at hand.
-enum Step {
-    /// So many bytes are done with.
-    Done(usize),
-    /// At least so many bytes are needed, from the start of the step.
+/// What is at the start of the bytes at hand.
+enum Step<'a> {
+    /// A message that is visited or checked whole.
+    Whole(Item<'a>),
+    /// The start or the end of a message that holds others, of this length: it has been entered or left.
+    Passed(usize),
+    /// Something of which at least this number of bytes is needed.
     Need(usize),
-    /// So many bytes are done with, and as many as the second number are to be passed over.
+    /// A field that is passed over: the length of its header, and of what follows it.
     Skip(usize, u64),
+}
+
+/// A message that lies whole in the bytes at hand.
+struct Item<'a> {
+    place: Place,
+    number: u32,
+    schema: &'static Schema,
+    encoded: &'a [u8],
+    /// Levels that may still be opened inside it.
+    budget: u32,
+    /// Its length with its header.
+    length: usize,
 }
 
 /// What is set aside for a record that straddles two pieces, before its bytes are there.
@@ -67,11 +94,16 @@ const CARRY: usize = 16 * 1024;
 /// A buffer that a record made longer than this is not kept for the next.
 const LARGE: usize = 256 * 1024;
 
-/// A walk over one request: [`Walk::feed`] its bytes, then [`Walk::finish`].
+/// A record of more bytes may take milliseconds to read.
+const LONG_RECORD: usize = 256 * 1024;
+
+/// A visitor on its walk over one request: [`Sink::feed`] its bytes, then [`Walk::finish`].
 ///
-/// Memory is bounded by the longest record (or resource) of the request, not by the request.
+/// Memory is bounded by the longest record (or resource) of the request, not by the request, and by
+/// what the visitor keeps.
 #[derive(Debug)]
-pub struct Walk {
+pub struct Walk<V> {
+    visitor: V,
     /// Position of the next step in the request.
     position: u64,
     /// Innermost level last; the request itself is at the bottom and never left.
@@ -84,37 +116,10 @@ pub struct Walk {
     skip: u64,
 }
 
-impl Default for Walk {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Walk {
-    /// A walk at the start of a request.
-    pub fn new() -> Self {
-        let mut levels = Vec::with_capacity(4);
-        levels.push(Level {
-            kind: LevelKind::Message(Place::Request),
-            end: u64::MAX,
-            budget: MAX_DEPTH,
-        });
-        Self {
-            position: 0,
-            levels,
-            carry: Vec::new(),
-            want: 0,
-            skip: 0,
-        }
-    }
-
-    /// Takes the next bytes of the request.
-    ///
-    /// # Errors
-    /// When the request is malformed. The walk is then over: feeding it on is pointless.
-    pub fn feed(&mut self, mut piece: &[u8], visitor: &mut impl Visitor) -> Result<(), Malformed> {
+impl<V: Visitor> Sink for Walk<V> {
+    fn feed(&mut self, mut piece: &[u8]) -> Result<(), Malformed> {
         loop {
-            self.leave(visitor);
+            self.leave();
             if self.skip > 0 {
                 let length = usize::try_from(self.skip)
                     .unwrap_or(usize::MAX)
@@ -131,7 +136,7 @@ impl Walk {
                 if piece.is_empty() {
                     return Ok(());
                 }
-                match self.step(piece, visitor)? {
+                match self.step(piece)? {
                     Step::Need(want) => {
                         self.want = want;
                         // At once, but never on the word of a length alone.
@@ -139,7 +144,12 @@ impl Walk {
                         self.carry.extend_from_slice(piece);
                         return Ok(());
                     }
-                    Step::Done(length) => {
+                    Step::Whole(item) => {
+                        self.visit(&item)?;
+                        self.position += item.length as u64;
+                        piece = piece.get(item.length..).unwrap_or_default();
+                    }
+                    Step::Passed(length) => {
                         self.position += length as u64;
                         piece = piece.get(length..).unwrap_or_default();
                     }
@@ -158,7 +168,37 @@ impl Walk {
             if self.carry.len() < self.want {
                 return Ok(());
             }
-            self.step_carried(visitor)?;
+            self.step_carried()?;
+        }
+    }
+
+    /// A record that is not whole yet, and what the visitor holds.
+    fn heap_bytes(&self) -> usize {
+        buffer::heap_bytes(&self.carry) + self.visitor.heap_bytes()
+    }
+
+    /// They may complete a long record.
+    fn may_take_long(&self, further: usize) -> bool {
+        self.want > LONG_RECORD && self.carry.len().saturating_add(further) >= self.want
+    }
+}
+
+impl<V: Visitor> Walk<V> {
+    /// A visitor at the start of a request.
+    pub fn new(visitor: V) -> Self {
+        let mut levels = Vec::with_capacity(4);
+        levels.push(Level {
+            kind: LevelKind::Message(Place::Request),
+            end: u64::MAX,
+            budget: MAX_DEPTH,
+        });
+        Self {
+            visitor,
+            position: 0,
+            levels,
+            carry: Vec::new(),
+            want: 0,
+            skip: 0,
         }
     }
 
@@ -168,30 +208,20 @@ impl Walk {
         self.carry.extend_from_slice(more);
     }
 
-    /// Bytes of memory it holds.
-    pub fn held(&self) -> usize {
-        buffer::taken(&self.carry)
-    }
-
-    /// Whether so many further bytes may complete an item of more than `long` bytes.
-    pub fn may_end_item(&self, further: usize, long: usize) -> bool {
-        self.want > long && self.carry.len().saturating_add(further) >= self.want
-    }
-
-    /// The request has ended.
+    /// The request has ended. The visitor, which has seen all of it.
     ///
     /// # Errors
     /// When it ended too early.
-    pub fn finish(mut self, visitor: &mut impl Visitor) -> Result<(), Malformed> {
-        self.leave(visitor);
+    pub fn finish(mut self) -> Result<V, Malformed> {
+        self.leave();
         if self.skip > 0 || !self.carry.is_empty() || self.levels.len() > 1 {
             return Err(Malformed::Truncated);
         }
-        Ok(())
+        Ok(self.visitor)
     }
 
     /// Leaves the messages that end here.
-    fn leave(&mut self, visitor: &mut impl Visitor) {
+    fn leave(&mut self) {
         while let Some(Level {
             kind: LevelKind::Message(place),
             end,
@@ -202,22 +232,26 @@ impl Walk {
                 return;
             }
             if *place == Place::ResourceLogs {
-                visitor.resource_end();
+                self.visitor.resource_end();
             }
             self.levels.pop();
         }
     }
 
-    fn step_carried(&mut self, visitor: &mut impl Visitor) -> Result<(), Malformed> {
+    fn step_carried(&mut self) -> Result<(), Malformed> {
         let mut carry = std::mem::take(&mut self.carry);
-        match self.step(&carry, visitor)? {
+        match self.step(&carry)? {
             Step::Need(want) => {
                 self.want = want;
                 self.carry = carry;
                 return Ok(());
             }
             // The step was tried again with each byte it asked for, so nothing is left over ...
-            Step::Done(length) => self.position += length as u64,
+            Step::Whole(item) => {
+                self.visit(&item)?;
+                self.position += item.length as u64;
+            }
+            Step::Passed(length) => self.position += length as u64,
             // ... but of what is to be passed over some may be here already.
             Step::Skip(length, skip) => {
                 let here = (carry.len() - length.min(carry.len())) as u64;
@@ -233,8 +267,32 @@ impl Walk {
         Ok(())
     }
 
-    /// Reads one field at the start of `bytes`, or enters it.
-    fn step(&mut self, bytes: &[u8], visitor: &mut impl Visitor) -> Result<Step, Malformed> {
+    /// Shows a message to the visitor.
+    #[inline]
+    fn visit(&mut self, item: &Item<'_>) -> Result<(), Malformed> {
+        let Item {
+            place,
+            number,
+            schema,
+            encoded,
+            budget,
+            ..
+        } = *item;
+        match (place, number) {
+            (Place::ScopeLogs, schema::LOG_RECORDS) => {
+                self.visitor.record(&Record::read(encoded, budget)?);
+            }
+            (Place::ResourceLogs, schema::RESOURCE) => {
+                wire::check(schema, encoded, budget)?;
+                self.visitor.resource(encoded);
+            }
+            _ => wire::check(schema, encoded, budget)?,
+        }
+        Ok(())
+    }
+
+    /// Finds the field at the start of `bytes`, or enters it.
+    fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Malformed> {
         let Some(&level) = self.levels.last() else {
             return Err(Malformed::Truncated);
         };
@@ -246,12 +304,13 @@ impl Walk {
                 return Err(Malformed::EndGroup);
             }
             self.levels.pop();
-            return Ok(Step::Done(header));
+            return Ok(Step::Passed(header));
         }
-        let known = match level.kind {
-            LevelKind::Message(place) => place.schema().kind(tag),
+        let schema = match level.kind {
+            LevelKind::Message(place) => Some(place.schema()),
             LevelKind::Group(_) => None,
         };
+        let known = schema.and_then(|schema| schema.wire(tag));
         if known.is_none() && level.budget == 0 {
             return Err(Malformed::TooDeep);
         }
@@ -261,14 +320,9 @@ impl Walk {
         }
         let length = match wire_type {
             WireType::StartGroup => {
-                let budget = level.budget.checked_sub(1).ok_or(Malformed::TooDeep)?;
-                self.levels.push(Level {
-                    kind: LevelKind::Group(tag),
-                    end: level.end,
-                    budget,
-                });
+                self.enter_group(tag, level)?;
                 self.check_end(header as u64, level)?;
-                return Ok(Step::Done(header));
+                return Ok(Step::Passed(header));
             }
             WireType::Varint => {
                 let rest = bytes.get(header..).unwrap_or_default();
@@ -292,59 +346,41 @@ impl Walk {
             .checked_add(length)
             .ok_or(Malformed::Length)?;
         self.check_end(total, level)?;
-        match (level.kind, known) {
-            (LevelKind::Message(place), Some(Kind::Message(schema))) => self.message(
-                &Item {
-                    place,
-                    tag,
-                    schema,
-                    header,
-                    total,
-                },
-                bytes,
-                level,
-                visitor,
-            ),
-            _ => Ok(Step::Skip(header, length)),
-        }
-    }
-
-    /// Enters a message that holds others, or reads one whole.
-    fn message(
-        &mut self,
-        item: &Item,
-        bytes: &[u8],
-        level: Level,
-        visitor: &mut impl Visitor,
-    ) -> Result<Step, Malformed> {
-        let budget = level.budget - 1;
-        let inner = match (item.place, item.tag) {
-            (Place::Request, 1) => Some(Place::ResourceLogs),
-            (Place::ResourceLogs, 2) => Some(Place::ScopeLogs),
-            _ => None,
+        let inner = schema.and_then(|schema| schema.inner(tag));
+        let (LevelKind::Message(place), Some(schema)) = (level.kind, inner) else {
+            return Ok(Step::Skip(header, length));
         };
-        if let Some(place) = inner {
-            let end = self.position + item.total;
+        let budget = level.budget - 1;
+        if let Some(inner) = place.inner(tag) {
             self.levels.push(Level {
-                kind: LevelKind::Message(place),
-                end,
+                kind: LevelKind::Message(inner),
+                end: self.position + total,
                 budget,
             });
-            return Ok(Step::Done(item.header));
+            return Ok(Step::Passed(header));
         }
-        let total = usize::try_from(item.total).map_err(|_| Malformed::Length)?;
-        let Some(encoded) = bytes.get(item.header..total) else {
-            return Ok(Step::Need(total));
+        let length = usize::try_from(total).map_err(|_| Malformed::Length)?;
+        let Some(encoded) = bytes.get(header..length) else {
+            return Ok(Step::Need(length));
         };
-        match (item.place, item.tag) {
-            (Place::ScopeLogs, 2) => visitor.record(&Record::read(encoded, budget)?),
-            (Place::ResourceLogs, 1) => {
-                item.schema.check(encoded, budget)?;
-                visitor.resource(encoded);
-            }
-            _ => item.schema.check(encoded, budget)?,
-        }
-        Ok(Step::Done(total))
+        Ok(Step::Whole(Item {
+            place,
+            number: tag,
+            schema,
+            encoded,
+            budget,
+            length,
+        }))
+    }
+
+    fn enter_group(&mut self, number: u32, around: Level) -> Result<(), Malformed> {
+        let budget = around.budget.checked_sub(1).ok_or(Malformed::TooDeep)?;
+        self.levels.push(Level {
+            kind: LevelKind::Group(number),
+            end: around.end,
+            budget,
+        });
+        Ok(())
     }
 
     /// Refuses what reaches beyond the message around it.
@@ -356,17 +392,8 @@ impl Walk {
     }
 
     /// More bytes are needed, if the message around has them.
-    fn need(&self, want: usize, level: Level) -> Result<Step, Malformed> {
+    fn need<'a>(&self, want: usize, level: Level) -> Result<Step<'a>, Malformed> {
         self.check_end(want as u64, level)?;
         Ok(Step::Need(want))
     }
-}
-
-/// A message field that has been found.
-struct Item {
-    place: Place,
-    tag: u32,
-    schema: &'static Schema,
-    header: usize,
-    total: u64,
 }

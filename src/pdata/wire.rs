@@ -1,4 +1,6 @@
-//! Protobuf's wire format: keys, lengths, groups, and the schema of OTLP logs as a table.
+//! Protobuf's wire format: keys, lengths, groups; and whether bytes are a message of a schema.
+
+use super::schema::{Schema, Wire};
 
 /// Why bytes are no OTLP logs request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,14 +99,14 @@ pub(super) enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// Whether the value is laid out as a field of this kind must be.
-    fn fits(self, kind: Kind) -> bool {
+    /// Whether the value is laid out as that of a field must be.
+    fn fits(self, wire: Wire) -> bool {
         matches!(
-            (self, kind),
-            (Value::Varint(_), Kind::Varint)
-                | (Value::Fixed64(_), Kind::Fixed64)
-                | (Value::Fixed32, Kind::Fixed32)
-                | (Value::Bytes(_), Kind::Bytes | Kind::Message(_))
+            (self, wire),
+            (Value::Varint(_), Wire::Varint)
+                | (Value::Fixed64(_), Wire::Fixed64)
+                | (Value::Fixed32, Wire::Fixed32)
+                | (Value::Bytes(_), Wire::Bytes | Wire::Message)
         )
     }
 }
@@ -195,124 +197,41 @@ fn skip_group(bytes: &mut &[u8], tag: u32, budget: u32) -> Result<(), Malformed>
     }
 }
 
-/// What a known field holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    Varint,
-    Fixed64,
-    Fixed32,
-    Bytes,
-    Message(&'static Schema),
-}
-
-/// The known fields of a message.
-#[derive(Debug)]
-pub(super) struct Schema(&'static [(u32, Kind)]);
-
-impl Schema {
-    /// What field `tag` holds; `None` when it is unknown.
-    #[inline]
-    pub(super) fn kind(&self, tag: u32) -> Option<Kind> {
-        self.0
-            .iter()
-            .find(|(known, _)| *known == tag)
-            .map(|(_, kind)| *kind)
-    }
-
-    /// Checks one field of a message of this schema, and all that is inside it. `budget` is that
-    /// of the message.
-    #[inline]
-    pub(super) fn check_field(
-        &self,
-        tag: u32,
-        value: Value<'_>,
-        budget: u32,
-    ) -> Result<(), Malformed> {
-        let Some(kind) = self.kind(tag) else {
-            return if budget == 0 {
-                Err(Malformed::TooDeep)
-            } else {
-                Ok(())
-            };
+/// Checks one field of a message of this schema, and all that is inside it. `budget` is that of the
+/// message.
+#[inline]
+pub(super) fn check_field(
+    schema: &Schema,
+    number: u32,
+    value: Value<'_>,
+    budget: u32,
+) -> Result<(), Malformed> {
+    let Some(wire) = schema.wire(number) else {
+        return if budget == 0 {
+            Err(Malformed::TooDeep)
+        } else {
+            Ok(())
         };
-        if !value.fits(kind) {
-            return Err(Malformed::WireType(tag));
-        }
-        if let (Kind::Message(schema), Value::Bytes(bytes)) = (kind, value) {
-            schema.check(bytes, budget.checked_sub(1).ok_or(Malformed::TooDeep)?)?;
-        }
-        Ok(())
+    };
+    if !value.fits(wire) {
+        return Err(Malformed::WireType(number));
     }
-
-    /// Checks a whole message and all that is inside it.
-    pub(super) fn check(&self, mut bytes: &[u8], budget: u32) -> Result<(), Malformed> {
-        while let Some((tag, value)) = next_field(&mut bytes, budget)? {
-            self.check_field(tag, value, budget)?;
-        }
-        Ok(())
+    if let (Wire::Message, Value::Bytes(bytes)) = (wire, value)
+        && let Some(schema) = schema.inner(number)
+    {
+        check(
+            schema,
+            bytes,
+            budget.checked_sub(1).ok_or(Malformed::TooDeep)?,
+        )?;
     }
+    Ok(())
 }
 
-/// `opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest`
-pub(super) static REQUEST: Schema = Schema(&[(1, Kind::Message(&RESOURCE_LOGS))]);
-/// `opentelemetry.proto.logs.v1.ResourceLogs`
-pub(super) static RESOURCE_LOGS: Schema = Schema(&[
-    (1, Kind::Message(&RESOURCE)),
-    (2, Kind::Message(&SCOPE_LOGS)),
-    (3, Kind::Bytes),
-]);
-/// `opentelemetry.proto.logs.v1.ScopeLogs`
-pub(super) static SCOPE_LOGS: Schema = Schema(&[
-    (1, Kind::Message(&SCOPE)),
-    (2, Kind::Message(&LOG_RECORD)),
-    (3, Kind::Bytes),
-]);
-/// `opentelemetry.proto.logs.v1.LogRecord`
-pub(super) static LOG_RECORD: Schema = Schema(&[
-    (1, Kind::Fixed64),
-    (2, Kind::Varint),
-    (3, Kind::Bytes),
-    (5, Kind::Message(&ANY_VALUE)),
-    (6, Kind::Message(&KEY_VALUE)),
-    (7, Kind::Varint),
-    (8, Kind::Fixed32),
-    (9, Kind::Bytes),
-    (10, Kind::Bytes),
-    (11, Kind::Fixed64),
-    (12, Kind::Bytes),
-]);
-/// `opentelemetry.proto.resource.v1.Resource`
-pub(super) static RESOURCE: Schema = Schema(&[
-    (1, Kind::Message(&KEY_VALUE)),
-    (2, Kind::Varint),
-    (3, Kind::Message(&ENTITY_REF)),
-]);
-static ENTITY_REF: Schema = Schema(&[
-    (1, Kind::Bytes),
-    (2, Kind::Bytes),
-    (3, Kind::Bytes),
-    (4, Kind::Bytes),
-]);
-static SCOPE: Schema = Schema(&[
-    (1, Kind::Bytes),
-    (2, Kind::Bytes),
-    (3, Kind::Message(&KEY_VALUE)),
-    (4, Kind::Varint),
-]);
-static KEY_VALUE: Schema = Schema(&[
-    (1, Kind::Bytes),
-    (2, Kind::Message(&ANY_VALUE)),
-    (3, Kind::Varint),
-]);
-static ANY_VALUE: Schema = Schema(&[
-    (1, Kind::Bytes),
-    (2, Kind::Varint),
-    (3, Kind::Varint),
-    (4, Kind::Fixed64),
-    (5, Kind::Message(&ARRAY_VALUE)),
-    (6, Kind::Message(&KEY_VALUE_LIST)),
-    (7, Kind::Bytes),
-    (8, Kind::Varint),
-]);
-static ARRAY_VALUE: Schema = Schema(&[(1, Kind::Message(&ANY_VALUE))]);
-static KEY_VALUE_LIST: Schema = Schema(&[(1, Kind::Message(&KEY_VALUE))]);
+/// Checks a whole message of this schema, and all that is inside it.
+pub(super) fn check(schema: &Schema, mut bytes: &[u8], budget: u32) -> Result<(), Malformed> {
+    while let Some((number, value)) = next_field(&mut bytes, budget)? {
+        check_field(schema, number, value, budget)?;
+    }
+    Ok(())
+}

@@ -15,19 +15,19 @@ use crate::{
     telemetry::metrics::Timer,
 };
 
-/// What came in by one receiver and protocol.
+/// What came in by one source: a receiver and its protocol.
 #[derive(Debug, Default)]
-pub struct Entry {
+pub struct SourceCounters {
     /// Log records that were taken.
     pub accepted: AtomicU64,
-    /// Log records that were not: unreadable ones, and those of requests that had to come again.
+    /// Log records that were not: unreadable ones, and those of requests that were refused for now.
     pub refused: AtomicU64,
     /// Requests that were taken.
     pub requests: AtomicU64,
     refused_requests: [[AtomicU64; Class::ALL.len()]; Reason::ALL.len()],
 }
 
-impl Entry {
+impl SourceCounters {
     /// Requests of senders of this class that were refused for this reason, for now or for good.
     pub fn refused_requests(&self, reason: Reason, class: Class) -> u64 {
         let counters = self.refused_requests.get(reason as usize);
@@ -51,14 +51,14 @@ impl Entry {
     }
 }
 
-/// What a pipeline has seen and found. Whoever looks holds up nobody.
+/// What a pipeline has seen and found. To read it makes no task wait.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Log records of requests that were taken.
     pub screened: AtomicU64,
     /// Records that were rejected as unreadable.
     pub rejected: AtomicU64,
-    /// Records that passed the byte filter.
+    /// Records that passed the prefilter.
     pub candidates: AtomicU64,
     /// Events that would count, but for the selector.
     pub deselected: AtomicU64,
@@ -68,7 +68,7 @@ pub struct Counters {
     findings: [AtomicU64; STATES.len()],
     /// What the detection has counted, as of the last request or tick.
     pub(super) detection: Mutex<Kept>,
-    pub(super) entries: Mutex<Vec<Arc<Entry>>>,
+    pub(super) sources: Mutex<Vec<Arc<SourceCounters>>>,
     /// From events to the findings they opened or changed, in the order of [`STATES`].
     lag: OnceLock<[Timer; 2]>,
 }
@@ -100,9 +100,9 @@ impl Counters {
     }
 
     /// The sum over all receivers.
-    pub(super) fn over_entries(&self, count: impl Fn(&Entry) -> u64) -> u64 {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().map(|entry| count(entry)).sum()
+    pub(super) fn over_sources(&self, count: impl Fn(&SourceCounters) -> u64) -> u64 {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().map(|source| count(source)).sum()
     }
 
     pub(super) fn found(&self, finding: &Finding, now: u64) {

@@ -21,7 +21,7 @@ struct Shared {
 }
 
 impl FindingBudget {
-    /// Room for so many bytes.
+    /// Room for `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Shared {
             limit,

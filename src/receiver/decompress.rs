@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::{
-    detection::screen::Screening,
-    pdata::{Malformed, buffer},
-};
+use crate::pdata::{Malformed, Sink, buffer};
 
 /// How a message is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,38 +47,7 @@ pub(super) enum Unreadable {
     Json(serde_json::Error),
 }
 
-/// Where the bytes of a message go.
-pub(super) trait Sink {
-    /// Takes the next bytes.
-    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed>;
-
-    /// Bytes of memory it holds.
-    fn held(&self) -> usize;
-
-    /// Whether so many further bytes may make it work for long.
-    fn may_take_long(&self, _further: usize) -> bool {
-        false
-    }
-}
-
-/// A record that is longer may take milliseconds to read.
-const LONG_RECORD: usize = 256 * 1024;
-
-impl Sink for Screening {
-    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
-        self.feed(piece)
-    }
-
-    fn held(&self) -> usize {
-        self.held()
-    }
-
-    fn may_take_long(&self, further: usize) -> bool {
-        self.may_end_record(further, LONG_RECORD)
-    }
-}
-
-/// A text that is read as a whole, of at most so many bytes.
+/// A text that is read as a whole, of at most `most` bytes.
 pub(super) struct Whole {
     text: Vec<u8>,
     most: usize,
@@ -102,14 +68,14 @@ impl Whole {
 }
 
 impl Sink for Whole {
-    fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+    fn feed(&mut self, piece: &[u8]) -> Result<(), Malformed> {
         buffer::make_room(&mut self.text, piece.len(), self.most);
         self.text.extend_from_slice(piece);
         Ok(())
     }
 
-    fn held(&self) -> usize {
-        buffer::taken(&self.text)
+    fn heap_bytes(&self) -> usize {
+        buffer::heap_bytes(&self.text)
     }
 }
 
@@ -120,12 +86,12 @@ type ZstdDecoder<S> = zstd::stream::zio::Writer<Limited<S>, zstd::stream::raw::D
 const ZSTD_WINDOW_LOG: u32 = 25;
 /// What a decoder writes at a time, and what is taken at a time of a message that is not compressed.
 pub(super) const STEP: usize = 32 * 1024;
-/// So many times the limit of a message is what it may hold: records that count take more room when
-/// they are short, and no sender has reason for so many.
+/// A message may hold this many times its limit: records that count take more room when they are
+/// short, and no sender has a reason to send more of them.
 const DENSITY: usize = 3;
-/// Whatever the limit, a message may hold so much.
+/// Whatever the limit, a message may hold this many bytes.
 const SPARE: usize = 16 * 1024 * 1024;
-/// A compressed byte that nothing comes out of is as much work as so many that come out.
+/// A compressed byte that nothing comes out of is as much work as this number of bytes that come out.
 const EMPTY: usize = 32;
 /// What the decoders hold beside their windows.
 const DECODER: usize = 64 * 1024;
@@ -135,6 +101,15 @@ fn zstd_decoder<S: Sink>(limited: Limited<S>) -> io::Result<ZstdDecoder<S>> {
     let mut decoder = zstd::stream::raw::Decoder::new()?;
     decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
     Ok(zstd::stream::zio::Writer::new(limited, decoder))
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stepped {
+    /// Bytes of the message that it took.
+    pub(super) taken: usize,
+    /// Its work, in bytes that are read.
+    pub(super) work: usize,
 }
 
 /// Takes a message in pieces and hands on what is in them.
@@ -161,9 +136,10 @@ impl<S: Sink> Inflow<S> {
         })
     }
 
-    /// Takes some of the next bytes of the message, so many that not much more than [`STEP`] bytes
-    /// come out of them; how many it took.
-    pub(super) fn step(&mut self, piece: &[u8]) -> Result<usize, Unreadable> {
+    /// Takes some of the next bytes of the message, at most as many as make not much more than [`STEP`]
+    /// bytes come out.
+    pub(super) fn step(&mut self, piece: &[u8]) -> Result<Stepped, Unreadable> {
+        let before = self.written();
         // Decoders write what is in their buffer before they take more.
         let done = match self {
             Self::Plain(limited) => limited.write(piece.get(..STEP).unwrap_or(piece)),
@@ -174,7 +150,13 @@ impl<S: Sink> Inflow<S> {
             Ok(0) if !piece.is_empty() => {
                 Err(self.explain(io::Error::from(io::ErrorKind::WriteZero)))
             }
-            Ok(taken) => Ok(taken),
+            Ok(taken) => {
+                let written = self.written().saturating_sub(before);
+                Ok(Stepped {
+                    taken,
+                    work: self.work(taken, written),
+                })
+            }
             Err(error) => Err(self.explain(error)),
         }
     }
@@ -183,7 +165,7 @@ impl<S: Sink> Inflow<S> {
     #[cfg(test)]
     fn feed(&mut self, mut piece: &[u8]) -> Result<(), Unreadable> {
         while !piece.is_empty() {
-            let taken = self.step(piece)?;
+            let Stepped { taken, .. } = self.step(piece)?;
             piece = piece.get(taken..).unwrap_or_default();
         }
         Ok(())
@@ -195,7 +177,7 @@ impl<S: Sink> Inflow<S> {
     }
 
     /// How many bytes have come out so far.
-    pub(super) fn written(&self) -> usize {
+    fn written(&self) -> usize {
         let limited = self.limited();
         limited.limit - limited.left
     }
@@ -208,23 +190,23 @@ impl<S: Sink> Inflow<S> {
         }
     }
 
-    /// The work of a step that took so many bytes in and gave so many out, in bytes that are read. A
+    /// The work of a step that took and gave these numbers of bytes, in bytes that are read. A
     /// member of gzip without content is twenty bytes, and a decoder is set up for each.
-    pub(super) fn work(&self, taken: usize, written: usize) -> usize {
+    fn work(&self, taken: usize, written: usize) -> usize {
         match self {
             Self::Plain(_) => written,
             Self::Gzip(_) | Self::Zstd(_) => written.saturating_add(taken.saturating_mul(EMPTY)),
         }
     }
 
-    /// Bytes of memory it holds. A window of zstd is only so far in memory as it was written.
-    pub(super) fn held(&self) -> usize {
+    /// Bytes on the heap that it holds. A window of zstd is only so far in memory as it was written.
+    pub(super) fn heap_bytes(&self) -> usize {
         let decoder = match self {
             Self::Plain(_) => 0,
             Self::Gzip(_) => DECODER,
             Self::Zstd(_) => ZSTD_BLOCKS + self.written().min(1 << ZSTD_WINDOW_LOG),
         };
-        decoder + self.limited().sink.held()
+        decoder + self.limited().sink.heap_bytes()
     }
 
     /// The message has ended: the sink, which has all of it.
@@ -260,7 +242,7 @@ impl<S: Sink> Inflow<S> {
     }
 }
 
-/// A sink that takes only so many bytes.
+/// A sink that takes at most `limit` bytes.
 pub(super) struct Limited<S> {
     sink: S,
     limit: usize,
@@ -274,8 +256,8 @@ impl<S: Sink> Write for Limited<S> {
             Some(left) => {
                 self.left = left;
                 let most = self.limit.saturating_mul(DENSITY).max(SPARE);
-                match self.sink.take(piece) {
-                    Ok(()) if self.sink.held() > most => Err(Unreadable::TooDense(most)),
+                match self.sink.feed(piece) {
+                    Ok(()) if self.sink.heap_bytes() > most => Err(Unreadable::TooDense(most)),
                     Ok(()) => Ok(()),
                     Err(malformed) => Err(Unreadable::Malformed(malformed)),
                 }
@@ -305,21 +287,21 @@ mod tests {
     fn decoders_count_their_windows() {
         struct Nowhere;
         impl Sink for Nowhere {
-            fn take(&mut self, _: &[u8]) -> Result<(), Malformed> {
+            fn feed(&mut self, _: &[u8]) -> Result<(), Malformed> {
                 Ok(())
             }
-            fn held(&self) -> usize {
+            fn heap_bytes(&self) -> usize {
                 0
             }
         }
         let zeros = vec![0; 8 << 20];
         let bomb = zstd::encode_all(&zeros[..], 1).unwrap();
         let mut inflow = Inflow::new(Compression::Zstd, Nowhere, 64 << 20).unwrap();
-        assert!(inflow.held() < 1 << 20);
+        assert!(inflow.heap_bytes() < 1 << 20);
         inflow.feed(&bomb).unwrap();
-        assert!(inflow.held() >= 8 << 20);
+        assert!(inflow.heap_bytes() >= 8 << 20);
         let gzip = Inflow::new(Compression::Gzip, Nowhere, 100).unwrap();
-        assert_eq!(gzip.held(), DECODER);
+        assert_eq!(gzip.heap_bytes(), DECODER);
     }
 
     /// RFC 1952 lets members follow each other, as frames of zstd may; senders that compress in

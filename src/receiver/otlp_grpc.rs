@@ -1,8 +1,7 @@
 //! The `otlp` receiver over gRPC: `LogsService/Export`, taken frame by frame.
 //!
-//! The method is our own, because a codec would put a whole message together before anybody could
-//! look at it: here each frame of the body goes straight through the decompressor into the
-//! screening.
+//! The method is our own, because a codec would put a whole message together before its records can
+//! be looked at: here each frame of the body goes straight through the decompressor into the walk.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +11,7 @@ use http::{
     header::{self, CONTENT_TYPE},
     request::Parts,
 };
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
@@ -20,18 +19,17 @@ use tonic::{Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{
-    Connections, Consumer, Error, Limits, Shared,
+    admission::Lease,
+    consumer::{Accepted, Consumer},
     decompress::{Compression, Unreadable},
-    door::Door,
-    in_flight::Lease,
-    listen, partial_success,
-    reading::Reading,
+    reading::{Reading, next_data},
     rejection::Rejection,
+    server::{Shared, listen},
+    steps::{Received, Steps},
 };
 use crate::{
-    detection::screen::{Screened, Screening},
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{self, Handler, Listening, Versions},
+    http_server::{self, Connections, Error, Handler, Limits, Listening, Versions},
     tls,
 };
 
@@ -47,7 +45,7 @@ pub struct Config {
     pub endpoint: String,
     /// `max_recv_msg_size_mib`, in bytes: the largest message, also after decompression.
     pub max_recv_msg_bytes: usize,
-    /// What connections are allowed.
+    /// Limits of its connections.
     pub limits: Limits,
     /// `tls`; `None`: in the clear.
     pub tls: Option<tls::server::Config>,
@@ -110,12 +108,12 @@ impl OtlpGrpc {
     /// it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let service = LogsService {
-            door: Door::new(
+            steps: Arc::new(Steps::new(
                 consumer,
                 shared.clone(),
                 self.limits.read_timeout,
                 self.auth,
-            ),
+            )),
             max_message: self.max_message,
         };
         let listening = self.listening.under(shared.pressure.clone());
@@ -126,7 +124,7 @@ impl OtlpGrpc {
 /// `opentelemetry.proto.collector.logs.v1.LogsService`
 #[derive(Clone)]
 struct LogsService<C> {
-    door: Door<C>,
+    steps: Arc<Steps<C>>,
     max_message: usize,
 }
 
@@ -135,42 +133,96 @@ impl<C: Consumer> Handler for LogsService<C> {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let answer = self.door.answer(&head, self.receive(&head, body)).await;
-        match answer {
-            Ok(unreadable) => success(unreadable),
-            Err(rejection) => rejected(&rejection),
+        match self.handle(&head, body).await {
+            Ok(accepted) => success(accepted),
+            Err(rejection) => {
+                self.steps.rejected(&head, &rejection);
+                rejected(&rejection)
+            }
         }
     }
 }
 
 impl<C: Consumer> LogsService<C> {
-    /// Screens a request as its frames come in.
-    async fn receive(
-        &self,
-        head: &Parts,
-        mut body: Incoming,
-    ) -> Result<(Screened, Lease), Rejection> {
-        if head.method != Method::POST {
-            return Err(Rejection::Method(head.method.clone()));
-        }
-        if !is_grpc(&head.headers) {
-            return Err(Rejection::ContentType(GRPC));
-        }
-        if head.uri.path() != EXPORT {
-            return Err(Rejection::Unknown {
-                found: head.uri.path().to_owned(),
-                known: EXPORT,
-            });
-        }
-        let compression = compression(&head.headers)?;
-        let mut message = MessageReader::new(compression, self.max_message, self.door.enter(head)?);
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                message.feed(data, || self.door.consumer.begin()).await?;
-            }
-        }
-        message.finish().await
+    /// The life of a request.
+    async fn handle(&self, head: &Parts, body: Incoming) -> Result<Accepted, Rejection> {
+        let deadline = self.steps.deadline();
+        let caller = self.steps.authenticate(head, deadline).await?;
+        let compression = compression(head)?;
+        let lease = self.steps.admit(caller, head)?;
+        let read = self.read(body, compression, lease);
+        let received = deadline.within(read).await?;
+        self.steps.submit(caller, received).await
     }
+
+    /// Reads the one length-prefixed message of a request, whatever the frames it comes in.
+    async fn read(
+        &self,
+        mut body: Incoming,
+        compression: Compression,
+        lease: Lease,
+    ) -> Result<Received<C::Visitor>, Rejection> {
+        let (prefix, first) = read_prefix(&mut body).await?;
+        let (compression, length) = self.message(compression, prefix)?;
+        let walk = self.steps.visit();
+        let mut reading = Reading::new(compression, walk, self.max_message, lease)?;
+        let mut missing = length;
+        let mut data = Some(first);
+        while let Some(piece) = data {
+            let Some(left) = missing.checked_sub(piece.len()) else {
+                return Err(Rejection::Framing(
+                    "there are bytes behind the message".to_owned(),
+                ));
+            };
+            missing = left;
+            reading = reading.feed(piece).await?;
+            data = next_data(&mut body).await?;
+        }
+        if missing > 0 {
+            return Err(ended_inside());
+        }
+        let (walk, lease) = reading.finish().await?;
+        Received::new(walk, lease)
+    }
+
+    /// Compression and length of a message, by its prefix.
+    fn message(
+        &self,
+        compression: Compression,
+        [flag, length @ ..]: [u8; PREFIX],
+    ) -> Result<(Compression, usize), Rejection> {
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > self.max_message {
+            return Err(Unreadable::TooLarge(self.max_message).into());
+        }
+        match flag {
+            0 => Ok((Compression::Identity, length)),
+            1 if compression != Compression::Identity => Ok((compression, length)),
+            _ => Err(Rejection::Framing(format!(
+                "the message has compression flag {flag}, which its grpc-encoding does not allow"
+            ))),
+        }
+    }
+}
+
+/// Compression flag and length.
+const PREFIX: usize = 5;
+
+/// Reads what is before the message; the bytes behind it that came with it.
+async fn read_prefix(body: &mut Incoming) -> Result<([u8; PREFIX], Bytes), Rejection> {
+    let mut prefix = BytesMut::with_capacity(PREFIX);
+    while let Some(mut data) = next_data(body).await? {
+        let missing = PREFIX.saturating_sub(prefix.len());
+        prefix.put(data.split_to(missing.min(data.len())));
+        if let Ok(prefix) = <[u8; PREFIX]>::try_from(&prefix[..]) {
+            return Ok((prefix, data));
+        }
+    }
+    Err(ended_inside())
+}
+
+fn ended_inside() -> Rejection {
+    Rejection::Framing("the request ended inside its message".to_owned())
 }
 
 /// Whether the content is gRPC's, with messages in protobuf.
@@ -183,104 +235,26 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_empty() || rest.starts_with(b";")
 }
 
-/// The compression named by the request.
-fn compression(headers: &HeaderMap) -> Result<Compression, Rejection> {
-    let name = headers
+/// The compression of the messages of a request, if it asks for what there is.
+fn compression(head: &Parts) -> Result<Compression, Rejection> {
+    if head.method != Method::POST {
+        return Err(Rejection::Method(head.method.clone()));
+    }
+    if !is_grpc(&head.headers) {
+        return Err(Rejection::ContentType(GRPC));
+    }
+    if head.uri.path() != EXPORT {
+        return Err(Rejection::Unknown {
+            found: head.uri.path().to_owned(),
+            known: EXPORT,
+        });
+    }
+    let name = head
+        .headers
         .get("grpc-encoding")
         .map_or(&b""[..], HeaderValue::as_bytes);
     Compression::from_name(name)
         .ok_or_else(|| Rejection::Compression(String::from_utf8_lossy(name).into_owned()))
-}
-
-/// One length-prefixed gRPC message, whatever the frames it comes in.
-struct MessageReader {
-    compression: Compression,
-    limit: usize,
-    prefix: BytesMut,
-    message: Progress,
-}
-
-/// How far a message has come.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each request, and nearly always it is the large one"
-)]
-enum Progress {
-    /// It has not begun: what will hold its memory.
-    Awaited(Lease),
-    /// It has begun, and so many of its bytes are still to come.
-    Begun(Reading<Screening>, usize),
-    /// It cannot be read.
-    Failed,
-}
-
-/// Compression flag and length.
-const PREFIX: usize = 5;
-
-impl MessageReader {
-    fn new(compression: Compression, limit: usize, lease: Lease) -> Self {
-        Self {
-            compression,
-            limit,
-            prefix: BytesMut::with_capacity(PREFIX),
-            message: Progress::Awaited(lease),
-        }
-    }
-
-    async fn feed(
-        &mut self,
-        mut data: Bytes,
-        begin: impl FnOnce() -> Screening,
-    ) -> Result<(), Rejection> {
-        let (reading, missing) = match std::mem::replace(&mut self.message, Progress::Failed) {
-            Progress::Begun(reading, missing) => (reading, missing),
-            Progress::Failed => return Ok(()),
-            Progress::Awaited(lease) => {
-                let missing = PREFIX - self.prefix.len();
-                self.prefix.put(data.split_to(missing.min(data.len())));
-                let Ok(prefix) = <[u8; PREFIX]>::try_from(&self.prefix[..]) else {
-                    self.message = Progress::Awaited(lease);
-                    return Ok(());
-                };
-                let (compression, length) = self.head(prefix)?;
-                let reading = Reading::new(compression, begin(), self.limit, lease)?;
-                (reading, length)
-            }
-        };
-        let Some(missing) = missing.checked_sub(data.len()) else {
-            return Err(Rejection::Framing(
-                "there are bytes behind the message".to_owned(),
-            ));
-        };
-        self.message = Progress::Begun(reading.feed(data).await?, missing);
-        Ok(())
-    }
-
-    /// Compression and length of the message.
-    fn head(&self, [flag, length @ ..]: [u8; PREFIX]) -> Result<(Compression, usize), Rejection> {
-        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if length > self.limit {
-            return Err(Unreadable::TooLarge(self.limit).into());
-        }
-        match flag {
-            0 => Ok((Compression::Identity, length)),
-            1 if self.compression != Compression::Identity => Ok((self.compression, length)),
-            _ => Err(Rejection::Framing(format!(
-                "the message has compression flag {flag}, which its grpc-encoding does not allow"
-            ))),
-        }
-    }
-
-    async fn finish(self) -> Result<(Screened, Lease), Rejection> {
-        let Progress::Begun(reading, 0) = self.message else {
-            return Err(Rejection::Framing(
-                "the request ended inside its message".to_owned(),
-            ));
-        };
-        let (screening, lease) = reading.finish().await?;
-        let screened = screening.finish().map_err(Unreadable::Malformed)?;
-        Ok((screened, lease))
-    }
 }
 
 /// The answer to what is not taken; `RetryInfo` is the one form of "later" that every Collector
@@ -294,7 +268,7 @@ fn rejected(rejection: &Rejection) -> Response<Body> {
         None => Status::new(code, message),
     };
     let mut response = status.into_http();
-    // What is not gRPC at all is told in terms of HTTP too.
+    // What is not gRPC at all gets the status of HTTP too.
     match rejection {
         Rejection::Method(_) => {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -311,9 +285,9 @@ fn rejected(rejection: &Rejection) -> Response<Body> {
     response
 }
 
-fn success(unreadable: u64) -> Response<Body> {
+fn success(accepted: Accepted) -> Response<Body> {
     let message = ExportLogsServiceResponse {
-        partial_success: partial_success(unreadable),
+        partial_success: accepted.partial_success(),
     };
     let length = message.encoded_len();
     let mut body = BytesMut::with_capacity(PREFIX + length);

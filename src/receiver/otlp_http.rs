@@ -1,7 +1,7 @@
 //! The `otlp` receiver over HTTP: `POST /v1/logs`, in protobuf or JSON.
 //!
-//! Protobuf goes frame by frame through the decompressor into the screening, as over gRPC. JSON is
-//! read whole, because its resource may stand behind its records, and then takes the same way.
+//! Protobuf goes frame by frame through the decompressor into the walk, as over gRPC. JSON is read
+//! whole, because its resource may come behind its records, and then takes the same way.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,30 +11,30 @@ use http::{
     header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     request::Parts,
 };
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 
 use super::{
-    Connections, Consumer, Error, Limits, Shared,
-    decompress::{Compression, Sink, Unreadable, Whole},
-    door::Door,
-    in_flight::Lease,
-    listen, otlp_json, partial_success,
-    reading::{Reading, apart},
+    admission::Lease,
+    consumer::{Accepted, Consumer},
+    decompress::{Compression, Unreadable, Whole},
+    reading::{Reading, apart, next_data},
     rejection::Rejection,
+    server::{Shared, listen},
+    steps::{Received, Steps},
 };
 use crate::{
-    detection::screen::{Screened, Screening},
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{self, Handler, Listening, Versions},
+    http_server::{self, Connections, Error, Handler, Limits, Listening, Versions},
+    pdata::{Sink, Visitor, Walk, json},
     tls,
 };
 
 /// Where logs are posted to.
 const PATH: &str = "/v1/logs";
-/// JSON of so many bytes is read where it came in: a few milliseconds.
+/// JSON of at most this many bytes is read where it came in: that takes a few milliseconds.
 const SHORT: usize = 256 * 1024;
 /// How long the rest of a request that is refused is passed over, before its answer.
 const LINGER: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub struct Config {
     pub endpoint: String,
     /// `max_request_body_size`: most bytes of a body, also after decompression.
     pub max_request_body_size: usize,
-    /// What connections are allowed.
+    /// Limits of its connections.
     pub limits: Limits,
     /// `tls`; `None`: in the clear.
     pub tls: Option<tls::server::Config>,
@@ -112,12 +112,12 @@ impl OtlpHttp {
     /// connections end with it.
     pub async fn serve(self, consumer: impl Consumer, shared: Shared) {
         let logs = Logs {
-            door: Door::new(
+            steps: Arc::new(Steps::new(
                 consumer,
                 shared.clone(),
                 self.limits.read_timeout,
                 self.auth,
-            ),
+            )),
             max_body: self.max_body,
         };
         let listening = self.listening.under(shared.pressure.clone());
@@ -153,7 +153,7 @@ impl Format {
 
 #[derive(Clone)]
 struct Logs<C> {
-    door: Door<C>,
+    steps: Arc<Steps<C>>,
     max_body: usize,
 }
 
@@ -162,70 +162,60 @@ impl<C: Consumer> Handler for Logs<C> {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, mut body) = request.into_parts();
-        let format = Format::of(&head.headers);
-        let answer = self
-            .door
-            .answer(&head, self.receive(&head, &mut body, format))
-            .await;
-        if let Err(rejection) = &answer
-            && rejection.is_final()
-            && head.version < Version::HTTP_2
-        {
+        // A sender of neither may at least read JSON.
+        let format = Format::of(&head.headers).unwrap_or(Format::Json);
+        let rejection = match self.handle(&head, &mut body).await {
+            Ok(accepted) => return success(accepted, format),
+            Err(rejection) => rejection,
+        };
+        self.steps.rejected(&head, &rejection);
+        if rejection.is_final() && head.version < Version::HTTP_2 {
             // Many clients read no answer before they have sent all. Closing on them now would
             // break their connection, and they would try again what can never be taken.
             let _drained = tokio::time::timeout(LINGER, drain(&mut body)).await;
         }
-        // Whoever sends what is neither may at least read JSON.
-        let format = format.unwrap_or(Format::Json);
-        match answer {
-            Ok(unreadable) => success(unreadable, format),
-            Err(rejection) => rejected(&rejection, format),
-        }
+        rejected(&rejection, format)
     }
 }
 
 impl<C: Consumer> Logs<C> {
-    async fn receive(
+    /// The life of a request.
+    async fn handle(&self, head: &Parts, body: &mut Incoming) -> Result<Accepted, Rejection> {
+        let deadline = self.steps.deadline();
+        let caller = self.steps.authenticate(head, deadline).await?;
+        let (format, compression) = content(head)?;
+        let lease = self.steps.admit(caller, head)?;
+        let read = self.read(body, format, compression, lease);
+        let received = deadline.within(read).await?;
+        self.steps.submit(caller, received).await
+    }
+
+    /// Reads the one message of a request.
+    async fn read(
         &self,
-        head: &Parts,
         body: &mut Incoming,
-        format: Option<Format>,
-    ) -> Result<(Screened, Lease), Rejection> {
-        if head.uri.path() != PATH {
-            return Err(Rejection::Unknown {
-                found: head.uri.path().to_owned(),
-                known: PATH,
-            });
-        }
-        if head.method != Method::POST {
-            return Err(Rejection::Method(head.method.clone()));
-        }
-        let format = format.ok_or(Rejection::ContentType(
-            "application/x-protobuf or application/json",
-        ))?;
-        let compression = compression(&head.headers)?;
-        let lease = self.door.enter(head)?;
-        let screening = self.door.consumer.begin();
-        let (screening, lease) = match format {
-            Format::Protobuf => self.read(body, compression, screening, lease).await?,
+        format: Format,
+        compression: Compression,
+        lease: Lease,
+    ) -> Result<Received<C::Visitor>, Rejection> {
+        let walk = self.steps.visit();
+        let (walk, lease) = match format {
+            Format::Protobuf => self.read_into(walk, body, compression, lease).await?,
             Format::Json => {
-                let (text, lease) = self
-                    .read(body, compression, Whole::new(self.max_body), lease)
-                    .await?;
-                let text = text.into_text();
-                screen_json(text, screening, lease, self.max_body).await?
+                let whole = Whole::new(self.max_body);
+                let (whole, lease) = self.read_into(whole, body, compression, lease).await?;
+                walk_json(whole.into_text(), walk, lease, self.max_body).await?
             }
         };
-        let screened = screening.finish().map_err(Unreadable::Malformed)?;
-        Ok((screened, lease))
+        Received::new(walk, lease)
     }
 
     /// Reads a body, frame by frame, into a sink.
-    async fn read<S: Sink + Send + 'static>(
+    async fn read_into<S: Sink + Send + 'static>(
         &self,
+        sink: S,
         body: &mut Incoming,
         compression: Compression,
-        sink: S,
         lease: Lease,
     ) -> Result<(S, Lease), Rejection> {
         let mut reading = Reading::new(compression, sink, self.max_body, lease)?;
@@ -233,70 +223,87 @@ impl<C: Consumer> Logs<C> {
         if body.size_hint().lower() > self.max_body as u64 {
             return Err(Unreadable::TooLarge(self.max_body).into());
         }
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                received = received.saturating_add(data.len());
-                if received > self.max_body {
-                    return Err(Unreadable::TooLarge(self.max_body).into());
-                }
-                reading = reading.feed(data).await?;
+        while let Some(data) = next_data(body).await? {
+            received = received.saturating_add(data.len());
+            if received > self.max_body {
+                return Err(Unreadable::TooLarge(self.max_body).into());
             }
+            reading = reading.feed(data).await?;
         }
         reading.finish().await
     }
 }
 
-/// Screens the request that a JSON text is. What it holds is held until it is read, also when its
-/// sender does not wait for that.
-async fn screen_json(
+/// Walks the request that a JSON text is. Its memory is held until it is read, also when its sender
+/// does not wait for that.
+async fn walk_json<V: Visitor + Send + 'static>(
     text: Vec<u8>,
-    screening: Screening,
+    walk: Walk<V>,
     mut lease: Lease,
     limit: usize,
-) -> Result<(Screening, Lease), Rejection> {
+) -> Result<(Walk<V>, Lease), Rejection> {
     // The protobuf takes about as much again, twice that at worst.
     lease.hold(text.len().saturating_mul(3))?;
     let is_short = text.len() <= SHORT;
+    let turn = if is_short {
+        lease.turn().await
+    } else {
+        lease.long_turn().await
+    };
     let read = move || {
-        let request = otlp_json::to_protobuf(&text).map_err(Unreadable::Json)?;
+        let request = json::to_protobuf(&text).map_err(Unreadable::Json)?;
         drop(text);
         // The text is within the limit, and what it is written as may be longer.
         let limit = limit.max(request.len());
-        Reading::new(Compression::Identity, screening, limit, lease)?
+        Reading::new(Compression::Identity, walk, limit, lease)?
             .beside(request.len())
             .feed_all(&request)?
             .end()
     };
     if is_short {
+        let _turn = turn;
         return read();
     }
-    // Nobody else shall wait for it: a large one takes a second.
-    apart(read).await?
+    // Other requests do not wait for it: a large one takes a second.
+    apart(turn, read).await?
 }
 
 /// Passes over what is left of a body.
 async fn drain(body: &mut Incoming) {
-    while let Some(Ok(_)) = body.frame().await {}
+    while let Ok(Some(_)) = next_data(body).await {}
 }
 
-/// The one compression of a body.
-fn compression(headers: &HeaderMap) -> Result<Compression, Rejection> {
-    let named: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().collect();
+/// Format and compression of a request, if it asks for what there is.
+fn content(head: &Parts) -> Result<(Format, Compression), Rejection> {
+    if head.uri.path() != PATH {
+        return Err(Rejection::Unknown {
+            found: head.uri.path().to_owned(),
+            known: PATH,
+        });
+    }
+    if head.method != Method::POST {
+        return Err(Rejection::Method(head.method.clone()));
+    }
+    let format = Format::of(&head.headers).ok_or(Rejection::ContentType(
+        "application/x-protobuf or application/json",
+    ))?;
+    let named: Vec<_> = head.headers.get_all(CONTENT_ENCODING).iter().collect();
     let known = match &named[..] {
         [] => Some(Compression::Identity),
         [name] => Compression::from_name(name.as_bytes()),
         _ => None,
     };
-    known.ok_or_else(|| {
+    let compression = known.ok_or_else(|| {
         let names = named
             .iter()
             .map(|name| String::from_utf8_lossy(name.as_bytes()));
         Rejection::Compression(names.collect::<Vec<_>>().join(", "))
-    })
+    })?;
+    Ok((format, compression))
 }
 
-fn success(unreadable: u64, format: Format) -> Response<Full<Bytes>> {
-    let partial_success = partial_success(unreadable);
+fn success(accepted: Accepted, format: Format) -> Response<Full<Bytes>> {
+    let partial_success = accepted.partial_success();
     let body = match (format, partial_success) {
         (Format::Protobuf, partial_success) => {
             ExportLogsServiceResponse { partial_success }.encode_to_vec()

@@ -2,39 +2,34 @@
 //!
 //! A few kilobytes may inflate to a message that takes a second to read. So what it holds is asked
 //! for after each step, not after each frame; between steps others have their turn; and a record
-//! that takes long is read where it holds up nobody.
-
-use std::{num::NonZero, sync::LazyLock, thread};
+//! that takes long is read on a thread of its own, where no other request waits for it.
 
 use bytes::{Buf, Bytes};
-use tokio::{sync::Semaphore, task};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::task;
 
 use super::{
-    Refusal,
-    decompress::{Compression, Inflow, STEP, Sink},
-    in_flight::Lease,
+    admission::Lease,
+    decompress::{Compression, Inflow, STEP, Stepped},
+    refusal::Refusal,
     rejection::Rejection,
+    turns::Turn,
 };
+use crate::pdata::Sink;
 
-/// After so much work, about a millisecond, others have their turn.
+/// After this much work, about a millisecond, another request has its turn.
 const TURN: usize = 4 * STEP;
 
-/// Long work that is done at a time, over all receivers: so much that a core is left for others,
-/// where there is more than one.
-static LONG_WORK: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    Semaphore::new((cores / 2).max(1))
-});
-
-/// Does work that takes long on a thread of its own. It is done even if nobody waits for it any
+/// Does work that takes long on a thread of its own. It is done even if nothing waits for it any
 /// more, so what it holds goes with it.
 ///
 /// # Errors
 /// When the runtime goes down.
 pub(super) async fn apart<T: Send + 'static>(
+    turn: Turn,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    let turn = LONG_WORK.acquire().await;
     let done = task::spawn_blocking(move || {
         let done = work();
         drop(turn);
@@ -43,11 +38,24 @@ pub(super) async fn apart<T: Send + 'static>(
     done.await.map_err(|_gone| Refusal::ShuttingDown)
 }
 
+/// The next bytes of a body; `None` at its end.
+///
+/// # Errors
+/// When the request is cut off.
+pub(super) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Rejection> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
 /// A message, what it goes into, and the memory that both hold.
 pub(super) struct Reading<S: Sink> {
     inflow: Inflow<S>,
     lease: Lease,
-    /// What is held beside.
+    /// Bytes that are held besides it.
     beside: usize,
     /// Bytes that have gone in and come out since others last had their turn: a decoder may be fed
     /// what nothing comes out of.
@@ -55,7 +63,7 @@ pub(super) struct Reading<S: Sink> {
 }
 
 impl<S: Sink + Send + 'static> Reading<S> {
-    /// A message of at most so many bytes.
+    /// A message of at most `limit` bytes.
     ///
     /// # Errors
     /// When there is no memory for a decoder.
@@ -73,7 +81,7 @@ impl<S: Sink + Send + 'static> Reading<S> {
         })
     }
 
-    /// Counts bytes that are held beside it as well, from now on.
+    /// Charges these bytes as well, from now on.
     pub(super) fn beside(mut self, bytes: usize) -> Self {
         self.beside = bytes;
         self
@@ -84,46 +92,54 @@ impl<S: Sink + Send + 'static> Reading<S> {
     /// # Errors
     /// When the message cannot be read, or there is no room in memory for what it holds.
     pub(super) async fn feed(mut self, mut bytes: Bytes) -> Result<Self, Rejection> {
+        let mut turn = self.lease.turn().await;
         while !bytes.is_empty() {
             if self.inflow.may_take_long() {
-                (self, bytes) = apart(move || {
-                    let taken = self.step(&bytes)?;
+                drop(turn);
+                let long_turn = self.lease.long_turn().await;
+                (self, bytes) = apart(long_turn, move || {
+                    let Stepped { taken, work } = self.inflow.step(&bytes)?;
+                    self.charge(work)?;
                     bytes.advance(taken);
                     Ok::<_, Rejection>((self, bytes))
                 })
                 .await??;
+                turn = self.lease.turn().await;
             } else {
-                let taken = self.step(&bytes)?;
+                let Stepped { taken, work } = self.inflow.step(&bytes)?;
+                self.charge(work)?;
                 bytes.advance(taken);
             }
             if self.work >= TURN {
                 self.work = 0;
+                // The turn is kept meanwhile: with no other request ready to be read, the runtime asks
+                // the sockets what else has come before this task goes on.
                 task::yield_now().await;
+                drop(turn);
+                turn = self.lease.turn().await;
             }
         }
         Ok(self)
     }
 
-    /// The same for all of a message at once, for where nobody else waits.
+    /// The same for all of a message at once, on a thread where no other request waits.
     ///
     /// # Errors
     /// As [`Self::feed`].
     pub(super) fn feed_all(mut self, mut bytes: &[u8]) -> Result<Self, Rejection> {
         while !bytes.is_empty() {
-            let taken = self.step(bytes)?;
+            let Stepped { taken, work } = self.inflow.step(bytes)?;
+            self.charge(work)?;
             bytes = bytes.get(taken..).unwrap_or_default();
         }
         Ok(self)
     }
 
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Rejection> {
-        let before = self.inflow.written();
-        let taken = self.inflow.step(bytes)?;
-        let written = self.inflow.written().saturating_sub(before);
-        self.work = self.work.saturating_add(self.inflow.work(taken, written));
-        self.lease
-            .hold(self.inflow.held().saturating_add(self.beside))?;
-        Ok(taken)
+    /// Charges what the message holds after a step.
+    fn charge(&mut self, work: usize) -> Result<(), Refusal> {
+        self.work = self.work.saturating_add(work);
+        let held = self.inflow.heap_bytes();
+        self.lease.hold(held.saturating_add(self.beside))
     }
 
     /// The message has ended: the sink, which has all of it, and what holds its memory.
@@ -133,20 +149,21 @@ impl<S: Sink + Send + 'static> Reading<S> {
     pub(super) async fn finish(self) -> Result<(S, Lease), Rejection> {
         // The last bytes that came out of a decoder are still in it.
         if self.inflow.may_take_long() {
-            apart(move || self.end()).await?
+            let turn = self.lease.long_turn().await;
+            apart(turn, move || self.end()).await?
         } else {
             self.end()
         }
     }
 
-    /// The same at once, for where nobody else waits.
+    /// The same at once, on a thread where no other request waits.
     ///
     /// # Errors
     /// When it ended too early.
     pub(super) fn end(self) -> Result<(S, Lease), Rejection> {
         let sink = self.inflow.finish()?;
         let mut lease = self.lease;
-        lease.hold(sink.held())?;
+        lease.hold(sink.heap_bytes())?;
         Ok((sink, lease))
     }
 }

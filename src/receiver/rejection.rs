@@ -6,8 +6,8 @@ use http::{Method, StatusCode};
 use tonic::Code;
 
 use super::{
-    Reason, Refusal,
     decompress::{Compression, Unreadable},
+    refusal::{Reason, Refusal},
 };
 use crate::extension::bearer_token_auth::Denied;
 
@@ -29,7 +29,7 @@ pub(super) enum Rejection {
     /// It took too long to come.
     #[error("the request did not come in within {0:?}, try again")]
     Slow(Duration),
-    /// Whoever cut it off hears no answer.
+    /// The sender cut it off and gets no answer.
     #[error("the request was cut off: {0}")]
     Cut(#[from] hyper::Error),
     /// There is nothing of this name.
@@ -52,7 +52,7 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
-    /// What the sender and our log are told. It quotes what was sent, so it is short and on one line.
+    /// The message for the sender and for our log. It quotes what was sent, so it is short and on one line.
     pub(super) fn text(&self) -> String {
         shown(&self.to_string())
     }
@@ -93,7 +93,7 @@ impl Rejection {
         }
     }
 
-    /// The same, for those who count.
+    /// The reason that is counted.
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Unreadable(Unreadable::TooLarge(_) | Unreadable::TooDense(_)) => Reason::TooLarge,
@@ -114,8 +114,8 @@ impl Rejection {
         !matches!(self, Self::Later(_) | Self::Slow(_) | Self::Cut(_))
     }
 
-    /// How long the sender should wait before it tries again; `None` when that is of no use, or
-    /// its own affair.
+    /// How long the sender should wait before it tries again; `None` when the same
+    /// request is never taken, or when to send it again is the sender's affair.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Later(refusal) => Some(refusal.retry_after()),

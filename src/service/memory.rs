@@ -9,7 +9,7 @@ use crate::{
     http_server::{Class, Connections},
     memory::{Level, Plan, Pressure, Seen},
     pipeline::{Counters, FindingBudget},
-    receiver::InFlight,
+    receiver::Admission,
     telemetry::process,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Watch {
     pub(super) plan: Plan,
     pub(super) pressure: Pressure,
-    pub(super) in_flight: InFlight,
+    pub(super) admission: Admission,
     pub(super) findings: FindingBudget,
     /// Of all pipelines.
     pub(super) counters: Vec<Arc<Counters>>,
@@ -95,7 +95,7 @@ impl Watch {
             resident: process::memory(),
             state: wide(states.map(|counters| counters.detection().heap_bytes).sum()),
             findings: wide(self.findings.held()),
-            requests: wide(self.in_flight.held()),
+            requests: wide(self.admission.held()),
         }
     }
 }

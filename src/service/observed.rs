@@ -15,8 +15,8 @@ use crate::{
     exporter::queue::{Counters as QueueCounters, Queue},
     http_server::{Class, CloseReason, Connections},
     memory::Plan,
-    pipeline::{Counters, Entry, FindingBudget, STATES},
-    receiver::{InFlight, Reason},
+    pipeline::{Counters, FindingBudget, STATES, SourceCounters},
+    receiver::{Admission, Reason},
     telemetry::{
         self,
         metrics::{self as m, Metric, Metrics},
@@ -30,7 +30,7 @@ type Count<T> = fn(&T) -> &AtomicU64;
 type Number<T> = fn(&T) -> u64;
 
 /// The process, and what its receivers share. Called in the runtime whose tasks are counted.
-pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &FindingBudget) {
+pub(super) fn process(metrics: &Metrics, admission: &Admission, findings: &FindingBudget) {
     let begin = clock::monotonic();
     metrics.observe(&m::UPTIME, &[], move || {
         nanos(clock::monotonic().saturating_duration_since(begin))
@@ -40,8 +40,8 @@ pub(super) fn process(metrics: &Metrics, in_flight: &InFlight, findings: &Findin
     metrics.observe(&m::LOG_DROPPED, &[], telemetry::dropped_lines);
     let runtime = tokio::runtime::Handle::current().metrics();
     metrics.observe(&m::TASKS, &[], move || wide(runtime.num_alive_tasks()));
-    let in_flight = in_flight.clone();
-    metrics.observe(&m::IN_FLIGHT, &[], move || wide(in_flight.held()));
+    let admission = admission.clone();
+    metrics.observe(&m::IN_FLIGHT, &[], move || wide(admission.held()));
     let findings = findings.clone();
     metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.held()));
 }
@@ -59,27 +59,27 @@ pub(super) fn receiver(
     metrics: &Metrics,
     id: &ComponentId,
     transport: &'static str,
-    entry: &Arc<Entry>,
+    source: &Arc<SourceCounters>,
 ) {
     let id = id.to_string();
     let at = [("receiver", id.as_str()), ("transport", transport)];
-    let counters: [(&Metric, Count<Entry>); 3] = [
-        (&m::ACCEPTED, |entry| &entry.accepted),
-        (&m::REFUSED, |entry| &entry.refused),
-        (&m::REQUESTS, |entry| &entry.requests),
+    let counters: [(&Metric, Count<SourceCounters>); 3] = [
+        (&m::ACCEPTED, |source| &source.accepted),
+        (&m::REFUSED, |source| &source.refused),
+        (&m::REQUESTS, |source| &source.requests),
     ];
     for (metric, count) in counters {
-        let entry = Arc::clone(entry);
-        metrics.observe(metric, &at, move || count(&entry).load(Ordering::Relaxed));
+        let source = Arc::clone(source);
+        metrics.observe(metric, &at, move || count(&source).load(Ordering::Relaxed));
     }
     for reason in Reason::ALL {
         for class in [Class::Anonymous, Class::Authenticated] {
-            let entry = Arc::clone(entry);
+            let source = Arc::clone(source);
             let [receiver, transport] = at;
             let (reason_of, class_of) = (("reason", reason.name()), ("class", class.name()));
             let at = [receiver, transport, reason_of, class_of];
             metrics.observe(&m::REFUSED_REQUESTS, &at, move || {
-                entry.refused_requests(reason, class)
+                source.refused_requests(reason, class)
             });
         }
     }
@@ -105,6 +105,25 @@ pub(super) fn connections(
             let (reason_of, class_of) = (("reason", reason.name()), ("class", class.name()));
             let at = [receiver, transport, reason_of, class_of];
             metrics.observe(&m::REFUSED_CONNECTIONS, &at, move || {
+                connections.closed(reason, class)
+            });
+        }
+    }
+}
+
+/// The connections of a server that answers probes or scrapes.
+pub(super) fn server(metrics: &Metrics, server: &str, connections: &Arc<Connections>) {
+    let server = ("server", server);
+    for class in Class::ALL {
+        let connections = Arc::clone(connections);
+        let at = [server, ("class", class.name())];
+        metrics.observe(&m::SERVER_CONNECTIONS, &at, move || connections.open(class));
+    }
+    for reason in CloseReason::ALL {
+        for &class in reason.classes() {
+            let connections = Arc::clone(connections);
+            let at = [server, ("reason", reason.name()), ("class", class.name())];
+            metrics.observe(&m::REFUSED_SERVER_CONNECTIONS, &at, move || {
                 connections.closed(reason, class)
             });
         }

@@ -119,6 +119,10 @@ metrics! {
         "{connections}" "Open connections by class: authenticated, anonymous (has sent a complete request), unfinished (has not).";
     REFUSED_CONNECTIONS: Counter Normal "auditwatch_receiver_refused_connections" ["receiver", "transport", "reason", "class"]
         "{connections}" "Connections that auditwatch refused or closed early, by reason and class.";
+    SERVER_CONNECTIONS: Gauge Normal "auditwatch_server_connections" ["server", "class"]
+        "{connections}" "Open connections of probes and scrapes by class. The server is a `health_check` extension or `prometheus`.";
+    REFUSED_SERVER_CONNECTIONS: Counter Normal "auditwatch_server_refused_connections" ["server", "reason", "class"]
+        "{connections}" "Connections of probes and scrapes that auditwatch refused or closed early, by reason and class.";
     MEMORY_LIMIT: Gauge Normal "auditwatch_memory_limit" ["limit"]
         "By" "Memory limit of the process, soft and hard. 0 means that there is no limit.";
     QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []

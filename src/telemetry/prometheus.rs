@@ -1,6 +1,6 @@
 //! `GET /metrics` in the text format of Prometheus.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -15,7 +15,7 @@ use super::{
     exposition::{self, Naming},
     otlp::Shared,
 };
-use crate::http_server::{self, Ends, Handler, Limits, Listening, Peer, Versions};
+use crate::http_server::{self, Connections, Ends, Handler, Limits, Listening, Peer, Versions};
 
 /// Connections at a time. A new one takes the place of one that asks nothing.
 const CONNECTIONS: usize = 16;
@@ -80,6 +80,11 @@ impl Server {
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// What becomes of its connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        self.listening.connections()
     }
 
     /// Answers until it is to stop.

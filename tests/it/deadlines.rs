@@ -45,20 +45,15 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "a signal: it is at the start",
     ),
     (
-        "http_server.rs",
+        "http_server/accepting.rs",
         ".accept()",
         "it calls accept, which looks up each 100 ms",
     ),
     // Requests that come in.
     (
-        "receiver/otlp_grpc.rs",
+        "receiver/reading.rs",
         ".frame()",
-        "read_timeout, in door.rs",
-    ),
-    (
-        "receiver/otlp_http.rs",
-        ".frame()",
-        "read_timeout, in door.rs",
+        "the deadline of the request, in steps.rs",
     ),
     ("receiver/reading.rs", "spawn_blocking(", "it only computes"),
     // Requests that go out: the client gives each exchange its time, body and all.

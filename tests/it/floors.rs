@@ -47,7 +47,6 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "receiver",
         &[
-            "detection",
             "extension",
             "pdata",
             "http_server",

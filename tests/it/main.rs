@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod attacks;
+mod circles;
 mod collector;
 mod collector_tls;
 mod deadlines;

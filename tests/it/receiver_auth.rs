@@ -180,14 +180,14 @@ async fn a_refusal_comes_before_the_body() {
     let mut hanging = Hanging::start(running.grpc, framed_request(&two())[..7].to_vec()).await;
     let answer = timeout(LONG, hanging.answer()).await.unwrap().unwrap();
     assert_eq!(answer.headers()["grpc-status"], "16");
-    assert_eq!(running.shared.in_flight.held(), 0);
+    assert_eq!(running.shared.admission.held(), 0);
     // Over HTTP/1.1 the rest is passed over for a while, so that clients that send first hear it.
     let mut stream = TcpStream::connect(running.http).await.unwrap();
     let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
                 content-length: 2\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(running.shared.in_flight.held(), 0);
+    assert_eq!(running.shared.admission.held(), 0);
     stream.write_all(b"}").await.unwrap();
     let mut begin = [0; 12];
     timeout(LONG, stream.read_exact(&mut begin))

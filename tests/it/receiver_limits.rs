@@ -110,15 +110,15 @@ async fn later_is_said_in_the_form_that_every_collector_understands() {
 
 /// The bound is one for both receivers, and what a request held is given back however it ends.
 #[tokio::test]
-async fn bytes_in_flight_are_bounded_over_all_connections() {
+async fn bytes_under_way_are_bounded_over_all_connections() {
     let running = Running::start(Setup {
-        in_flight: 700 << 10,
+        admission: 700 << 10,
         ..Setup::default()
     })
     .await;
-    let in_flight = running.shared.in_flight.clone();
+    let admission = running.shared.admission.clone();
     let hanging = Hanging::start(running.grpc, half_a_message(500 << 10)).await;
-    until(|| in_flight.held() > 500 << 10).await;
+    until(|| admission.held() > 500 << 10).await;
     // A record that must be held whole, over either protocol, has no room beside it ...
     let large = request(&["y".repeat(300 << 10)]);
     let (_, headers) = raw(
@@ -154,7 +154,7 @@ async fn bytes_in_flight_are_bounded_over_all_connections() {
         .unwrap();
     assert_eq!(headers["grpc-status"], "0");
     drop(hanging);
-    until(|| in_flight.held() == 0).await;
+    until(|| admission.held() == 0).await;
     let (_, headers) = raw(
         running.grpc,
         EXPORT,
@@ -165,7 +165,7 @@ async fn bytes_in_flight_are_bounded_over_all_connections() {
     .await
     .unwrap();
     assert_eq!(headers["grpc-status"], "0");
-    until(|| in_flight.held() == 0).await;
+    until(|| admission.held() == 0).await;
 }
 
 /// The answer must be one that senders send again after: 408 is not.
@@ -198,7 +198,7 @@ async fn a_request_that_does_not_come_in_time_is_asked_to_come_again() {
     assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
     assert!(text.contains("\r\nretry-after: 1\r\n"), "{text}");
     assert_eq!(running.take(), []);
-    until(|| running.shared.in_flight.held() == 0).await;
+    until(|| running.shared.admission.held() == 0).await;
 }
 
 /// All that comes until the other side closes.
@@ -323,7 +323,7 @@ async fn connections_beyond_the_bound_wait_until_one_ends() {
     })
     .await;
     let hanging = Hanging::start(running.grpc, half_a_message(100)).await;
-    until(|| running.shared.in_flight.held() > 0).await;
+    until(|| running.shared.admission.held() > 0).await;
     let mut second = Box::pin(grpc(&running));
     assert!(timeout(3 * SHORT, &mut second).await.is_err());
     // Each server has its own bound.
@@ -363,7 +363,7 @@ async fn requests_that_are_cut_by_the_shutdown_are_asked_to_come_again() {
     let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
                 content-length: 100\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
-    until(|| running.shared.in_flight.held() >= 64 << 10).await;
+    until(|| running.shared.admission.held() >= 64 << 10).await;
     running.shared.stop.cancel();
     // Nobody new is let in, but what has begun may end ...
     until(|| std::net::TcpStream::connect(running.http).is_err()).await;

@@ -150,12 +150,11 @@ async fn certificates_of_variables_are_used_over_both_protocols() {
         assert_eq!(process.wait(LONG).code(), Some(0));
         assert_eq!(peer.seen()[0].path, path);
 
-        // Without our certificate the server does not answer, and the log says why.
+        // Without our certificate the server does not answer.
         variables.truncate(3);
         let before = peer.seen().len();
         let mut process = start(folder.path(), "", &variables);
         process.wait_for("metrics could not be sent", LONG);
-        process.wait_for("ertificate", LONG);
         process.signal("TERM");
         assert_eq!(process.wait(LONG).code(), Some(0));
         assert_eq!(peer.seen().len(), before);

@@ -1,7 +1,7 @@
 //! The walk over OTLP bytes against `prost`: the same records from the same bytes, however they
 //! are cut, and the same verdict on what is malformed.
 
-use auditwatch::pdata::{AnyValue, KeyValues, Malformed, Record, Visitor, Walk};
+use auditwatch::pdata::{AnyValue, KeyValues, Malformed, Record, Sink as _, Visitor, Walk};
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 
@@ -132,19 +132,17 @@ impl Visitor for Collector {
 
 /// What the walk sees when it gets the bytes in pieces of these lengths, over and over.
 fn walk(bytes: &[u8], cuts: &[usize]) -> Result<Vec<Group>, Malformed> {
-    let mut collector = Collector::default();
-    let mut walk = Walk::new();
+    let mut walk = Walk::new(Collector::default());
     let mut rest = bytes;
     for cut in cuts.iter().cycle() {
         let (piece, after) = rest.split_at((*cut).min(rest.len()));
-        walk.feed(piece, &mut collector)?;
+        walk.feed(piece)?;
         rest = after;
         if rest.is_empty() {
             break;
         }
     }
-    walk.finish(&mut collector)?;
-    Ok(collector.groups)
+    Ok(walk.finish()?.groups)
 }
 
 /// The two agree, whole and in pieces.

@@ -4,8 +4,8 @@ use tokio::time::advance;
 
 use super::*;
 use crate::http_server::{
-    Limits,
     closed::Connections,
+    limits::Limits,
     slots::{Placed, Slot, Slots},
 };
 

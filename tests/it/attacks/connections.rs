@@ -513,6 +513,75 @@ async fn streams_of_headers_leave_room_for_others() {
     assert!(held_now <= 6.0 * 1024.0 * 1024.0, "{held_now}");
 }
 
+/// Very many requests that take long to read, over many connections of one address. A probe, a scrape
+/// and a sender of another address do not wait for all of them.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client of the tests has no task tracker"
+)]
+async fn a_flood_of_slow_requests_leaves_turns_to_others() {
+    let service = Service::start("", "", "");
+    // Records of maps with nothing but empty pairs: small on their way, and each pair is looked at.
+    let pairs = wire_field(1, &[]).repeat(8000);
+    let record = wire_field(2, &wire_field(5, &wire_field(6, &pairs)));
+    let message = wire_field(1, &wire_field(2, &record.repeat(16)));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&message).unwrap();
+    let frame = Bytes::from(framed(1, &gzip.finish().unwrap()));
+    let begin = now();
+    let mut flood = Vec::new();
+    for _ in 0..15 {
+        let stream = TcpStream::connect(service.grpc).await.unwrap();
+        let io = TokioIo::new(stream);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..6 {
+            let request = Request::post(format!("http://{}{EXPORT}", service.grpc))
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", "gzip")
+                .body(http_body_util::Full::new(frame.clone()))
+                .unwrap();
+            flood.push(tokio::spawn(sender.send_request(request)));
+        }
+    }
+    let (mut slowest, mut rounds) = (Duration::ZERO, 0);
+    while flood.iter().any(|answer| !answer.is_finished()) {
+        let mut sent = now();
+        let mut took = || {
+            slowest = slowest.max(sent.elapsed());
+            sent = now();
+        };
+        let probe = http(service.health, "GET", "/", &[], Vec::new()).await;
+        assert_eq!(probe.unwrap().0, 200);
+        took();
+        service.scrape().await;
+        took();
+        let stream = from(source(1), service.grpc, b"").await.unwrap();
+        assert_eq!(call(stream).await.as_deref(), Some("0"));
+        took();
+        rounds += 1;
+    }
+    let all = begin.elapsed();
+    assert!(
+        rounds > 3,
+        "the flood is over at once, or nothing else had its turn: {all:?}"
+    );
+    assert!(
+        slowest < all / 6 + Duration::from_millis(300),
+        "{slowest:?} of {all:?}, {rounds} rounds"
+    );
+}
+
+/// A field of protobuf with these bytes.
+fn wire_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+    field.extend_from_slice(bytes);
+    field
+}
+
 /// Connections that do nothing do not hold up the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_hold_up_the_end() {

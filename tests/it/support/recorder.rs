@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZero,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -12,12 +13,12 @@ use std::{
 use auditwatch::{
     detection::{
         rule::Rule,
-        screen::{Screen, Screened, Screening},
+        screen::{Screen, ScreenVisitor, Screened},
     },
     extension::bearer_token_auth::BearerTokenAuth,
     memory::Pressure,
     receiver::{
-        Class, Consumer, InFlight, Limits, Reason, Refusal, Shared,
+        Accepted, Admission, Class, Consumer, Limits, Reason, Refusal, RejectedRecords, Shared,
         otlp_grpc::{self, OtlpGrpc},
         otlp_http::{self, OtlpHttp},
     },
@@ -41,16 +42,23 @@ pub(crate) struct Recorder {
 }
 
 impl Consumer for Recorder {
-    fn begin(&self) -> Screening {
-        self.screen.begin(RECEIVED.cast_unsigned() * 1000)
+    type Visitor = ScreenVisitor;
+
+    fn begin(&self, _received: u64) -> ScreenVisitor {
+        self.screen.visitor(RECEIVED.cast_unsigned() * 1000)
     }
 
-    async fn consume(&self, screened: Screened) -> Result<(), Refusal> {
+    async fn consume(&self, visited: ScreenVisitor) -> Result<Accepted, Refusal> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
+        let screened = visited.into_screened();
+        let rejected = NonZero::new(screened.unreadable).map(|count| RejectedRecords {
+            count,
+            reason: "not one JSON value",
+        });
         self.taken.lock().unwrap().push(screened);
-        Ok(())
+        Ok(Accepted { rejected })
     }
 
     fn refused(&self, _reason: Reason, _class: Class) {
@@ -62,7 +70,7 @@ impl Consumer for Recorder {
 pub(crate) struct Setup {
     pub(crate) refusal: Option<Refusal>,
     pub(crate) limits: Limits,
-    pub(crate) in_flight: usize,
+    pub(crate) admission: usize,
     pub(crate) tls: Option<tls::server::Config>,
     pub(crate) auth: Option<BearerTokenAuth>,
 }
@@ -72,7 +80,7 @@ impl Default for Setup {
         Self {
             refusal: None,
             limits: Limits::default(),
-            in_flight: 256 << 20,
+            admission: 256 << 20,
             tls: None,
             auth: None,
         }
@@ -104,7 +112,7 @@ impl Running {
             refused: Arc::default(),
         };
         let shared = Shared {
-            in_flight: InFlight::new(setup.in_flight),
+            admission: Admission::new(setup.admission),
             pressure: Pressure::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),

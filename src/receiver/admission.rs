@@ -1,4 +1,5 @@
-//! What requests under way hold in memory, over all connections of all receivers, and its bound.
+//! Admission: the memory that requests under way hold, over all connections of all receivers, and
+//! its bound; and whose turn it is to be read.
 //!
 //! A request asks before it holds more: what its decoder, its longest record so far and its hits
 //! take, not the bytes that went through. So large requests are as welcome as their records are
@@ -13,16 +14,21 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
-use super::{Holder, Refusal};
+use super::{
+    refusal::{Holder, Refusal},
+    turns::{Turn, Turns},
+};
 use crate::memory::{Level, Pressure};
 
 /// What any request holds beside what is in it: its task, its stream. Measured with 17,000 of them.
 const BASE: usize = 16 * 1024;
-/// Leases grow and shrink by so much at a time, so that few frames touch what all share.
+/// Leases grow and shrink by this number of bytes, so that few frames touch what all share.
 const STEP: usize = 16 * 1024;
 /// What the only request of a connection may hold, however much its address holds: a usual request
 /// with its decoder.
@@ -36,7 +42,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The bytes that requests under way may hold together. Copies share one bound.
 #[derive(Clone, Debug)]
-pub struct InFlight {
+pub struct Admission {
     shared: Arc<Shared>,
 }
 
@@ -44,6 +50,11 @@ pub struct InFlight {
 struct Shared {
     held: Mutex<Held>,
     pressure: Pressure,
+    /// Requests that are read on the runtime: as many as it has threads.
+    turns: Turns,
+    /// Those of which a part takes long, on threads of their own: this leaves a core to others, where
+    /// there is more than one.
+    long_turns: Turns,
 }
 
 #[derive(Debug)]
@@ -65,8 +76,8 @@ pub(super) struct Origin {
     pub(super) connection: u64,
 }
 
-impl InFlight {
-    /// Room for so many bytes. One request alone may hold more, else it could never be taken.
+impl Admission {
+    /// Room for `limit` bytes. One request alone may hold more, else it could never be taken.
     pub fn new(limit: usize) -> Self {
         Self::under(limit, Pressure::default())
     }
@@ -74,9 +85,12 @@ impl InFlight {
     /// The same, and nothing begins or grows beyond a usual request while the process takes more
     /// memory than it may.
     pub fn under(limit: usize, pressure: Pressure) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             shared: Arc::new(Shared {
                 pressure,
+                turns: Turns::new(cores),
+                long_turns: Turns::new((cores / 2).max(1)),
                 held: Mutex::new(Held {
                     limit,
                     all: 0,
@@ -88,7 +102,7 @@ impl InFlight {
         }
     }
 
-    /// What is held now.
+    /// Bytes that requests hold now.
     pub fn held(&self) -> usize {
         self.shared.lock().all
     }
@@ -97,7 +111,7 @@ impl InFlight {
     ///
     /// # Errors
     /// When there is no room for it.
-    pub(super) fn enter(&self, origin: Origin, headers: usize) -> Result<Lease, Refusal> {
+    pub(super) fn admit(&self, origin: Origin, headers: usize) -> Result<Lease, Refusal> {
         let mut lease = Lease {
             shared: Arc::clone(&self.shared),
             origin,
@@ -155,7 +169,7 @@ impl Held {
         bytes <= USUAL.min(self.limit / USUAL_PART)
     }
 
-    /// So much of what a request holds counts as that of a usual one.
+    /// The bytes of a request that count as those of a usual one.
     fn usual_part(&self, bytes: usize) -> usize {
         if self.is_usual(bytes) { bytes } else { 0 }
     }
@@ -187,7 +201,17 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// The request holds so many bytes now, beside what every request holds.
+    /// Waits until it is the request's turn to be read. The turn ends when it is dropped.
+    pub(super) async fn turn(&self) -> Turn {
+        self.shared.turns.turn(self.origin.address).await
+    }
+
+    /// The same for work that takes long and has a thread of its own.
+    pub(super) async fn long_turn(&self) -> Turn {
+        self.shared.long_turns.turn(self.origin.address).await
+    }
+
+    /// The request holds this number of bytes now, besides what every request holds.
     ///
     /// # Errors
     /// When there is no room for more.
@@ -256,37 +280,37 @@ mod tests {
 
     #[test]
     fn leases_share_a_bound_and_give_back_what_they_held() {
-        let in_flight = InFlight::new(74 * 1024);
-        let mut one = in_flight.enter(origin(1, 1), 0).unwrap();
-        let mut other = in_flight.enter(origin(2, 2), 0).unwrap();
-        assert_eq!(in_flight.held(), 2 * BASE);
+        let admission = Admission::new(74 * 1024);
+        let mut one = admission.admit(origin(1, 1), 0).unwrap();
+        let mut other = admission.admit(origin(2, 2), 0).unwrap();
+        assert_eq!(admission.held(), 2 * BASE);
         one.hold(0).unwrap();
         other.hold(0).unwrap();
         one.hold(2 * STEP).unwrap();
-        assert_eq!(in_flight.held(), 4 * BASE);
+        assert_eq!(admission.held(), 4 * BASE);
         assert_eq!(holder(other.hold(1)), Some(Holder::All));
-        assert!(in_flight.enter(origin(3, 3), 0).is_err());
+        assert!(admission.admit(origin(3, 3), 0).is_err());
         // What was refused holds what it held before.
-        assert_eq!(in_flight.held(), 4 * BASE);
+        assert_eq!(admission.held(), 4 * BASE);
         one.hold(STEP).unwrap();
         other.hold(STEP).unwrap();
         drop(one);
-        assert_eq!(in_flight.held(), 2 * BASE);
+        assert_eq!(admission.held(), 2 * BASE);
         drop(other);
-        assert_eq!(in_flight.held(), 0);
-        assert!(in_flight.shared.lock().addresses.is_empty());
-        assert!(in_flight.shared.lock().connections.is_empty());
+        assert_eq!(admission.held(), 0);
+        assert!(admission.shared.lock().addresses.is_empty());
+        assert!(admission.shared.lock().connections.is_empty());
     }
 
     #[test]
     fn one_that_holds_more_than_all_may_does_not_keep_usual_ones_out() {
-        let in_flight = InFlight::new(16 * MIB);
-        let mut large = in_flight.enter(origin(1, 1), 0).unwrap();
+        let admission = Admission::new(16 * MIB);
+        let mut large = admission.admit(origin(1, 1), 0).unwrap();
         large.hold(40 * MIB).unwrap();
         let mut usual = Vec::new();
         let refused = loop {
             let number = u64::try_from(usual.len()).unwrap();
-            match in_flight.enter(origin(2, 2 + number), 0) {
+            match admission.admit(origin(2, 2 + number), 0) {
                 Ok(lease) => usual.push(lease),
                 refused => break holder(refused.map(drop)),
             }
@@ -296,9 +320,9 @@ mod tests {
         assert_eq!(holder(usual[0].hold(MIB)), Some(Holder::All));
         usual.pop();
         usual[0].hold(0).unwrap();
-        drop(in_flight.enter(origin(1, 1000), 0).unwrap());
+        drop(admission.admit(origin(1, 1000), 0).unwrap());
         drop((large, usual));
-        assert_eq!((in_flight.held(), in_flight.shared.lock().usual), (0, 0));
+        assert_eq!((admission.held(), admission.shared.lock().usual), (0, 0));
     }
 
     #[test]
@@ -314,13 +338,13 @@ mod tests {
             ..crate::memory::Seen::default()
         };
         let pressure = Pressure::default();
-        let in_flight = InFlight::under(16 * MIB, pressure.clone());
-        let mut usual = in_flight.enter(origin(1, 1), 0).unwrap();
-        let mut large = in_flight.enter(origin(2, 2), 0).unwrap();
+        let admission = Admission::under(16 * MIB, pressure.clone());
+        let mut usual = admission.admit(origin(1, 1), 0).unwrap();
+        let mut large = admission.admit(origin(2, 2), 0).unwrap();
         large.hold(2 * MIB).unwrap();
         pressure.look(&plan, seen(90));
         assert_eq!(
-            holder(in_flight.enter(origin(3, 3), 0).map(drop)),
+            holder(admission.admit(origin(3, 3), 0).map(drop)),
             Some(Holder::Process)
         );
         assert_eq!(holder(large.hold(3 * MIB)), Some(Holder::Process));
@@ -328,31 +352,31 @@ mod tests {
         large.hold(MIB).unwrap();
         pressure.look(&plan, seen(70));
         large.hold(3 * MIB).unwrap();
-        drop(in_flight.enter(origin(3, 3), 0).unwrap());
+        drop(admission.admit(origin(3, 3), 0).unwrap());
     }
 
     #[test]
     fn one_request_alone_may_hold_more() {
-        let in_flight = InFlight::new(1);
-        let mut lease = in_flight.enter(origin(1, 1), 0).unwrap();
+        let admission = Admission::new(1);
+        let mut lease = admission.admit(origin(1, 1), 0).unwrap();
         lease.hold(100 * STEP).unwrap();
-        assert!(in_flight.enter(origin(1, 1), 0).is_err());
-        assert!(in_flight.enter(origin(2, 2), 0).is_err());
+        assert!(admission.admit(origin(1, 1), 0).is_err());
+        assert!(admission.admit(origin(2, 2), 0).is_err());
         lease.hold(usize::MAX).unwrap();
         drop(lease);
-        assert_eq!(in_flight.held(), 0);
-        assert!(in_flight.enter(origin(2, 2), 0).is_ok());
+        assert_eq!(admission.held(), 0);
+        assert!(admission.admit(origin(2, 2), 0).is_ok());
     }
 
     /// Takes requests of this size until one is refused; what they hold, and whose share was full.
     fn fill(
-        in_flight: &InFlight,
+        admission: &Admission,
         origins: impl IntoIterator<Item = Origin>,
         bytes: usize,
     ) -> (Vec<Lease>, Holder) {
         let mut leases = Vec::new();
         for origin in origins {
-            let entered = in_flight.enter(origin, 0);
+            let entered = admission.admit(origin, 0);
             let mut lease = match entered {
                 Ok(lease) => lease,
                 Err(Refusal::Memory { holder, .. }) => return (leases, holder),
@@ -368,42 +392,42 @@ mod tests {
 
     #[test]
     fn a_connection_and_an_address_leave_room_for_others() {
-        let in_flight = InFlight::new(256 * MIB);
+        let admission = Admission::new(256 * MIB);
         // One connection takes half of what is not kept ...
-        let (first, holder_of_one) = fill(&in_flight, (0..1000).map(|_| origin(1, 1)), MIB);
+        let (first, holder_of_one) = fill(&admission, (0..1000).map(|_| origin(1, 1)), MIB);
         assert_eq!(holder_of_one, Holder::Connection);
         assert!((105..=112).contains(&first.len()), "{}", first.len());
         // ... and with others of its address two thirds.
         let more = (2..1000).flat_map(|at| [origin(1, at); 2]);
-        let (more, holder_of_all) = fill(&in_flight, more, MIB);
+        let (more, holder_of_all) = fill(&admission, more, MIB);
         assert_eq!(holder_of_all, Holder::Address);
-        let held = in_flight.held() / MIB;
+        let held = admission.held() / MIB;
         assert!((140..=150).contains(&held), "{held}");
         // A usual request over another connection has room all the same, from that address too.
-        let mut usual = in_flight.enter(origin(1, 5000), 0).unwrap();
+        let mut usual = admission.admit(origin(1, 5000), 0).unwrap();
         usual.hold(200 * 1024).unwrap();
         assert_eq!(holder(usual.hold(MIB)), Some(Holder::Address));
         // Another address has room for a large one, and for more.
-        let mut large = in_flight.enter(origin(2, 5001), 0).unwrap();
+        let mut large = admission.admit(origin(2, 5001), 0).unwrap();
         large.hold(40 * MIB).unwrap();
         large.hold(0).unwrap();
-        let (_leases, holder_of_other) = fill(&in_flight, (0..1000).map(|_| origin(2, 5001)), MIB);
+        let (_leases, holder_of_other) = fill(&admission, (0..1000).map(|_| origin(2, 5001)), MIB);
         assert_eq!(holder_of_other, Holder::Connection);
         drop((first, more));
     }
 
     #[test]
     fn addresses_without_end_leave_something_free() {
-        let in_flight = InFlight::new(64 * MIB);
+        let admission = Admission::new(64 * MIB);
         let mut all = Vec::new();
         for address in 0..20 {
             let number = u64::from(address);
-            let (leases, _) = fill(&in_flight, (0..100_000).map(|_| origin(address, number)), 0);
+            let (leases, _) = fill(&admission, (0..100_000).map(|_| origin(address, number)), 0);
             all.extend(leases);
         }
-        let free = 64 * MIB - in_flight.held();
+        let free = 64 * MIB - admission.held();
         assert!(free >= 7 * MIB, "{free}");
-        let mut one = in_flight.enter(origin(1, 200), 0).unwrap();
+        let mut one = admission.admit(origin(1, 200), 0).unwrap();
         one.hold(200 * 1024).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! OTLP logs in JSON, written as the protobuf that the screening walks.
+//! OTLP logs in JSON, written as the protobuf that the walk reads, after the schema of both.
 //!
 //! One pass and no tree: a document that is all brackets takes a few times its own size, not
 //! dozens of times. What senders make of the specification is taken as the Collector takes it:
@@ -12,134 +12,23 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
-/// What a member of a message holds.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Text,
-    Hex,
-    Base64,
-    Bool,
-    Int64,
-    Uint32,
-    Fixed32,
-    Fixed64,
-    Double,
-    Enum,
-    Message(&'static [Member]),
-}
+use super::schema::{Field, Kind, REQUEST_MESSAGE, Schema};
 
-/// A member of a message: its names in JSON and protobuf, its field number, what it holds.
-#[derive(Debug)]
-struct Member {
-    name: &'static str,
-    proto: &'static str,
-    tag: u32,
-    kind: Kind,
-    repeated: bool,
-}
-
-const fn one(name: &'static str, proto: &'static str, tag: u32, kind: Kind) -> Member {
-    Member {
-        name,
-        proto,
-        tag,
-        kind,
-        repeated: false,
-    }
-}
-
-const fn many(name: &'static str, proto: &'static str, tag: u32, kind: Kind) -> Member {
-    Member {
-        name,
-        proto,
-        tag,
-        kind,
-        repeated: true,
-    }
-}
-
-const DROPPED: &str = "droppedAttributesCount";
-const DROPPED_PROTO: &str = "dropped_attributes_count";
-
-static REQUEST: Member = one("", "", 0, Kind::Message(&REQUEST_MEMBERS));
-static REQUEST_MEMBERS: [Member; 1] = [many(
-    "resourceLogs",
-    "resource_logs",
-    1,
-    Kind::Message(&RESOURCE_LOGS),
-)];
-static RESOURCE_LOGS: [Member; 3] = [
-    one("resource", "resource", 1, Kind::Message(&RESOURCE)),
-    many("scopeLogs", "scope_logs", 2, Kind::Message(&SCOPE_LOGS)),
-    one("schemaUrl", "schema_url", 3, Kind::Text),
-];
-static RESOURCE: [Member; 3] = [
-    many("attributes", "attributes", 1, Kind::Message(&KEY_VALUE)),
-    one(DROPPED, DROPPED_PROTO, 2, Kind::Uint32),
-    many("entityRefs", "entity_refs", 3, Kind::Message(&ENTITY_REF)),
-];
-static ENTITY_REF: [Member; 4] = [
-    one("schemaUrl", "schema_url", 1, Kind::Text),
-    one("type", "type", 2, Kind::Text),
-    many("idKeys", "id_keys", 3, Kind::Text),
-    many("descriptionKeys", "description_keys", 4, Kind::Text),
-];
-static SCOPE_LOGS: [Member; 3] = [
-    one("scope", "scope", 1, Kind::Message(&SCOPE)),
-    many("logRecords", "log_records", 2, Kind::Message(&LOG_RECORD)),
-    one("schemaUrl", "schema_url", 3, Kind::Text),
-];
-static SCOPE: [Member; 4] = [
-    one("name", "name", 1, Kind::Text),
-    one("version", "version", 2, Kind::Text),
-    many("attributes", "attributes", 3, Kind::Message(&KEY_VALUE)),
-    one(DROPPED, DROPPED_PROTO, 4, Kind::Uint32),
-];
-static LOG_RECORD: [Member; 11] = [
-    one("body", "body", 5, Kind::Message(&ANY_VALUE)),
-    many("attributes", "attributes", 6, Kind::Message(&KEY_VALUE)),
-    one("timeUnixNano", "time_unix_nano", 1, Kind::Fixed64),
-    one(
-        "observedTimeUnixNano",
-        "observed_time_unix_nano",
-        11,
-        Kind::Fixed64,
-    ),
-    one("severityNumber", "severity_number", 2, Kind::Enum),
-    one("severityText", "severity_text", 3, Kind::Text),
-    one(DROPPED, DROPPED_PROTO, 7, Kind::Uint32),
-    one("flags", "flags", 8, Kind::Fixed32),
-    one("traceId", "trace_id", 9, Kind::Hex),
-    one("spanId", "span_id", 10, Kind::Hex),
-    one("eventName", "event_name", 12, Kind::Text),
-];
-static KEY_VALUE: [Member; 2] = [
-    one("key", "key", 1, Kind::Text),
-    one("value", "value", 2, Kind::Message(&ANY_VALUE)),
-];
-static ANY_VALUE: [Member; 7] = [
-    one("stringValue", "string_value", 1, Kind::Text),
-    one("boolValue", "bool_value", 2, Kind::Bool),
-    one("intValue", "int_value", 3, Kind::Int64),
-    one("doubleValue", "double_value", 4, Kind::Double),
-    one("arrayValue", "array_value", 5, Kind::Message(&ARRAY_VALUE)),
-    one(
-        "kvlistValue",
-        "kvlist_value",
-        6,
-        Kind::Message(&KEY_VALUE_LIST),
-    ),
-    one("bytesValue", "bytes_value", 7, Kind::Base64),
-];
-static ARRAY_VALUE: [Member; 1] = [many("values", "values", 1, Kind::Message(&ANY_VALUE))];
-static KEY_VALUE_LIST: [Member; 1] = [many("values", "values", 1, Kind::Message(&KEY_VALUE))];
+/// The document as a whole.
+static ROOT: Field = Field {
+    number: 0,
+    name: "",
+    json: "",
+    kind: Kind::Message(&REQUEST_MESSAGE),
+    repeated: false,
+};
 
 /// One request, in protobuf.
 ///
 /// # Errors
 /// When the text is no JSON in UTF-8, not of the shape of a request, or more than 127 levels deep
 /// where it is known.
-pub(super) fn to_protobuf(text: &[u8]) -> serde_json::Result<Vec<u8>> {
+pub fn to_protobuf(text: &[u8]) -> serde_json::Result<Vec<u8>> {
     // The strings are read as bytes, for JSON may hold half of a surrogate pair, which is no
     // reason to lose a whole request.
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
@@ -150,7 +39,7 @@ pub(super) fn to_protobuf(text: &[u8]) -> serde_json::Result<Vec<u8>> {
     }
     let mut json = serde_json::Deserializer::from_str(text);
     json.deserialize_map(Slot {
-        member: &REQUEST,
+        field: &ROOT,
         out: &mut out,
         place: Place::Root,
     })?;
@@ -158,20 +47,20 @@ pub(super) fn to_protobuf(text: &[u8]) -> serde_json::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Where a value stands.
+/// Where a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// It is the whole document.
     Root,
-    /// It is that of a member, maybe with all elements of a list.
-    Member,
-    /// It is one element of the list of a member.
+    /// It is that of a field, maybe with all elements of a list.
+    Field,
+    /// It is one element of the list of a field.
     Element,
 }
 
-/// Takes the value of a member and writes it as a field.
+/// Takes the value of a field and writes it.
 struct Slot<'a> {
-    member: &'static Member,
+    field: &'static Field,
     out: &'a mut Vec<u8>,
     place: Place,
 }
@@ -181,12 +70,12 @@ const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 const FIXED32: u32 = 5;
-/// A length takes so many bytes whatever it is, for it is not known before what it measures.
+/// A length takes this number of bytes whatever it is: it is known only after what it measures.
 const LENGTH: usize = 5;
 
 impl Slot<'_> {
     fn key(&mut self, wire_type: u32) {
-        let key = (self.member.tag << 3) | wire_type;
+        let key = (self.field.number << 3) | wire_type;
         prost::encoding::encode_varint(u64::from(key), self.out);
     }
 
@@ -196,9 +85,9 @@ impl Slot<'_> {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Writes a text, or what it stands for. `None` if it stands for nothing.
+    /// Writes a text, or the value it spells. `None` if the field cannot hold it.
     fn text(&mut self, text: &[u8]) -> Option<()> {
-        match self.member.kind {
+        match self.field.kind {
             Kind::Text => self.bytes(text),
             Kind::Hex => self.bytes(&hex(text)?),
             Kind::Base64 => self.bytes(&base64(text)?),
@@ -219,9 +108,9 @@ impl Slot<'_> {
         self.out.extend_from_slice(&number.to_le_bytes());
     }
 
-    /// Writes a whole number. `None` if the member cannot hold it.
+    /// Writes a whole number. `None` if the field cannot hold it.
     fn integer(&mut self, number: i128) -> Option<()> {
-        match self.member.kind {
+        match self.field.kind {
             Kind::Int64 => self.varint(i64::try_from(number).ok()?.cast_unsigned()),
             // Enums are 32 bits, but take as many bytes when negative.
             Kind::Enum => self.varint(i64::from(i32::try_from(number).ok()?).cast_unsigned()),
@@ -246,7 +135,7 @@ impl Slot<'_> {
         prost::encoding::encode_varint(number, self.out);
     }
 
-    /// Begins a message whose length is not known yet; where that will stand.
+    /// Begins a message whose length is not known yet; the place of its length.
     fn open(&mut self) -> usize {
         self.key(BYTES);
         let at = self.out.len();
@@ -254,7 +143,7 @@ impl Slot<'_> {
         at
     }
 
-    /// Ends the message whose length stands there.
+    /// Ends the message whose length is at this place.
     fn close(&mut self, at: usize) {
         let mut length = self.out.len().saturating_sub(at + LENGTH);
         let Some(place) = self.out.get_mut(at..at + LENGTH) else {
@@ -282,27 +171,30 @@ impl<'de> Visitor<'de> for Slot<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.member.kind {
-            _ if self.member.repeated && self.place == Place::Member => "a list",
+        let what = match self.field.kind {
+            _ if self.field.repeated && self.place == Place::Field => "a list",
             Kind::Text => "a text",
             Kind::Hex => "hex digits",
             Kind::Base64 => "base64",
             Kind::Bool => "true or false",
-            Kind::Int64 | Kind::Uint32 | Kind::Fixed32 | Kind::Fixed64 | Kind::Enum => {
-                "a whole number"
-            }
+            Kind::Int64
+            | Kind::Uint32
+            | Kind::Fixed32
+            | Kind::Fixed64
+            | Kind::Enum
+            | Kind::Index => "a whole number",
             Kind::Double => "a number",
             Kind::Message(_) => "an object",
         };
         match self.place {
             Place::Root => f.write_str(what),
-            Place::Member | Place::Element => write!(f, "{what} in {}", self.member.name),
+            Place::Field | Place::Element => write!(f, "{what} in {}", self.field.json),
         }
     }
 
     fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
-        match self.member.kind {
-            _ if self.member.repeated && self.place == Place::Member => value.deserialize_seq(self),
+        match self.field.kind {
+            _ if self.field.repeated && self.place == Place::Field => value.deserialize_seq(self),
             Kind::Message(_) => value.deserialize_map(self),
             Kind::Text | Kind::Hex | Kind::Base64 => value.deserialize_bytes(self),
             _ => value.deserialize_any(self),
@@ -310,7 +202,7 @@ impl<'de> Visitor<'de> for Slot<'_> {
     }
 
     fn visit_none<E: Error>(mut self) -> Result<(), E> {
-        if self.place == Place::Element && matches!(self.member.kind, Kind::Message(_)) {
+        if self.place == Place::Element && matches!(self.field.kind, Kind::Message(_)) {
             let at = self.open();
             self.close(at);
         }
@@ -318,12 +210,12 @@ impl<'de> Visitor<'de> for Slot<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        if !self.member.repeated || self.place != Place::Member {
+        if !self.field.repeated || self.place != Place::Field {
             return Err(Error::invalid_type(Unexpected::Seq, &self));
         }
         loop {
             let element = Slot {
-                member: self.member,
+                field: self.field,
                 out: &mut *self.out,
                 place: Place::Element,
             };
@@ -334,16 +226,16 @@ impl<'de> Visitor<'de> for Slot<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let Kind::Message(members) = self.member.kind else {
+        let Kind::Message(schema) = self.field.kind else {
             return Err(Error::invalid_type(Unexpected::Map, &self));
         };
         let at = (self.place != Place::Root).then(|| self.open());
-        while let Some(found) = map.next_key_seed(Name(members))? {
+        while let Some(found) = map.next_key_seed(Name(schema))? {
             match found {
-                Some(member) => map.next_value_seed(Slot {
-                    member,
+                Some(field) => map.next_value_seed(Slot {
+                    field,
                     out: &mut *self.out,
-                    place: Place::Member,
+                    place: Place::Field,
                 })?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -365,7 +257,7 @@ impl<'de> Visitor<'de> for Slot<'_> {
     }
 
     fn visit_bool<E: Error>(mut self, value: bool) -> Result<(), E> {
-        if !matches!(self.member.kind, Kind::Bool) {
+        if !matches!(self.field.kind, Kind::Bool) {
             return Err(E::invalid_type(Unexpected::Bool(value), &self));
         }
         self.varint(u64::from(value));
@@ -381,7 +273,7 @@ impl<'de> Visitor<'de> for Slot<'_> {
     }
 
     fn visit_f64<E: Error>(mut self, number: f64) -> Result<(), E> {
-        if matches!(self.member.kind, Kind::Double) {
+        if matches!(self.field.kind, Kind::Double) {
             self.double(number);
             return Ok(());
         }
@@ -399,7 +291,7 @@ impl Slot<'_> {
             reason = "a double that is spelled as a whole number is the nearest double"
         )]
         let double = number as f64;
-        if matches!(self.member.kind, Kind::Double) {
+        if matches!(self.field.kind, Kind::Double) {
             self.double(double);
             return Ok(());
         }
@@ -408,11 +300,11 @@ impl Slot<'_> {
     }
 }
 
-/// Finds the member of a name, if it is known.
-struct Name(&'static [Member]);
+/// Finds the field of a name, if it is known and logs may have it.
+struct Name(&'static Schema);
 
 impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Option<&'static Member>;
+    type Value = Option<&'static Field>;
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
         value.deserialize_bytes(self)
@@ -420,16 +312,18 @@ impl<'de> DeserializeSeed<'de> for Name {
 }
 
 impl Visitor<'_> for Name {
-    type Value = Option<&'static Member>;
+    type Value = Option<&'static Field>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
     fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Self::Value, E> {
-        let same =
-            |member: &&Member| member.name.as_bytes() == name || member.proto.as_bytes() == name;
-        Ok(self.0.iter().find(same))
+        let is_named = |field: &&Field| {
+            let is_index = matches!(field.kind, Kind::Index);
+            !is_index && (field.json.as_bytes() == name || field.name.as_bytes() == name)
+        };
+        Ok(self.0.fields.iter().find(is_named))
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {

@@ -1,0 +1,213 @@
+//! The engine task: the one owner of a pipeline's detection. It applies the hits of requests and the
+//! passing of time, one after the other, and hands the findings to the exporter lanes.
+
+use std::{
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    task,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::{
+    admission::Reservation,
+    counters::{Counters, SourceCounters},
+    lanes::{LOOK, Lanes},
+    submission::{SLICE, Submission},
+};
+use crate::{clock, detection::Finding, memory::Pressure, processor::detection::Detection};
+
+/// How often the detection is given the time that has passed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The owner of a detection.
+pub struct EngineTask {
+    id: String,
+    detection: Detection,
+    inbox: mpsc::Receiver<Submission>,
+    lanes: Lanes,
+    pressure: Pressure,
+    /// When the detection was last given the time.
+    ticked: Instant,
+    /// Whether the detection has returned all findings that time has made due.
+    settled: bool,
+    counters: Arc<Counters>,
+}
+
+impl EngineTask {
+    pub(super) fn new(
+        id: String,
+        detection: Detection,
+        inbox: mpsc::Receiver<Submission>,
+        lanes: Lanes,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            id,
+            detection,
+            inbox,
+            lanes,
+            pressure: Pressure::default(),
+            ticked: clock::monotonic(),
+            settled: true,
+            counters,
+        }
+    }
+
+    /// Keeps less while the process takes more memory than it may.
+    #[must_use]
+    pub fn under(mut self, pressure: Pressure) -> Self {
+        self.pressure = pressure;
+        self
+    }
+
+    /// Runs until every intake is gone, or `cut` says that no more shall come in, and the remaining
+    /// findings have found room.
+    pub async fn run(mut self, cut: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.ticked = clock::monotonic();
+        loop {
+            let is_full = self.lanes.is_full();
+            let waits = !self.lanes.flush_pending() || is_full;
+            tokio::select! {
+                submission = self.inbox.recv() => match submission {
+                    Some(submission) => self.take(submission, &cut).await,
+                    None => break,
+                },
+                _ = ticks.tick(), if !is_full => self.tick(),
+                () = task::yield_now(), if !self.settled && !is_full => self.settle(),
+                () = tokio::time::sleep(LOOK), if waits => {}
+                // What is in the inbox already is still taken.
+                () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
+            }
+        }
+        self.drain().await;
+        self.log_summary();
+    }
+
+    /// Takes a request whole or refuses it whole. Between slices of it other tasks have their turn,
+    /// findings go out, and time goes on. When its findings fill the budget it waits for room.
+    async fn take(&mut self, Submission { hits, ack }: Submission, cut: &CancellationToken) {
+        let reserved = Reservation::reserve(&self.detection, &mut self.lanes, &hits).await;
+        let reservation = match reserved {
+            Ok(reservation) => reservation,
+            Err(refusal) => return ack.send(Err(refusal)),
+        };
+        let mut count = 0;
+        let mut hits = hits.into_iter();
+        loop {
+            let findings = self.detection.observe(&mut hits, SLICE);
+            count += findings.len();
+            self.emit(findings);
+            self.publish();
+            if hits.as_slice().is_empty() {
+                break;
+            }
+            self.lanes.wait_for_room(cut).await;
+            task::yield_now().await;
+            let is_due = clock::monotonic().saturating_duration_since(self.ticked) >= TICK;
+            if is_due && !self.lanes.is_full() {
+                self.tick();
+            }
+        }
+        if reservation.is_empty() {
+            // Findings that time has made due meanwhile may be pending. The request is safe without
+            // them.
+            ack.send(Ok(count));
+        } else {
+            self.lanes.ack_when_flushed(ack, count);
+        }
+    }
+
+    /// Gives the detection the time that has passed.
+    fn tick(&mut self) {
+        let now = clock::monotonic();
+        self.detection
+            .advance(now.saturating_duration_since(self.ticked));
+        self.ticked = now;
+        self.settle();
+    }
+
+    /// Emits some of the findings that time has made due. The others follow when there is room.
+    fn settle(&mut self) {
+        self.detection.keep_within(&self.pressure);
+        let (findings, settled) = self.detection.settle(SLICE);
+        self.settled = settled;
+        self.emit(findings);
+        self.publish();
+    }
+
+    /// Emits all findings that remain, and waits until every exporter has taken them or has ended.
+    async fn drain(&mut self) {
+        let never = CancellationToken::new();
+        while !self.settled {
+            self.lanes.wait_for_room(&never).await;
+            self.settle();
+            task::yield_now().await;
+        }
+        loop {
+            self.lanes.wait_for_room(&never).await;
+            let (findings, is_all) = self.detection.drain(SLICE);
+            self.emit(findings);
+            if is_all {
+                break;
+            }
+            task::yield_now().await;
+        }
+        self.lanes.drain().await;
+    }
+
+    /// Hands findings to every exporter.
+    fn emit(&mut self, findings: Vec<Finding>) {
+        let now = clock::unix_nanos();
+        for finding in findings {
+            debug!(
+                pipeline = self.id,
+                id = finding.finding_id,
+                state = finding.state,
+                src_ip = finding.src_ip,
+                count = finding.count,
+                "finding"
+            );
+            self.counters.found(&finding, now);
+            self.lanes.add(&Arc::new(finding));
+        }
+    }
+
+    /// Publishes what the detection has counted, for metrics.
+    fn publish(&self) {
+        *self
+            .counters
+            .detection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = self.detection.kept();
+    }
+
+    fn log_summary(&self) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let stats = self.detection.stats();
+        let counters = &self.counters;
+        info!(
+            pipeline = self.id,
+            accepted_log_records = counters.over_sources(|source| count(&source.accepted)),
+            rejected_log_records = count(&counters.rejected),
+            refused_requests = counters.over_sources(SourceCounters::all_refused_requests),
+            candidates = count(&counters.candidates),
+            hits = count(&counters.hits),
+            repeats = stats.repeats,
+            late = stats.late,
+            late_dropped = stats.late_dropped,
+            evicted = stats.evicted,
+            "pipeline stopped"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! The feed check: whether the first records of a pipeline are audit events. A sender of the wrong
+//! logs, or of the right ones in a wrong shape, would otherwise wait for findings that never come.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tracing::warn;
+
+use crate::detection::{
+    screen::{SAMPLED, Screened},
+    shapes::Shapes,
+};
+
+/// The check on the first records of a pipeline.
+#[derive(Debug, Default)]
+pub(super) struct FeedCheck {
+    /// An audit event has come, or the warning that none has was logged. Nothing more is checked.
+    done: AtomicBool,
+    records: AtomicU64,
+    sample: Mutex<Sample>,
+}
+
+#[derive(Debug, Default)]
+struct Sample {
+    shapes: Shapes,
+    unselected: u64,
+}
+
+impl FeedCheck {
+    /// How many records came before, as long as the check is not done.
+    pub(super) fn records_before(&self) -> Option<u64> {
+        (!self.done.load(Ordering::Relaxed)).then(|| self.records.load(Ordering::Relaxed))
+    }
+
+    /// Checks what a request held. Warns once, when enough have come and none is an audit event.
+    pub(super) fn check(&self, pipeline: &str, screened: &Screened) {
+        if self.done.load(Ordering::Relaxed) {
+            return;
+        }
+        if screened.events > 0 {
+            self.done.store(true, Ordering::Relaxed);
+            return;
+        }
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        sample.shapes.merge(&screened.shapes);
+        sample.unselected += screened.unselected;
+        let records =
+            screened.records + self.records.fetch_add(screened.records, Ordering::Relaxed);
+        // One warning, however many requests come at the same time.
+        if records < SAMPLED || self.done.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if sample.unselected > 0 {
+            warn!(
+                pipeline,
+                records,
+                audit_events = sample.unselected,
+                "the selector has left out all audit events so far, so nothing can be found: \
+                 compare it with what your collector sets, or remove it"
+            );
+        } else {
+            warn!(
+                pipeline,
+                records,
+                shapes = %sample.shapes,
+                "no audit event has come so far, so nothing can be found: send the audit log of \
+                 the API server, one event a record, as body (JSON text or map) or attributes"
+            );
+        }
+    }
+}

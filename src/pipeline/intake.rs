@@ -1,0 +1,207 @@
+//! The intake of a pipeline: what a receiver delivers to.
+
+use std::{
+    num::NonZero,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use super::{
+    counters::{Counters, SourceCounters},
+    feed_check::FeedCheck,
+    submission::Submit,
+};
+use crate::{
+    detection::{
+        hit::Hit,
+        screen::{Screen, ScreenVisitor, Screened},
+    },
+    receiver::{Accepted, Class, Consumer, Reason, Refusal, RejectedRecords},
+    telemetry::traces::{Kind, Span, Tracer},
+};
+
+/// Why records are rejected.
+const UNREADABLE: &str = "these bodies hold a denied request but are not one JSON value; \
+                          check that lines are not cut or merged on their way";
+
+/// The entry point of a pipeline, for one receiver and protocol.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    screen: Screen,
+    submit: Submit,
+    counters: Arc<Counters>,
+    source: Arc<SourceCounters>,
+    labels: Arc<SourceLabels>,
+    tracer: Tracer,
+    feed_check: Arc<FeedCheck>,
+}
+
+/// What spans and warnings of an intake are labelled with.
+#[derive(Debug, Default)]
+struct SourceLabels {
+    pipeline: String,
+    receiver: String,
+    transport: &'static str,
+}
+
+impl Consumer for Intake {
+    type Visitor = ScreenVisitor;
+
+    fn begin(&self, received: u64) -> ScreenVisitor {
+        let visitor = self.screen.visitor(received);
+        match self.feed_check.records_before() {
+            Some(records) => visitor.sampled(records),
+            None => visitor,
+        }
+    }
+
+    async fn consume(&self, visited: ScreenVisitor) -> Result<Accepted, Refusal> {
+        let screened = visited.into_screened();
+        self.feed_check.check(&self.labels.pipeline, &screened);
+        let mut span = self.span(&screened);
+        let Screened {
+            hits,
+            records,
+            candidates,
+            unreadable,
+            deselected,
+            ..
+        } = screened;
+        let count = hits.len() as u64;
+        // Almost every request has none: nothing to observe, nothing to wait for.
+        if count > 0
+            && let Err(refusal) = self.observe(hits, span.as_mut()).await
+        {
+            self.source.refused.fetch_add(records, Ordering::Relaxed);
+            return Err(refusal);
+        }
+        for (counter, more) in [
+            (&self.source.requests, 1),
+            (&self.source.accepted, records - unreadable),
+            (&self.source.refused, unreadable),
+            (&self.counters.screened, records),
+            (&self.counters.rejected, unreadable),
+            (&self.counters.candidates, candidates),
+            (&self.counters.deselected, deselected),
+            (&self.counters.hits, count),
+        ] {
+            if more > 0 {
+                counter.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+        let rejected = NonZero::new(unreadable).map(|count| RejectedRecords {
+            count,
+            reason: UNREADABLE,
+        });
+        Ok(Accepted { rejected })
+    }
+
+    fn refused(&self, reason: Reason, class: Class) {
+        self.source.refuse(reason, class);
+    }
+}
+
+impl Intake {
+    pub(super) fn new(
+        pipeline: String,
+        screen: Screen,
+        submit: Submit,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            screen,
+            submit,
+            counters,
+            source: Arc::default(),
+            labels: Arc::new(SourceLabels {
+                pipeline,
+                ..SourceLabels::default()
+            }),
+            tracer: Tracer::default(),
+            feed_check: Arc::default(),
+        }
+    }
+
+    /// An intake of its own for one receiver and protocol, and what is counted there.
+    pub fn for_source(
+        &self,
+        receiver: String,
+        transport: &'static str,
+        tracer: Tracer,
+    ) -> (Self, Arc<SourceCounters>) {
+        let source = Arc::new(SourceCounters::default());
+        self.counters
+            .sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&source));
+        let intake = Self {
+            source: Arc::clone(&source),
+            labels: Arc::new(SourceLabels {
+                pipeline: self.labels.pipeline.clone(),
+                receiver,
+                transport,
+            }),
+            tracer,
+            ..self.clone()
+        };
+        (intake, source)
+    }
+
+    /// What the pipeline has seen so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The span of a request that has come in, if it has hits and there are spans.
+    fn span(&self, screened: &Screened) -> Option<Span> {
+        if screened.hits.is_empty() || !self.tracer.is_on() {
+            return None;
+        }
+        let SourceLabels {
+            pipeline,
+            receiver,
+            transport,
+        } = &*self.labels;
+        let since = Some(screened.received);
+        let mut span = self
+            .tracer
+            .begin(format!("receiver/{receiver}/logs"), Kind::Server, since);
+        span.set("receiver", receiver.clone());
+        span.set("transport", *transport);
+        span.set("pipeline", pipeline.clone());
+        // It is over: what remains is the observation.
+        let mut screen = span.part("screen", since);
+        let hits = u64::try_from(screened.hits.len()).unwrap_or(u64::MAX);
+        for (key, value) in [
+            ("records", screened.records),
+            ("candidates", screened.candidates),
+            ("unreadable", screened.unreadable),
+            ("hits", hits),
+        ] {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            span.set(key, value);
+            screen.set(key, value);
+        }
+        Some(span)
+    }
+
+    /// Has the engine task observe the hits of a request, within its span.
+    async fn observe(&self, hits: Vec<Hit>, span: Option<&mut Span>) -> Result<(), Refusal> {
+        let part = span.as_ref().map(|span| span.part("observe", None));
+        let answer = self.submit.submit(hits).await;
+        drop(part);
+        if let Some(span) = span {
+            match &answer {
+                Ok(findings) => {
+                    span.set("findings", i64::try_from(*findings).unwrap_or(i64::MAX));
+                    span.set("outcome", "accepted");
+                }
+                Err(refusal) => {
+                    span.set("outcome", "refused");
+                    span.fail(refusal.to_string());
+                }
+            }
+        }
+        answer.map(|_findings| ())
+    }
+}
