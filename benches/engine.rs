@@ -13,12 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auditwatch::detection::{
-    engine::Engine,
-    hit::{Hit, Identity},
-    limits::Limits,
-    rule::{Rule, Semantics},
-    time::Micros,
+use auditwatch::{
+    detection::{
+        engine::Engine,
+        hit::{Hit, Identity},
+        limits::Limits,
+        rule::{Rule, Semantics},
+        time::Micros,
+    },
+    rules::model::{Aggregate, Detection},
 };
 
 /// As in the program: what state takes is a matter of the allocator, too.
@@ -38,6 +41,7 @@ fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
     identity[..8].copy_from_slice(&mixed.to_le_bytes());
     let text = |text: &str| Some(text.to_owned());
     Hit {
+        detection: 0,
         time: Some(Micros(START + after)),
         clamped: false,
         cluster: Arc::from(cluster),
@@ -109,6 +113,25 @@ fn scan(begin: i64, order: fn(u32) -> i64) -> Vec<Hit> {
         .collect()
 }
 
+/// An engine that counts distinct values.
+fn values() -> Engine {
+    let detection = Detection {
+        aggregate: Aggregate::Values,
+        ..Detection::of(&Rule::default())
+    };
+    Engine::new(vec![Arc::new(detection)], Limits::default(), None)
+}
+
+/// Hits with five values, in an order of their own.
+fn scan_of_values(order: fn(u32) -> i64) -> Vec<Hit> {
+    let mut hits = scan(0, order);
+    for (n, hit) in (0_u64..).zip(&mut hits) {
+        let value = n * n / 7 % 5;
+        hit.identity.0[8..].copy_from_slice(&value.to_le_bytes());
+    }
+    hits
+}
+
 /// The first scan of an address.
 fn first() -> Vec<Hit> {
     scan(0, |n| i64::from(n) * 1000)
@@ -174,6 +197,11 @@ fn main() {
         (engine(Semantics::Escu), hits.collect())
     });
     line("escu, 64 sources: each source", groups / 64.0);
+    for (name, order) in ORDERS {
+        // No more values than the threshold allows, each repeated very often.
+        let values = time(|| (values(), scan_of_values(order)));
+        line(&format!("five values, repeated, {name}"), values);
+    }
     let clusters = |n: u32| format!("cluster {}", n % 1024);
     let mut many = after(
         (0..10_240)

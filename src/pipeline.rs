@@ -28,7 +28,7 @@ use tracing::{debug, info};
 use crate::{
     clock,
     detection::{
-        Finding,
+        emission::Emission,
         engine::HitCounts,
         hit::Hit,
         screen::{Screen, Screened, Screening},
@@ -458,18 +458,18 @@ impl Pipeline {
     }
 
     /// Hands findings to every exporter.
-    fn send(&mut self, findings: Vec<Finding>) {
+    fn send(&mut self, emissions: Vec<Emission>) {
         let now = clock::unix_nanos();
-        for finding in findings {
+        for Emission { state, finding, .. } in emissions {
             debug!(
                 pipeline = self.id,
                 id = finding.finding_id,
-                state = finding.state,
+                state = state.as_str(),
                 src_ip = finding.src_ip,
                 count = finding.count,
                 "finding"
             );
-            self.counters.found(&finding, now);
+            self.counters.found(state, &finding, now);
             let finding = Arc::new(finding);
             self.ledger.add(&finding);
             for lane in &mut self.lanes {

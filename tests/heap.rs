@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use auditwatch::detection::{
-    Finding,
     engine::Engine,
     hit::{Hit, Identity},
     limits::Limits,
@@ -36,6 +35,7 @@ fn hit(id: u64, cluster: &str, key: &str, after: i64) -> Hit {
     identity[..8].copy_from_slice(&id.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
     let text = |text: &str| Some(text.to_owned());
     Hit {
+        detection: 0,
         time: Some(Micros(START + after)),
         clamped: false,
         cluster: Arc::from(cluster),
@@ -155,7 +155,7 @@ fn what_state_is_said_to_take_is_what_it_takes() {
     ];
     // What was freed would be taken again, so all stay.
     let mut filled = Vec::new();
-    let mut out: Vec<Finding> = Vec::new();
+    let mut out = Vec::new();
     let mut wrong = Vec::new();
     for (name, semantics, make, hits) in shapes {
         let before = resident();

@@ -14,7 +14,9 @@ use super::{
     limits::Limits,
     packed::{Fields, Single},
     time::Micros,
+    wire::{self, StateError},
 };
+use crate::proto::state as proto;
 
 /// Sample requests of a finding.
 const SAMPLES: usize = 10;
@@ -376,6 +378,140 @@ impl Evidence {
                 user_agent: detail.user_agent.to_string(),
             });
         }
+    }
+}
+
+impl Evidence {
+    /// The sets of values, and what a finding calls them.
+    fn sets(&self) -> [(&'static str, &ValueSet); 10] {
+        [
+            ("verbs", &self.verbs),
+            ("paths", &self.paths),
+            ("user_agents", &self.agents),
+            ("users", &self.users),
+            ("groups", &self.groups),
+            ("codes", &self.codes),
+            ("messages", &self.messages),
+            ("reasons", &self.reasons),
+            ("statuses", &self.statuses),
+            ("claimed_ips", &self.claimed),
+        ]
+    }
+
+    fn set_mut(&mut self, name: &str) -> Option<&mut ValueSet> {
+        match name {
+            "verbs" => Some(&mut self.verbs),
+            "paths" => Some(&mut self.paths),
+            "user_agents" => Some(&mut self.agents),
+            "users" => Some(&mut self.users),
+            "groups" => Some(&mut self.groups),
+            "codes" => Some(&mut self.codes),
+            "messages" => Some(&mut self.messages),
+            "reasons" => Some(&mut self.reasons),
+            "statuses" => Some(&mut self.statuses),
+            "claimed_ips" => Some(&mut self.claimed),
+            _ => None,
+        }
+    }
+
+    /// As it is written into the state of the engine.
+    pub(super) fn to_state(&self) -> proto::EvidenceState {
+        let codes = self.by_code.iter().map(|(code, count)| proto::CodeCount {
+            code: (*code).into(),
+            count: *count,
+        });
+        let fields = self.sets().into_iter();
+        let fields = fields.filter(|(_, set)| !set.0.things.is_empty() || set.0.full);
+        let fields = fields.map(|(name, set)| proto::FieldState {
+            name: name.to_owned(),
+            values: set
+                .0
+                .things
+                .iter()
+                .map(|(text, first)| proto::ValueState {
+                    text: text.to_string(),
+                    first: wire::place(*first),
+                })
+                .collect(),
+            is_truncated: set.0.full,
+        });
+        let samples = self.requests.things.iter().map(|(request, first)| {
+            let detail = self.details.iter().find(|(seen, _)| seen == first);
+            let text =
+                |of: fn(&Detail) -> &str| detail.map_or("", |(_, detail)| of(detail)).to_owned();
+            proto::SampleState {
+                place: wire::place(*first),
+                verb: request.verb.to_string(),
+                path: request.path.to_string(),
+                audit_id: text(|detail| &detail.audit_id),
+                stage: text(|detail| &detail.stage),
+                code: text(|detail| &detail.code),
+                user_agent: text(|detail| &detail.user_agent),
+            }
+        });
+        proto::EvidenceState {
+            count: self.count,
+            codes: codes.collect(),
+            first: self.first.map(|time| time.0),
+            last: self.last.map(|time| time.0),
+            is_clamped: self.clamped,
+            unverified: self.unverified,
+            fields: fields.collect(),
+            samples: samples.collect(),
+            samples_truncated: self.requests.full,
+        }
+    }
+
+    /// As it is read from the state of an engine. Fields that are not known are left out.
+    pub(super) fn from_state(state: proto::EvidenceState) -> Result<Self, StateError> {
+        let mut evidence = Self {
+            count: state.count,
+            first: state.first.map(Micros),
+            last: state.last.map(Micros),
+            clamped: state.is_clamped,
+            unverified: state.unverified,
+            ..Self::default()
+        };
+        for code in state.codes {
+            let value = u16::try_from(code.code).map_err(|_| StateError::Invalid("status code"))?;
+            evidence.count_code(value, code.count);
+        }
+        for field in state.fields {
+            let Some(set) = evidence.set_mut(&field.name) else {
+                continue;
+            };
+            for value in field.values {
+                let first = wire::read_place(value.first)?;
+                let text = value.text.as_str();
+                set.0.add(
+                    |known| (**known).cmp(text),
+                    first,
+                    usize::MAX,
+                    || text.into(),
+                );
+            }
+            set.0.full = field.is_truncated;
+        }
+        for sample in state.samples {
+            let first = wire::read_place(sample.place)?;
+            let (verb, path) = (sample.verb.as_str(), sample.path.as_str());
+            let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(verb, path));
+            let own = || Request {
+                verb: verb.into(),
+                path: path.into(),
+            };
+            evidence.requests.add(compare, first, usize::MAX, own);
+            let detail = Detail {
+                audit_id: sample.audit_id.into(),
+                stage: sample.stage.into(),
+                code: sample.code.into(),
+                user_agent: sample.user_agent.into(),
+            };
+            evidence.detail_texts += detail.heap_bytes();
+            evidence.details.push((first, detail));
+        }
+        evidence.requests.full = state.samples_truncated;
+        Ok(evidence)
     }
 }
 

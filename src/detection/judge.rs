@@ -35,6 +35,7 @@ impl Event<'_> {
         }
         let (tail, sources) = sources(self.sources.unwrap_or_default(), bounds);
         Some(Hit {
+            detection: 0,
             time: self.time(),
             clamped: false,
             cluster: "".into(),

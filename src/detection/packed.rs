@@ -163,6 +163,9 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The version of [`Packed::to_bytes`].
+const VERSION: u8 = 1;
+
 /// What evidence takes from one hit, in one block of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Packed {
@@ -224,6 +227,26 @@ impl Packed {
 
     pub(super) fn heap_bytes(&self) -> usize {
         heap::block(self.texts.len())
+    }
+
+    /// As bytes, of which the first is the version of this form.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let [low, high] = self.code.to_le_bytes();
+        let mut bytes = vec![VERSION, u8::from(self.clamped), low, high];
+        bytes.extend_from_slice(&self.texts);
+        bytes
+    }
+
+    /// Reads them again; `None` when they are of another version.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&[VERSION, clamped, low, high], texts) = bytes.split_first_chunk()? else {
+            return None;
+        };
+        Some(Self {
+            code: u16::from_le_bytes([low, high]),
+            clamped: clamped != 0,
+            texts: texts.into(),
+        })
     }
 
     pub(super) fn fields(&self) -> Fields<'_> {
@@ -343,6 +366,7 @@ mod tests {
                 ..Fields::default()
             };
             let packed = Packed::of(&fields, most);
+            prop_assert_eq!(Packed::from_bytes(&packed.to_bytes()), Some(packed.clone()));
             let read = packed.fields();
             prop_assert!(!packed.is_bare() && !read.bare && read.code == code);
             prop_assert_eq!(read.texts.list().to_vec(), list);

@@ -1,122 +1,110 @@
-//! From what was gathered to the finding that is sent.
+//! From what windows emit to the finding that is sent.
 
 use std::sync::Arc;
 
 use super::{
     address,
-    escu::GroupPlace,
-    evidence::Evidence,
+    emission::{Draft, Origin},
     finding::Finding,
     geo::{Locate, Location},
     ids,
-    native::{Open, State},
-    rule::{RISK_SCORE, RULE_ID, RULE_NAME, RULE_VERSION, Rule},
 };
+use crate::rules::model::{Detection, Window};
 
-/// Writes findings of one rule.
+/// Completes the findings of one detection.
 pub(super) struct Report {
-    fingerprint: String,
-    pub(super) locate: Option<Arc<dyn Locate>>,
+    detection: Arc<Detection>,
+    /// How far an event may be behind the greatest event time, in microseconds.
+    lateness: i64,
+    locate: Option<Arc<dyn Locate>>,
 }
 
 impl Report {
-    pub(super) fn new(rule: &Rule, locate: Option<Arc<dyn Locate>>) -> Self {
+    pub(super) fn new(
+        detection: Arc<Detection>,
+        lateness: i64,
+        locate: Option<Arc<dyn Locate>>,
+    ) -> Self {
         Self {
-            fingerprint: rule.fingerprint(),
+            detection,
+            lateness,
             locate,
         }
     }
 
-    /// A state of a native finding.
-    pub(super) fn native(
-        &self,
-        rule: &Rule,
-        (cluster, key): (&str, &str),
-        state: State,
-        open: &Open,
-    ) -> Finding {
+    /// The finding of a cluster that a draft becomes.
+    pub(super) fn finding(&self, cluster: &str, draft: Draft) -> Finding {
+        let rule = &self.detection.annotations.id;
         let mut finding = Finding {
-            finding_id: ids::native(cluster, key, open.opening),
-            alert_at: Some(open.alert_at.to_proto()),
-            ..self.common(rule, (cluster, key), state, &open.evidence)
+            state: draft.state.as_str().to_owned(),
+            ..draft.evidence
         };
-        set_location(&mut finding, self.location(key).unwrap_or_default());
-        finding.drilldown_search = ids::drilldown(&finding, rule);
+        let location = match draft.origin {
+            Origin::Session {
+                key,
+                opening,
+                alert_at,
+            } => {
+                finding.finding_id = ids::native(rule, cluster, &key, opening);
+                finding.alert_at = Some(alert_at.to_proto());
+                key.as_ref().clone_into(&mut finding.src_ip);
+                self.location(&key)
+            }
+            Origin::Tumbling { group, end } => {
+                let (source, (country, city)) = (&group.key.text, &group.key.place);
+                let place = (country.as_deref(), city.as_deref());
+                finding.finding_id = ids::escu(rule, cluster, source, place, group.start);
+                finding.window_start = Some(group.start.to_proto());
+                finding.window_end = Some(end.to_proto());
+                source.as_ref().clone_into(&mut finding.src_ip);
+                Location {
+                    country: country.clone(),
+                    city: city.clone(),
+                    ..self.location(source)
+                }
+            }
+        };
+        self.set_common(cluster, location, &mut finding);
+        finding.drilldown_search = ids::drilldown(&finding, &self.detection, self.lateness);
         finding
     }
 
-    /// The row of an escu group, if it is above the threshold.
-    pub(super) fn row(
-        &self,
-        rule: &Rule,
-        cluster: &str,
-        ((start, group), evidence): &(GroupPlace, Evidence),
-        out: &mut Vec<Finding>,
-    ) {
-        if evidence.count <= rule.threshold {
-            return;
-        }
-        let (src_ip, (country, city)) = &**group;
-        let place = (country.as_deref(), city.as_deref());
-        let mut finding = Finding {
-            finding_id: ids::escu(cluster, src_ip, place, *start),
-            window_start: Some(start.to_proto()),
-            window_end: Some(start.plus(rule.window).to_proto()),
-            ..self.common(rule, (cluster, src_ip), State::Opened, evidence)
-        };
-        let location = self.location(src_ip).unwrap_or_default();
-        set_location(
-            &mut finding,
-            Location {
-                country: country.clone(),
-                city: city.clone(),
-                ..location
-            },
-        );
-        finding.drilldown_search = ids::drilldown(&finding, rule);
-        out.push(finding);
+    fn location(&self, key: &str) -> Location {
+        let location = self.locate.as_ref().zip(address::locatable(key));
+        location
+            .and_then(|(locate, address)| locate.locate(address))
+            .unwrap_or_default()
     }
 
-    fn location(&self, key: &str) -> Option<Location> {
-        self.locate.as_ref()?.locate(address::locatable(key)?)
-    }
-
-    fn common(
-        &self,
-        rule: &Rule,
-        (cluster, src_ip): (&str, &str),
-        state: State,
-        evidence: &Evidence,
-    ) -> Finding {
-        let mut finding = Finding {
-            state: state.name().to_owned(),
-            rule_id: RULE_ID.to_owned(),
-            rule_name: RULE_NAME.to_owned(),
-            rule_version: RULE_VERSION.to_owned(),
-            semantics: rule.semantics.to_string(),
-            severity: "low".to_owned(),
-            risk_score: RISK_SCORE,
-            cluster: cluster.to_owned(),
-            src_ip: src_ip.to_owned(),
-            src: src_ip.to_owned(),
-            threshold: rule.threshold,
-            window_seconds: ids::seconds(rule.window),
-            mitre_technique_id: "T1046".to_owned(),
-            mitre_technique: "Network Service Discovery".to_owned(),
-            mitre_tactic: "Discovery".to_owned(),
-            config_fingerprint: self.fingerprint.clone(),
-            ..Finding::default()
+    fn set_common(&self, cluster: &str, location: Location, finding: &mut Finding) {
+        let annotations = &self.detection.annotations;
+        let semantics = match self.detection.window {
+            Window::Session { .. } => "native",
+            Window::Tumbling { .. } => "escu",
         };
-        evidence.write(&mut finding);
+        finding.rule_id.clone_from(&annotations.id);
+        finding.rule_name.clone_from(&annotations.title);
+        finding.rule_version.clone_from(&annotations.version);
+        semantics.clone_into(&mut finding.semantics);
+        finding.severity.clone_from(&annotations.level);
+        finding.risk_score = annotations.score;
+        cluster.clone_into(&mut finding.cluster);
+        finding.src = finding.src_ip.clone();
+        finding.threshold = self.detection.threshold;
+        finding.window_seconds = ids::seconds(self.detection.window.length());
         finding
+            .mitre_technique_id
+            .clone_from(&annotations.technique_id);
+        finding.mitre_technique.clone_from(&annotations.technique);
+        finding.mitre_tactic.clone_from(&annotations.tactic);
+        finding
+            .config_fingerprint
+            .clone_from(&self.detection.fingerprint);
+        finding.country = location.country;
+        finding.city = location.city;
+        finding.region = location.region;
+        finding.country_iso_code = location.country_iso_code;
+        finding.lat = location.lat;
+        finding.lon = location.lon;
     }
-}
-
-fn set_location(finding: &mut Finding, location: Location) {
-    finding.country = location.country;
-    finding.city = location.city;
-    finding.region = location.region;
-    finding.country_iso_code = location.country_iso_code;
-    finding.lat = location.lat;
-    finding.lon = location.lon;
 }

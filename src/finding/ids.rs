@@ -5,12 +5,17 @@ use sha2::{Digest, Sha256};
 use super::Finding;
 use crate::{
     audit::{Identity, text::hex, time::Micros},
-    detection::rule::{RULE_ID, Rule, SECOND, Semantics, Who},
+    rules::{
+        model::{Detection, Window},
+        settings::SECOND,
+    },
 };
 
-/// Id of a native finding: rule, cluster, key, and time and identity of the hit that opened it.
-pub(crate) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> String {
+/// Id of a finding of a session: rule, cluster, key, and time and identity of the hit that opened
+/// it.
+pub(crate) fn native(rule: &str, cluster: &str, key: &str, opened: (Micros, Identity)) -> String {
     digest(&[
+        rule.as_bytes(),
         cluster.as_bytes(),
         key.as_bytes(),
         &opened.0.0.to_le_bytes(),
@@ -18,8 +23,10 @@ pub(crate) fn native(cluster: &str, key: &str, opened: (Micros, Identity)) -> St
     ])
 }
 
-/// Id of an escu row: rule, cluster, `src_ip`, Country, City and start of the window.
+/// Id of a row of a tumbling window: rule, cluster, `src_ip`, Country, City and start of the
+/// window.
 pub(crate) fn escu(
+    rule: &str,
     cluster: &str,
     src_ip: &str,
     (country, city): (Option<&str>, Option<&str>),
@@ -29,6 +36,7 @@ pub(crate) fn escu(
     let tag =
         |text: Option<&str>| text.map_or(b"-".to_vec(), |text| [b"+", text.as_bytes()].concat());
     digest(&[
+        rule.as_bytes(),
         cluster.as_bytes(),
         src_ip.as_bytes(),
         &tag(country),
@@ -39,55 +47,40 @@ pub(crate) fn escu(
 
 fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    for part in [RULE_ID.as_bytes()].iter().chain(parts) {
+    for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
     hex(&hash.finalize(), 16)
 }
 
-/// A Splunk search for the requests behind a finding: the ESCU search narrowed to the address and
-/// the time, without the location, which would hide addresses that no database knows.
-pub(crate) fn drilldown(finding: &Finding, rule: &Rule) -> String {
-    let who = match (rule.semantics, rule.who) {
-        (Semantics::Escu, _) | (_, Who::Group) => {
-            r#""user.groups{}"="system:unauthenticated""#.to_owned()
-        }
-        (Semantics::Native, Who::Any) => concat!(
-            r#"("user.groups{}"="system:unauthenticated" OR "user.username"="system:anonymous""#,
-            r#" OR NOT "user.username"=*)"#
-        )
-        .to_owned(),
-    };
-    let codes: Vec<_> = rule
-        .wanted_codes()
-        .iter()
-        .map(|code| format!(r#""responseStatus.code"={code}"#))
-        .collect();
-    let codes = if codes.len() == 1 {
-        codes.concat()
-    } else {
-        format!("({})", codes.join(" OR "))
-    };
+/// A Splunk search for the events behind a finding: those of the rule, narrowed to the address and
+/// the time, without the location, which would hide addresses that no database knows. Empty for a
+/// rule without a search.
+pub(crate) fn drilldown(finding: &Finding, detection: &Detection, lateness: i64) -> String {
+    let events = &detection.annotations.search;
+    if events.is_empty() {
+        return String::new();
+    }
     let source = if finding.src_ip == crate::audit::address::UNKNOWN {
         String::new()
     } else {
         format!(r#" "sourceIPs{{}}"="{}""#, escape(&finding.src_ip))
     };
     let second = |time: &Option<prost_types::Timestamp>| time.map_or(0, |time| time.seconds);
-    let (earliest, latest) = match rule.semantics {
-        Semantics::Escu => (second(&finding.window_start), second(&finding.window_end)),
+    let (earliest, latest) = match detection.window {
+        Window::Tumbling { .. } => (second(&finding.window_start), second(&finding.window_end)),
         // Splunk's _time is often that of reading, some time after the event.
-        Semantics::Native => (
+        Window::Session { .. } => (
             second(&finding.first_time) - 60,
-            second(&finding.last_time) + rule.lateness / SECOND,
+            second(&finding.last_time) + lateness / SECOND,
         ),
     };
     let values = "values(userAgent) values(user.username) values(user.groups{}) values(verb) \
                   values(requestURI) values(responseStatus.code) values(responseStatus.message) \
                   values(responseStatus.reason) values(responseStatus.status)";
     format!(
-        "`kube_audit` {who} {codes}{source} earliest={earliest} latest={latest} \
+        "{events}{source} earliest={earliest} latest={latest} \
          | stats count min(_time) max(_time) {values} BY sourceIPs{{}}"
     )
 }

@@ -4,10 +4,12 @@
 //! type. What a finding holds while it grows is the business of the engine.
 
 pub mod ids;
+mod state;
 
 use prost::Message as _;
 
 pub use crate::proto::finding::{Finding, Sample};
+pub use state::FindingState;
 
 impl Finding {
     /// The JSON form: one object on one line, field names as in `finding.proto`. What a terminal

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::settings::{MissingCity, RISK_SCORE, RULE_ID, RULE_NAME, RULE_VERSION, Rule, Semantics};
+use super::settings::{
+    MissingCity, RISK_SCORE, RULE_ID, RULE_NAME, RULE_VERSION, Rule, Semantics, Who,
+};
 
 /// One detection: how matching events are grouped, counted and reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Annotations {
     pub description: String,
     /// The line for people, in which `$name$` is the value of that field of the finding.
     pub message: String,
+    /// The Splunk search for its events, without address and time; may be empty.
+    pub search: String,
     /// ATT&CK technique, such as T1046; may be empty.
     pub technique_id: String,
     /// Its name; may be empty.
@@ -157,6 +161,7 @@ impl Detection {
                 level: "low".to_owned(),
                 score: RISK_SCORE,
                 message: "Kubernetes scanning from ip $src_ip$".to_owned(),
+                search: search(settings),
                 technique_id: "T1046".to_owned(),
                 technique: "Network Service Discovery".to_owned(),
                 tactic: "Discovery".to_owned(),
@@ -172,6 +177,31 @@ impl Detection {
             fingerprint: settings.fingerprint(),
         }
     }
+}
+
+/// The Splunk search for the events that these settings count.
+fn search(settings: &Rule) -> String {
+    let who = match (settings.semantics, settings.who) {
+        (Semantics::Escu, _) | (_, Who::Group) => {
+            r#""user.groups{}"="system:unauthenticated""#.to_owned()
+        }
+        (Semantics::Native, Who::Any) => concat!(
+            r#"("user.groups{}"="system:unauthenticated" OR "user.username"="system:anonymous""#,
+            r#" OR NOT "user.username"=*)"#
+        )
+        .to_owned(),
+    };
+    let codes: Vec<_> = settings
+        .wanted_codes()
+        .iter()
+        .map(|code| format!(r#""responseStatus.code"={code}"#))
+        .collect();
+    let codes = if codes.len() == 1 {
+        codes.concat()
+    } else {
+        format!("({})", codes.join(" OR "))
+    };
+    format!("`kube_audit` {who} {codes}")
 }
 
 impl From<Rule> for Vec<Arc<Detection>> {

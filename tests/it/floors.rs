@@ -24,10 +24,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["clock", "deadline", "http_server", "redact", "visible"],
     ),
     ("proto", &["audit"]),
-    ("finding", &["audit", "detection", "proto", "visible"]),
+    ("finding", &["audit", "proto", "rules", "visible"]),
     (
         "detection",
-        &["audit", "finding", "pdata", "rules", "visible"],
+        &["audit", "finding", "pdata", "proto", "rules", "visible"],
     ),
     ("geo", &["detection", "visible"]),
     (
@@ -46,7 +46,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("processor", &["detection", "geo", "memory"]),
+    ("processor", &["detection", "geo", "memory", "rules"]),
     (
         "exporter",
         &[
