@@ -13,13 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auditwatch::detection::{
-    engine::Engine,
-    fields::AuditField,
-    hit::{Hit, Identity},
-    limits::Limits,
-    rule::{Rule, Semantics},
-    time::Micros,
+use auditwatch::{
+    detection::{
+        engine::Engine,
+        fields::AuditField,
+        hit::{Hit, Identity},
+        limits::Limits,
+        rule::{Rule, Semantics},
+        time::Micros,
+    },
+    rules::model::{Aggregate, Detection},
 };
 
 /// As in the program: what state takes is a matter of the allocator, too.
@@ -54,6 +57,7 @@ fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
         (AuditField::Stage, "ResponseComplete"),
     ];
     Hit {
+        detection: 0,
         time: Some(Micros(START + after)),
         clamped: false,
         cluster: Arc::from(cluster),
@@ -111,6 +115,25 @@ fn scan(begin: i64, order: fn(u32) -> i64) -> Vec<Hit> {
     (0..HITS)
         .map(|n| hit(n, "c", "192.0.2.1", begin + order(n)))
         .collect()
+}
+
+/// An engine that counts distinct values.
+fn values() -> Engine {
+    let detection = Detection {
+        aggregate: Aggregate::Values,
+        ..Detection::of(&Rule::default())
+    };
+    Engine::new(vec![Arc::new(detection)], Limits::default(), None)
+}
+
+/// Hits with five values, in an order of their own.
+fn scan_of_values(order: fn(u32) -> i64) -> Vec<Hit> {
+    let mut hits = scan(0, order);
+    for (n, hit) in (0_u64..).zip(&mut hits) {
+        let value = n * n / 7 % 5;
+        hit.identity.0[8..].copy_from_slice(&value.to_le_bytes());
+    }
+    hits
 }
 
 /// The first scan of an address.
@@ -178,6 +201,11 @@ fn main() {
         (engine(Semantics::Escu), hits.collect())
     });
     line("escu, 64 sources: each source", groups / 64.0);
+    for (name, order) in ORDERS {
+        // No more values than the threshold allows, each repeated very often.
+        let values = time(|| (values(), scan_of_values(order)));
+        line(&format!("five values, repeated, {name}"), values);
+    }
     let clusters = |n: u32| format!("cluster {}", n % 1024);
     let mut many = after(
         (0..10_240)

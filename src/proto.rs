@@ -21,6 +21,14 @@ use serde::{Serializer, ser::Error as _};
     reason = "generated; proto/auditwatch/v1/finding.proto documents each field"
 )]
 pub mod finding;
+#[rustfmt::skip]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; proto/auditwatch/v1/state.proto documents each field"
+)]
+pub mod state;
 
 /// For `skip_serializing_if`: the JSON form leaves out what has its default.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -557,7 +557,8 @@ async fn detection(
     };
     prepared(move || {
         Ok(Detection::new(
-            rule,
+            &rule,
+            rule.clone().into(),
             limits,
             &geo_databases,
             cluster.as_deref(),

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use auditwatch::detection::{
-    Finding,
     engine::Engine,
     fields::AuditField,
     hit::{Hit, Identity},
@@ -55,6 +54,7 @@ fn hit(id: u64, cluster: &str, key: &str, after: i64) -> Hit {
         (AuditField::ClaimedIps, "203.0.113.9"),
     ];
     Hit {
+        detection: 0,
         time: Some(Micros(START + after)),
         clamped: false,
         cluster: Arc::from(cluster),
@@ -165,7 +165,7 @@ fn what_state_is_said_to_take_is_what_it_takes() {
     ];
     // What was freed would be taken again, so all stay.
     let mut filled = Vec::new();
-    let mut out: Vec<Finding> = Vec::new();
+    let mut out = Vec::new();
     let mut wrong = Vec::new();
     for (name, semantics, make, hits) in shapes {
         let before = resident();

@@ -346,17 +346,17 @@ impl Scan {
                 engine.observe(hit, &mut found);
             });
             count += found.len();
-            for finding in found.drain(..) {
+            for emission in found.drain(..) {
                 if failed.is_ok() {
-                    failed = writeln!(out, "{}", finding.to_json());
+                    failed = writeln!(out, "{}", emission.finding.to_json());
                 }
             }
         })?;
         failed?;
         engine.drain(&mut found);
         count += found.len();
-        for finding in found {
-            writeln!(out, "{}", finding.to_json())?;
+        for emission in found {
+            writeln!(out, "{}", emission.finding.to_json())?;
         }
         tally.untimed = engine.stats().untimed;
         Ok(count)

@@ -15,7 +15,9 @@ use super::{
     limits::Limits,
     packed::Fields,
     time::Micros,
+    wire::{self, StateError},
 };
+use crate::proto::state as proto;
 
 /// Sample requests of a finding.
 const SAMPLES: usize = 10;
@@ -338,6 +340,111 @@ impl Evidence {
             }
             finding.samples.push(sample);
         }
+    }
+}
+
+impl Evidence {
+    /// As it is written into the state of the engine.
+    pub(super) fn to_state(&self) -> proto::EvidenceState {
+        let codes = self.by_code.iter().map(|(code, count)| proto::CodeCount {
+            code: (*code).into(),
+            count: *count,
+        });
+        let fields = listed().zip(&self.sets);
+        let fields = fields.filter(|(_, set)| !set.0.things.is_empty() || set.0.full);
+        let fields = fields.map(|((_, name), set)| proto::FieldState {
+            name: name.to_owned(),
+            values: set
+                .0
+                .things
+                .iter()
+                .map(|(text, first)| proto::ValueState {
+                    text: text.to_string(),
+                    first: wire::place(*first),
+                })
+                .collect(),
+            is_truncated: set.0.full,
+        });
+        let samples = self.requests.things.iter().map(|(request, first)| {
+            let detail = self.details.iter().find(|(seen, _)| seen == first);
+            let texts = detail.into_iter().flat_map(|(_, detail)| detail.0.iter());
+            let texts = details().filter_map(|row| row.sample).zip(texts);
+            proto::SampleState {
+                place: wire::place(*first),
+                verb: request.verb.to_string(),
+                path: request.path.to_string(),
+                texts: texts
+                    .map(|(name, text)| proto::SampleText {
+                        name: name.to_owned(),
+                        text: text.to_string(),
+                    })
+                    .collect(),
+            }
+        });
+        proto::EvidenceState {
+            count: self.count,
+            codes: codes.collect(),
+            first: self.first.map(|time| time.0),
+            last: self.last.map(|time| time.0),
+            is_clamped: self.clamped,
+            unverified: self.unverified,
+            fields: fields.collect(),
+            samples: samples.collect(),
+            samples_truncated: self.requests.full,
+        }
+    }
+
+    /// As it is read from the state of an engine. Fields that are not known are left out.
+    pub(super) fn from_state(state: proto::EvidenceState) -> Result<Self, StateError> {
+        let mut evidence = Self {
+            count: state.count,
+            first: state.first.map(Micros),
+            last: state.last.map(Micros),
+            clamped: state.is_clamped,
+            unverified: state.unverified,
+            ..Self::default()
+        };
+        for code in state.codes {
+            let value = u16::try_from(code.code).map_err(|_| StateError::Invalid("status code"))?;
+            evidence.count_code(value, code.count);
+        }
+        for field in state.fields {
+            let mut sets = listed().zip(&mut evidence.sets);
+            let Some((_, set)) = sets.find(|((_, name), _)| *name == field.name) else {
+                continue;
+            };
+            for value in field.values {
+                let first = wire::read_place(value.first)?;
+                let text = value.text.as_str();
+                set.0.add(
+                    |known| (**known).cmp(text),
+                    first,
+                    usize::MAX,
+                    || text.into(),
+                );
+            }
+            set.0.full = field.is_truncated;
+        }
+        for sample in state.samples {
+            let first = wire::read_place(sample.place)?;
+            let (verb, path) = (sample.verb.as_str(), sample.path.as_str());
+            let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(verb, path));
+            let own = || Request {
+                verb: verb.into(),
+                path: path.into(),
+            };
+            evidence.requests.add(compare, first, usize::MAX, own);
+            let text = |row: &Row| {
+                let texts = sample.texts.iter();
+                let mut texts = texts.filter(|text| row.sample == Some(text.name.as_str()));
+                texts.next().map_or("", |text| &text.text).into()
+            };
+            let detail = Detail(details().map(text).collect());
+            evidence.detail_texts += detail.heap_bytes();
+            evidence.details.push((first, detail));
+        }
+        evidence.requests.full = state.samples_truncated;
+        Ok(evidence)
     }
 }
 

@@ -4,8 +4,6 @@
 //! The numbers are those of glibc: a header of 8 bytes, steps of 16, and never less than 32. Other
 //! allocators have no header and wider steps, which comes to about the same.
 
-use serde::{Deserialize, Serialize};
-
 /// Bytes of a block that holds so many.
 pub(super) const fn block(bytes: usize) -> usize {
     const LEAST: usize = 32;
@@ -57,18 +55,9 @@ pub(super) const fn tree(entries: usize, size: usize) -> usize {
     }
 }
 
-/// Bytes that were counted for something. They depend on what lists have taken in advance, so two
-/// states that are the same may differ in them.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// Bytes that were counted for something. They depend on what lists have taken in advance.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted(pub(super) usize);
-
-impl PartialEq for Counted {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Counted {}
 
 impl Counted {
     /// Counts anew: what was counted before, and what is now.

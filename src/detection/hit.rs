@@ -8,9 +8,14 @@ pub use super::texts::{Texts, Values};
 use super::{heap::block, time::Micros};
 pub use crate::audit::Identity;
 
+/// What hits are ordered by: event time, and an identity among those of one time.
+pub(super) type Place = (Micros, Identity);
+
 /// One event that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hit {
+    /// Which detection it is a hit of: its place in the list of the pipeline.
+    pub detection: u32,
     /// Event time; `None` when the event has no readable one and no other time was taken instead.
     pub time: Option<Micros>,
     /// The time lay too far ahead of the time of observation and was set back to that.

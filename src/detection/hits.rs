@@ -5,21 +5,18 @@ use std::{
     ops::Deref,
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     heap,
-    hit::Identity,
+    hit::{Identity, Place},
     limits::Limits,
     packed::{Fields, Packed},
+    threshold::{Alert, ValueIndex},
     time::Micros,
 };
-
-/// What hits are ordered by.
-pub(super) type Place = (Micros, Identity);
+use crate::rules::model::Aggregate;
 
 /// A hit as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) place: Place,
     pub(super) packed: Packed,
@@ -32,7 +29,7 @@ impl Kept {
 }
 
 /// A few hits in order: no more than can share a few windows below the threshold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Few {
     list: Vec<Kept>,
     /// Bytes on the heap of what is in the list.
@@ -63,14 +60,23 @@ impl Few {
         self.list.insert(at, hit);
     }
 
-    /// Takes so many from the front.
+    /// Appends a hit that is later than all others.
+    pub(super) fn push(&mut self, hit: Kept) {
+        if self.list.is_empty() {
+            self.list.reserve_exact(1);
+        }
+        self.texts += hit.packed.heap_bytes();
+        self.list.push(hit);
+    }
+
+    /// Takes this many from the front.
     pub(super) fn take_first(&mut self, count: usize) -> Vec<Kept> {
         let taken: Vec<_> = self.list.drain(..count.min(self.list.len())).collect();
         self.forget_texts(&taken);
         taken
     }
 
-    /// Keeps so many from the front.
+    /// Keeps this many from the front.
     pub(super) fn truncate(&mut self, count: usize) {
         let taken: Vec<_> = self.list.drain(count.min(self.list.len())..).collect();
         self.forget_texts(&taken);
@@ -96,14 +102,14 @@ impl Few {
 /// Hits that belong to no finding: a few as a rule, very many when a scan waits for the finding
 /// before it to close. Whatever their number and the order they come in, a hit is found, put in
 /// its place and taken from the front in a number of steps that grows as its logarithm.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unassigned {
     /// All of them while there are few; else empty.
     few: Few,
     many: Option<Box<Many>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Many {
     hits: BTreeMap<Place, Packed>,
     identities: BTreeSet<Identity>,
@@ -111,10 +117,21 @@ struct Many {
     texts: usize,
     /// Hits from here on are without texts.
     bare_from: Option<Place>,
+    /// Where distinct values are counted, and the length of a window there.
+    values: Option<(ValueIndex, i64)>,
+}
+
+/// How many hits are kept, besides the hits themselves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ManyState {
+    /// Hits from here on are without texts.
+    pub(super) bare_from: Option<Place>,
+    /// Length of a window in microseconds, where distinct values are counted.
+    pub(super) value_window: Option<i64>,
 }
 
 impl Unassigned {
-    /// Beyond so many a list is slower than a tree.
+    /// With more than these a list is slower than a tree.
     const FEW: usize = 32;
     /// Part of the memory of all keys that the texts of one may take. Of the texts of a hundred
     /// hits a finding could hardly keep more than some; those of the latest give way.
@@ -126,6 +143,10 @@ impl Unassigned {
                 + many.texts
                 + heap::tree(many.hits.len(), size_of::<(Place, Packed)>())
                 + heap::tree(many.identities.len(), size_of::<Identity>())
+                + many
+                    .values
+                    .as_ref()
+                    .map_or(0, |(index, _)| index.heap_bytes())
         });
         self.few.heap_bytes() + many
     }
@@ -149,33 +170,104 @@ impl Unassigned {
     }
 
     /// The hits in order.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> + Clone + '_ {
-        let many = self.many.iter().flat_map(|many| many.hits.keys().copied());
-        self.few.iter().map(|hit| hit.place).chain(many)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Packed)> + '_ {
+        let many = self.many.iter().flat_map(|many| many.hits.iter());
+        let few = self.few.iter().map(|hit| (hit.place, &hit.packed));
+        few.chain(many.map(|(place, packed)| (*place, packed)))
     }
 
-    /// The hits later than one time and earlier than another, in order.
-    pub(super) fn between(
+    /// Those of the hits, in order, that decide whether a window is above the threshold.
+    pub(super) fn counted(&self, alert: &Alert) -> impl Iterator<Item = Place> + Clone + '_ {
+        let (all, index) = self.split(alert);
+        let all = all.flat_map(|many| many.hits.keys().copied());
+        let few = self.few.iter().map(|hit| hit.place);
+        few.chain(all).chain(index.flat_map(ValueIndex::iter))
+    }
+
+    /// Those of them that are later than one time and earlier than another.
+    pub(super) fn counted_between(
         &self,
         after: Micros,
         before: Micros,
+        alert: &Alert,
     ) -> impl Iterator<Item = Place> + Clone + '_ {
         let few = self.few.iter().map(|hit| hit.place);
         let few = few.filter(move |(time, _)| *time > after && *time < before);
         let from = (after.plus(1), Identity([0; 16]));
-        let many = self.many.iter().flat_map(move |many| {
+        let (all, index) = self.split(alert);
+        let all = all.flat_map(move |many| {
             many.hits
                 .range(from..)
                 .map(|(place, _)| *place)
                 .take_while(move |(time, _)| *time < before)
         });
-        few.chain(many)
+        few.chain(all)
+            .chain(index.flat_map(move |index| index.between(after, before)))
     }
 
-    /// Takes a hit that is not among them.
-    pub(super) fn insert(&mut self, place: Place, fields: &Fields<'_>, limits: &Limits) {
+    /// The tree of many hits, or the index of their values where that is what counts.
+    fn split(
+        &self,
+        alert: &Alert,
+    ) -> (
+        impl Iterator<Item = &Many> + Clone + '_,
+        impl Iterator<Item = &ValueIndex> + Clone + '_,
+    ) {
+        let counts_values = alert.aggregate == Aggregate::Values;
+        let many = self.many.as_deref();
+        let index = many.and_then(|many| many.values.as_ref());
+        (
+            many.filter(|_| !counts_values).into_iter(),
+            index.map(|(index, _)| index).into_iter(),
+        )
+    }
+
+    /// How many hits are kept; `None` while they are few.
+    pub(super) fn many(&self) -> Option<ManyState> {
+        self.many.as_ref().map(|many| ManyState {
+            bare_from: many.bare_from,
+            value_window: many.values.as_ref().map(|(_, window)| *window),
+        })
+    }
+
+    /// Hits as they were kept.
+    pub(super) fn restored(hits: Vec<Kept>, many: Option<ManyState>) -> Self {
+        let mut restored = Self::default();
+        match many {
+            Some(ManyState {
+                bare_from,
+                value_window,
+            }) => {
+                let mut many = Box::new(Many {
+                    values: value_window.map(|window| (ValueIndex::default(), window)),
+                    ..Many::default()
+                });
+                for hit in hits {
+                    many.insert(hit.place, hit.packed);
+                }
+                many.bare_from = bare_from;
+                restored.many = Some(many);
+            }
+            None => {
+                for hit in hits {
+                    restored.few.insert(hit);
+                }
+            }
+        }
+        restored
+    }
+
+    /// Takes a hit that is not among them; whether a window may have come above the threshold by
+    /// it.
+    pub(super) fn insert(
+        &mut self,
+        place: Place,
+        fields: &Fields<'_>,
+        limits: &Limits,
+        alert: &Alert,
+    ) -> bool {
         if self.many.is_none() && self.few.len() >= Self::FEW {
-            let mut many = Box::<Many>::default();
+            let mut many = Box::new(Many::new(alert));
             for hit in std::mem::take(&mut self.few).list {
                 many.insert(hit.place, hit.packed);
             }
@@ -184,14 +276,16 @@ impl Unassigned {
         let Some(many) = &mut self.many else {
             let packed = Packed::of(fields);
             self.few.insert(Kept { place, packed });
-            return;
+            return true;
         };
-        if many.bare_from.is_some_and(|from| place >= from) {
-            many.insert(place, Packed::bare(fields));
+        let packed = if many.bare_from.is_some_and(|from| place >= from) {
+            Packed::bare(fields)
         } else {
-            many.insert(place, Packed::of(fields));
-        }
+            Packed::of(fields)
+        };
+        let may_alert = many.insert(place, packed);
         many.keep_texts(limits.memory / Self::SHARE);
+        may_alert
     }
 
     pub(super) fn first(&self) -> Option<Place> {
@@ -222,15 +316,30 @@ impl Unassigned {
 }
 
 impl Many {
-    fn insert(&mut self, place: Place, packed: Packed) {
+    fn new(alert: &Alert) -> Self {
+        Self {
+            values: (alert.aggregate == Aggregate::Values)
+                .then(|| (ValueIndex::default(), alert.window)),
+            ..Self::default()
+        }
+    }
+
+    /// Takes a hit; whether a window may have come above the threshold by it.
+    fn insert(&mut self, place: Place, packed: Packed) -> bool {
         self.texts += packed.heap_bytes();
         self.identities.insert(place.1);
         self.hits.insert(place, packed);
+        self.values
+            .as_mut()
+            .is_none_or(|(index, window)| index.insert(place, *window))
     }
 
     fn pop_first(&mut self) -> Option<Kept> {
         let (place, packed) = self.hits.pop_first()?;
         self.identities.remove(&place.1);
+        if let Some((index, window)) = &mut self.values {
+            index.remove_first(place, *window);
+        }
         self.texts = self.texts.saturating_sub(packed.heap_bytes());
         if self.bare_from.is_some_and(|from| from <= place) {
             // What comes now may have its texts again.
@@ -239,7 +348,7 @@ impl Many {
         Some(Kept { place, packed })
     }
 
-    /// Gives up the texts of the latest until the others take at most so many bytes.
+    /// Gives up the texts of the latest until the others take at most this many bytes.
     fn keep_texts(&mut self, most: usize) {
         while self.texts > most {
             let latest = match self.bare_from {
@@ -263,6 +372,12 @@ mod tests {
     use super::{
         super::{fields::AuditField, hit::Texts},
         *,
+    };
+
+    const EVENTS: Alert = Alert {
+        aggregate: Aggregate::Events,
+        threshold: 5,
+        window: 10,
     };
 
     fn texts(uri: &str) -> Texts {
@@ -298,16 +413,16 @@ mod tests {
                     prop_assert_eq!(hits.pop_first().map(|hit| hit.place), first);
                 } else {
                     let place = (Micros(time), Identity(identity));
-                    hits.insert(place, &fields(&texts(&"x".repeat(length))), &limits);
+                    hits.insert(place, &fields(&texts(&"x".repeat(length))), &limits, &EVENTS);
                     list.insert(list.partition_point(|other| *other < place), place);
                 }
-                prop_assert_eq!(hits.places().collect::<Vec<_>>(), list.clone());
+                prop_assert_eq!(hits.counted(&EVENTS).collect::<Vec<_>>(), list.clone());
                 prop_assert_eq!((hits.len(), hits.is_empty()), (list.len(), list.is_empty()));
                 prop_assert_eq!(hits.first(), list.first().copied());
                 let (after, before) = (Micros(time - 7), Micros(time + 5));
                 let between = list.iter().filter(|hit| hit.0 > after && hit.0 < before);
                 prop_assert_eq!(
-                    hits.between(after, before).collect::<Vec<_>>(),
+                    hits.counted_between(after, before, &EVENTS).collect::<Vec<_>>(),
                     between.copied().collect::<Vec<_>>()
                 );
                 for (_, identity) in &list {
@@ -345,7 +460,7 @@ mod tests {
                 let mut identity = [0; 16];
                 identity[..8].copy_from_slice(&(n as u64).to_be_bytes());
                 let time = Micros(i64::try_from(order(n)).unwrap());
-                hits.insert((time, Identity(identity)), &fields(&texts(&uri)), &limits);
+                hits.insert((time, Identity(identity)), &fields(&texts(&uri)), &limits, &EVENTS);
             }
             let bare: Vec<_> = std::iter::from_fn(|| hits.pop_first())
                 .map(|hit| hit.packed.is_bare())

@@ -47,6 +47,7 @@ impl Event<'_> {
         };
         let code = self.field(AuditField::Code).value();
         Hit {
+            detection: 0,
             time: self.time(),
             clamped: false,
             cluster: "".into(),

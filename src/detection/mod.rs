@@ -2,32 +2,41 @@
 //!
 //! In reading order: an audit event is read from JSON ([`json`]) or from a map, judged
 //! ([`event`]) and becomes a [`hit::Hit`] with the [`address`] it counts for. [`screen`] does that
-//! for requests off the wire, behind a byte filter. [`engine`] folds hits and ticks into findings
+//! for requests off the wire, behind a prefilter. [`engine`] folds hits and ticks into findings
 //! for the service; [`rows`] answers for a whole log at once.
 
 pub mod cases;
-mod cluster;
+mod dedup;
+pub mod emission;
 pub mod engine;
-mod escu;
+mod event_time;
+mod eviction;
 mod evidence;
-mod floors;
 mod gathered;
 pub mod geo;
+mod group;
 mod heap;
 pub mod hit;
 mod hits;
 mod judge;
+mod key_table;
+mod late;
 pub mod limits;
-mod native;
 mod packed;
-mod ranking;
 mod report;
 pub mod rows;
 pub mod rule_rows;
 pub mod screen;
-mod seen;
+mod session;
+mod sessions;
+mod shard;
+pub mod state;
+mod steps;
 mod texts;
+mod threshold;
+mod tumbling;
 mod values;
+mod wire;
 
 use crate::{audit::map, finding::ids};
 pub use crate::{

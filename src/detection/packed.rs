@@ -23,6 +23,9 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The version of [`Packed::to_bytes`].
+const VERSION: u8 = 1;
+
 /// What evidence takes from one hit. The texts are those of the hit, not a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Packed {
@@ -61,6 +64,26 @@ impl Packed {
 
     pub(super) fn heap_bytes(&self) -> usize {
         self.texts.heap_bytes()
+    }
+
+    /// As bytes, of which the first is the version of this form.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let [low, high] = self.code.to_le_bytes();
+        let mut bytes = vec![VERSION, u8::from(self.clamped), low, high];
+        bytes.extend_from_slice(self.texts.as_bytes());
+        bytes
+    }
+
+    /// Reads them again; `None` when they are of another version.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&[VERSION, clamped, low, high], texts) = bytes.split_first_chunk()? else {
+            return None;
+        };
+        Some(Self {
+            code: u16::from_le_bytes([low, high]),
+            clamped: clamped != 0,
+            texts: Texts::from_bytes(texts),
+        })
     }
 
     pub(super) fn fields(&self) -> Fields<'_> {

@@ -1,45 +1,30 @@
-//! From what was gathered to the finding that is sent.
+//! From what windows emit to the finding that is sent.
 
 use std::sync::Arc;
 
 use super::{
     address,
-    escu::GroupPlace,
-    evidence::Evidence,
-    finding::{Finding, FindingState, annotate::annotate},
+    emission::{Draft, Origin},
+    finding::{Finding, annotate},
     geo::{Locate, Location},
     ids,
-    native::Open,
-    rule::Rule,
 };
-use crate::rules::model::{Detection, Window};
+use crate::rules::model::{Detection, GroupBy};
 
-/// Writes findings of one detection.
+/// Completes the findings of one detection.
 pub(super) struct Report {
-    detection: Detection,
-    /// How far an event may be behind and still be on time, in microseconds.
+    detection: Arc<Detection>,
+    /// How far an event may be behind the greatest event time, in microseconds.
     lateness: i64,
-    pub(super) locate: Option<Arc<dyn Locate>>,
-}
-
-/// A finding in the making.
-struct Draft<'a> {
-    cluster: &'a str,
-    /// The text of what its events are grouped by.
-    key: &'a str,
-    state: FindingState,
-    evidence: &'a Evidence,
-    location: Location,
+    locate: Option<Arc<dyn Locate>>,
 }
 
 impl Report {
-    pub(super) fn new(rule: &Rule, locate: Option<Arc<dyn Locate>>) -> Self {
-        let detection = Detection::of(rule);
-        let lateness = match detection.window {
-            // The engine allows no more.
-            Window::Session { length } => detection.lateness.min(length - 1),
-            Window::Tumbling { .. } => detection.lateness,
-        };
+    pub(super) fn new(
+        detection: Arc<Detection>,
+        lateness: i64,
+        locate: Option<Arc<dyn Locate>>,
+    ) -> Self {
         Self {
             detection,
             lateness,
@@ -47,80 +32,57 @@ impl Report {
         }
     }
 
-    /// A state of a native finding.
-    pub(super) fn native(
-        &self,
-        (cluster, key): (&str, &str),
-        state: FindingState,
-        open: &Open,
-    ) -> Finding {
+    /// The finding of a cluster that a draft becomes.
+    pub(super) fn finding(&self, cluster: &str, draft: Draft) -> Finding {
         let rule = &self.detection.annotations.id;
-        let finding = Finding {
-            finding_id: ids::native(rule, cluster, key, open.opening),
-            alert_at: Some(open.alert_at.to_proto()),
-            ..Finding::default()
-        };
-        let draft = Draft {
-            cluster,
-            key,
-            state,
-            evidence: &open.evidence,
-            location: self.location(key).unwrap_or_default(),
-        };
-        self.complete(finding, draft)
-    }
-
-    /// The row of an escu group, if it is above the threshold.
-    pub(super) fn row(
-        &self,
-        cluster: &str,
-        ((start, group), evidence): &(GroupPlace, Evidence),
-        out: &mut Vec<Finding>,
-    ) {
-        if evidence.count <= self.detection.threshold {
-            return;
-        }
-        let (src_ip, (country, city)) = &**group;
-        let place = (country.as_deref(), city.as_deref());
-        let rule = &self.detection.annotations.id;
-        let finding = Finding {
-            finding_id: ids::escu(rule, cluster, src_ip, place, *start),
-            window_start: Some(start.to_proto()),
-            window_end: Some(start.plus(self.detection.window.length()).to_proto()),
-            ..Finding::default()
-        };
-        let draft = Draft {
-            cluster,
-            key: src_ip,
-            state: FindingState::Opened,
-            evidence,
-            location: Location {
-                country: country.clone(),
-                city: city.clone(),
-                ..self.location(src_ip).unwrap_or_default()
-            },
-        };
-        out.push(self.complete(finding, draft));
-    }
-
-    fn location(&self, key: &str) -> Option<Location> {
-        self.locate.as_ref()?.locate(address::locatable(key)?)
-    }
-
-    /// Writes all that is left into a finding that has its id and the times of its state.
-    fn complete(&self, mut finding: Finding, draft: Draft<'_>) -> Finding {
-        let location = draft.location;
+        let mut finding = draft.evidence;
         draft.state.as_str().clone_into(&mut finding.state);
-        draft.cluster.clone_into(&mut finding.cluster);
-        finding.country = location.country;
-        finding.city = location.city;
-        finding.region = location.region;
-        finding.country_iso_code = location.country_iso_code;
-        finding.lat = location.lat;
-        finding.lon = location.lon;
-        draft.evidence.write(&mut finding);
-        annotate(&mut finding, &self.detection, draft.key);
+        cluster.clone_into(&mut finding.cluster);
+        match draft.origin {
+            Origin::Session {
+                key,
+                opening,
+                alert_at,
+            } => {
+                finding.finding_id = ids::native(rule, cluster, &key, opening);
+                finding.alert_at = Some(alert_at.to_proto());
+                annotate::group_by(&mut finding, &self.detection, &key);
+                let location = self.location(&finding.src_ip);
+                set_location(&mut finding, location);
+            }
+            Origin::Tumbling { group, end } => {
+                let (key, (country, city)) = (&group.key.text, &group.key.place);
+                let place = (country.as_deref(), city.as_deref());
+                finding.finding_id = ids::escu(rule, cluster, key, place, group.start);
+                finding.window_start = Some(group.start.to_proto());
+                finding.window_end = Some(end.to_proto());
+                annotate::group_by(&mut finding, &self.detection, key);
+                let mut location = self.location(&finding.src_ip);
+                if let GroupBy::Sources { .. } = self.detection.group_by {
+                    location.country.clone_from(country);
+                    location.city.clone_from(city);
+                }
+                set_location(&mut finding, location);
+            }
+        }
+        annotate::annotate(&mut finding, &self.detection);
         finding.drilldown_search = ids::drilldown(&finding, &self.detection, self.lateness);
         finding
     }
+
+    fn location(&self, key: &str) -> Location {
+        let location = self.locate.as_ref().zip(address::locatable(key));
+        location
+            .and_then(|(locate, address)| locate.locate(address))
+            .unwrap_or_default()
+    }
+}
+
+fn set_location(finding: &mut Finding, location: Location) {
+    finding.country = location.country;
+    finding.city = location.city;
+    finding.region = location.region;
+    finding.country_iso_code = location.country_iso_code;
+    finding.lat = location.lat;
+    finding.lon = location.lon;
 }

@@ -489,11 +489,8 @@ struct One {
 }
 
 /// Start of the tumbling window that holds `time`.
-pub(super) fn window_start(time: Micros, rule: &Rule) -> Micros {
-    let window = i128::from(rule.window.max(1));
-    let offset = i128::from(rule.window_offset);
-    let start = (i128::from(time.0) - offset).div_euclid(window) * window + offset;
-    Micros(i64::try_from(start).unwrap_or(i64::MIN))
+fn window_start(time: Micros, rule: &Rule) -> Micros {
+    super::tumbling::window_start(time, rule.window, rule.window_offset)
 }
 
 fn native_row(src_ip: &str, key: &Key, rule: &Rule) -> Option<NativeRow> {

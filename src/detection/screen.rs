@@ -387,8 +387,9 @@ impl ScreenVisitor {
     fn judge(&mut self, record: &Record<'_>, event: &Event<'_>) {
         let screen = Arc::clone(&self.screen);
         let mut scratch = std::mem::take(&mut self.scratch);
-        for detection in &screen.detections {
+        for (place, detection) in (0..).zip(&screen.detections) {
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
+                hit.detection = place;
                 self.set_time(&mut hit, record);
                 self.keep(hit, record);
             });

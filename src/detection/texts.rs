@@ -85,6 +85,16 @@ impl Texts {
         *self = writer.finish();
     }
 
+    /// The block as it is kept on disk.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A block that was kept. What cannot be read of it has no values.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
     /// The values of all fields, in the order of the table.
     pub(super) fn rows(&self) -> [Values<'_>; fields::COUNT] {
         let mut rest = &*self.0;

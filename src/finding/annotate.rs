@@ -8,10 +8,9 @@ pub(crate) const SOURCE_ADDRESS: &str = "source.address";
 /// The field whose elements are a group each, in a detection that groups by sources.
 const SOURCES: &str = "sourceIPs";
 
-/// Writes what the detection says into a finding of this key: what was grouped by, the rule, and,
-/// from all that the finding holds by then, its message.
-pub(crate) fn annotate(finding: &mut Finding, detection: &Detection, key: &str) {
-    group_by(finding, detection, key);
+/// Writes what the detection says into a finding that has all else: the rule, and, from all that
+/// the finding holds, its message.
+pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
     let annotations = &detection.annotations;
     let semantics = match detection.window {
         Window::Session { .. } => "native",
@@ -42,7 +41,8 @@ pub(crate) fn annotate(finding: &mut Finding, detection: &Detection, key: &str) 
     finding.message = message::render(&annotations.message, finding);
 }
 
-fn group_by(finding: &mut Finding, detection: &Detection, key: &str) {
+/// Writes what was grouped by into a finding of this key.
+pub(crate) fn group_by(finding: &mut Finding, detection: &Detection, key: &str) {
     let of = |name: &str, value| GroupValue {
         name: name.to_owned(),
         value,
@@ -120,7 +120,8 @@ mod tests {
             ..Finding::default()
         };
         let key = crate::rules::group::encode(&[Some("eve \"x\""), None]);
-        annotate(&mut finding, &detection, &key);
+        group_by(&mut finding, &detection, &key);
+        annotate(&mut finding, &detection);
         assert_eq!(finding.message, "eve \"x\" reads secrets 12 times");
         assert_eq!((finding.src_ip.as_str(), finding.src.as_str()), ("", ""));
         let groups: Vec<_> = finding
@@ -172,7 +173,8 @@ mod tests {
                 ..Rule::default()
             });
             let mut finding = Finding::default();
-            annotate(&mut finding, &detection, "192.0.2.1");
+            group_by(&mut finding, &detection, "192.0.2.1");
+            annotate(&mut finding, &detection);
             assert_eq!(finding.src_ip, "192.0.2.1");
             assert_eq!(finding.message, "Kubernetes scanning from ip 192.0.2.1");
             let wanted = format!(

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    detection::Finding,
+    detection::finding::{Finding, FindingState},
     processor::detection::Kept,
     receiver::{Class, Reason},
     telemetry::metrics::Timer,
@@ -74,7 +74,7 @@ pub struct Counters {
 }
 
 /// The states of a finding.
-pub const STATES: [&str; 3] = ["opened", "updated", "closed"];
+pub const STATES: [FindingState; 3] = FindingState::ALL;
 
 impl Counters {
     /// Findings of the state at this place of [`STATES`].
@@ -105,19 +105,20 @@ impl Counters {
         sources.iter().map(|source| count(source)).sum()
     }
 
-    pub(super) fn found(&self, finding: &Finding, now: u64) {
-        let Some(state) = STATES.iter().position(|state| *state == finding.state) else {
+    pub(super) fn found(&self, state: FindingState, finding: &Finding, now: u64) {
+        let place = STATES.iter().position(|one| *one == state);
+        let Some(place) = place else {
             return;
         };
-        if let Some(counter) = self.findings.get(state) {
+        if let Some(counter) = self.findings.get(place) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         let since = match state {
-            0 => finding.alert_at.or(finding.window_end),
-            _ => finding.last_time,
+            FindingState::Opened => finding.alert_at.or(finding.window_end),
+            FindingState::Updated | FindingState::Closed => finding.last_time,
         };
         if let (Some(timer), Some(since)) = (
-            self.lag.get().and_then(|timers| timers.get(state)),
+            self.lag.get().and_then(|timers| timers.get(place)),
             since.and_then(nanos),
         ) {
             timer.record(Duration::from_nanos(now.saturating_sub(since)));

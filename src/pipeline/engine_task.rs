@@ -23,7 +23,9 @@ use super::{
     lanes::{LOOK, Lanes},
     submission::{SLICE, Submission},
 };
-use crate::{clock, detection::Finding, memory::Pressure, processor::detection::Detection};
+use crate::{
+    clock, detection::emission::Emission, memory::Pressure, processor::detection::Detection,
+};
 
 /// How often the detection is given the time that has passed.
 const TICK: Duration = Duration::from_secs(1);
@@ -167,18 +169,18 @@ impl EngineTask {
     }
 
     /// Hands findings to every exporter.
-    fn emit(&mut self, findings: Vec<Finding>) {
+    fn emit(&mut self, emissions: Vec<Emission>) {
         let now = clock::unix_nanos();
-        for finding in findings {
+        for Emission { state, finding, .. } in emissions {
             debug!(
                 pipeline = self.id,
                 id = finding.finding_id,
-                state = finding.state,
+                state = state.as_str(),
                 src_ip = finding.src_ip,
                 count = finding.count,
                 "finding"
             );
-            self.counters.found(&finding, now);
+            self.counters.found(state, &finding, now);
             self.lanes.add(&Arc::new(finding));
         }
     }

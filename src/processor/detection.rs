@@ -1,10 +1,10 @@
-//! The `detection` processor: the core, dressed for the pipeline.
+//! The `detection` processor: the core, as the pipeline uses it.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     detection::{
-        Finding,
+        emission::Emission,
         engine::{Engine, HitCounts, Stats},
         geo::Locate,
         hit::Hit,
@@ -14,10 +14,11 @@ use crate::{
     },
     geo::{Databases, GeoError},
     memory::Pressure,
+    rules::model,
 };
 
-/// One detection: its screen, which every connection gets a copy of, and its engine, which has
-/// one owner.
+/// Detections at work: their screen, which every connection gets a copy of, and their engine,
+/// which the engine task owns.
 pub struct Detection {
     screen: Screen,
     engine: Engine,
@@ -25,24 +26,25 @@ pub struct Detection {
     budget: usize,
 }
 
-/// What a detection has counted, and what it keeps.
+/// What the detections have counted, and what they keep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept {
     /// What was counted so far.
     pub stats: Stats,
-    /// Addresses that are tracked.
+    /// Keys and groups that are tracked.
     pub tracked: usize,
     /// Bytes on the heap that they take.
     pub heap_bytes: usize,
 }
 
 impl Detection {
-    /// A detection that has seen nothing.
+    /// Detections that have taken no hits. Of the settings, the selector and the time field count.
     ///
     /// # Errors
     /// When a location database cannot be read.
     pub fn new(
-        rule: Rule,
+        settings: &Rule,
+        detections: Vec<Arc<model::Detection>>,
         limits: Limits,
         databases: &[PathBuf],
         cluster: Option<&str>,
@@ -52,11 +54,10 @@ impl Detection {
         } else {
             Some(Arc::new(Databases::open(databases)?))
         };
-        let screen = Screen::bounded(rule.clone(), &limits, cluster);
         Ok(Self {
-            screen,
+            screen: Screen::of(detections.clone(), settings.clone(), &limits, cluster),
             budget: limits.memory,
-            engine: Engine::new(rule, limits, locate),
+            engine: Engine::new(detections, limits, locate),
         })
     }
 
@@ -75,17 +76,17 @@ impl Detection {
         self.engine.count(hits, counts);
     }
 
-    /// The most findings that the hits of so many of these keys can cause. They are taken away.
+    /// The most findings that the hits of this many of these keys can cause. They are taken away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
         self.engine.bound_of(counts, keys)
     }
 
-    /// Takes some of the hits of one request, in at most so many steps; the findings they cause.
+    /// Takes some of the hits of one request, in at most this many steps; the findings they cause.
     pub fn observe(
         &mut self,
         hits: &mut std::vec::IntoIter<Hit>,
         mut steps: usize,
-    ) -> Vec<Finding> {
+    ) -> Vec<Emission> {
         let mut findings = Vec::new();
         while let Some(hit) = hits.as_slice().first()
             && steps > 0
@@ -98,20 +99,20 @@ impl Detection {
         findings
     }
 
-    /// Takes the passing of time. What it makes due is said by [`Self::settle`].
+    /// Takes the passing of time. What it makes due is emitted by [`Self::settle`].
     pub fn advance(&mut self, elapsed: Duration) {
         self.engine.advance(elapsed);
     }
 
-    /// The findings that time has made due, in about so many steps, and whether those were all.
-    pub fn settle(&mut self, steps: usize) -> (Vec<Finding>, bool) {
+    /// The findings that time has made due, in about this many steps, and whether those were all.
+    pub fn settle(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let settled = self.engine.settle(steps, &mut findings);
         (findings, settled)
     }
 
-    /// Some of what has not been said yet, because the service ends, and whether that was the rest.
-    pub fn drain(&mut self, steps: usize) -> (Vec<Finding>, bool) {
+    /// Some of what was not emitted yet, because the service ends, and whether that was the rest.
+    pub fn drain(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let is_all = self.engine.drain_some(steps, &mut findings);
         (findings, is_all)
@@ -126,8 +127,13 @@ impl Detection {
         }
     }
 
-    /// What was counted so far.
+    /// What was counted so far, over all detections.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
+    }
+
+    /// What was counted so far, by detection.
+    pub fn stats_by_detection(&self) -> impl Iterator<Item = Stats> {
+        self.engine.stats_by_detection()
     }
 }

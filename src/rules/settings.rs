@@ -2,7 +2,7 @@
 //!
 //! It is one rule in two semantics, [`Semantics`]. Its settings are data; what a setting means is
 //! told where it is used: `judge.rs` (who and outcome), [`crate::audit::address`] (key),
-//! `native.rs` and `escu.rs` (windows and counting).
+//! `detection/session.rs` and `detection/tumbling.rs` (windows and counting).
 
 use std::{
     fmt::{self, Write as _},

@@ -173,11 +173,15 @@ pub(super) fn pipeline(
     });
     for (place, state) in STATES.into_iter().enumerate() {
         let counters = Arc::clone(counters);
-        let at = [("pipeline", id.as_str()), ("state", state)];
+        let at = [("pipeline", id.as_str()), ("state", state.as_str())];
         metrics.observe(&m::FINDINGS, &at, move || counters.findings(place));
     }
-    let [opened, updated, _] =
-        STATES.map(|state| metrics.timer(&m::FINDING_LAG, &[("pipeline", &id), ("state", state)]));
+    let [opened, updated, _] = STATES.map(|state| {
+        metrics.timer(
+            &m::FINDING_LAG,
+            &[("pipeline", &id), ("state", state.as_str())],
+        )
+    });
     counters.time(opened, updated);
 
     let at = [("processor", processor.as_str()), ("otel.signal", "logs")];

@@ -7,7 +7,7 @@ use auditwatch::detection::{Finding, engine::Engine, hit::Hit, rule::Rule};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::support::{
-    hits::{SECOND, after, drain, engine, hit, observe, rule},
+    hits::{SECOND, after, drain, engine, hit, observe, rule, tick},
     props::cases,
 };
 
@@ -15,9 +15,8 @@ const KEYS: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
 /// Time without hits; the first tick only ends the busy time.
 fn silence(engine: &mut Engine, length: Duration) -> Vec<Finding> {
-    let mut out = Vec::new();
-    engine.tick(Duration::ZERO, &mut out);
-    engine.tick(length, &mut out);
+    let mut out = tick(engine, Duration::ZERO);
+    out.extend(tick(engine, length));
     out
 }
 

@@ -8,18 +8,12 @@ use auditwatch::detection::{
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::support::{
-    hits::{Log, SECOND, all, drain, engine, hit, lateness, log, observe, rule},
+    hits::{Log, SECOND, all, drain, engine, hit, lateness, log, observe, rule, tick},
     props::cases,
 };
 
 const SCANNER: &str = "192.0.2.1";
 const HOUR: Duration = Duration::from_hours(1);
-
-fn tick(engine: &mut Engine, elapsed: Duration) -> Vec<Finding> {
-    let mut out = Vec::new();
-    engine.tick(elapsed, &mut out);
-    out
-}
 
 fn states(said: &[Finding]) -> Vec<(&str, u64)> {
     said.iter()
@@ -254,7 +248,7 @@ fn hits_of_one_key_have_a_bound() {
         let repeat = hit(hits - 1, "", SCANNER, i64::from(hits - 1) * 1000);
         assert!(observe(&mut engine, &repeat).is_empty());
         assert_eq!(engine.stats().repeats, 1, "the latest are remembered");
-        let size = postcard::to_stdvec(&engine.export()).unwrap().len();
+        let size = engine.export().encode().len();
         last = drain(&mut engine).pop().or(last);
         let last = last.unwrap();
         assert_eq!(last.count, u64::from(hits));

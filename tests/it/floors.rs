@@ -37,7 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("finding", &["audit", "proto", "rules", "visible"]),
     (
         "detection",
-        &["audit", "finding", "pdata", "rules", "visible"],
+        &["audit", "finding", "pdata", "proto", "rules", "visible"],
     ),
     ("geo", &["detection", "visible"]),
     (

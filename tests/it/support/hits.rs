@@ -1,9 +1,10 @@
 //! Hits for the engine, and the orders in which they may arrive.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use auditwatch::detection::{
     Finding,
+    emission::Emission,
     engine::Engine,
     fields::AuditField,
     hit::{Hit, Identity},
@@ -41,6 +42,7 @@ pub(crate) fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
         (AuditField::Stage, "ResponseComplete".to_owned()),
     ];
     Hit {
+        detection: 0,
         time: Some(Micros(START + after)),
         clamped: id % 50 == 49,
         cluster: Arc::from(cluster),
@@ -143,16 +145,32 @@ pub(crate) fn engine(rule: &Rule) -> Engine {
     Engine::new(rule.clone(), Limits::default(), None)
 }
 
+/// The findings that were emitted, each in the state it says.
+pub(crate) fn findings(emissions: Vec<Emission>) -> Vec<Finding> {
+    let finding = |one: Emission| {
+        assert_eq!(one.state.as_str(), one.finding.state);
+        one.finding
+    };
+    emissions.into_iter().map(finding).collect()
+}
+
+/// The findings that the passing of time causes.
+pub(crate) fn tick(engine: &mut Engine, elapsed: Duration) -> Vec<Finding> {
+    let mut out = Vec::new();
+    engine.tick(elapsed, &mut out);
+    findings(out)
+}
+
 pub(crate) fn observe(engine: &mut Engine, hit: &Hit) -> Vec<Finding> {
     let mut out = Vec::new();
     engine.observe(hit.clone(), &mut out);
-    out
+    findings(out)
 }
 
 pub(crate) fn drain(engine: &mut Engine) -> Vec<Finding> {
     let mut out = Vec::new();
     engine.drain(&mut out);
-    out
+    findings(out)
 }
 
 /// Everything an engine says of these hits, with the last words.

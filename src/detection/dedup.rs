@@ -1,8 +1,6 @@
-//! Requests that were seen before, within a bound: of very many, the latest are remembered.
+//! The dedup set: identities of requests that were counted, the latest of them within a bound.
 
 use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
 
 use super::{
     heap,
@@ -13,17 +11,19 @@ use super::{
 /// Two generations of identities. When the young one has grown to half the bound it becomes the
 /// old one, and the old one is forgotten: so at least half the bound is always remembered, and
 /// forgetting costs nothing per request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Seen {
-    young: Generation,
-    old: Generation,
+///
+/// Invariant: what `insert` and `forget` return is never earlier than a request forgotten by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DedupSet {
+    pub(super) young: Generation,
+    pub(super) old: Generation,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Generation {
-    identities: BTreeSet<Identity>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Generation {
+    pub(super) identities: BTreeSet<Identity>,
     /// Latest event time of them.
-    last: Micros,
+    pub(super) last: Micros,
 }
 
 /// What was forgotten to make room.
@@ -43,7 +43,7 @@ impl Default for Generation {
     }
 }
 
-impl Seen {
+impl DedupSet {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         [&self.young, &self.old]
@@ -103,29 +103,29 @@ mod tests {
 
     #[test]
     fn remembers_the_latest_within_the_bound() {
-        let mut seen = Seen::default();
+        let mut set = DedupSet::default();
         let mut forgotten = 0;
         for n in 0..1000 {
-            forgotten += seen
+            forgotten += set
                 .insert(identity(n), Micros(n.cast_signed()), 10)
                 .requests;
-            assert!(seen.young.identities.len() + seen.old.identities.len() <= 10);
+            assert!(set.young.identities.len() + set.old.identities.len() <= 10);
             for recent in n.saturating_sub(4)..=n {
-                assert!(seen.contains(identity(recent)));
+                assert!(set.contains(identity(recent)));
             }
         }
         assert_eq!(forgotten, 990);
-        assert!(!seen.contains(identity(0)));
+        assert!(!set.contains(identity(0)));
     }
 
     #[test]
     fn forgets_what_is_behind_the_horizon() {
-        let mut seen = Seen::default();
+        let mut set = DedupSet::default();
         for n in 0..7 {
-            seen.insert(identity(n), Micros(n.cast_signed()), 10);
+            set.insert(identity(n), Micros(n.cast_signed()), 10);
         }
-        assert_eq!(seen.forget(Micros(3)), BEGINNING);
-        assert_eq!(seen.forget(Micros(4)), Micros(4));
-        assert!(!seen.contains(identity(4)) && seen.contains(identity(5)));
+        assert_eq!(set.forget(Micros(3)), BEGINNING);
+        assert_eq!(set.forget(Micros(4)), Micros(4));
+        assert!(!set.contains(identity(4)) && set.contains(identity(5)));
     }
 }

@@ -1,0 +1,47 @@
+//! What leaves the engine.
+
+use std::sync::Arc;
+
+use super::{
+    finding::{Finding, FindingState},
+    group::GroupId,
+    hit::Place,
+    time::Micros,
+};
+use crate::rules::model::Detection;
+
+/// One state of one finding, with the detection that made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Emission {
+    /// The detection that made it.
+    pub detection: Arc<Detection>,
+    /// What became of the finding.
+    pub state: FindingState,
+    /// The finding as it is now, whole.
+    pub finding: Finding,
+}
+
+/// One state of one finding as windows know it, before it has its id and names.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Draft {
+    pub(super) state: FindingState,
+    pub(super) origin: Origin,
+    /// The evidence, written into a finding that is empty otherwise.
+    pub(super) evidence: Finding,
+}
+
+/// Where a finding comes from: what its id is made of, besides the rule and the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Origin {
+    /// A session of a key.
+    Session {
+        key: Arc<str>,
+        /// Event time and identity of the hit that opened it.
+        opening: Place,
+        /// Time of the first hit, in order of event time, that takes a window above the
+        /// threshold.
+        alert_at: Micros,
+    },
+    /// A group of a tumbling window.
+    Tumbling { group: GroupId, end: Micros },
+}

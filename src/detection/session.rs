@@ -1,0 +1,561 @@
+//! Session windows: the life of one key.
+//!
+//! A key holds the hits of the last window that belong to no finding yet (`unassigned`), and at
+//! most one finding. The hit that takes a window of unassigned hits above the threshold opens a
+//! finding with just the hits of that window; later hits join it as long as they are less than a
+//! window behind its last one. A hit further ahead stays unassigned until the finding is closed,
+//! because a late hit might still bridge the gap. The finding closes when the watermark says that
+//! no hit can.
+//!
+//! Time is event time. The set of hits decides, not their order, wherever lateness allows; only
+//! *when* a finding opens, and hence its id, follows the order of arrival. That holds as long as
+//! the lateness is shorter than the window, which the engine ensures.
+//!
+//! Invariants: while no finding is open, no window of unassigned hits is above the threshold; a
+//! request is among the unassigned hits or in the dedup set, never in both; what was forgotten
+//! lies at or before `horizon`.
+
+mod params;
+
+use super::{
+    dedup::DedupSet,
+    evidence::Evidence,
+    finding::{Finding, FindingState},
+    heap,
+    hit::{Identity, Place},
+    hits::{Few, Kept, Unassigned},
+    packed::{Fields, Packed},
+    threshold::first_above,
+    time::{BEGINNING, Micros},
+};
+use crate::rules::model::{Aggregate, Dedup, Emit};
+
+pub(super) use params::{Arrival, Disposition, Params, Transition};
+
+/// Of the hits before an alert, when distinct values are counted: this many are kept at most.
+/// Any number of hits with the values of one window may lie there.
+const MOST_BEFORE: usize = 1024;
+
+/// State of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Hits that belong to no finding, by time and identity.
+    pub(super) unassigned: Unassigned,
+    /// Requests that are remembered besides those of unassigned hits.
+    pub(super) dedup: Option<Box<DedupSet>>,
+    pub(super) open: Option<Box<Open>>,
+    /// Hits up to here may have been forgotten.
+    pub(super) horizon: Micros,
+    /// Time of the latest hit.
+    pub(super) last: Micros,
+    /// Greatest event time of the cluster when the last hit arrived.
+    pub(super) max_event_time: Micros,
+    /// The closing watermark of the cluster then.
+    pub(super) closing_watermark: Micros,
+    /// Hits so far, where each delivery of a request counts: it tells them apart.
+    pub(super) deliveries: u64,
+}
+
+/// A finding that may still grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    /// Time and identity of the hit that opened it: what its id is made of.
+    pub(super) opening: Place,
+    /// Time of the first hit, in order of event time, that takes a window above the threshold.
+    pub(super) alert_at: Micros,
+    pub(super) evidence: Evidence,
+    /// Hits up to `alert_at`, members or not: a late hit may move it back. Each window of them
+    /// but the last is below the threshold, so they are few. Members are without their texts.
+    pub(super) before: Few,
+    /// Time of its last hit.
+    pub(super) last: Micros,
+    /// The closing watermark of the cluster when a hit last joined.
+    pub(super) joined: Micros,
+    /// Count when it was last sent.
+    pub(super) sent: u64,
+    /// Whether anything has changed since.
+    pub(super) is_changed: bool,
+    /// Whether it was closed; it stays, for a backlog may show that more belongs to it.
+    pub(super) is_closed: bool,
+}
+
+impl Key {
+    /// A key without hits, of which those up to `horizon` may have been forgotten.
+    pub(super) fn new(horizon: Micros) -> Self {
+        Self {
+            unassigned: Unassigned::default(),
+            dedup: None,
+            open: None,
+            horizon,
+            last: BEGINNING,
+            max_event_time: BEGINNING,
+            closing_watermark: BEGINNING,
+            deliveries: 0,
+        }
+    }
+
+    /// Time of the latest hit.
+    pub(super) fn last(&self) -> Micros {
+        self.last
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |open| {
+            heap::block(size_of::<Open>()) + open.before.heap_bytes() + open.evidence.heap_bytes()
+        });
+        let dedup = self.dedup.as_ref().map_or(0, |set| {
+            heap::block(size_of::<DedupSet>()) + set.heap_bytes()
+        });
+        self.unassigned.heap_bytes() + dedup + open
+    }
+
+    /// Its hits at hand for the eviction priority; an open finding is above all others.
+    pub(super) fn hits_at_hand(&self, params: &Params<'_>) -> u64 {
+        match &self.open {
+            Some(open) if !open.is_closed => u64::MAX,
+            _ => (self.unassigned.len() as u64).min(params.threshold.saturating_add(1)),
+        }
+    }
+
+    /// Time at which the finding closes, if one is open: after a window without hits. A finding
+    /// that grows by late hits is always behind; it gets a window from the last of them, so that
+    /// it does not close and reopen with each.
+    pub(super) fn closes_at(&self, params: &Params<'_>) -> Option<Micros> {
+        let open = self.open.as_ref().filter(|open| !open.is_closed)?;
+        Some(
+            open.last
+                .plus(params.window)
+                .max(open.joined.plus(params.window)),
+        )
+    }
+
+    /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
+    /// meet its hits then, and late ones have had their time.
+    pub(super) fn expires_at(&self, params: &Params<'_>) -> Micros {
+        self.max_event_time.plus(params.retention)
+    }
+
+    /// Most findings that this many further hits can cause.
+    pub(super) fn bound(&self, hits: u64, params: &Params<'_>) -> u64 {
+        if params.is_each_a_finding() {
+            return hits;
+        }
+        let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
+        let count = self.unassigned.len() as u64 + hits;
+        let grows = self.open.as_ref().map_or(0, |open| {
+            // A late hit may bring in unassigned ones, or earlier ones that were no members so
+            // far.
+            let outside = open.alert_at.minus(params.window);
+            let earlier = open.before.partition_point(|hit| hit.time() <= outside) as u64;
+            let most = open.evidence.count + earlier + count;
+            u64::from(open.is_closed) + doublings(open.sent, most)
+        });
+        let opens = if count > params.threshold {
+            1 + doublings(params.threshold + 1, count)
+        } else {
+            0
+        };
+        let due = grows + opens;
+        due.min(hits)
+    }
+
+    /// Takes a hit. It is late when the watermark had passed it before it arrived.
+    pub(super) fn observe(
+        &mut self,
+        arrival: &Arrival<'_>,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) -> Disposition {
+        let Arrival {
+            place: (time, identity),
+            fields,
+            event_time,
+        } = arrival;
+        let (time, identity) = (*time, *identity);
+        if params.dedup == Dedup::Request && self.is_counted(identity) {
+            return Disposition::Duplicate;
+        }
+        if time < event_time.watermark && !self.is_exact(time, params) {
+            return Disposition::TooLate;
+        }
+        let place = (time, self.distinct(identity, params));
+        self.last = self.last.max(time);
+        self.max_event_time = event_time.max;
+        self.closing_watermark = event_time.closing_watermark;
+        self.forget(self.last.minus(params.retention));
+        if params.is_each_a_finding() {
+            self.emit_match(place, fields, params, out);
+            return Disposition::Counted;
+        }
+        if let Some(open) = &mut self.open {
+            if time < open.last.plus(params.window) {
+                remember(&mut self.dedup, &mut self.horizon, open, place, params);
+                open.joined = event_time.closing_watermark;
+                open.join(place, fields, &mut self.horizon, params);
+                self.merge(params);
+                if let Some(open) = &mut self.open {
+                    open.emit_growth(params, out);
+                }
+                return Disposition::Counted;
+            }
+            if open.is_closed {
+                self.finalize();
+            }
+        }
+        let may_alert = self
+            .unassigned
+            .insert(place, fields, params.limits, &params.alert());
+        let is_over = self.unassigned.len() > params.limits.hits_per_key;
+        if is_over && let Some(first) = self.unassigned.pop_first() {
+            self.horizon = self.horizon.max(first.time());
+        }
+        if may_alert
+            && self.open.is_none()
+            && let Some(alert) = self.alert_near(time, params)
+        {
+            self.open_with(alert, Some(place), params, out);
+        }
+        if is_over {
+            Disposition::Overflow
+        } else {
+            Disposition::Counted
+        }
+    }
+
+    /// Closes the finding if no hit has joined it for a window. Unassigned hits behind it may then
+    /// open the next.
+    pub(super) fn close(
+        &mut self,
+        closing_watermark: Micros,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) {
+        if self
+            .closes_at(params)
+            .is_none_or(|at| at > closing_watermark)
+        {
+            return;
+        }
+        let Some(open) = &mut self.open else { return };
+        open.is_closed = true;
+        open.emit(FindingState::Closed, params, out);
+        if !self.unassigned.is_empty() {
+            self.finalize();
+            if let Some(alert) = self.first_alert(params) {
+                self.open_with(alert, None, params, out);
+            }
+        }
+    }
+
+    /// Emits what has changed since it was sent last, because no more hits may come.
+    pub(super) fn drain(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
+            if open.is_changed {
+                open.emit(FindingState::Updated, params, out);
+            }
+            // A scan that waits for the finding before it to close must not be lost.
+            if let Some(alert) = self.first_alert(params) {
+                self.finalize();
+                self.open_with(alert, None, params, out);
+                if let Some(open) = self.open.as_mut().filter(|open| open.is_changed) {
+                    open.emit(FindingState::Updated, params, out);
+                }
+            }
+        }
+    }
+
+    /// Closes a finding that is open, because its key is evicted.
+    pub(super) fn evict(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
+            open.emit(FindingState::Closed, params, out);
+        }
+    }
+
+    /// Whether a request was counted before.
+    fn is_counted(&self, identity: Identity) -> bool {
+        let is_member = |set: &DedupSet| set.contains(identity);
+        self.unassigned.contains(identity) || self.dedup.as_deref().is_some_and(is_member)
+    }
+
+    /// The identity by which a hit is kept: where each delivery counts, no two are the same. The
+    /// half that is the request's changes, the value stays.
+    fn distinct(&mut self, Identity(mut bytes): Identity, params: &Params<'_>) -> Identity {
+        if params.dedup == Dedup::None {
+            let number = self.deliveries.to_be_bytes();
+            self.deliveries = self.deliveries.wrapping_add(1);
+            for (byte, of_number) in bytes.iter_mut().zip(number) {
+                *byte ^= of_number;
+            }
+        }
+        Identity(bytes)
+    }
+
+    /// Whether everything is still known that a hit of this time could have met.
+    fn is_exact(&self, time: Micros, params: &Params<'_>) -> bool {
+        if params.is_each_a_finding() {
+            return time > self.horizon;
+        }
+        time.minus(params.window) >= self.horizon
+            && self
+                .open
+                .as_ref()
+                .is_none_or(|open| open.reaches_back_to(time, params))
+    }
+
+    /// Forgets hits up to this time.
+    fn forget(&mut self, until: Micros) {
+        while let Some((time, _)) = self.unassigned.first()
+            && time <= until
+            && self.unassigned.pop_first().is_some()
+        {
+            self.horizon = self.horizon.max(time);
+        }
+        if let Some(open) = &mut self.open {
+            let forgotten = open.before.partition_point(|hit| hit.time() <= until);
+            if let Some(last) = open.before.take_first(forgotten).last() {
+                self.horizon = self.horizon.max(last.time());
+            }
+        }
+        if let Some(set) = &mut self.dedup {
+            self.horizon = self.horizon.max(set.forget(until));
+            if set.is_empty() {
+                self.dedup = None;
+            }
+        }
+    }
+
+    /// The finding is over for good.
+    fn finalize(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.horizon = self.horizon.max(open.last);
+        }
+    }
+
+    /// The first hit that takes a window of unassigned hits above the threshold.
+    fn first_alert(&self, params: &Params<'_>) -> Option<Place> {
+        let alert = params.alert();
+        first_above(self.unassigned.counted(&alert), &alert)
+    }
+
+    /// The same, when a hit of this time is the only one that can have made such a window: while
+    /// no finding is open, all windows of unassigned hits are looked at as each hit comes.
+    fn alert_near(&self, time: Micros, params: &Params<'_>) -> Option<Place> {
+        if self.unassigned.len() as u64 <= params.threshold {
+            return None;
+        }
+        let alert = params.alert();
+        let (after, before) = (time.minus(params.window), time.plus(params.window));
+        first_above(
+            self.unassigned.counted_between(after, before, &alert),
+            &alert,
+        )
+    }
+
+    /// Emits a match that is a finding of its own.
+    fn emit_match(
+        &mut self,
+        place: Place,
+        fields: &Fields<'_>,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) {
+        let mut open = Open::new(place, place.0, self.closing_watermark);
+        remember(&mut self.dedup, &mut self.horizon, &mut open, place, params);
+        open.evidence.add(fields, place, 1, params.limits);
+        open.emit(FindingState::Opened, params, out);
+    }
+
+    /// Opens a finding with the window of unassigned hits that ends with `alert`. `opening` is the
+    /// hit that has just come.
+    fn open_with(
+        &mut self,
+        alert: Place,
+        opening: Option<Place>,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) {
+        let opening_hit = opening.unwrap_or(alert);
+        let mut open = Box::new(Open::new(opening_hit, alert.0, self.closing_watermark));
+        let outside = alert.0.minus(params.window);
+        while let Some(place) = self.unassigned.first()
+            && place <= alert
+            && let Some(hit) = self.unassigned.pop_first()
+        {
+            remember(&mut self.dedup, &mut self.horizon, &mut open, place, params);
+            if place.0 > outside {
+                open.evidence
+                    .add(&hit.packed.fields(), place, 1, params.limits);
+            }
+            open.before.push(hit);
+        }
+        open.before.strip_after(outside);
+        open.bound_before(&mut self.horizon, params);
+        self.unassigned.shrink();
+        open.emit(FindingState::Opened, params, out);
+        self.open = Some(open);
+        self.merge(params);
+        // One hit causes one state at most: what came with it is sent with the next.
+        if let (Some(open), None) = (&mut self.open, opening) {
+            open.emit_growth(params, out);
+        }
+    }
+
+    /// Merges unassigned hits into the finding as far as its last hit has come near them.
+    fn merge(&mut self, params: &Params<'_>) {
+        let Some(open) = &mut self.open else { return };
+        while let Some(place) = self.unassigned.first()
+            && place.0 < open.last.plus(params.window)
+            && let Some(hit) = self.unassigned.pop_first()
+        {
+            remember(&mut self.dedup, &mut self.horizon, open, place, params);
+            open.join(place, &hit.packed.fields(), &mut self.horizon, params);
+        }
+    }
+}
+
+impl Open {
+    /// A finding without hits.
+    fn new(opening: Place, alert_at: Micros, joined: Micros) -> Self {
+        Self {
+            opening,
+            alert_at,
+            evidence: Evidence::default(),
+            before: Few::default(),
+            last: alert_at,
+            joined,
+            sent: 0,
+            is_changed: false,
+            is_closed: false,
+        }
+    }
+
+    /// Whether a hit of this time belongs to this finding or to none: not to a scan of its own
+    /// that would have come before.
+    fn reaches_back_to(&self, time: Micros, params: &Params<'_>) -> bool {
+        let start = self.alert_at.minus(params.window);
+        let mut latest = time;
+        let later = self.before.partition_point(|hit| hit.time() <= time);
+        for before in self.before.iter().skip(later) {
+            if latest > start || before.time() >= latest.plus(params.window) {
+                break;
+            }
+            latest = before.time();
+        }
+        latest > start
+    }
+
+    /// Emits this state of the finding. One that is emitted once is emitted when it opens.
+    fn emit(&mut self, state: FindingState, params: &Params<'_>, out: &mut Vec<Transition>) {
+        self.sent = self.evidence.count;
+        self.is_changed = false;
+        if params.emit == Emit::Each && state != FindingState::Opened {
+            return;
+        }
+        let mut evidence = Finding::default();
+        self.evidence.write(&mut evidence);
+        out.push(Transition {
+            state,
+            opening: self.opening,
+            alert_at: self.alert_at,
+            evidence,
+        });
+    }
+
+    /// Takes a hit that is less than a window behind the last one, or before it.
+    fn join(
+        &mut self,
+        place: Place,
+        fields: &Fields<'_>,
+        horizon: &mut Micros,
+        params: &Params<'_>,
+    ) {
+        let (time, _) = place;
+        let is_member = time > self.alert_at.minus(params.window);
+        if is_member {
+            self.evidence.add(fields, place, 1, params.limits);
+            self.last = self.last.max(time);
+            self.is_changed = true;
+        }
+        if time < self.alert_at && self.before.len() < params.limits.hits_per_key {
+            let packed = if is_member {
+                Packed::bare(fields)
+            } else {
+                Packed::of(fields, params.limits.values_per_field)
+            };
+            self.before.insert(Kept { place, packed });
+            self.correct(params);
+            self.bound_before(horizon, params);
+        }
+    }
+
+    /// Emits what has come of the hits that joined, if it is due.
+    fn emit_growth(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
+        if self.is_closed && self.is_changed {
+            self.is_closed = false;
+            self.emit(FindingState::Updated, params, out);
+        } else if self.evidence.count >= self.sent.saturating_mul(2) {
+            self.emit(FindingState::Updated, params, out);
+        }
+    }
+
+    /// Moves `alert_at` back if a window before it is above the threshold by now.
+    fn correct(&mut self, params: &Params<'_>) {
+        let places = self.before.iter().map(|hit| hit.place);
+        let Some(alert) = first_above(places, &params.alert()) else {
+            return;
+        };
+        let (time, _) = alert;
+        if time >= self.alert_at {
+            return;
+        }
+        let first = time.minus(params.window);
+        let outside = self.alert_at.minus(params.window);
+        let members = self.before.iter();
+        for member in members.filter(|hit| hit.time() > first && hit.time() <= outside) {
+            self.evidence
+                .add(&member.packed.fields(), member.place, 1, params.limits);
+        }
+        self.alert_at = time;
+        let kept = self.before.partition_point(|hit| hit.place <= alert);
+        self.before.truncate(kept);
+        self.before.strip_after(first);
+        self.is_changed = true;
+    }
+
+    /// Forgets the earliest of very many hits before the alert. Late hits near them are too late
+    /// then.
+    fn bound_before(&mut self, horizon: &mut Micros, params: &Params<'_>) {
+        let excess = self.before.len().saturating_sub(MOST_BEFORE);
+        if params.aggregate == Aggregate::Values
+            && excess > 0
+            && let Some(last) = self.before.take_first(excess).last()
+        {
+            *horizon = (*horizon).max(last.time());
+        }
+    }
+}
+
+/// Remembers a request that belongs to a finding, and what had to be forgotten for it.
+fn remember(
+    dedup: &mut Option<Box<DedupSet>>,
+    horizon: &mut Micros,
+    open: &mut Open,
+    (time, identity): Place,
+    params: &Params<'_>,
+) {
+    if params.dedup == Dedup::None {
+        return;
+    }
+    let set = dedup.get_or_insert_default();
+    let forgotten = set.insert(identity, time, params.limits.hits_per_key);
+    if forgotten.until > open.last.minus(params.retention) {
+        open.evidence.unverified += forgotten.requests;
+    }
+    *horizon = (*horizon).max(forgotten.until);
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

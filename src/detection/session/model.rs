@@ -1,0 +1,455 @@
+//! A model of one key: the same rules over plain sorted lists of whole hits, with linear searches.
+//! It is slow and large, and easy to see through; [`super::Key`] has to emit the same.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        dedup::DedupSet,
+        event_time::EventTime,
+        evidence::Evidence,
+        hit::{Hit, Identity},
+        packed::Fields,
+        threshold::value,
+        time::{BEGINNING, Micros},
+    },
+    Aggregate, Disposition, FindingState, Params,
+};
+
+/// Takes each new state of a finding.
+pub(super) type Emit<'s> = &'s mut dyn FnMut(FindingState, &Open);
+
+/// A hit with its time made certain.
+#[derive(Clone, Debug)]
+pub(super) struct TimedHit {
+    pub(super) time: Micros,
+    pub(super) hit: Hit,
+}
+
+impl TimedHit {
+    pub(super) fn place(&self) -> (Micros, Identity) {
+        (self.time, self.hit.identity)
+    }
+}
+
+/// State of one key.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    /// Hits that belong to no finding, by time and identity.
+    pub(super) unassigned: Hits,
+    /// Requests that are remembered besides the unassigned ones.
+    dedup: DedupSet,
+    open: Option<Box<Open>>,
+    /// What happened up to here may have been forgotten.
+    horizon: Micros,
+    /// Time of the latest hit.
+    last: Micros,
+    /// Where the cluster was when the last hit arrived.
+    arrival: EventTime,
+}
+
+/// A finding in the making.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    /// Time and identity of the hit that opened it: what its id is made of.
+    pub(super) opening: (Micros, Identity),
+    /// Time of the first hit, in order of event time, that takes a window above the threshold.
+    pub(super) alert_at: Micros,
+    pub(super) evidence: Evidence,
+    /// Hits up to `alert_at`, members or not: a late hit may move it back.
+    before: Hits,
+    /// Time of its last hit.
+    last: Micros,
+    /// How far the cluster was quiet when a hit last joined.
+    joined: Micros,
+    /// Count when it was last sent.
+    sent: u64,
+    /// Whether anything has changed since.
+    is_changed: bool,
+    /// Whether it was closed; it stays, for a backlog may show that more belongs to it.
+    is_closed: bool,
+}
+
+impl Key {
+    /// A key without hits, in a place where what happened up to `horizon` may have been forgotten.
+    pub(super) fn new(horizon: Micros) -> Self {
+        Self {
+            unassigned: Hits::default(),
+            dedup: DedupSet::default(),
+            open: None,
+            horizon,
+            last: BEGINNING,
+            arrival: EventTime::default(),
+        }
+    }
+
+    /// How precious the key is: by its hits at hand, with an open finding above all others.
+    pub(super) fn hits_at_hand(&self, params: &Params<'_>) -> u64 {
+        match &self.open {
+            Some(open) if !open.is_closed => u64::MAX,
+            _ => (self.unassigned.len() as u64).min(params.threshold + 1),
+        }
+    }
+
+    /// Time at which the finding closes, if one is open: after a window of quiet. A finding that
+    /// grows by late hits is always behind; it gets a window from the last of them, so that it
+    /// does not close and go on with each.
+    pub(super) fn closes_at(&self, params: &Params<'_>) -> Option<Micros> {
+        let open = self.open.as_ref().filter(|open| !open.is_closed)?;
+        Some(
+            open.last
+                .plus(params.window)
+                .max(open.joined.plus(params.window)),
+        )
+    }
+
+    /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
+    /// meet its hits then, and late ones have had their time.
+    pub(super) fn expires_at(&self, params: &Params<'_>) -> Micros {
+        self.arrival.max.plus(params.retention)
+    }
+
+    /// Most findings that so many further hits can cause.
+    pub(super) fn bound(&self, hits: u64, params: &Params<'_>) -> u64 {
+        let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
+        let count = self.unassigned.len() as u64 + hits;
+        let grows = self.open.as_ref().map_or(0, |open| {
+            // A late hit may bring in unassigned ones, or earlier ones that were no members so far.
+            let outside = open.alert_at.minus(params.window);
+            let earlier = open.before.partition_point(|hit| hit.time <= outside) as u64;
+            let most = open.evidence.count + earlier + count;
+            u64::from(open.is_closed) + doublings(open.sent, most)
+        });
+        let opens = if count > params.threshold {
+            1 + doublings(params.threshold + 1, count)
+        } else {
+            0
+        };
+        let due = grows + opens;
+        due.min(hits)
+    }
+
+    /// Takes a hit. It is late when the watermark had passed it before it arrived.
+    pub(super) fn observe(
+        &mut self,
+        hit: TimedHit,
+        arrival: EventTime,
+        params: &Params<'_>,
+        emit: Emit<'_>,
+    ) -> Disposition {
+        let (time, identity) = hit.place();
+        let is_unassigned = self
+            .unassigned
+            .iter()
+            .any(|unassigned| unassigned.hit.identity == identity);
+        if is_unassigned || self.dedup.contains(identity) {
+            return Disposition::Duplicate;
+        }
+        if time < arrival.watermark && !self.is_exact(time, params) {
+            return Disposition::TooLate;
+        }
+        self.last = self.last.max(time);
+        self.arrival = arrival;
+        self.forget(self.last.minus(params.retention));
+        if let Some(open) = &mut self.open {
+            if time < open.last.plus(params.window) {
+                remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
+                open.joined = arrival.closing_watermark;
+                open.join(hit, params);
+                self.merge(params);
+                if let Some(open) = &mut self.open {
+                    open.emit_growth(emit);
+                }
+                return Disposition::Counted;
+            }
+            if open.is_closed {
+                self.finalize();
+            }
+        }
+        self.unassigned.insert(hit);
+        let is_over = self.unassigned.len() > params.limits.hits_per_key;
+        if is_over {
+            self.forget_first(1);
+        }
+        self.open_if_due(Some((time, identity)), params, emit);
+        if is_over {
+            Disposition::Overflow
+        } else {
+            Disposition::Counted
+        }
+    }
+
+    /// Closes the finding if it has been quiet for a window. Free hits behind it may then open the
+    /// next.
+    pub(super) fn close(&mut self, quiet: Micros, params: &Params<'_>, emit: Emit<'_>) {
+        if self.closes_at(params).is_none_or(|at| at > quiet) {
+            return;
+        }
+        let Some(open) = &mut self.open else { return };
+        open.is_closed = true;
+        open.emit(FindingState::Closed, emit);
+        if !self.unassigned.is_empty() {
+            self.finalize();
+            self.open_if_due(None, params, emit);
+        }
+    }
+
+    /// Says what has not been said yet, because nothing may come any more.
+    pub(super) fn drain(&mut self, params: &Params<'_>, emit: Emit<'_>) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
+            if open.is_changed {
+                open.emit(FindingState::Updated, emit);
+            }
+            // A scan that waits for the finding before it to close must not be lost.
+            if first_above(&self.unassigned, params).is_some() {
+                self.finalize();
+                self.open_if_due(None, params, emit);
+                if let Some(open) = self.open.as_mut().filter(|open| open.is_changed) {
+                    open.emit(FindingState::Updated, emit);
+                }
+            }
+        }
+    }
+
+    /// Whether everything is still known that a hit of this time could have met.
+    fn is_exact(&self, time: Micros, params: &Params<'_>) -> bool {
+        time.minus(params.window) >= self.horizon
+            && self
+                .open
+                .as_ref()
+                .is_none_or(|open| open.reaches_back_to(time, params))
+    }
+
+    fn forget(&mut self, until: Micros) {
+        let forgotten = self
+            .unassigned
+            .partition_point(|unassigned| unassigned.time <= until);
+        self.forget_first(forgotten);
+        if let Some(open) = &mut self.open {
+            let forgotten = open.before.partition_point(|hit| hit.time <= until);
+            if let Some(last) = open.before.take_first(forgotten).last() {
+                self.horizon = self.horizon.max(last.time);
+            }
+        }
+        self.horizon = self.horizon.max(self.dedup.forget(until));
+    }
+
+    fn forget_first(&mut self, count: usize) {
+        if let Some(last) = self.unassigned.take_first(count).last() {
+            self.horizon = self.horizon.max(last.time);
+        }
+    }
+
+    /// The finding is over for good.
+    fn finalize(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.horizon = self.horizon.max(open.last);
+        }
+    }
+
+    /// Opens a finding if none is open and a window of unassigned hits is above the threshold.
+    /// `opening` is the hit that has just come.
+    fn open_if_due(
+        &mut self,
+        opening: Option<(Micros, Identity)>,
+        params: &Params<'_>,
+        emit: Emit<'_>,
+    ) {
+        if self.open.is_some() {
+            return;
+        }
+        let Some((first, alert)) = first_above(&self.unassigned, params) else {
+            return;
+        };
+        let before = self.unassigned.take_first(alert + 1);
+        let Some(alert) = before.last().map(TimedHit::place) else {
+            return;
+        };
+        let mut open = Box::new(Open {
+            opening: opening.unwrap_or(alert),
+            alert_at: alert.0,
+            evidence: Evidence::default(),
+            before: Hits::default(),
+            last: alert.0,
+            joined: self.arrival.closing_watermark,
+            sent: 0,
+            is_changed: false,
+            is_closed: false,
+        });
+        for hit in &before {
+            remember(&mut self.dedup, &mut self.horizon, &mut open, hit, params);
+        }
+        for member in before.iter().skip(first) {
+            open.evidence
+                .add(&Fields::of(&member.hit), member.place(), 1, params.limits);
+        }
+        open.before = Hits(before);
+        open.emit(FindingState::Opened, emit);
+        self.open = Some(open);
+        self.merge(params);
+        // One hit says one thing at most: what came with it is told with the next.
+        if let (Some(open), None) = (&mut self.open, opening) {
+            open.emit_growth(emit);
+        }
+    }
+
+    /// Lets unassigned hits join the finding as far as its last hit has come near them.
+    fn merge(&mut self, params: &Params<'_>) {
+        let Some(open) = &mut self.open else { return };
+        let mut near = 0;
+        let mut last = open.last;
+        while let Some(unassigned) = self.unassigned.get(near)
+            && unassigned.time < last.plus(params.window)
+        {
+            last = last.max(unassigned.time);
+            near += 1;
+        }
+        for hit in self.unassigned.take_first(near) {
+            remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
+            open.join(hit, params);
+        }
+    }
+}
+
+impl Open {
+    /// Whether a hit of this time belongs to this finding or to none: not to a scan of its own
+    /// that would have come before.
+    fn reaches_back_to(&self, time: Micros, params: &Params<'_>) -> bool {
+        let start = self.alert_at.minus(params.window);
+        let mut latest = time;
+        for before in self.before.iter() {
+            if before.time > latest && before.time < latest.plus(params.window) {
+                latest = before.time;
+            }
+        }
+        time > start || latest > start
+    }
+
+    fn emit(&mut self, state: FindingState, emit: Emit<'_>) {
+        self.sent = self.evidence.count;
+        self.is_changed = false;
+        emit(state, self);
+    }
+
+    /// Takes a hit that is less than a window behind the last one, or before it.
+    fn join(&mut self, hit: TimedHit, params: &Params<'_>) {
+        if hit.time > self.alert_at.minus(params.window) {
+            self.evidence
+                .add(&Fields::of(&hit.hit), hit.place(), 1, params.limits);
+            self.last = self.last.max(hit.time);
+            self.is_changed = true;
+        }
+        if hit.time < self.alert_at && self.before.len() < params.limits.hits_per_key {
+            self.before.insert(hit);
+            self.correct(params);
+        }
+    }
+
+    /// Says what has come of the hits that joined, if it is due.
+    fn emit_growth(&mut self, emit: Emit<'_>) {
+        if self.is_closed && self.is_changed {
+            self.is_closed = false;
+            self.emit(FindingState::Updated, emit);
+        } else if self.evidence.count >= self.sent.saturating_mul(2) {
+            self.emit(FindingState::Updated, emit);
+        }
+    }
+
+    /// Moves `alert_at` back if a window before it is above the threshold by now.
+    fn correct(&mut self, params: &Params<'_>) {
+        let Some((first, alert)) = first_above(&self.before, params) else {
+            return;
+        };
+        let Some(time) = self.before.get(alert).map(|hit| hit.time) else {
+            return;
+        };
+        if time >= self.alert_at {
+            return;
+        }
+        let outside = self.alert_at.minus(params.window);
+        for member in self
+            .before
+            .iter()
+            .skip(first)
+            .take_while(|hit| hit.time <= outside)
+        {
+            self.evidence
+                .add(&Fields::of(&member.hit), member.place(), 1, params.limits);
+        }
+        self.alert_at = time;
+        self.before.truncate(alert + 1);
+        self.is_changed = true;
+    }
+}
+
+/// Remembers a request that belongs to a finding, and what had to be forgotten for it.
+fn remember(
+    dedup: &mut DedupSet,
+    horizon: &mut Micros,
+    open: &mut Open,
+    hit: &TimedHit,
+    params: &Params<'_>,
+) {
+    let forgotten = dedup.insert(hit.hit.identity, hit.time, params.limits.hits_per_key);
+    if forgotten.until > open.last.minus(params.retention) {
+        open.evidence.unverified += forgotten.requests;
+    }
+    *horizon = (*horizon).max(forgotten.until);
+}
+
+/// The first hit, in order of event time, that takes a window above the threshold: its index, and
+/// that of the first hit in its window.
+fn first_above(hits: &[TimedHit], params: &Params<'_>) -> Option<(usize, usize)> {
+    let mut first = 0;
+    let mut values: BTreeMap<u64, u64> = BTreeMap::new();
+    for (at, hit) in hits.iter().enumerate() {
+        *values.entry(value(hit.hit.identity)).or_default() += 1;
+        // Two hits share a window when they differ by less than its length.
+        while let Some(old) = hits.get(first)
+            && old.time <= hit.time.minus(params.window)
+        {
+            let count = values.entry(value(old.hit.identity)).or_default();
+            *count -= 1;
+            if *count == 0 {
+                values.remove(&value(old.hit.identity));
+            }
+            first += 1;
+        }
+        let counted = match params.aggregate {
+            Aggregate::Events => at + 1 - first,
+            Aggregate::Values => values.len(),
+        };
+        if counted as u64 > params.threshold {
+            return Some((first, at));
+        }
+    }
+    None
+}
+
+/// Hits by time and identity.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hits(Vec<TimedHit>);
+
+impl std::ops::Deref for Hits {
+    type Target = [TimedHit];
+
+    fn deref(&self) -> &[TimedHit] {
+        &self.0
+    }
+}
+
+impl Hits {
+    fn insert(&mut self, hit: TimedHit) {
+        let at = self.0.partition_point(|other| other.place() < hit.place());
+        self.0.insert(at, hit);
+    }
+
+    fn take_first(&mut self, count: usize) -> Vec<TimedHit> {
+        let later = self.0.split_off(count.min(self.0.len()));
+        std::mem::replace(&mut self.0, later)
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+}

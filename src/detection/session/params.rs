@@ -1,0 +1,76 @@
+//! What a key needs to know of its detection, and what comes of a hit that is offered to it.
+
+use super::super::{
+    event_time::EventTime,
+    finding::{Finding, FindingState},
+    hit::Place,
+    limits::Limits,
+    packed::Fields,
+    threshold::Alert,
+    time::Micros,
+};
+use crate::rules::model::{Aggregate, Dedup, Emit};
+
+/// What a key needs to know of its detection and its bounds.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::detection) struct Params<'a> {
+    pub(in crate::detection) threshold: u64,
+    /// Length of a window in microseconds.
+    pub(in crate::detection) window: i64,
+    pub(in crate::detection) aggregate: Aggregate,
+    pub(in crate::detection) dedup: Dedup,
+    pub(in crate::detection) emit: Emit,
+    pub(in crate::detection) limits: &'a Limits,
+    /// How far back hits are remembered, in microseconds: at least as far as hits on time can
+    /// reach.
+    pub(in crate::detection) retention: i64,
+}
+
+impl Params<'_> {
+    /// What makes a window an alert.
+    pub(super) fn alert(&self) -> Alert {
+        Alert {
+            aggregate: self.aggregate,
+            threshold: self.threshold,
+            window: self.window,
+        }
+    }
+
+    /// Whether each match is a finding of its own.
+    pub(super) fn is_each_a_finding(&self) -> bool {
+        self.emit == Emit::Each && self.threshold == 0
+    }
+}
+
+/// A hit that has come.
+pub(in crate::detection) struct Arrival<'a> {
+    pub(in crate::detection) place: Place,
+    pub(in crate::detection) fields: Fields<'a>,
+    /// The event time of its cluster, which it has moved already.
+    pub(in crate::detection) event_time: &'a EventTime,
+}
+
+/// A new state of the finding of a key, with what was gathered for it so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::detection) struct Transition {
+    pub(in crate::detection) state: FindingState,
+    /// Event time and identity of the hit that opened it.
+    pub(in crate::detection) opening: Place,
+    /// Time of the first hit, in order of event time, that takes a window above the threshold.
+    pub(in crate::detection) alert_at: Micros,
+    /// The evidence, written into a finding that is empty otherwise.
+    pub(in crate::detection) evidence: Finding,
+}
+
+/// What became of a hit that was offered to a key or a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::detection) enum Disposition {
+    /// It counts.
+    Counted,
+    /// Its request was counted before.
+    Duplicate,
+    /// It came too late to be counted exactly.
+    TooLate,
+    /// It counts, and the oldest unassigned hit gave way, for there are more than are kept.
+    Overflow,
+}

@@ -1,0 +1,348 @@
+//! A shard: everything that is kept of one cluster.
+//!
+//! A shard holds for each detection its event time and its windows. Nothing in it depends on
+//! another cluster or another detection: only which key is evicted does, when all together are too
+//! many or too large.
+
+use std::sync::Arc;
+
+use super::{
+    emission::Draft,
+    event_time::EventTime,
+    eviction::{Evictions, PLACE, Usage},
+    geo::Locate,
+    heap::{self, Counted},
+    hit::Hit,
+    limits::Limits,
+    session::{self, Disposition},
+    sessions::Sessions,
+    steps,
+    time::{BEGINNING, Micros},
+    tumbling,
+};
+use crate::rules::model::{Detection, Window};
+
+/// A window and the lateness is what hits on time can reach back. What is further back is kept for
+/// this many windows more, for the sake of late hits: a backlog that a collector sends over
+/// several connections at once comes in any order.
+const LATE_WINDOWS: i64 = 4;
+
+/// What a shard needs to know of a detection and its bounds.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) detection: &'a Detection,
+    /// How far a hit may be behind the greatest event time and still be on time, in microseconds.
+    pub(super) lateness: i64,
+    pub(super) limits: &'a Limits,
+    pub(super) locate: Option<&'a dyn Locate>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn session(&self) -> session::Params<'a> {
+        let window = self.detection.window.length();
+        session::Params {
+            threshold: self.detection.threshold,
+            window,
+            aggregate: self.detection.aggregate,
+            dedup: self.detection.dedup,
+            emit: self.detection.emit,
+            limits: self.limits,
+            retention: window
+                .saturating_mul(1 + LATE_WINDOWS)
+                .saturating_add(self.lateness),
+        }
+    }
+
+    pub(super) fn tumbling(&self) -> tumbling::Params<'a> {
+        let (length, offset) = match self.detection.window {
+            Window::Session { length } => (length, 0),
+            Window::Tumbling { length, offset } => (length, offset),
+        };
+        tumbling::Params {
+            threshold: self.detection.threshold,
+            length,
+            offset,
+            aggregate: self.detection.aggregate,
+            dedup: self.detection.dedup,
+            group_by: &self.detection.group_by,
+            locate: self.locate,
+            limits: self.limits,
+        }
+    }
+}
+
+/// State of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    /// Name of the cluster.
+    pub(super) name: Arc<str>,
+    /// In the order of detections; those that have had a hit.
+    pub(super) detections: Vec<DetectionState>,
+    /// Bytes on the heap that are counted for it, without its keys.
+    pub(super) bytes: Counted,
+}
+
+/// What one detection keeps of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct DetectionState {
+    /// Its place in the list of the engine.
+    pub(super) detection: usize,
+    pub(super) event_time: EventTime,
+    pub(super) windows: Windows,
+    /// What was last reported of its keys.
+    pub(super) reported: Usage,
+}
+
+/// The windows of a detection.
+#[derive(Clone, Debug)]
+pub(super) enum Windows {
+    Session(Sessions),
+    Tumbling(tumbling::Windows),
+}
+
+impl Windows {
+    fn new(window: Window) -> Self {
+        match window {
+            Window::Session { .. } => Self::Session(Sessions::default()),
+            Window::Tumbling { .. } => Self::Tumbling(tumbling::Windows::default()),
+        }
+    }
+}
+
+impl Shard {
+    /// A shard without hits.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            detections: Vec::new(),
+            bytes: Counted::default(),
+        }
+    }
+
+    /// Greatest event time of all detections.
+    pub(super) fn max_event_time(&self) -> Micros {
+        let times = self.detections.iter().map(|state| state.event_time.max);
+        times.max().unwrap_or(BEGINNING)
+    }
+
+    pub(super) fn get(&self, detection: usize) -> Option<&DetectionState> {
+        let at = self.position(detection).ok()?;
+        self.detections.get(at)
+    }
+
+    pub(super) fn get_mut(&mut self, detection: usize) -> Option<&mut DetectionState> {
+        let at = self.position(detection).ok()?;
+        self.detections.get_mut(at)
+    }
+
+    /// What a detection keeps here; nothing at first.
+    pub(super) fn entry(
+        &mut self,
+        detection: usize,
+        window: Window,
+    ) -> Option<&mut DetectionState> {
+        let at = self.position(detection).unwrap_or_else(|at| {
+            self.detections.reserve_exact(1);
+            self.detections
+                .insert(at, DetectionState::new(detection, window));
+            at
+        });
+        self.detections.get_mut(at)
+    }
+
+    fn position(&self, detection: usize) -> Result<usize, usize> {
+        self.detections
+            .binary_search_by_key(&detection, |state| state.detection)
+    }
+
+    /// Reports what it takes by now, after a detection has changed.
+    pub(super) fn report(&mut self, detection: usize, evictions: &mut Evictions) {
+        if let Ok(at) = self.position(detection)
+            && let Some(state) = self.detections.get_mut(at)
+        {
+            let usage = state.usage();
+            evictions.report(detection, &self.name, &mut state.reported, usage);
+        }
+        evictions.resize(self.count_bytes());
+    }
+
+    /// Gives the detections the places that are listed for them, and leaves out others.
+    pub(super) fn move_detections(&mut self, places: &[Option<usize>]) {
+        self.detections.retain_mut(|state| {
+            let place = places.get(state.detection).copied().flatten();
+            state.detection = place.unwrap_or(state.detection);
+            place.is_some()
+        });
+        self.detections.sort_by_key(|state| state.detection);
+    }
+
+    /// Reports all that it takes, of which nothing was reported.
+    pub(super) fn report_all(&mut self, evictions: &mut Evictions) {
+        for state in &mut self.detections {
+            state.reported = Usage::default();
+            let usage = state.usage();
+            evictions.report(state.detection, &self.name, &mut state.reported, usage);
+        }
+        self.bytes = Counted::default();
+        evictions.resize(self.count_bytes());
+    }
+
+    /// Counts anew what it takes on the heap, apart from keys: before and now.
+    fn count_bytes(&mut self) -> (usize, usize) {
+        /// A place among the shards, and one in the order of their event times.
+        const PLACES: usize = heap::entry(size_of::<(Arc<str>, Box<Shard>)>())
+            + heap::entry(size_of::<(Micros, Arc<str>)>());
+        let detections = self.detections.iter().map(DetectionState::own_bytes);
+        let now = heap::block(size_of::<Self>())
+            + heap::shared(self.name.len())
+            + PLACES
+            + heap::list(&self.detections)
+            + detections.sum::<usize>();
+        self.bytes.set(now)
+    }
+}
+
+impl DetectionState {
+    /// What a detection keeps of a cluster before its first hit.
+    pub(super) fn new(detection: usize, window: Window) -> Self {
+        Self {
+            detection,
+            event_time: EventTime::default(),
+            windows: Windows::new(window),
+            reported: Usage::default(),
+        }
+    }
+
+    /// Whether it has no keys or groups.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.windows {
+            Windows::Session(sessions) => sessions.keys.is_empty(),
+            Windows::Tumbling(windows) => windows.groups.is_empty(),
+        }
+    }
+
+    /// Bytes on the heap besides those of its keys, with the first nodes of its trees.
+    fn own_bytes(&self) -> usize {
+        let windows = match &self.windows {
+            Windows::Session(sessions) => {
+                3 * const { heap::tree(1, size_of::<(Micros, Arc<str>)>()) }
+                    + sessions.horizons.heap_bytes()
+            }
+            Windows::Tumbling(_) => 0,
+        };
+        PLACE + windows
+    }
+
+    /// What its keys take.
+    pub(super) fn usage(&self) -> Usage {
+        match &self.windows {
+            Windows::Session(sessions) => Usage {
+                keys: sessions.keys.len(),
+                bytes: Counted(sessions.keys.heap_bytes()),
+                weakest: sessions.keys.weakest(),
+            },
+            Windows::Tumbling(windows) => Usage {
+                keys: windows.groups.len(),
+                bytes: Counted(windows.groups.heap_bytes()),
+                weakest: windows.groups.weakest(),
+            },
+        }
+    }
+
+    /// Takes a hit, whose time has moved the event time already.
+    pub(super) fn observe(
+        &mut self,
+        hit: &Hit,
+        time: Micros,
+        context: &Context<'_>,
+        out: &mut Vec<Draft>,
+    ) -> Disposition {
+        match &mut self.windows {
+            Windows::Session(sessions) => {
+                sessions.observe(hit, &self.event_time, &context.session(), out)
+            }
+            Windows::Tumbling(windows) => windows.observe(hit, time, &context.tumbling()),
+        }
+    }
+
+    /// Most findings that this many further hits of one key can cause; those that time causes are
+    /// not among them.
+    pub(super) fn bound(&self, key: &str, hits: u64, context: &Context<'_>) -> u64 {
+        match &self.windows {
+            Windows::Session(sessions) => sessions.bound(key, hits, &context.session()),
+            Windows::Tumbling(_) => 0,
+        }
+    }
+
+    /// Does what its event time makes due, in at most this many steps; whether that was all.
+    pub(super) fn settle(
+        &mut self,
+        context: &Context<'_>,
+        steps: &mut usize,
+        out: &mut Vec<Draft>,
+    ) -> bool {
+        match &mut self.windows {
+            Windows::Session(sessions) => {
+                sessions.settle(&self.event_time, &context.session(), steps, out)
+            }
+            Windows::Tumbling(windows) => {
+                let params = context.tumbling();
+                while windows.evaluate_next(self.event_time.watermark, &params, out) {
+                    if !steps::take(steps) {
+                        return false;
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    /// Emits what was not emitted yet of its first key or group, and forgets it; whether there was
+    /// one.
+    pub(super) fn drain_first(&mut self, context: &Context<'_>, out: &mut Vec<Draft>) -> bool {
+        match &mut self.windows {
+            Windows::Session(sessions) => sessions.drain_first(&context.session(), out),
+            Windows::Tumbling(windows) => windows.drain_first(&context.tumbling(), out),
+        }
+    }
+
+    /// Evicts the key or group of the lowest priority; the hits it had at hand.
+    pub(super) fn evict_weakest(
+        &mut self,
+        context: &Context<'_>,
+        out: &mut Vec<Draft>,
+    ) -> Option<u64> {
+        match &mut self.windows {
+            Windows::Session(sessions) => {
+                let name = sessions.keys.first_eviction()?;
+                sessions.evict(&name, &context.session(), out)
+            }
+            Windows::Tumbling(windows) => {
+                let id = windows.groups.first_eviction()?;
+                windows.evict(&id)
+            }
+        }
+    }
+
+    /// Evicts its first key or group, because its cluster is; the hits it had at hand. Of a group
+    /// what it has counted so far is emitted.
+    pub(super) fn evict_first(
+        &mut self,
+        context: &Context<'_>,
+        out: &mut Vec<Draft>,
+    ) -> Option<u64> {
+        match &mut self.windows {
+            Windows::Session(sessions) => {
+                let name = sessions.keys.first().cloned()?;
+                sessions.evict(&name, &context.session(), out)
+            }
+            Windows::Tumbling(windows) => {
+                let id = windows.groups.first()?;
+                let hits = windows.groups.listed(id)?.priority.hits;
+                windows
+                    .drain_first(&context.tumbling(), out)
+                    .then_some(hits)
+            }
+        }
+    }
+}
