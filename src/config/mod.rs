@@ -12,6 +12,7 @@ mod env;
 mod exporters;
 mod extensions;
 mod files;
+mod hints;
 mod id;
 mod keys;
 mod otlp_exporters;

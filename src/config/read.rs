@@ -7,8 +7,9 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    env::{self, Env, Look},
-    keys::{PLACES, SECRETS, Table, advice},
+    env::{self, Env, ExpandError, Look},
+    hints::{Advice, Suggestion},
+    keys::{PLACES, SECRETS, Table},
     value::{Value, shown},
 };
 use crate::yaml::{Key, Mark, Node, Problem, Value as Tree};
@@ -167,14 +168,13 @@ impl<'a> Place<'a> {
         };
         if matches!(self.node.value, Tree::Null) {
             // Unless it belongs somewhere else.
-            return hint.ends_with("remove it");
+            return matches!(hint.advice, Advice::Remove(_));
         }
-        let Some(values) = table.harmless(key) else {
+        let Some(values) = hint.kept else {
             return false;
         };
         if values.is_empty() {
-            let why = hint.trim_end_matches(", remove it");
-            self.reader.note(self.key, &self.path, why);
+            self.reader.note(self.key, &self.path, hint.advice.why());
             return true;
         }
         let texts: Vec<&str> = match &self.node.value {
@@ -240,12 +240,14 @@ impl<'a> Place<'a> {
             Err(problems) => {
                 let key = self.path.rsplit("::").next().unwrap_or_default();
                 for problem in problems {
-                    // A secret with a default is none.
-                    let problem = match problem.split_once(" or write ${env:") {
-                        Some((advice, _)) if SECRETS.contains(&key) => advice,
-                        _ => &problem,
+                    let why = match problem {
+                        // A secret with a default is none.
+                        ExpandError::Unset(name) if SECRETS.contains(&key) => {
+                            format!("environment variable {name} is not set, set it")
+                        }
+                        problem => problem.to_string(),
                     };
-                    self.reader.fail(self.node.mark, &self.path, problem);
+                    self.reader.fail(self.node.mark, &self.path, why);
                 }
                 None
             }
@@ -477,16 +479,22 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What to say of a key that is none of a table's. Whoever forgets the blank behind a colon makes a
-/// key of a value, which may be a secret.
+/// What to say of a key that is none of a table's. A key whose colon has no blank behind it holds its
+/// value too, which may be a secret.
 fn unknown(name: &str, table: &Table) -> String {
+    let suggestion = |word| {
+        let hint = table.hint(word).map(|hint| hint.advice);
+        Suggestion::of(word, table.keys, hint)
+    };
     let Some((word, _)) = name.split_once([':', '=', ' ']) else {
-        let advice = advice(name, table.keys, table.hints);
-        return format!("unknown key {}{advice}", shown(name));
+        return format!("unknown key {}{}", shown(name), suggestion(name));
     };
     if table.keys.contains(&word) {
         return format!("expected a blank behind \"{word}:\", before the value");
     }
-    let advice = advice(word, table.keys, table.hints);
-    format!("unknown key that begins with {}{advice}", shown(word))
+    format!(
+        "unknown key that begins with {}{}",
+        shown(word),
+        suggestion(word)
+    )
 }
