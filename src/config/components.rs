@@ -1,8 +1,85 @@
-//! The types of components: which there are, and what to say of some that are none.
-use std::{collections::BTreeMap, fmt};
+//! The types of components: which there are, the settings of each, and what to say of types that only
+//! the Collector has.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::LazyLock,
+};
 
-use super::{hints::Suggestion, id::ComponentId, read::Place};
+use super::{
+    detection::DETECTION,
+    exporters::{DEBUG, FILE, SPLUNK_HEC},
+    extensions::{BEARER_TOKEN_AUTH, HEALTH_CHECK},
+    forms::Part,
+    hints::Suggestion,
+    id::ComponentId,
+    otlp_exporters::{OTLP_GRPC, OTLP_HTTP},
+    read::Place,
+    receivers::OTLP,
+    service::SERVICE,
+    settings::{Entry, Shown, settings},
+};
 use TypeHint::{Absent, Use};
+
+settings! {
+    ROOT: () {
+        receivers by config: Part(&RECEIVER_TYPES), "";
+        processors by config: Part(&PROCESSOR_TYPES), "";
+        exporters by config: Part(&EXPORTER_TYPES), "";
+        extensions by config: Part(&EXTENSION_TYPES), "";
+        service by config: Part(&SERVICE), "";
+    }
+    hints {
+        "connectors": Remove("a pipeline ends with its detection's findings");
+    }
+}
+
+settings! {
+    RECEIVER_TYPES: () {
+        otlp by receiver: Part(&OTLP), "";
+    }
+}
+
+settings! {
+    PROCESSOR_TYPES: () {
+        detection by detection: Part(&DETECTION), "";
+    }
+}
+
+settings! {
+    EXPORTER_TYPES: () {
+        splunk_hec by exporter: Part(&SPLUNK_HEC), "";
+        otlp_grpc by exporter: Part(&OTLP_GRPC), "";
+        otlp_http by exporter: Part(&OTLP_HTTP), "";
+        file by exporter: Part(&FILE), "";
+        debug by exporter: Part(&DEBUG), "";
+    }
+}
+
+settings! {
+    EXTENSION_TYPES: () {
+        health_check by extension: Part(&HEALTH_CHECK), "";
+        bearertokenauth by extension: Part(&BEARER_TOKEN_AUTH), "";
+    }
+}
+
+/// Keys whose values, and those within them, are never shown.
+pub(crate) static SECRETS: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| names(&ROOT.entries(&()), &|entry| entry.fact.is_secret));
+
+/// Keys whose values are addresses or paths.
+pub(crate) static PLACES: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| names(&ROOT.entries(&()), &|entry| entry.fact.is_place));
+
+/// The names of those of all keys that are wanted.
+fn names(entries: &[Entry], wanted: &dyn Fn(&Entry) -> bool) -> BTreeSet<&'static str> {
+    let own = entries.iter().filter(|entry| wanted(entry));
+    let within = entries.iter().flat_map(|entry| match &entry.shown {
+        Shown::Value(_) => BTreeSet::new(),
+        Shown::Keys(inside) | Shown::Elements(inside) => names(inside, wanted),
+    });
+    own.map(|entry| entry.fact.name).chain(within).collect()
+}
 
 /// The types of one kind of component, and what to say of some that are none.
 pub(crate) struct Types {

@@ -6,6 +6,9 @@ use std::fmt;
 /// squared.
 const COMPARED: usize = 64;
 
+/// Why a key of the Collector is none here, where there is no better reason.
+pub(crate) const ABSENT: &str = "not available in this version";
+
 /// A key of the Collector that is none here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hint {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use reqwest::Url;
 
 use super::{
+    components::SECRETS,
     env::{self, Env},
-    keys::SECRETS,
 };
 use crate::visible;
 use crate::yaml::{Node, Value};
@@ -69,7 +69,7 @@ fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, hide: Hide) 
                 let hide = match (hide, key.name.as_str()) {
                     (Hide::Values, "name") => Hide::Nothing,
                     (Hide::Values, _) => Hide::All,
-                    (Hide::Nothing, name) if SECRETS.contains(&name) => Hide::All,
+                    (Hide::Nothing, name) if SECRETS.contains(name) => Hide::All,
                     (hide, _) => hide,
                 };
                 write(out, node, env, depth + 1, hide);

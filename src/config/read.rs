@@ -1,23 +1,24 @@
 //! Typed reading of the tree. A reader writes down what is wrong and goes on with a default, so
 //! that one run tells everything there is to mend.
-use std::{
-    cell::RefCell, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
-};
+use std::{cell::RefCell, fmt::Display, path::PathBuf, str::FromStr};
 
 use secrecy::SecretString;
 
 use super::{
+    components::{PLACES, SECRETS},
     env::{self, Env, ExpandError, Look},
     hints::{Advice, Suggestion},
-    keys::{PLACES, SECRETS, Table},
+    settings::{Fact, Table},
     value::{Value, shown},
 };
 use crate::yaml::{Key, Mark, Node, Problem, Value as Tree};
 
 /// An entry of what the Collector takes as a list of pairs or as a map.
 const PAIR: Table = Table {
-    path: "",
-    keys: &["name", "value"],
+    facts: &[
+        Fact::new("name", "The name."),
+        Fact::new("value", "The value that goes with it."),
+    ],
     hints: &[],
 };
 
@@ -149,7 +150,7 @@ impl<'a> Place<'a> {
     pub(crate) fn section(self, table: &Table) -> Section<'a> {
         let entries = self.children();
         for (key, place) in &entries {
-            if !table.keys.contains(&key.name.as_str()) && !place.is_harmless(&key.name, table) {
+            if !table.has(&key.name) && !place.is_harmless(&key.name, table) {
                 self.reader
                     .fail(key.mark, &self.path, unknown(&key.name, table));
             }
@@ -157,7 +158,7 @@ impl<'a> Place<'a> {
         Section {
             place: self,
             entries,
-            keys: table.keys,
+            table: *table,
         }
     }
 
@@ -242,7 +243,7 @@ impl<'a> Place<'a> {
                 for problem in problems {
                     let why = match problem {
                         // A secret with a default is none.
-                        ExpandError::Unset(name) if SECRETS.contains(&key) => {
+                        ExpandError::Unset(name) if SECRETS.contains(key) => {
                             format!("environment variable {name} is not set, set it")
                         }
                         problem => problem.to_string(),
@@ -258,10 +259,10 @@ impl<'a> Place<'a> {
     /// is a slip where it is a whole value, or part of a secret, an address or a path.
     fn unbraced(&self, text: &str) -> Option<String> {
         let key = self.path.rsplit("::").next().unwrap_or_default();
-        let is_secret = self.path.split("::").any(|step| SECRETS.contains(&step));
+        let is_secret = self.path.split("::").any(|step| SECRETS.contains(step));
         let look = if is_secret {
             Look::Words
-        } else if PLACES.contains(&key) {
+        } else if PLACES.contains(key) {
             Look::Anywhere
         } else {
             Look::Whole
@@ -328,7 +329,7 @@ impl<'a> Place<'a> {
 pub(crate) struct Section<'a> {
     place: Place<'a>,
     entries: Vec<(&'a Key, Place<'a>)>,
-    keys: &'static [&'static str],
+    table: Table,
 }
 
 impl<'a> Section<'a> {
@@ -340,7 +341,7 @@ impl<'a> Section<'a> {
 
     /// The place of a key that is given, maybe as null.
     pub(crate) fn place(&self, key: &str) -> Option<Place<'a>> {
-        debug_assert!(self.keys.contains(&key), "{key} is missing in its table");
+        debug_assert!(self.table.has(key), "{key} is missing in its table");
         self.entries
             .iter()
             .find(|(name, _)| name.name == key)
@@ -364,7 +365,7 @@ impl<'a> Section<'a> {
             None => Section {
                 place: self.place.clone(),
                 entries: Vec::new(),
-                keys: table.keys,
+                table: *table,
             },
         }
     }
@@ -420,56 +421,6 @@ impl<'a> Section<'a> {
         self.value(key)
     }
 
-    pub(crate) fn text(&self, key: &str, default: String) -> String {
-        self.value(key).map_or(default, |value| value.text)
-    }
-
-    pub(crate) fn boolean(&self, key: &str, default: bool) -> bool {
-        self.choice(key, &[("true", true), ("false", false)], default)
-    }
-
-    /// A whole number.
-    pub(crate) fn number<T>(&self, key: &str, range: RangeInclusive<T>, default: T) -> T
-    where
-        T: FromStr + PartialOrd + Display,
-    {
-        self.value(key)
-            .and_then(|value| value.number("whole number", range))
-            .unwrap_or(default)
-    }
-
-    /// A number that may have a fraction.
-    pub(crate) fn float(&self, key: &str, range: RangeInclusive<f64>, default: f64) -> f64 {
-        self.value(key)
-            .and_then(|value| value.number("number", range))
-            .unwrap_or(default)
-    }
-
-    pub(crate) fn duration(
-        &self,
-        key: &str,
-        range: RangeInclusive<Duration>,
-        default: Duration,
-    ) -> Duration {
-        self.value(key)
-            .and_then(|value| value.duration(range))
-            .unwrap_or(default)
-    }
-
-    /// One of the words of a table, case ignored.
-    pub(crate) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> T {
-        self.value(key)
-            .and_then(|value| value.choice(words))
-            .unwrap_or(default)
-    }
-
-    /// A word that its type reads.
-    pub(crate) fn word<T: FromStr<Err: Display>>(&self, key: &str, default: T) -> T {
-        self.value(key)
-            .and_then(|value| value.parse())
-            .unwrap_or(default)
-    }
-
     /// A path, where no path is a setting too.
     pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
         self.value(key)
@@ -482,14 +433,15 @@ impl<'a> Section<'a> {
 /// What to say of a key that is none of a table's. A key whose colon has no blank behind it holds its
 /// value too, which may be a secret.
 fn unknown(name: &str, table: &Table) -> String {
+    let known = table.names();
     let suggestion = |word| {
         let hint = table.hint(word).map(|hint| hint.advice);
-        Suggestion::of(word, table.keys, hint)
+        Suggestion::of(word, &known, hint)
     };
     let Some((word, _)) = name.split_once([':', '=', ' ']) else {
         return format!("unknown key {}{}", shown(name), suggestion(name));
     };
-    if table.keys.contains(&word) {
+    if table.has(word) {
         return format!("expected a blank behind \"{word}:\", before the value");
     }
     format!(

@@ -8,10 +8,15 @@ use std::{path::Path, sync::LazyLock, time::Duration};
 use rcgen::{CertificateParams, KeyPair};
 use secrecy::ExposeSecret;
 
-use super::{keys, *};
+use super::{
+    components::ROOT,
+    settings::{Entry, Shown},
+    *,
+};
 use crate::{
     detection::{
-        rule::{MissingCity, SECOND, Semantics, Who},
+        limits::Limits,
+        rule::{MissingCity, Rule, SECOND, Semantics, Who},
         selector::{Pattern, Selector},
     },
     tls,
@@ -179,32 +184,24 @@ fn the_reference_file_shows_the_defaults() {
 #[test]
 fn the_reference_file_shows_every_key() {
     let root = yaml::parse(REFERENCE, 0, &mut Vec::new()).unwrap();
-    for table in keys::ALL {
-        let mut sections = vec![&root];
-        for step in table.path.split("::").filter(|step| !step.is_empty()) {
-            sections = sections
-                .iter()
-                .flat_map(|section| under(section, step))
-                .collect();
-        }
-        assert!(!sections.is_empty(), "no {}", table.path);
-        for key in table.keys {
-            let there = sections
-                .iter()
-                .any(|section| !under(section, key).is_empty());
-            assert!(
-                there,
-                "otel-config/auditwatch.yaml does not show {}::{key}",
-                table.path
-            );
-        }
-        // A key is either known or hinted at.
+    shows(&[&root], &ROOT.entries(&()), "");
+}
+
+/// Checks that each of these keys is in one of the sections at least, and those within it likewise.
+fn shows(sections: &[&Node], entries: &[Entry], path: &str) {
+    for entry in entries {
+        let name = entry.fact.name;
+        let found: Vec<_> = sections.iter().flat_map(|node| under(node, name)).collect();
         assert!(
-            table
-                .hints
-                .iter()
-                .all(|hint| !table.keys.contains(&hint.key))
+            !found.is_empty(),
+            "otel-config/auditwatch.yaml does not show {path}::{name}"
         );
+        match &entry.shown {
+            Shown::Keys(inside) | Shown::Elements(inside) if entry.fact.like.is_none() => {
+                shows(&found, inside, &format!("{path}::{name}"));
+            }
+            _ => {}
+        }
     }
 }
 
