@@ -18,6 +18,17 @@ use crate::visible;
 const YEAR: Duration = Duration::from_hours(365 * 24);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
+/// The keys that shape the scan detection, and nothing else.
+const SCAN_KEYS: [&str; 7] = [
+    "semantics",
+    "threshold",
+    "window",
+    "window_offset",
+    "codes",
+    "who",
+    "missing_city",
+];
+
 const PATTERNS: ListOf<Pattern> = ListOf {
     of: "patterns",
     parse: |value| Some(Pattern::new(&value.filled()?)),
@@ -39,6 +50,16 @@ settings! {
         geo_databases: Vec<PathBuf> = Vec::new();
     }
     DETECTION {
+        scanning [bool = true]: Boolean,
+            "Detect scans by unauthenticated addresses, as semantics and the keys below describe; \
+             false: only what rules name.";
+        rules [Vec<String> = Vec::new()]: Own {
+                form: "list of names or paths",
+                read: |section, key| each_once(section, key, "expected another rule"),
+                text: |rules| list(rules.iter().map(|rule| plain(rule))),
+            },
+            "Detections that run as well: names of shipped rules, files, and folders whose files are \
+             read.", place;
         semantics => rule.semantics: Word(&[Semantics::Native, Semantics::Escu]),
             "native: one trusted address per request, every request once, sliding window. escu: exactly \
              as the Splunk ESCU search counts, see detection/escu.";
@@ -122,8 +143,11 @@ settings! {
     GEO: DetectionConfig {
         databases => geo_databases: Own {
                 form: "list of paths",
-                read: |section, _| databases(section),
-                text: |paths| list(paths.iter().map(|path| visible::path(path))),
+                read: |section, key| {
+                    let paths = each_once(section, key, "expected another path")?;
+                    Some(paths.into_iter().map(PathBuf::from).collect())
+                },
+                text: |paths: &Vec<PathBuf>| list(paths.iter().map(|path| visible::path(path))),
             },
             "MaxMind databases that locate addresses, such as GeoLite2-City.mmdb.", place;
     }
@@ -156,7 +180,11 @@ fn settings_fit(section: &Section<'_>, config: &mut DetectionConfig) {
         config.limits.memory = memory;
     }
     let (rule, limits) = (&config.rule, &config.limits);
-    check_semantics(section, rule.semantics, !config.geo_databases.is_empty());
+    if config.scanning {
+        check_semantics(section, rule.semantics, !config.geo_databases.is_empty());
+    } else {
+        check_rules_alone(section);
+    }
     if !config.allow_all
         && covers_all(&rule.trusted_proxies)
         && let Some(place) = section.get("trusted_proxies")
@@ -165,7 +193,8 @@ fn settings_fit(section: &Section<'_>, config: &mut DetectionConfig) {
             "{TRUST_IN_ALL}; list your proxies alone, or set allow_all: true"
         ));
     }
-    if rule.semantics == Semantics::Native
+    if config.scanning
+        && rule.semantics == Semantics::Native
         && u64::try_from(limits.hits_per_key).is_ok_and(|most| most <= rule.threshold)
     {
         section.fail(format_args!(
@@ -196,20 +225,30 @@ fn codes(section: &Section<'_>) -> Option<Vec<u16>> {
     Some(codes)
 }
 
-fn databases(section: &Section<'_>) -> Option<Vec<PathBuf>> {
+/// The texts of a list, none of which is there twice.
+fn each_once(section: &Section<'_>, key: &str, expected: &str) -> Option<Vec<String>> {
     let mut seen = HashSet::new();
-    let values = section.values("databases")?.into_iter();
-    let paths = values.filter_map(|value| {
-        let path = value.filled()?;
-        if !seen.insert(path.clone()) {
-            value.refuse(
-                format_args!("{path:?} is listed twice"),
-                "expected another path",
-            );
+    let values = section.values(key)?.into_iter();
+    let texts = values.filter_map(|value| {
+        let text = value.filled()?;
+        if !seen.insert(text.clone()) {
+            value.refuse(format_args!("{text:?} is listed twice"), expected);
         }
-        Some(PathBuf::from(path))
+        Some(text)
     });
-    Some(paths.collect())
+    Some(texts.collect())
+}
+
+/// Refuses what describes a scan where no scans are detected: who writes it believes it works.
+fn check_rules_alone(section: &Section<'_>) {
+    for place in SCAN_KEYS.iter().filter_map(|key| section.get(key)) {
+        place.fail_key("is not valid with scanning: false, remove it or set scanning: true");
+    }
+    if section.count("rules") == 0
+        && let Some(place) = section.get("scanning")
+    {
+        place.fail_key("leaves nothing to detect, name rules or set scanning: true");
+    }
 }
 
 /// Refuses settings that the semantics does not use: who writes one believes it works.

@@ -49,6 +49,7 @@ fn env(name: &str) -> Option<String> {
         "SPLUNK_HEC_TOKEN" => "s3cret",
         "SPLUNK_HEC_URL" => "https://splunk:8088",
         "PROXIES" => "10.0.0.0/8, 192.0.2.1",
+        "RULES" => "impersonation, rules/own.yaml",
         "WORD" => "fifty",
         "LINE" => "s3cret\n",
         "AUDITWATCH_TOKEN" => "s3cret-too",
@@ -297,6 +298,8 @@ processors:
     limits: {keys: 10, memory_mib: 5, hits_per_key: 11, values_per_field: 12, value_bytes: 13, source_ips: 14}
   detection/escu:
     {semantics: escu, window_offset: 0, missing_city: drop, geo: {databases: a.mmdb}, cluster: "${EMPTY}"}
+  detection/rules:
+    {scanning: false, rules: "${env:RULES}", trusted_proxies: 10.0.0.0/8, ipv6_prefix: 64, lateness: 0}
 exporters:
   splunk_hec:
     token: "pa$$word"
@@ -492,6 +495,10 @@ fn reads_every_setting_of_a_detection() {
         (0, MissingCity::Drop)
     );
     assert_eq!(escu.cluster, None);
+    assert!(escu.scanning && escu.rules.is_empty());
+    let rules = &config.processors[&id("detection/rules")];
+    assert!(!rules.scanning);
+    assert_eq!(rules.rules, ["impersonation", "rules/own.yaml"]);
 }
 
 #[test]

@@ -406,6 +406,44 @@ fn refuses_settings_the_semantics_has_no_use_for() {
 }
 
 #[test]
+fn refuses_what_describes_a_scan_where_none_is_looked_for() {
+    let at = "processors::detection";
+    let wanted = |place: &str, key: &str| {
+        format!(
+            "{place}: {at}::{key}: is not valid with scanning: false, remove it or set scanning: true"
+        )
+    };
+    for (key, value) in [
+        ("semantics", "escu"),
+        ("threshold", "5"),
+        ("window", "1h"),
+        ("window_offset", "50m"),
+        ("codes", "403"),
+        ("who", "any"),
+        ("missing_city", "drop"),
+    ] {
+        refused_detection(
+            &format!("scanning: false, rules: a, {key}: {value}"),
+            &[&wanted("1:53", key)],
+        );
+    }
+    refused_detection(
+        "scanning: false",
+        &[&format!(
+            "1:26: {at}::scanning: leaves nothing to detect, name rules or set scanning: true"
+        )],
+    );
+    refused_detection(
+        "scanning: never, rules: [a, '', a]",
+        &[
+            &format!("1:36: {at}::scanning: expected true or false, got \"never\""),
+            &format!("1:54: {at}::rules: must not be empty"),
+            &format!("1:58: {at}::rules: \"a\" is listed twice"),
+        ],
+    );
+}
+
+#[test]
 fn refuses_values_a_rule_cannot_have() {
     let at = "processors::detection";
     for (keys, wanted) in [
