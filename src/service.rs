@@ -440,10 +440,10 @@ async fn prepared<T: Send + 'static>(
     deadline::blocking(PREPARE, "reading its files", make).await?
 }
 
-/// Says so when a component goes by an old name of its type.
+/// Warns when a component is written with a deprecated name of its type.
 fn renamed(id: &ComponentId, now: &str) {
     if id.kind() != now {
-        warn!(exporter = %id, now, "this type has got another name, write that one");
+        warn!(exporter = %id, "this name of the type is deprecated, use {now}");
     }
 }
 

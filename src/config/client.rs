@@ -202,7 +202,7 @@ pub(crate) fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
         }
         content.set_sensitive(true);
         if headers.insert(name, content).is_some() {
-            place.fail_key("is given twice, names of headers know no case");
+            place.fail_key("is given twice, names of headers ignore case");
         }
     }
     headers

@@ -279,13 +279,13 @@ fn check_semantics(section: &Section<'_>, semantics: Semantics, located: bool) {
     };
     for place in idle.iter().filter_map(|key| section.get(key)) {
         place.fail_key(format_args!(
-            "means nothing under semantics: {semantics}, remove it or set semantics: {other}"
+            "is not valid with semantics: {semantics}, remove it or set semantics: {other}"
         ));
     }
     if semantics == Semantics::Escu
         && !located
         && let Some(place) = section.get("missing_city")
     {
-        place.fail_key("means nothing without a location, remove it or name a database in geo");
+        place.fail_key("is not valid without a location, remove it or name a database in geo");
     }
 }

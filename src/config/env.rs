@@ -212,7 +212,7 @@ fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, ExpandError> {
         && !name.is_empty();
     if !valid {
         // It may be a part of a secret, which is not shown.
-        let why = "what stands between ${ and } is no name of an environment variable, write $$ \
+        let why = "what is between ${ and } is no name of an environment variable, write $$ \
                    for a dollar sign";
         return Err(why.to_owned().into());
     }
@@ -302,11 +302,11 @@ mod tests {
             ("${A", "\"${\" without \"}\", write $$ for a dollar sign"),
             (
                 "${}",
-                "what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
+                "what is between ${ and } is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
                 "${1A}",
-                "what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
+                "what is between ${ and } is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
                 "${http:x}",

@@ -176,7 +176,7 @@ settings! {
         "num_consumers": Remove("one request at a time keeps findings in order"), kept [];
         "storage": Remove(ABSENT);
         "wait_for_result": Remove(ABSENT), kept ["false"];
-        "block_on_overflow": Remove("without room senders are told to come again"), kept ["false"];
+        "block_on_overflow": Remove("without room senders are asked to retry later"), kept ["false"];
         "sizer": Remove("the queue counts findings"), kept ["requests", "items"];
         "batch": Remove("what waits leaves together");
     }
@@ -285,7 +285,7 @@ fn hec_format(section: &Section<'_>) -> Format {
     if format != Some("risk") {
         for key in ["search_name", "entity"] {
             if let Some(value) = section.value(key) {
-                value.fail("means nothing without format: risk");
+                value.fail("is not valid without format: risk");
             }
         }
         return Format::Finding;

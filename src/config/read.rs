@@ -271,12 +271,12 @@ impl<'a> Place<'a> {
         Some(
             if look == Look::Whole && text.trim().len() == name.len() + 1 {
                 format!(
-                    "${name} stands for itself here, write ${{env:{name}}} for the environment \
+                    "${name} is literal here, write ${{env:{name}}} for the environment \
                  variable, or $${name} for this text"
                 )
             } else {
                 // The name may be a part of a secret.
-                "a $ before a word stands for itself here, write ${env:NAME} for an environment \
+                "a $ before a word is literal here, write ${env:NAME} for an environment \
              variable, or $$ for a dollar sign"
                     .to_owned()
             },

@@ -31,8 +31,8 @@ settings! {
             "At least one protocol. It is served when its key is there.";
     }
     hints {
-        "grpc": Use("it stands under protocols");
-        "http": Use("it stands under protocols");
+        "grpc": Use("it belongs under protocols");
+        "http": Use("it belongs under protocols");
     }
 }
 

@@ -60,15 +60,15 @@ settings! {
     }
     hints {
         "client_ca_file_reload": Remove("reload_interval reads client_ca_file again too");
-        "ca_file": Use("that is for who connects, client_ca_file asks senders for a certificate");
-        "ca_pem": Use("that is for who connects, client_ca_file asks senders for a certificate");
+        "ca_file": Use("that is for clients, client_ca_file asks senders for a certificate");
+        "ca_pem": Use("that is for clients, client_ca_file asks senders for a certificate");
         "client_ca_pem": Use("not available, use client_ca_file");
         "include_system_ca_certs_pool":
-            Use("that is for who connects, client_ca_file asks senders for a certificate");
-        "insecure": Use("that is for who connects; without tls there is none"), kept ["false"];
+            Use("that is for clients, client_ca_file asks senders for a certificate");
+        "insecure": Use("that is for clients; without tls there is none"), kept ["false"];
         "insecure_skip_verify":
-            Use("that is for who connects; client_ca_file says whether senders are asked for a certificate");
-        "server_name_override": Remove("that is for who connects");
+            Use("that is for clients; client_ca_file says whether senders are asked for a certificate");
+        "server_name_override": Remove("that is for clients");
         "include_insecure_cipher_suites":
             Remove("only secure cipher suites are spoken"), kept ["false"];
         "cipher_suites":

@@ -99,7 +99,7 @@ settings! {
         prometheus by pull: Part(&PROMETHEUS), "";
     }
     hints {
-        "otlp": Use("that is sent, so it stands under periodic");
+        "otlp": Use("that is sent, so it belongs under periodic");
     }
 }
 
@@ -134,7 +134,7 @@ settings! {
         otlp by periodic: Part(&METRICS_OTLP), "";
     }
     hints {
-        "prometheus": Use("that is asked, so it stands under pull");
+        "prometheus": Use("that is asked, so it belongs under pull");
         "console": Remove("debug level of logs shows findings");
     }
 }
