@@ -443,7 +443,7 @@ async fn prepared<T: Send + 'static>(
 /// Warns when a component is written with a deprecated name of its type.
 fn renamed(id: &ComponentId, now: &str) {
     if id.kind() != now {
-        warn!(exporter = %id, "this name of the type is deprecated, use {now}");
+        warn!(exporter = %id, "deprecated, use {now}");
     }
 }
 

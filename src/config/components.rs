@@ -303,7 +303,7 @@ impl Types {
     }
 
     /// Reads every component under `place`. The result holds every id that was written, with
-    /// `None` where the component is of no known type, so that nobody complains of it twice.
+    /// `None` where the component is of no known type, so that it is reported once.
     pub(crate) fn read<T>(
         &self,
         place: Option<&Place<'_>>,

@@ -14,7 +14,7 @@ use crate::detection::{
 };
 use crate::visible;
 
-/// Windows and offsets beyond a year are slips of the unit.
+/// Windows and offsets beyond a year are mistakes of the unit.
 const YEAR: Duration = Duration::from_hours(365 * 24);
 const MICROSECOND: Duration = Duration::from_micros(1);
 

@@ -23,7 +23,7 @@ pub(crate) struct Expanded {
     pub(crate) text: String,
     /// The placeholders as written, without defaults: `${env:X}`.
     pub(crate) from: Vec<String>,
-    /// Whether some of it stands nowhere in the configuration itself, and so may be a secret.
+    /// Whether some of it is not in the configuration itself, and so may be a secret.
     pub(crate) hidden: bool,
 }
 
@@ -44,7 +44,7 @@ impl From<String> for ExpandError {
     }
 }
 
-/// What a placeholder stands for.
+/// What a placeholder is replaced with.
 struct Replaced {
     value: String,
     from: String,
@@ -118,7 +118,7 @@ pub(crate) fn whole_variable(text: &str, env: Env<'_>) -> Option<(String, String
     is_whole.then(|| (name.to_owned(), content))
 }
 
-/// Where in a text a shell's `$NAME` is looked for, which stands for itself here.
+/// Where in a text a shell's `$NAME` is looked for, which is literal here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// It is the whole text.
@@ -191,7 +191,7 @@ fn replace_file(path: &str) -> Result<Replaced, String> {
     })
 }
 
-/// What stands between the braces, replaced.
+/// What is between the braces, replaced.
 fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, ExpandError> {
     if let Some(path) = inside.strip_prefix("file:") {
         return Ok(replace_file(path)?);

@@ -34,7 +34,7 @@ impl Authenticators<'_> {
         let value = section.required("authenticator")?;
         let id = value.id()?;
         match state(self.defined, &id) {
-            State::Told => return None,
+            State::Reported => return None,
             State::Missing if EXTENSIONS.known.contains(&id.kind()) => value.fail(format_args!(
                 "extension {id} is not defined, add it under extensions"
             )),
@@ -138,7 +138,7 @@ settings! {
                 },
                 text: |word| plain(word),
             },
-            "The word before the token; empty: the token stands alone.";
+            "The word before the token; empty: the token alone.";
         token by tokens: Seen("text"), "The token.",
             required_or("tokens or filename", "${env:AUDITWATCH_TOKEN}"), secret;
         tokens: Own {

@@ -34,7 +34,7 @@ pub(crate) trait Single {
     /// What it is read as.
     type Value;
 
-    /// Reads a text. What is wrong with it is told there.
+    /// Reads a text. It reports what is wrong.
     fn parse(&self, value: &Value<'_>) -> Option<Self::Value>;
 
     /// As [`Form::describe`].
@@ -375,7 +375,7 @@ impl<T: FromStr<Err: Display> + Display> Single for Word<T> {
 pub(crate) struct ListOf<T> {
     /// What an element is called.
     pub(crate) of: &'static str,
-    /// Reads one. What is wrong with it is told there.
+    /// Reads one. It reports what is wrong.
     pub(crate) parse: fn(&Value<'_>) -> Option<T>,
     /// Writes one.
     pub(crate) text: fn(&T) -> String,
@@ -404,7 +404,7 @@ impl<T> Form for ListOf<T> {
 pub(crate) struct Own<T> {
     /// What a value is called.
     pub(crate) form: &'static str,
-    /// Reads the key. What is wrong with it is told there.
+    /// Reads the key. It reports what is wrong.
     pub(crate) read: fn(&Section<'_>, &'static str) -> Option<T>,
     /// Writes a value as YAML; empty: none.
     pub(crate) text: fn(&T) -> String,

@@ -1,5 +1,5 @@
 //! What is said of a word that is none of the known ones: a key or component type of the Collector,
-//! a slip of the pen, or something else.
+//! a typing mistake, or something else.
 use std::fmt;
 
 /// Most letters of a word that are compared: without a bound a hostile file costs its length

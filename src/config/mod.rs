@@ -3,7 +3,7 @@
 //! It has the Collector's shape. It goes four steps: YAML to a tree that knows its lines
 //! (`yaml.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
 //! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
-//! together. All that is wrong is told at once, each with file, line and column. The environment is
+//! together. All that is wrong is reported at once, each with file, line and column. The environment is
 //! read here and nowhere else.
 mod client;
 mod components;
@@ -122,7 +122,7 @@ pub enum ExtensionConfig {
     HealthCheck(extension::health_check::Config),
 }
 
-/// One pipeline. A receiver or processor stands in one pipeline only, an exporter in any number.
+/// One pipeline. A receiver or processor is in one pipeline only, an exporter in any number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineConfig {
     /// Where records come from, at least one.
@@ -260,7 +260,7 @@ pub fn parse(
     checked(source::load_text(name, text, env), env).map(|(config, _)| config)
 }
 
-/// What was loaded as settings, and as the tree they stand in.
+/// What was loaded as settings, and as the tree they are in.
 fn checked(
     loaded: source::Loaded,
     env: &dyn Fn(&str) -> Option<String>,
@@ -271,7 +271,7 @@ fn checked(
         places,
     } = loaded;
     let Some(root) = root else {
-        return Err(places.tell(problems));
+        return Err(places.error(problems));
     };
     let reader = read::Reader::new(env, problems);
     let mut config = config(reader.root(&root));
@@ -280,7 +280,7 @@ fn checked(
         config.without_effect = places.lines(notes);
         Ok((config, root))
     } else {
-        Err(places.tell(problems))
+        Err(places.error(problems))
     }
 }
 
@@ -338,7 +338,7 @@ fn config(root: read::Place<'_>) -> Config {
 fn state<T>(all: &BTreeMap<ComponentId, Option<T>>, id: &ComponentId) -> State {
     match all.get(id) {
         Some(Some(_)) => State::Good,
-        Some(None) => State::Told,
+        Some(None) => State::Reported,
         None => State::Missing,
     }
 }

@@ -184,7 +184,7 @@ fn takes_something_else(key: &str, path: &str) -> Option<&'static str> {
     }
 }
 
-/// The extension that `auth` names, whose header is in nobody else's hands.
+/// The extension that `auth` names, whose header nothing else sets.
 fn auth(
     section: &Section<'_>,
     authenticators: &Authenticators<'_>,

@@ -1,5 +1,5 @@
 //! Typed reading of the tree. A reader writes down what is wrong and goes on with a default, so
-//! that one run tells everything there is to mend.
+//! that one run reports everything there is to mend.
 use std::{cell::RefCell, fmt::Display, path::PathBuf, str::FromStr};
 
 use secrecy::SecretString;
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
 pub(crate) struct Place<'a> {
     reader: &'a Reader<'a>,
     path: String,
-    /// Where its key stands.
+    /// Where its key is.
     key: Mark,
     node: &'a Node,
 }
@@ -255,8 +255,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What is wrong with a text that holds `$NAME`. As in the Collector it stands for itself, which
-    /// is a slip where it is a whole value, or part of a secret, an address or a path.
+    /// What is wrong with a text that holds `$NAME`. As in the Collector it is literal, which is a
+    /// mistake where it is a whole value, or part of a secret, an address or a path.
     fn unbraced(&self, text: &str) -> Option<String> {
         let key = self.path.rsplit("::").next().unwrap_or_default();
         let is_secret = self.path.split("::").any(|step| SECRETS.contains(step));
@@ -283,7 +283,7 @@ impl<'a> Place<'a> {
         )
     }
 
-    /// Whether the text here is one its type reads. What is wrong with it is not told again.
+    /// Whether the text here is one its type reads. What is wrong with it is not reported again.
     pub(crate) fn reads<T: FromStr>(&self) -> bool {
         let Tree::Scalar(text) = &self.node.value else {
             return false;
@@ -405,7 +405,7 @@ impl<'a> Section<'a> {
                     .split(',')
                     .filter(|part| !part.trim().is_empty())
                     .count(),
-                // Not known; that was told, and so it should not be told that there are none.
+                // Not known. That was reported, so it must not be reported that there are none.
                 Err(_) => 1,
             },
             Tree::Null => 0,

@@ -151,15 +151,15 @@ fn pem(
     path.map(Pem::File).or_else(|| inline.map(Pem::Text))
 }
 
-/// Says what is wrong with a certificate and key that stand in the configuration itself. Files are
+/// Says what is wrong with a certificate and key in the configuration itself. Files are
 /// looked at when it starts, where they are.
 pub(super) fn check_identity(section: &Section<'_>, cert: Option<&Pem>, key: Option<&Pem>) {
-    tell(section, inline::check_identity(written(cert), written(key)));
+    report(section, inline::check_identity(written(cert), written(key)));
 }
 
 /// The same of authorities.
 pub(super) fn check_authorities(section: &Section<'_>, ca: Option<&Pem>) {
-    tell(section, inline::check_authorities(written(ca)));
+    report(section, inline::check_authorities(written(ca)));
 }
 
 /// A text that was written, and not what `print-config` shows instead of one: what that prints is
@@ -168,7 +168,7 @@ fn written(pem: Option<&Pem>) -> Option<&Pem> {
     pem.filter(|pem| !matches!(pem, Pem::Text(text) if text.expose_secret() == REDACTED))
 }
 
-fn tell(section: &Section<'_>, checked: Result<(), Problem>) {
+fn report(section: &Section<'_>, checked: Result<(), Problem>) {
     if let Err((key, why)) = checked
         && let Some(place) = section.place(key)
     {

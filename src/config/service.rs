@@ -87,7 +87,7 @@ settings! {
     }
 }
 
-/// Which ids are defined, also those of no use.
+/// Which ids are defined, also those that are wrong.
 pub(crate) struct Defined<'a> {
     pub(crate) receivers: &'a dyn Fn(&ComponentId) -> State,
     pub(crate) processors: &'a dyn Fn(&ComponentId) -> State,
@@ -99,8 +99,8 @@ pub(crate) struct Defined<'a> {
 pub(crate) enum State {
     /// It is defined.
     Good,
-    /// It is defined, and what is wrong with it was told.
-    Told,
+    /// It is defined, and what is wrong with it was reported.
+    Reported,
     /// It is not defined.
     Missing,
 }
@@ -194,7 +194,7 @@ fn pipeline(
             ));
         }
     }
-    // Where nothing but the Collector's own processors stands, all of them are told to go.
+    // Where there are only the Collector's own processors, each is reported already.
     if processors.written == processors.foreign {
         section.fail("needs one detection processor, such as processors: [detection]");
     }
@@ -241,7 +241,7 @@ fn references<'a>(
         let expected = format!("expected {noun}s that are defined, each once");
         found.foreign += usize::from(types.is_foreign(id.kind()));
         match state(&id) {
-            State::Told => {}
+            State::Reported => {}
             State::Missing if types.known.contains(&id.kind()) => value.refuse(
                 format_args!("{noun} {id} is not defined, add it under {key} or remove it here"),
                 expected,

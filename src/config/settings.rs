@@ -40,7 +40,7 @@ pub(crate) enum Need {
     Optional,
     /// Within its section.
     Required,
-    /// Unless another key is given; which one is told here.
+    /// Unless this other key is given.
     RequiredOr(&'static str),
 }
 
@@ -190,7 +190,7 @@ pub(crate) struct Entry {
     pub(crate) shown: Shown,
 }
 
-/// What stands behind a key.
+/// What a key holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Shown {
     /// The default, as YAML; empty: none.
@@ -241,8 +241,8 @@ pub(crate) fn shown<F: Form>(form: &F, value: &F::Value) -> (String, Shown) {
 /// functions of [`Fact`], such as `required("an example")` or `secret`.
 ///
 /// `struct Name { field: Type = default; } SECTION { ... }` declares the struct and its `Default` as
-/// well, where a line is `key [Type = default]: form, "meaning", facts;`. The fields that stand first
-/// are no keys.
+/// well, where a line is `key [Type = default]: form, "meaning", facts;`. The fields before
+/// the keys are no keys.
 macro_rules! settings {
     (
         $(#[$meta:meta])* $vis:vis struct $type:ident {

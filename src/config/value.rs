@@ -1,5 +1,5 @@
-//! A single value: a text, and what it may be read as. A value that will not do is told with its
-//! place, and shown unless it may be a secret.
+//! A single value: a text, and what it may be read as. A value that cannot be used is reported
+//! with its place, and shown unless it may be a secret.
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
@@ -7,16 +7,16 @@ use secrecy::SecretString;
 use super::{forms::alternatives, id::ComponentId, read::Reader};
 use crate::yaml::Mark;
 
-/// A text that stands somewhere, its variables replaced.
+/// A text at a place, its variables replaced.
 #[derive(Clone)]
 pub(crate) struct Value<'a> {
     pub(super) reader: &'a Reader<'a>,
     pub(super) path: String,
     pub(super) mark: Mark,
     pub(crate) text: String,
-    /// The variables it came from, ready to stand behind a message.
+    /// The variables it came from, ready to follow a message.
     pub(super) from: String,
-    /// Whether it may be a secret that stands in the wrong place.
+    /// Whether it may be a secret in the wrong place.
     pub(super) hidden: bool,
 }
 

@@ -15,7 +15,7 @@ const WIDTH: usize = 100;
 
 const HEAD: &str = "\
 # Every key of auditwatch with its default. A key that is left out, or has no value, has its default.
-# In brackets stands what a value looks like, and that it is an example where it is not the default.
+# Brackets say what a value looks like, and that it is an example where it is not the default.
 # This file is written by UPDATE_DOCS=1 cargo test --lib docs, from the declarations in src/config.
 #
 # Values may hold ${env:X}, ${env:X:-default} and $$ for a dollar sign. Lists may be written as text
