@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Passes the tests on a fresh Debian machine with Rust: installs what they need, then runs them.
+# Runs the tests on a new Debian machine with Rust: installs what they need, then runs them.
 #
-# The tests with the real OpenTelemetry Collector need Go 1.26 or newer. Without it they are
-# skipped and say so; with CI=true that fails.
+# The tests with the real OpenTelemetry Collector need Go 1.26 or newer. Without Go they are
+# skipped, and this script says so. With CI=true it fails instead.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# Debian packages: a linker and C compiler for the crates with C inside.
+# Debian packages: a linker and a C compiler for the crates that contain C.
 missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -17,7 +17,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
     "${sudo[@]}" apt-get install -yq --no-install-recommends "${missing[@]}"
 fi
 
-# Built before the tests, so that its progress is seen and no test waits for it.
+# The Collector is built before the tests, so that its progress is visible and no test waits for it.
 code=0
 tests/collector/build.sh || code=$?
 case "$code" in

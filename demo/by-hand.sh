@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The chain of docker-compose.yml without containers: the same configurations, on loopback.
 #
-#     demo/by-hand.sh [RECORDING]       scenario-1 unless told otherwise
+#     demo/by-hand.sh [RECORDING]       default: scenario-1
 #
-# Prints what is found and fails when the addresses are not those of the golden. $AUDITWATCH is the binary to use, by default
-# target/debug/auditwatch, which is built first. SPEED is the speed of the feeder.
+# Prints the findings, and fails if their addresses are not those of the golden file. $AUDITWATCH is the binary to use,
+# by default target/debug/auditwatch, which is built first. SPEED is the speed of the feeder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ otelcol=$(tests/collector/build.sh)
 work=$(mktemp -d)
 started=()
 finish() {
-    # The last first: whoever sends ends before whoever takes.
+    # In reverse order: a sender ends before its receiver.
     local at
     for ((at = ${#started[@]} - 1; at >= 0; at--)); do
         kill "${started[at]}" 2>/dev/null || true
@@ -43,12 +43,12 @@ wait_for() {
 
 hec=$(free_port) otlp=$(free_port) health=$(free_port) otelcol_health=$(free_port)
 
-# 1. What stands for Splunk.
+# 1. The HEC server in place of Splunk.
 python3 demo/hec_sink.py "$hec" "$work/findings.ndjson" >/dev/null &
 started+=($!)
 wait_for "http://127.0.0.1:$hec/services/collector/health"
 
-# 2. auditwatch, with the configuration of the compose file. Ports of its own, should others be in use.
+# 2. auditwatch, with the configuration of the compose file and free ports.
 SPLUNK_HEC_URL=http://127.0.0.1:$hec SPLUNK_HEC_TOKEN=a0d17a7c-0000-4000-8000-000000000000 \
     AUDITWATCH_OTLP_ENDPOINT=127.0.0.1:$otlp \
     "$AUDITWATCH" --config demo/auditwatch.yaml --set "extensions.health_check.endpoint=127.0.0.1:$health" \
@@ -67,9 +67,10 @@ started+=($!)
 wait_for "http://127.0.0.1:$otelcol_health/"
 
 # 4. The feeder, with the command of the compose file.
-"$AUDITWATCH" replay "tests/data/corpus/$recording.ndjson.gz" --output "$work/audit.log" --speed "${SPEED:-60}" --shift-to-now
+"$AUDITWATCH" replay "tests/data/corpus/$recording.ndjson.gz" --output "$work/audit.log" \
+    --speed "${SPEED:-60}" --shift-to-now
 
-# 5. Findings, as many addresses as are to be found.
+# 5. The findings, until all expected addresses are there.
 python3 - "$golden" "$work/findings.ndjson" <<'PYTHON'
 import json, os, sys, time
 
@@ -78,14 +79,15 @@ found = {}
 for _ in range(150):
     if os.path.exists(sys.argv[2]):
         events = [json.loads(line) for line in open(sys.argv[2]) if line.endswith("\n")]
-        # The latest state of each, as the search of the README asks for it.
+        # The latest state of each, as in the search of docs/containers.md.
         found = {event["fields"]["src_ip"]: event for event in events}
     if expected <= set(found):
         break
     time.sleep(0.2)
 print(f"{'src_ip':20} {'count':>5}  {'country':20} agent")
 for address, event in sorted(found.items()):
-    assert event["sourcetype"] == "auditwatch:finding" and event["index"] == "k8s_findings" and event["host"] == "demo", event
+    assert event["sourcetype"] == "auditwatch:finding", event
+    assert event["index"] == "k8s_findings" and event["host"] == "demo", event
     fields = event["fields"]
     agents = ", ".join(fields.get("userAgent", []))
     print(f"{address:20} {event['event']['count']:5}  {fields.get('Country', '-'):20} {agents[:60]}")

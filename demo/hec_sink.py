@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A HEC server of a few lines: says yes to everything and prints each event on a line of its own.
+"""A small HEC server: accepts everything and prints each event on a separate line.
 
-    demo/hec_sink.py PORT FILE    appends the events to FILE as well
+    demo/hec_sink.py PORT FILE    also appends the events to FILE
 
-It stands for Splunk where there is none. The tests use a stricter one.
+It replaces Splunk where there is none. The tests use a stricter one.
 """
 
 import gzip

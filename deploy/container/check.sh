@@ -1,31 +1,34 @@
 #!/usr/bin/env bash
-# Builds the stage `runtime` of the Dockerfile around a binary that is already there, without a container engine and without a
-# registry, and runs it: what the image is made of, who it runs as, and that it validates its own configuration.
+# Builds the stage `runtime` of the Dockerfile from an existing binary, without a container engine and without a
+# registry, and runs it. Checks the content of the image, its user, and that it validates its own configuration.
 #
-#     deploy/container/check.sh [BINARY]      target/debug/auditwatch unless told otherwise
+#     deploy/container/check.sh [BINARY]      default: target/debug/auditwatch
 #
-# The base image cannot be had here. A stand-in made from the machine's own files takes its place: the libraries that the binary
-# asks for, the TLS roots and the files that name lookups need, as in distroless cc. So this checks our stage, not the base.
-# Needs Debian's buildah, and root or sudo.
+# The base image is not downloaded. Files of this machine replace it: the libraries that the binary needs, the TLS
+# roots, and the files that name lookups need, as in distroless cc. So this checks our stage, not the base. Needs
+# buildah of Debian, and root or sudo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" -eq 0 ] || exec sudo -E deploy/container/check.sh "$@"
 
 binary=${1:-${AUDITWATCH:-target/debug/auditwatch}}
-command -v buildah >/dev/null || { echo "check.sh: needs buildah: apt-get install --no-install-recommends buildah" >&2; exit 1; }
+command -v buildah >/dev/null || {
+    echo "check.sh: needs buildah: apt-get install --no-install-recommends buildah" >&2
+    exit 1
+}
 
 work=$(mktemp -d)
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 tool=(buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs)
 trap 'rm -rf "$work"' EXIT
-# No registry is asked for anything.
+# No registry is used.
 printf 'unqualified-search-registries = []\n' >"$work/registries.conf"
 printf '{"default": [{"type": "insecureAcceptAnything"}]}\n' >"$work/policy.json"
 export CONTAINERS_REGISTRIES_CONF=$work/registries.conf
 
 fail() { echo "check.sh: $*" >&2; exit 1; }
 
-# 1. The stand-in for the base.
+# 1. The replacement of the base.
 base=$work/base
 mkdir -p "$base/etc/ssl/certs" "$base/tmp"
 ldd "$binary" | grep -o '/[^ ]*' | sort -u >"$work/libraries"
@@ -39,13 +42,14 @@ while read -r library; do
     cp -L "$library" "$base$library"
 done <"$work/libraries"
 cp -L /etc/ssl/certs/ca-certificates.crt "$base/etc/ssl/certs/"
-printf 'root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n' >"$base/etc/passwd"
+printf '%s\n' root:x:0:0:root:/root:/sbin/nologin nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin \
+    >"$base/etc/passwd"
 printf 'root:x:0:\nnonroot:x:65532:\n' >"$base/etc/group"
 printf 'hosts: files dns\n' >"$base/etc/nsswitch.conf"
 printf 'FROM scratch\nCOPY . /\nUSER 65532:65532\n' >"$work/Base"
 "${tool[@]}" bud --signature-policy "$work/policy.json" --quiet -f "$work/Base" -t localhost/base "$base" >/dev/null
 
-# 2. The stage itself. A build context by the name of the stage `build` takes its place.
+# 2. The stage itself. A build context with the name of the stage `build` replaces that stage.
 mkdir -p "$work/build/out"
 cp "$binary" "$work/build/out/auditwatch"
 chmod 0755 "$work/build/out/auditwatch"
@@ -54,7 +58,7 @@ chmod 0755 "$work/build/out/auditwatch"
     --build-arg BUILDARCH=none --build-arg TARGETARCH=none \
     -t localhost/auditwatch . >/dev/null
 
-# 3. What it is.
+# 3. Its properties.
 inspect() { "${tool[@]}" inspect --type image --format "$1" localhost/auditwatch; }
 expect() { [ "$2" = "$3" ] || fail "$1: '$2' instead of '$3'"; }
 expect user "$(inspect '{{.Docker.Config.User}}')" 65532:65532
@@ -63,7 +67,7 @@ expect command "$(inspect '{{.Docker.Config.Cmd}}')" '[--config /etc/auditwatch/
 expect "health check" "$(inspect '{{.Docker.Config.Healthcheck.Test}}')" '[CMD /auditwatch health]'
 expect version "$(inspect '{{index .Docker.Config.Labels "org.opencontainers.image.version"}}')" check
 
-# 4. What is in it, and that it runs there as that user with a file system it cannot write to.
+# 4. Its content, and that it runs as that user with a file system it cannot write to.
 container=$("${tool[@]}" from --signature-policy "$work/policy.json" --pull-never localhost/auditwatch)
 root=$("${tool[@]}" mount "$container")
 for shell in bin/sh bin/bash bin/busybox usr/bin/sh; do
@@ -76,10 +80,12 @@ run() { "${tool[@]}" run --user 65532:65532 --cap-drop all "$container" -- "$@";
 run /auditwatch --version
 run /auditwatch validate --config /etc/auditwatch/config.yaml \
     --set exporters.splunk_hec.token=check --set exporters.splunk_hec.endpoint=https://splunk.example.com:8088
-# Wrong on purpose: the exit code has to arrive.
-if run /auditwatch validate --config /etc/auditwatch/none.yaml 2>/dev/null; then fail "a missing configuration is valid"; fi
+# Wrong on purpose: the exit code must be passed on.
+if run /auditwatch validate --config /etc/auditwatch/none.yaml 2>/dev/null; then
+    fail "a missing configuration is valid"
+fi
 
-# 5. The service, as the image starts it: it looks up a name, asks HEC whether it is well, and ends well when told to.
+# 5. The service, as the image starts it: it looks up a name, asks for the health of HEC, and ends with 0 at SIGTERM.
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 hec=$(port) otlp=$(port) health=$(port)
 python3 demo/hec_sink.py "$hec" "$work/findings" >/dev/null &
@@ -95,7 +101,7 @@ run_service() {
 : >"$work/log"
 run_service >"$work/log" 2>&1 &
 service=$!
-# The program is a descendant of what was started here.
+# The program is a descendant of the process that was started here.
 program() {
     local child
     for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
@@ -111,9 +117,10 @@ for _ in $(seq 100); do
 done
 grep -q listening "$work/log" || fail "the service did not start: $(cat "$work/log")"
 # The health check of the image.
-run /auditwatch health --endpoint "http://127.0.0.1:$health" || fail "the service is not well: $(cat "$work/log")"
+run /auditwatch health --endpoint "http://127.0.0.1:$health" || fail "the service is not healthy: $(cat "$work/log")"
 kill -TERM "$(program "$service")"
-wait "$service" || fail "the service did not end well: $(cat "$work/log")"
-if run /auditwatch health --endpoint "http://127.0.0.1:$health" 2>/dev/null; then fail "a service that is gone is well"; fi
+wait "$service" || fail "the service did not end with 0: $(cat "$work/log")"
+if run /auditwatch health --endpoint "http://127.0.0.1:$health" 2>/dev/null; then fail "an ended service is healthy"; fi
 
-echo "check.sh: the runtime stage was built and run: $(du -h "$root/auditwatch" | cut -f 1) binary, user 65532, no shell, configuration valid, started, healthy, stopped"
+echo "check.sh: the runtime stage was built and run: $(du -h "$root/auditwatch" | cut -f 1) binary, user 65532," \
+    "no shell, configuration valid, started, healthy, stopped"

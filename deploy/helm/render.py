@@ -3,8 +3,8 @@
 
     deploy/helm/render.py FOLDER
 
-By Helm's own SDK (helm-python-sdk), since no helm is needed then. Checks what rendering alone does not show: values that must be
-refused, and that a configuration is merged as documented.
+Uses the SDK of Helm (helm-python-sdk), so it needs no helm. Checks also that wrong values are refused, and that a
+configuration is merged as documented.
 """
 
 import pathlib
@@ -52,8 +52,8 @@ def main():
             (OUT / f"{name}.config.yaml").write_text(config)
             check(name, objects, yaml.safe_load(config))
             print(f"{name}: {', '.join(o['kind'] for o in objects)}")
-        refused(chart, "splunk.endpoint is needed", {"splunk": {"existingSecret": "auditwatch"}})
-        refused(chart, "splunk.existingSecret is needed", {"splunk": {"endpoint": "https://splunk.example.com:8088"}})
+        refused(chart, "splunk.endpoint is required", {"splunk": {"existingSecret": "auditwatch"}})
+        refused(chart, "splunk.existingSecret is required", {"splunk": {"endpoint": "https://splunk.example.com:8088"}})
         refused(chart, "replicas", with_(replicas=2))
         refused(chart, "endpoint", {"splunk": {"endpoint": "splunk:8088", "existingSecret": "auditwatch"}})
         refused(chart, "digest", with_(image={"digest": "latest"}))

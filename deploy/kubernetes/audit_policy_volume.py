@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What audit-policy.yaml would leave of the recordings in tests/data, and that nothing is missed.
+"""What audit-policy.yaml keeps of the recordings in tests/data, and that no finding is missed.
 
     deploy/kubernetes/audit_policy_volume.py [--check docs/kubernetes.md] [--auditwatch BINARY]
 
-Each event is put to the policy as the API server would put its request: the first rule that matches decides, nobody matches no
-rule with users or groups. Prints events and bytes before and after. With --auditwatch, scans both and compares what is found;
-with --check, fails when the table is not in that page. Needs PyYAML.
+Applies the policy to each event as the API server would: the first rule that matches decides, and an event without a user
+matches no rule with users or groups. Prints events and bytes before and after. With --auditwatch, scans both and compares
+the results. With --check, fails if the table is not in that page. Needs PyYAML.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the Splunk add-on: its own tests (fields against the code, searches parse), then Splunk's AppInspect on the package.
-# Fails on any failure or error of AppInspect and prints its warnings. Needs Python 3.9 or newer, and installs the rest.
+# Checks the Splunk add-on: its own tests (fields against the code, searches parse), then AppInspect of Splunk on the
+# package. Fails on every failure or error of AppInspect and prints its warnings. Needs Python 3.9 or newer, and
+# installs the rest.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -24,7 +25,7 @@ if [ ! -x "$venv/bin/splunk-appinspect" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "splunk-appinspect==$appinspect"
 fi
-# AppInspect asks it what kind of file a file is.
+# AppInspect uses it to find the type of a file.
 "$venv/bin/python" -c 'import magic' 2>/dev/null || install_debian libmagic1
 
 work=$(mktemp -d)

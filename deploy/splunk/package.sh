@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packages the add-on: TA-auditwatch-VERSION.tar.gz, the same bytes for the same files. The folder to put it into is the one
-# argument, by default target/. Prints the path.
+# Packages the add-on: TA-auditwatch-VERSION.tar.gz, the same bytes for the same files. The one argument is the output
+# folder, by default target/. Prints the path.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -16,7 +16,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 file="$out/$app-$version.tar.gz"
 
-# Nothing that a checkout leaves to chance goes in: order, owner, time, permissions, local settings.
+# The package does not depend on the checkout: order, owner, time, permissions, local settings.
 tar --create --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mtime='2020-01-01 00:00:00Z' \
     --mode='u=rwX,go=rX' --exclude=local --exclude=local.meta --exclude='.*' "$app" |
     gzip -9 --no-name >"$file.part"

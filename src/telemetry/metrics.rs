@@ -83,84 +83,84 @@ macro_rules! metrics {
 
 metrics! {
     ACCEPTED: Counter Basic "otelcol_receiver_accepted_log_records" ["receiver", "transport"]
-        "{records}" "Log records that were taken into the pipeline.";
+        "{records}" "Log records that the pipeline accepted.";
     REFUSED: Counter Basic "otelcol_receiver_refused_log_records" ["receiver", "transport"]
-        "{records}" "Log records that were not taken: unreadable ones, and all of a request that had to come again. A request that was refused before it was read is not among them.";
+        "{records}" "Log records that were refused: unreadable records, and all records of a request that was refused for now. Records of a request that was refused before it was read are not counted.";
     INCOMING: Counter Basic "otelcol_processor_incoming_items" ["processor", "otel.signal"]
-        "{items}" "Log records that went into the detection.";
+        "{items}" "Log records that entered the detection.";
     OUTGOING: Counter Basic "otelcol_processor_outgoing_items" ["processor", "otel.signal"]
-        "{items}" "States of findings that came out of the detection.";
+        "{items}" "Emissions of the detection. Each one is one state of a finding.";
     SENT: Counter Basic "otelcol_exporter_sent_log_records" ["exporter"]
-        "{records}" "Findings that the other side accepted.";
+        "{records}" "Findings that the destination accepted.";
     SEND_FAILED: Counter Basic "otelcol_exporter_send_failed_log_records" ["exporter"]
-        "{records}" "Findings that were given up.";
+        "{records}" "Findings that the exporter gave up.";
     ENQUEUE_FAILED: Counter Basic "otelcol_exporter_enqueue_failed_log_records" ["exporter"]
-        "{records}" "Findings that found no place in the queue before the exporter ended.";
+        "{records}" "Findings that got no place in the queue before the exporter ended.";
     QUEUE_SIZE: Gauge Basic "otelcol_exporter_queue_size" ["exporter", "data_type"]
-        "{findings}" "Findings that wait in the queue.";
+        "{findings}" "Findings in the queue of the exporter.";
     QUEUE_CAPACITY: Gauge Basic "otelcol_exporter_queue_capacity" ["exporter", "data_type"]
-        "{findings}" "Findings that may wait in the queue.";
+        "{findings}" "Findings that the queue of the exporter can hold.";
     UPTIME: Seconds Basic "otelcol_process_uptime" []
-        "s" "How long the process has been running.";
+        "s" "Time since the process started.";
     CPU: Seconds Basic "otelcol_process_cpu_seconds" []
-        "s" "Processor time of the process, in its own code and in the kernel.";
+        "s" "CPU time of the process, user and system.";
     RSS: Gauge Basic "otelcol_process_memory_rss" []
         "By" "Physical memory of the process.";
     LOG_DROPPED: Counter Normal "auditwatch_log_lines_dropped" []
-        "{lines}" "Lines of our own log that were dropped, because standard error was not read or could not be written.";
+        "{lines}" "Lines of the log of auditwatch that were dropped, because standard error was not read or could not be written.";
     TASKS: Gauge Normal "auditwatch_tasks" []
         "{tasks}" "Tasks that have not ended: connections, streams, pipelines, exporters.";
 
     REQUESTS: Counter Detailed "auditwatch_receiver_requests" ["receiver", "transport"]
-        "{requests}" "Requests that were taken.";
+        "{requests}" "Requests that were accepted.";
     REFUSED_REQUESTS: Counter Normal "auditwatch_receiver_refused_requests" ["receiver", "transport", "reason", "class"]
-        "{requests}" "Requests that were not taken, by the class of their senders.";
+        "{requests}" "Requests that were refused, by reason and by class of their connection.";
     CONNECTIONS: Gauge Normal "auditwatch_receiver_connections" ["receiver", "transport", "class"]
-        "{connections}" "Connections that are open: authenticated, anonymous (had a complete request), unfinished (had none).";
+        "{connections}" "Open connections by class: authenticated, anonymous (has sent a complete request), unfinished (has not).";
     REFUSED_CONNECTIONS: Counter Normal "auditwatch_receiver_refused_connections" ["receiver", "transport", "reason", "class"]
-        "{connections}" "Connections that were refused, or ended before their time.";
+        "{connections}" "Connections that auditwatch refused or closed early, by reason and class.";
     MEMORY_LIMIT: Gauge Normal "auditwatch_memory_limit" ["limit"]
-        "By" "Memory that the process may take, soft and hard; 0: there is no limit.";
+        "By" "Memory limit of the process, soft and hard. 0 means that there is no limit.";
     QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []
-        "By" "Memory that findings hold which exporters are not done with.";
+        "By" "Memory of findings that wait for exporters or are in an attempt.";
     IN_FLIGHT: Gauge Normal "auditwatch_receiver_in_flight" []
-        "By" "Memory that requests under way hold, over all receivers.";
+        "By" "Memory that admission has granted to requests, over all receivers.";
     SCREENED: Counter Normal "auditwatch_screened_log_records" ["pipeline"]
-        "{records}" "Log records that were looked at, of requests that were taken.";
+        "{records}" "Log records of accepted requests that were screened.";
     CANDIDATES: Counter Normal "auditwatch_candidates" ["pipeline"]
-        "{records}" "Those of them that may hold a refused request, and so were read in full.";
+        "{records}" "Candidates: log records that the prefilter let through. They are parsed.";
     UNREADABLE: Counter Normal "auditwatch_unreadable_log_records" ["pipeline"]
         "{records}" "Candidates that are not one JSON value.";
     HITS: Counter Basic "auditwatch_hits" ["pipeline"]
-        "{hits}" "Refused requests without a user: what is counted.";
+        "{hits}" "Hits: audit events that match a detection.";
     DESELECTED: Counter Normal "auditwatch_hits_deselected" ["pipeline"]
-        "{hits}" "What would have been hits, but for the selector.";
+        "{hits}" "Matching audit events that the selector excluded.";
     REPEATS: Counter Normal "auditwatch_hits_repeated" ["pipeline"]
-        "{hits}" "Hits that came again and were counted once.";
+        "{hits}" "Duplicate hits. A request is counted once.";
     LATE: Counter Normal "auditwatch_hits_late" ["pipeline"]
-        "{hits}" "Hits further behind the newest event than the lateness.";
+        "{hits}" "Late hits: their event time is below the watermark.";
     LATE_DROPPED: Counter Normal "auditwatch_hits_late_dropped" ["pipeline"]
-        "{hits}" "Late hits that could not be counted any more.";
+        "{hits}" "Late hits that were dropped, because they could not be counted exactly any more.";
     CROWDED_OUT: Counter Normal "auditwatch_hits_crowded_out" ["pipeline"]
-        "{hits}" "Hits that were forgotten while a second scan of their address waited for the first to close.";
+        "{hits}" "Unassigned hits that were discarded, because their key had more of them than the state keeps.";
     UNTIMED: Counter Normal "auditwatch_hits_untimed" ["pipeline"]
-        "{hits}" "Hits without any time, which are left out.";
+        "{hits}" "Hits without a time. They are dropped.";
     TRACKED: Gauge Normal "auditwatch_tracked_keys" ["pipeline"]
-        "{keys}" "Addresses that are tracked.";
+        "{keys}" "Keys in the state.";
     STATE: Gauge Normal "auditwatch_state_memory" ["pipeline"]
-        "By" "Memory that they take with all that is kept for them: bytes on the heap.";
+        "By" "Memory of the state: bytes on the heap.";
     EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
-        "{keys}" "Addresses that were given up to stay within the limit.";
+        "{keys}" "Keys that were evicted to stay within the bounds of the state.";
     EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]
-        "{hits}" "The most hits that an address had when it was given up.";
+        "{hits}" "The greatest number of hits that an evicted key had. Hits beyond the one that exceeds the threshold are not counted.";
     FINDINGS: Counter Basic "auditwatch_findings" ["pipeline", "state"]
-        "{findings}" "States of findings: opened, updated, closed.";
+        "{findings}" "Emissions by state of the finding: opened, updated, closed.";
     FINDING_LAG: Histogram Normal "auditwatch_finding_lag" ["pipeline", "state"]
-        "s" "From the event that opened or changed a finding to the finding, by the wall clock. For escu from the end of the window.";
+        "s" "Wall-clock time from the event that opened or changed a finding to the emission. For escu it starts at the end of the window.";
     RETRIES: Counter Normal "auditwatch_exporter_retries" ["exporter"]
-        "{requests}" "Requests of an exporter that were repeated.";
+        "{requests}" "Attempts of an exporter that repeat an earlier attempt.";
     DELIVERY_DELAY: Histogram Normal "auditwatch_exporter_delivery_delay" ["exporter"]
-        "s" "From the queue to the acceptance by the other side, for each finding.";
+        "s" "Time from the queue to the acceptance by the destination, for each finding.";
 }
 
 /// Bounds of the histograms, in seconds: from a request that goes well to an outage.

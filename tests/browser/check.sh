@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Looks at the report of `scan --output html` in a real browser, headless: nothing that a log says runs, loads or becomes markup,
-# its numbers are those of `--output json`, and it can be read in light and dark, on a phone and on a desk.
+# Checks the report of `scan --output html` in a real browser, headless: no text of a log runs, loads or becomes markup,
+# its numbers are those of `--output json`, and it is readable in light and dark, on a phone and on a desktop.
 #
 #     tests/browser/check.sh [FOLDER]    also leaves the pages and pictures of them in FOLDER
 #
-# $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Installs what is missing: Debian's
-# chromium and python3-venv, and Playwright, pinned, outside the tree. Playwright's own browsers are not used.
+# $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Installs what is missing:
+# chromium and python3-venv of Debian, and a pinned Playwright outside the tree. The browsers of Playwright are not
+# used.
 set -euo pipefail
 out=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/../.."

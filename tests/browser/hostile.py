@@ -1,4 +1,4 @@
-"""A log whose every text is an attack on whoever looks at it; and what a page must show for it."""
+"""A log in which every text is an attack on its reader, and what a page must show for it."""
 
 import json
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the OpenTelemetry Collector of builder.yaml and prints the path of its binary, and nothing else, on stdout:
+# Builds the OpenTelemetry Collector of builder.yaml. Prints only the path of its binary on stdout:
 #
 #     otelcol=$(tests/collector/build.sh)
 #
-# The binary is kept outside the source tree, under ${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}, in a
-# folder named by the content of builder.yaml. The first build takes minutes; from then on a call returns at once.
-# Two builds at a time do not disturb each other: each has a folder of its own, and its last step is one atomic rename.
-# Exit codes: 3 when there is no Go or too old a one (nothing was tried), else that of the step that failed.
+# The binary is outside the source tree, below ${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}, in a
+# folder named by the content of builder.yaml. The first build takes minutes. Later calls return at once. Two builds at
+# the same time do not disturb each other: each has its own folder, and its last step is one atomic rename. Exit codes:
+# 3 if Go is missing or too old (nothing was tried), otherwise that of the step that failed.
 set -euo pipefail
 
 builder=go.opentelemetry.io/collector/cmd/builder@v0.165.0

@@ -235,7 +235,7 @@ class Dashboard(unittest.TestCase):
             self.assertTrue(search.findtext("earliest") and search.findtext("latest"))
 
     def test_findings_are_shown_in_their_last_state(self):
-        rows = self.run_query("Findings as they stand now")
+        rows = self.run_query("Findings in their latest state")
         latest = {}
         for event in addon.findings():
             latest[event["finding_id"]] = max(event["count"], latest.get(event["finding_id"], 0))
@@ -266,7 +266,7 @@ class Dashboard(unittest.TestCase):
         self.assertEqual(self.run_query("Findings", address="203.0.113.71"), [{"findings": 1}])
         self.assertEqual(self.run_query("Findings"), [{"findings": len(ids)}])
         self.assertEqual(self.run_query("Findings", cluster="elsewhere"), [{"findings": 0}])
-        self.assertEqual(self.run_query("Scans going on"), [{"open": len(ids)}])
+        self.assertEqual(self.run_query("Open findings"), [{"open": len(ids)}])
         delays = self.run_query("Seconds from the request")
         self.assertEqual([row["max_delay"] for row in delays], [2.0])
 

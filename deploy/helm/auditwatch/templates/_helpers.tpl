@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The configuration before .Values.config is merged into it. What is asked from outside listens on all addresses. */}}
+{{/* The configuration before .Values.config is merged into it. Every endpoint listens on all addresses. */}}
 {{- define "auditwatch.defaultConfig" -}}
 receivers:
   otlp:
@@ -76,7 +76,7 @@ service:
       exporters: [splunk_hec]
 {{- end -}}
 
-{{/* Both, merged. A key that is null in .Values.config is taken away. */}}
+{{/* Both, merged. A key that is null in .Values.config is removed. */}}
 {{- define "auditwatch.config" -}}
 {{- $config := include "auditwatch.defaultConfig" . | fromYaml -}}
 {{- include "auditwatch.merge" (dict "into" $config "from" .Values.config) -}}
