@@ -1,5 +1,5 @@
 //! The documents that the declared settings are written to: `otel-config/auditwatch.yaml`, and the
-//! tables of docs/components.md. `UPDATE_DOCS=1` writes them afresh.
+//! lists of docs/components.md. `UPDATE_DOCS=1` writes them afresh.
 use std::{fmt::Write as _, fs, path::Path};
 
 use super::{MINIMAL, env};
@@ -12,6 +12,8 @@ use crate::config::{
 
 /// Columns of a line of the reference file.
 const WIDTH: usize = 100;
+/// Columns of a line of a page.
+const LINE: usize = 120;
 
 const HEAD: &str = "\
 # Every key of auditwatch with its default. A key that is left out, or has no value, has its default.
@@ -224,16 +226,13 @@ impl Writer<'_> {
     }
 
     fn comment(&mut self, text: &str, indent: usize) {
-        let mut line = String::new();
-        for word in text.split_whitespace() {
-            if line.len() + 1 + word.len() + indent + 2 > WIDTH {
-                writeln!(self.out, "{:indent$}#{line}", "").unwrap();
-                line.clear();
-            }
-            line = format!("{line} {word}");
-        }
-        if !line.is_empty() {
-            writeln!(self.out, "{:indent$}#{line}", "").unwrap();
+        if !text.is_empty() {
+            let margin = format!("{:indent$}# ", "");
+            // The margin is no word of its own.
+            let mut lines = String::new();
+            wrap(&mut lines, text, "", WIDTH - margin.len());
+            self.out
+                .extend(lines.lines().map(|line| format!("{margin}{line}\n")));
         }
     }
 }
@@ -294,14 +293,9 @@ fn reference() -> String {
     out
 }
 
-/// The keys under a section as a table of docs/components.md.
-fn table(entries: &[Entry]) -> String {
-    let mut table = "| key | value | default | meaning |\n|---|---|---|---|\n".to_owned();
-    rows(entries, "", &mut table);
-    table
-}
-
-fn rows(entries: &[Entry], path: &str, table: &mut String) {
+/// The keys under a section as a list of docs/components.md.
+fn list(entries: &[Entry], path: &str) -> String {
+    let mut list = String::new();
     for entry in entries {
         let fact = entry.fact;
         let path = [path, fact.name]
@@ -309,32 +303,62 @@ fn rows(entries: &[Entry], path: &str, table: &mut String) {
             .trim_start_matches(':')
             .to_owned();
         let as_there = fact.like.map(|other| format!("As for {other}."));
-        let mut meaning = as_there.unwrap_or_else(|| fact.meaning.to_owned());
-        if fact.is_secret {
-            meaning += " Never printed.";
-        }
-        let is_section = !matches!(entry.shown, Shown::Value(_));
-        let default = match (fact.need, fact.example, default(entry)) {
-            _ if is_section => String::new(),
-            (Need::Required, Some(example), _) if !example.starts_with("${") => {
-                format!("required, such as `{example}`")
-            }
-            (Need::Required, ..) => "required".to_owned(),
-            (Need::RequiredOr(other), ..) => format!("required, or {other}"),
-            (Need::Optional, _, "") => "none".to_owned(),
-            (Need::Optional, _, default) => format!("`{default}`"),
-        };
+        let meaning = as_there.as_deref().unwrap_or(fact.meaning);
         if !meaning.is_empty() {
-            let (form, meaning) = (&entry.form, meaning.replace('|', "\\|"));
-            writeln!(table, "| `{path}` | {form} | {default} | {meaning} |").unwrap();
+            let facts = match &entry.shown {
+                Shown::Value(_) => format!(" ({})", facts(entry)),
+                Shown::Keys(_) | Shown::Elements(_) => String::new(),
+            };
+            wrap(
+                &mut list,
+                &format!("- `{path}`{facts}: {meaning}"),
+                "  ",
+                LINE,
+            );
         }
         match &entry.shown {
             Shown::Keys(inside) | Shown::Elements(inside) if fact.like.is_none() => {
-                rows(inside, &path, table);
+                list += &self::list(inside, &path);
             }
             _ => {}
         }
     }
+    list
+}
+
+/// What the value of a key looks like, and its default.
+fn facts(entry: &Entry) -> String {
+    let fact = entry.fact;
+    let default = match (fact.need, fact.example, default(entry)) {
+        (Need::Required, Some(example), _) if !example.starts_with("${") => {
+            format!("required, such as `{example}`")
+        }
+        (Need::Required, ..) => "required".to_owned(),
+        (Need::RequiredOr(other), ..) => format!("required, or {other}"),
+        (Need::Optional, _, "") => "no default".to_owned(),
+        (Need::Optional, _, default) => format!("default `{default}`"),
+    };
+    let secret = if fact.is_secret {
+        "; never printed"
+    } else {
+        ""
+    };
+    format!("{}; {default}{secret}", entry.form)
+}
+
+/// Adds a text in lines of at most `width` characters. Each but the first begins with `more`.
+fn wrap(out: &mut String, text: &str, more: &str, width: usize) {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            writeln!(out, "{line}").unwrap();
+            line = format!("{more}{word}");
+        } else {
+            line += if line.is_empty() { "" } else { " " };
+            line += word;
+        }
+    }
+    writeln!(out, "{line}").unwrap();
 }
 
 /// Compares a checked-in document with what it should be, or writes it.
@@ -361,7 +385,7 @@ fn the_reference_file_is_that_of_the_declared_settings() {
     compare("otel-config/auditwatch.yaml", &reference());
 }
 
-/// docs/components.md with fresh tables, and the sections that have one.
+/// docs/components.md with fresh lists of keys, and the sections that have one.
 fn components() -> (String, Vec<String>) {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/components.md");
     let page = fs::read_to_string(page).unwrap();
@@ -371,10 +395,10 @@ fn components() -> (String, Vec<String>) {
     while let Some((before, after)) = rest.split_once("<!-- keys of ") {
         let (name, after) = after.split_once(" -->").unwrap();
         let (_, after) = after.split_once("<!-- end -->").unwrap();
-        let table = table(&keys(name));
+        let list = list(&keys(name), "");
         write!(
             fresh,
-            "{before}<!-- keys of {name} -->\n\n{table}\n<!-- end -->"
+            "{before}<!-- keys of {name} -->\n\n{list}\n<!-- end -->"
         )
         .unwrap();
         sections.push(name.to_owned());
@@ -438,13 +462,16 @@ fn documented_defaults_are_the_defaults() {
     let mut defaults = 0;
     for part in page.split("<!-- keys of ").skip(1) {
         let (section, rows) = part.split_once(" -->").unwrap();
-        for row in rows.lines().filter(|line| line.starts_with("| `")) {
-            let cells: Vec<_> = row.split(" | ").collect();
-            let key = cells[0].trim_start_matches("| ").trim_matches('`');
-            let Some(default) = cells[2].strip_prefix('`') else {
+        // An item may go on in the next line, which is indented.
+        for row in rows.replace("\n  ", " ").lines() {
+            let Some((key, default)) = row
+                .strip_prefix("- `")
+                .and_then(|row| row.split_once("; default `"))
+            else {
                 continue;
             };
-            let default = default.trim_end_matches('`');
+            let key = key.split('`').next().unwrap();
+            let default = default.split('`').next().unwrap();
             // Elements of lists have no path; the reference file shows them.
             if key.contains("::readers::") || key.contains("::processors::") {
                 continue;
