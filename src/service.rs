@@ -550,6 +550,7 @@ async fn detection(
         state_limit,
         geo_databases,
         cluster,
+        ..
     } = config;
     let limits = Limits {
         memory: state_limit.unwrap_or(state),

@@ -147,7 +147,7 @@ impl Scan {
     /// The rule the flags describe.
     ///
     /// # Errors
-    /// When a flag means nothing under the chosen semantics, or its value is out of range.
+    /// When a flag is not valid with the chosen semantics, or its value is out of range.
     pub fn rule(&self) -> Result<Rule, String> {
         let native = [
             ("--codes", !self.codes.is_empty()),
@@ -167,7 +167,7 @@ impl Scan {
         };
         if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
             return Err(format!(
-                "{flag} means nothing with --semantics {}, only with {other}",
+                "{flag} is not valid with --semantics {}, only with {other}",
                 self.semantics
             ));
         }
@@ -180,7 +180,7 @@ impl Scan {
         }
         if self.all && self.output == Output::Findings {
             return Err(
-                "--all means nothing with --output findings: a finding is above the threshold"
+                "--all is not valid with --output findings: a finding is above the threshold"
                     .to_owned(),
             );
         }

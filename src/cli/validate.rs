@@ -1,4 +1,4 @@
-//! `auditwatch validate --config FILE`: whether a configuration would do.
+//! `auditwatch validate --config FILE`: whether a configuration is valid.
 
 use std::io::Write;
 

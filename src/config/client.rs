@@ -2,8 +2,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
+    forms::{Boolean, Form, OptionalPath, Own, Seen},
+    hints::ABSENT,
     read::Section,
-    server_tls::{check_authorities, check_identity},
+    server_tls::{check_authorities, check_identity, version_text},
+    settings::{Shown, settings},
 };
 use crate::tls::{Pem, Version, client};
 
@@ -18,20 +21,94 @@ const FRAMING: [&str; 5] = [
     "transfer-encoding",
 ];
 
-/// `tls` of an exporter. `insecure` is a key only where `has_insecure` says so.
-pub(crate) fn tls(section: &Section<'_>, has_insecure: bool) -> client::Config {
-    let default = client::Config::default();
-    let config = client::Config {
-        insecure: has_insecure && section.boolean("insecure", false),
-        ca: pem(section, "ca_file", "ca_pem"),
-        include_system_ca_certs_pool: section.boolean("include_system_ca_certs_pool", false),
-        insecure_skip_verify: section.boolean("insecure_skip_verify", false),
-        server_name_override: server_name(section),
-        cert: pem(section, "cert_file", "cert_pem"),
-        key: pem(section, "key_file", "key_pem"),
-        min_version: version(section, "min_version").unwrap_or(default.min_version),
-        max_version: version(section, "max_version").unwrap_or(default.max_version),
+/// PEM in a file, or in the configuration itself under the key beside it.
+struct PemFile(&'static str);
+
+impl Form for PemFile {
+    type Value = Option<Pem>;
+
+    fn read(&self, section: &Section<'_>, key: &'static str, slot: &mut Self::Value) {
+        *slot = pem(section, key, self.0);
+    }
+
+    fn describe(&self) -> String {
+        OptionalPath.describe()
+    }
+
+    fn shown(&self, _: &Self::Value) -> Shown {
+        OptionalPath.shown(&None)
+    }
+}
+
+const VERSION: Own<Version> = Own {
+    form: "1.2 or 1.3",
+    read: version,
+    text: |version| version_text(*version),
+};
+
+const SERVER_NAME: Own<Option<String>> = Own {
+    form: "host name",
+    read: |section, _| Some(server_name(section)),
+    text: |_| String::new(),
+};
+
+/// The keys of `tls` of an exporter, beside those that only some have.
+macro_rules! client_tls {
+    ($name:ident { $($own:tt)* } $($rest:tt)*) => {
+        settings! {
+            $name: client::Config {
+                $($own)*
+                ca_file => ca: PemFile("ca_pem"),
+                    "PEM file of the authorities to trust instead of the system's.", place;
+                ca_pem by ca_file: Seen("PEM"), "The same as a text. One of both.", secret;
+                include_system_ca_certs_pool: Boolean, "Trust the system's authorities beside those.";
+                insecure_skip_verify: Boolean, "Accept any certificate. For tests only.";
+                cert_file => cert: PemFile("cert_pem"),
+                    "PEM file of our own certificate, where the server wants one; its issuers behind \
+                     it.", place;
+                cert_pem by cert_file: Seen("PEM"), "The same as a text. One of both.", secret;
+                key_file => key: PemFile("key_pem"), "PEM file of its private key.", place;
+                key_pem by key_file: Seen("PEM"), "The same as a text. One of both.", secret;
+                min_version: VERSION, "The oldest version spoken.";
+                max_version: VERSION, "The newest.";
+            }
+            $($rest)*
+            check tls_fits
+        }
     };
+}
+
+client_tls! {
+    TLS {
+        server_name_override: SERVER_NAME,
+            "The name to ask for in TLS and to find in the certificate, instead of the endpoint's host. \
+             Proxies of the environment are not used then.";
+    }
+    hints {
+        "insecure": Remove("the endpoint's http:// or https:// says it"), kept ["false"];
+        "cipher_suites": Remove("only sound ones are spoken");
+        "curve_preferences": Remove("only sound ones are spoken");
+        "reload_interval": Remove(ABSENT);
+        "tpm": Remove(ABSENT);
+    }
+}
+
+client_tls! {
+    OTLP_TLS {
+        insecure: Boolean, "No TLS at all. With http:// before the endpoint it must be true.";
+        server_name_override: SERVER_NAME,
+            "The name to ask for in TLS and to find in the certificate, instead of the endpoint's host. \
+             It is the authority of requests too.";
+    }
+    hints {
+        "cipher_suites": Remove("only sound ones are spoken");
+        "curve_preferences": Remove("only sound ones are spoken");
+        "reload_interval": Remove(ABSENT);
+        "tpm": Remove(ABSENT);
+    }
+}
+
+fn tls_fits(section: &Section<'_>, config: &mut client::Config) {
     match (&config.cert, &config.key) {
         (Some(_), None) => section.fail("a client certificate needs its key, add key_file"),
         (None, Some(_)) => section.fail("a key needs its client certificate, add cert_file"),
@@ -41,7 +118,15 @@ pub(crate) fn tls(section: &Section<'_>, has_insecure: bool) -> client::Config {
     if config.min_version > config.max_version {
         section.fail("min_version (1.3) must not be newer than max_version (1.2)");
     }
-    config
+    let others = config.ca.is_some()
+        || config.cert.is_some()
+        || config.key.is_some()
+        || config.insecure_skip_verify
+        || config.include_system_ca_certs_pool
+        || config.server_name_override.is_some();
+    if config.insecure && others {
+        section.fail("insecure: true speaks no TLS, remove it or what is set beside it");
+    }
 }
 
 /// PEM from a file, or as a text that no message shows.
@@ -117,7 +202,7 @@ pub(crate) fn headers(section: &Section<'_>, taken: &[&str]) -> HeaderMap {
         }
         content.set_sensitive(true);
         if headers.insert(name, content).is_some() {
-            place.fail_key("is given twice, names of headers know no case");
+            place.fail_key("is given twice, names of headers ignore case");
         }
     }
     headers

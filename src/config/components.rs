@@ -1,19 +1,114 @@
-//! The types of components: which there are, and what to say of some that are none.
-use std::collections::BTreeMap;
+//! The types of components: which there are, the settings of each, and what to say of types that only
+//! the Collector has.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::LazyLock,
+};
 
-use super::{id::ComponentId, keys::advice, read::Place};
+use super::{
+    detection::DETECTION,
+    exporters::{DEBUG, FILE, SPLUNK_HEC},
+    extensions::{BEARER_TOKEN_AUTH, HEALTH_CHECK},
+    forms::Part,
+    hints::Suggestion,
+    id::ComponentId,
+    otlp_exporters::{OTLP_GRPC, OTLP_HTTP},
+    read::Place,
+    receivers::OTLP,
+    service::SERVICE,
+    settings::{Entry, Shown, settings},
+};
+use TypeHint::{Absent, Use};
+
+settings! {
+    ROOT: () {
+        receivers by config: Part(&RECEIVER_TYPES), "";
+        processors by config: Part(&PROCESSOR_TYPES), "";
+        exporters by config: Part(&EXPORTER_TYPES), "";
+        extensions by config: Part(&EXTENSION_TYPES), "";
+        service by config: Part(&SERVICE), "";
+    }
+    hints {
+        "connectors": Remove("a pipeline ends with its detection's findings");
+    }
+}
+
+settings! {
+    RECEIVER_TYPES: () {
+        otlp by receiver: Part(&OTLP), "";
+    }
+}
+
+settings! {
+    PROCESSOR_TYPES: () {
+        detection by detection: Part(&DETECTION), "";
+    }
+}
+
+settings! {
+    EXPORTER_TYPES: () {
+        splunk_hec by exporter: Part(&SPLUNK_HEC), "";
+        otlp_grpc by exporter: Part(&OTLP_GRPC), "";
+        otlp_http by exporter: Part(&OTLP_HTTP), "";
+        file by exporter: Part(&FILE), "";
+        debug by exporter: Part(&DEBUG), "";
+    }
+}
+
+settings! {
+    EXTENSION_TYPES: () {
+        health_check by extension: Part(&HEALTH_CHECK), "";
+        bearertokenauth by extension: Part(&BEARER_TOKEN_AUTH), "";
+    }
+}
+
+/// Keys whose values, and those within them, are never shown.
+pub(crate) static SECRETS: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| names(&ROOT.entries(&()), &|entry| entry.fact.is_secret));
+
+/// Keys whose values are addresses or paths.
+pub(crate) static PLACES: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| names(&ROOT.entries(&()), &|entry| entry.fact.is_place));
+
+/// The names of those of all keys that are wanted.
+fn names(entries: &[Entry], wanted: &dyn Fn(&Entry) -> bool) -> BTreeSet<&'static str> {
+    let own = entries.iter().filter(|entry| wanted(entry));
+    let within = entries.iter().flat_map(|entry| match &entry.shown {
+        Shown::Value(_) => BTreeSet::new(),
+        Shown::Keys(inside) | Shown::Elements(inside) => names(inside, wanted),
+    });
+    own.map(|entry| entry.fact.name).chain(within).collect()
+}
 
 /// The types of one kind of component, and what to say of some that are none.
 pub(crate) struct Types {
     /// What such a component is called.
     pub(crate) noun: &'static str,
     pub(crate) known: &'static [&'static str],
-    pub(crate) hints: &'static [(&'static str, &'static str)],
+    pub(crate) hints: &'static [(&'static str, TypeHint)],
     /// Old names in the Collector, still taken, and what they are called now.
     pub(crate) renamed: &'static [(&'static str, &'static str)],
 }
 
-const ABSENT: &str = "not available in this version";
+/// What to say of a component type that only the Collector has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TypeHint {
+    /// This version does not have it.
+    Absent,
+    /// Do this instead.
+    Use(&'static str),
+}
+
+impl fmt::Display for TypeHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absent => "not available in this version",
+            Use(what) => what,
+        })
+    }
+}
+
 /// Receivers, and processors that say where logs come from.
 const IN_FRONT: &str = "leave it to a collector that sends its logs here over otlp, and remove it";
 const AS_THEY_COME: &str =
@@ -31,39 +126,39 @@ pub(crate) const RECEIVERS: Types = Types {
     hints: &[
         (
             "filelog",
-            "auditwatch reads no files while it runs, let a collector send them over otlp",
+            Use("auditwatch reads no files while it runs, let a collector send them over otlp"),
         ),
         (
             "file_log",
-            "auditwatch reads no files while it runs, let a collector send them over otlp",
+            Use("auditwatch reads no files while it runs, let a collector send them over otlp"),
         ),
-        ("splunk_hec", ABSENT),
-        ("k8s_audit_webhook", ABSENT),
-        ("fluentforward", IN_FRONT),
-        ("fluent_forward", IN_FRONT),
-        ("hostmetrics", IN_FRONT),
-        ("host_metrics", IN_FRONT),
-        ("jaeger", IN_FRONT),
-        ("journald", IN_FRONT),
-        ("k8s_cluster", IN_FRONT),
-        ("k8s_events", IN_FRONT),
-        ("k8sobjects", IN_FRONT),
-        ("k8s_objects", IN_FRONT),
-        ("kafka", IN_FRONT),
-        ("kubeletstats", IN_FRONT),
-        ("kubelet_stats", IN_FRONT),
-        ("nop", "a pipeline needs a source, use otlp"),
-        ("prometheus", IN_FRONT),
-        ("receiver_creator", IN_FRONT),
-        ("signalfx", IN_FRONT),
-        ("smartagent", IN_FRONT),
-        ("statsd", IN_FRONT),
-        ("syslog", IN_FRONT),
-        ("tcplog", IN_FRONT),
-        ("tcp_log", IN_FRONT),
-        ("webhookevent", IN_FRONT),
-        ("webhook_event", IN_FRONT),
-        ("zipkin", IN_FRONT),
+        ("splunk_hec", Absent),
+        ("k8s_audit_webhook", Absent),
+        ("fluentforward", Use(IN_FRONT)),
+        ("fluent_forward", Use(IN_FRONT)),
+        ("hostmetrics", Use(IN_FRONT)),
+        ("host_metrics", Use(IN_FRONT)),
+        ("jaeger", Use(IN_FRONT)),
+        ("journald", Use(IN_FRONT)),
+        ("k8s_cluster", Use(IN_FRONT)),
+        ("k8s_events", Use(IN_FRONT)),
+        ("k8sobjects", Use(IN_FRONT)),
+        ("k8s_objects", Use(IN_FRONT)),
+        ("kafka", Use(IN_FRONT)),
+        ("kubeletstats", Use(IN_FRONT)),
+        ("kubelet_stats", Use(IN_FRONT)),
+        ("nop", Use("a pipeline needs a source, use otlp")),
+        ("prometheus", Use(IN_FRONT)),
+        ("receiver_creator", Use(IN_FRONT)),
+        ("signalfx", Use(IN_FRONT)),
+        ("smartagent", Use(IN_FRONT)),
+        ("statsd", Use(IN_FRONT)),
+        ("syslog", Use(IN_FRONT)),
+        ("tcplog", Use(IN_FRONT)),
+        ("tcp_log", Use(IN_FRONT)),
+        ("webhookevent", Use(IN_FRONT)),
+        ("webhook_event", Use(IN_FRONT)),
+        ("zipkin", Use(IN_FRONT)),
     ],
     renamed: &[],
 };
@@ -75,41 +170,44 @@ pub(crate) const PROCESSORS: Types = Types {
     hints: &[
         (
             "memory_limiter",
-            "auditwatch bounds its memory itself, remove it",
+            Use("auditwatch bounds its memory itself, remove it"),
         ),
         (
             "batch",
-            "findings leave at once and splunk_hec batches what waits, remove it",
+            Use("findings leave at once and splunk_hec batches what waits, remove it"),
         ),
-        ("filter", "detection looks at audit events alone, remove it"),
-        ("attributes", AS_THEY_COME),
-        ("cumulativetodelta", "only logs are taken, remove it"),
-        ("groupbyattrs", AS_THEY_COME),
-        ("group_by_attrs", AS_THEY_COME),
-        ("k8sattributes", AS_THEY_COME),
-        ("k8s_attributes", AS_THEY_COME),
-        ("logstransform", AS_THEY_COME),
-        ("metricstransform", "only logs are taken, remove it"),
-        ("metrics_transform", "only logs are taken, remove it"),
+        (
+            "filter",
+            Use("detection looks at audit events alone, remove it"),
+        ),
+        ("attributes", Use(AS_THEY_COME)),
+        ("cumulativetodelta", Use("only logs are taken, remove it")),
+        ("groupbyattrs", Use(AS_THEY_COME)),
+        ("group_by_attrs", Use(AS_THEY_COME)),
+        ("k8sattributes", Use(AS_THEY_COME)),
+        ("k8s_attributes", Use(AS_THEY_COME)),
+        ("logstransform", Use(AS_THEY_COME)),
+        ("metricstransform", Use("only logs are taken, remove it")),
+        ("metrics_transform", Use("only logs are taken, remove it")),
         (
             "probabilistic_sampler",
-            "a rule that counts needs every event, remove it",
+            Use("a rule that counts needs every event, remove it"),
         ),
-        ("redaction", AS_THEY_COME),
+        ("redaction", Use(AS_THEY_COME)),
         (
             "resource",
-            "the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it",
+            Use("the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it"),
         ),
         (
             "resource_detection",
-            "the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it",
+            Use("the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it"),
         ),
         (
             "resourcedetection",
-            "the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it",
+            Use("the cluster is k8s.cluster.name of what comes, or detection::cluster, remove it"),
         ),
-        ("tail_sampling", "only logs are taken, remove it"),
-        ("transform", AS_THEY_COME),
+        ("tail_sampling", Use("only logs are taken, remove it")),
+        ("transform", Use(AS_THEY_COME)),
     ],
     renamed: &[],
 };
@@ -119,22 +217,22 @@ pub(crate) const EXPORTERS: Types = Types {
     noun: "exporter",
     known: &["debug", "file", "otlp_grpc", "otlp_http", "splunk_hec"],
     hints: &[
-        ("logging", "it is called debug"),
-        ("kafka", OTHER_SIGNAL),
+        ("logging", Use("it is called debug")),
+        ("kafka", Use(OTHER_SIGNAL)),
         (
             "loadbalancing",
-            "one receiver gets all findings, use otlp_grpc",
+            Use("one receiver gets all findings, use otlp_grpc"),
         ),
         (
             "load_balancing",
-            "one receiver gets all findings, use otlp_grpc",
+            Use("one receiver gets all findings, use otlp_grpc"),
         ),
-        ("nop", "findings have to go somewhere, use debug"),
-        ("prometheus", OTHER_SIGNAL),
-        ("prometheusremotewrite", OTHER_SIGNAL),
-        ("prometheus_remote_write", OTHER_SIGNAL),
-        ("sapm", OTHER_SIGNAL),
-        ("signalfx", OTHER_SIGNAL),
+        ("nop", Use("findings have to go somewhere, use debug")),
+        ("prometheus", Use(OTHER_SIGNAL)),
+        ("prometheusremotewrite", Use(OTHER_SIGNAL)),
+        ("prometheus_remote_write", Use(OTHER_SIGNAL)),
+        ("sapm", Use(OTHER_SIGNAL)),
+        ("signalfx", Use(OTHER_SIGNAL)),
     ],
     renamed: &[("otlp", "otlp_grpc"), ("otlphttp", "otlp_http")],
 };
@@ -146,26 +244,32 @@ pub(crate) const EXTENSIONS: Types = Types {
     hints: &[
         (
             "memory_limiter",
-            "service::memory has its keys, move them there",
+            Use("service::memory has its keys, move them there"),
         ),
-        ("file_storage", NOT_KEPT),
-        ("db_storage", NOT_KEPT),
-        ("redis_storage", NOT_KEPT),
-        ("basicauth", BEARER),
-        ("headers_setter", "set headers of the exporter, remove it"),
-        ("asapauthclient", BEARER),
-        ("oauth2client", BEARER),
-        ("oidc", BEARER),
-        ("sigv4auth", BEARER),
-        ("healthcheckv2", "it is called health_check"),
-        ("http_forwarder", "not available, remove it"),
-        ("k8s_observer", "nothing is looked for, remove it"),
-        ("host_observer", "nothing is looked for, remove it"),
-        ("docker_observer", "nothing is looked for, remove it"),
-        ("opamp", "restart it with another configuration, remove it"),
-        ("smartagent", "not available, remove it"),
-        ("pprof", NO_DEBUG),
-        ("zpages", NO_DEBUG),
+        ("file_storage", Use(NOT_KEPT)),
+        ("db_storage", Use(NOT_KEPT)),
+        ("redis_storage", Use(NOT_KEPT)),
+        ("basicauth", Use(BEARER)),
+        (
+            "headers_setter",
+            Use("set headers of the exporter, remove it"),
+        ),
+        ("asapauthclient", Use(BEARER)),
+        ("oauth2client", Use(BEARER)),
+        ("oidc", Use(BEARER)),
+        ("sigv4auth", Use(BEARER)),
+        ("healthcheckv2", Use("it is called health_check")),
+        ("http_forwarder", Use("not available, remove it")),
+        ("k8s_observer", Use("nothing is looked for, remove it")),
+        ("host_observer", Use("nothing is looked for, remove it")),
+        ("docker_observer", Use("nothing is looked for, remove it")),
+        (
+            "opamp",
+            Use("restart it with another configuration, remove it"),
+        ),
+        ("smartagent", Use("not available, remove it")),
+        ("pprof", Use(NO_DEBUG)),
+        ("zpages", Use(NO_DEBUG)),
     ],
     renamed: &[],
 };
@@ -173,20 +277,23 @@ pub(crate) const EXTENSIONS: Types = Types {
 impl Types {
     /// What to say of a type that is none.
     pub(crate) fn unknown(&self, kind: &str) -> String {
-        let advice = advice(kind, self.known, self.hints);
-        let known = if advice.ends_with(ABSENT) {
-            format!(", known: {}", self.known.join(", "))
-        } else {
-            String::new()
+        let suggestion = self.suggestion(kind);
+        let known = match suggestion {
+            Suggestion::Hint(Absent) => format!(", known: {}", self.known.join(", ")),
+            _ => String::new(),
         };
-        format!("unknown {} type {kind:?}{advice}{known}", self.noun)
+        format!("unknown {} type {kind:?}{suggestion}{known}", self.noun)
     }
 
     /// Whether a type is none, and no mistyped one either.
     pub(crate) fn is_foreign(&self, kind: &str) -> bool {
         let kind = self.present(kind);
-        !self.known.contains(&kind)
-            && !advice(kind, self.known, self.hints).contains("did you mean")
+        !self.known.contains(&kind) && !matches!(self.suggestion(kind), Suggestion::Meant(_))
+    }
+
+    fn suggestion(&self, kind: &str) -> Suggestion<'static, TypeHint> {
+        let hint = self.hints.iter().find(|(hinted, _)| *hinted == kind);
+        Suggestion::of(kind, self.known, hint.map(|(_, hint)| *hint))
     }
 
     /// What a type is called now.
@@ -196,7 +303,7 @@ impl Types {
     }
 
     /// Reads every component under `place`. The result holds every id that was written, with
-    /// `None` where the component is of no known type, so that nobody complains of it twice.
+    /// `None` where the component is of no known type, so that it is reported once.
     pub(crate) fn read<T>(
         &self,
         place: Option<&Place<'_>>,

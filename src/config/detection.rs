@@ -1,32 +1,191 @@
-//! The detection processor: the rule, its limits, and which settings go together.
+//! The detection processor: its settings, and which of them go together.
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use super::{
-    DetectionConfig, keys,
+    forms::{Boolean, Filled, ListOf, Mib, Number, Own, Part, Span, Unset, Word, list, plain},
     read::{Place, Section},
-    service,
+    service::MOST_MIB,
+    settings::settings,
 };
 use crate::detection::{
     limits::Limits,
-    rule::{Rule, Semantics, TRUST_IN_ALL, covers_all, parse_proxy},
+    rule::{MissingCity, Rule, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
     selector::{Pattern, Selector},
 };
+use crate::visible;
 
-/// Windows and offsets beyond a year are slips of the unit.
+/// Windows and offsets beyond a year are mistakes of the unit.
 const YEAR: Duration = Duration::from_hours(365 * 24);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
+/// The keys that shape the scan detection, and nothing else.
+const SCAN_KEYS: [&str; 7] = [
+    "semantics",
+    "threshold",
+    "window",
+    "window_offset",
+    "codes",
+    "who",
+    "missing_city",
+];
+
+const PATTERNS: ListOf<Pattern> = ListOf {
+    of: "patterns",
+    parse: |value| Some(Pattern::new(&value.filled()?)),
+    // There is none by default.
+    text: |_| String::new(),
+};
+
+settings! {
+    /// Settings of one `detection` processor.
+    #[derive(Clone, Debug)]
+    pub struct DetectionConfig {
+        /// The scan detection, and how events are read.
+        rule: Rule = Rule::default();
+        /// `limits`: what is kept.
+        limits: Limits = Limits::default();
+        /// `limits::memory_mib`, in bytes. `None`: a share of the limit of `service::memory`.
+        state_limit: Option<usize> = None;
+        /// `geo::databases`: files to locate addresses with. Whether they can be read is not known.
+        geo_databases: Vec<PathBuf> = Vec::new();
+    }
+    DETECTION {
+        scanning [bool = true]: Boolean,
+            "Detect scans by unauthenticated addresses, as semantics and the keys below describe; \
+             false: only what rules name.";
+        rules [Vec<String> = Vec::new()]: Own {
+                form: "list of names or paths",
+                read: |section, key| each_once(section, key, "expected another rule"),
+                text: |rules| list(rules.iter().map(|rule| plain(rule))),
+            },
+            "Detections that run as well: names of shipped rules, files, and folders whose files are \
+             read.", place;
+        semantics => rule.semantics: Word(&[Semantics::Native, Semantics::Escu]),
+            "native: one trusted address per request, every request once, sliding window. escu: exactly \
+             as the Splunk ESCU search counts, see detection/escu.";
+        threshold => rule.threshold: Number(0..=1_000_000_000),
+            "A window with more than this many requests is a scan.";
+        window => rule.window: Span(MICROSECOND..=YEAR),
+            "Length of a window; a plain number is seconds.";
+        window_offset => rule.window_offset: Span(Duration::ZERO..=YEAR),
+            "Where in the hour the windows begin; a plain number is seconds. Escu only.",
+            shown_in("escu");
+        time_field => rule.time_field: Filled,
+            "Field of the audit event that holds its time.";
+        codes => rule.codes: Own {
+                form: "list of status codes, 100 to 599",
+                read: |section, _| codes(section),
+                text: |codes| list(codes),
+            },
+            "Status codes that count. Native only.";
+        who => rule.who: Word(&[Who::Any, Who::Group]),
+            "any: unauthenticated group, anonymous user, or no user at all; group: that group only. \
+             Native only.";
+        trusted_proxies => rule.trusted_proxies: ListOf {
+                of: "CIDRs",
+                parse: |value| {
+                    let expected = "expected a CIDR such as 10.0.0.0/8";
+                    parse_proxy(&value.text)
+                        .map_err(|why| value.refuse(why, expected))
+                        .ok()
+                },
+                text: ToString::to_string,
+            },
+            "Proxies in front of the API server whose word about the address before them is believed, \
+             such as 10.0.0.0/8. Native only.";
+        allow_all [bool = false]: Boolean,
+            "Accept trusted_proxies that cover every address. The leftmost claim in sourceIPs is \
+             counted then, which a client writes: findings can be forged and avoided. Native only.";
+        ipv6_prefix => rule.ipv6_prefix: Number(1..=128),
+            "IPv6 addresses count together by this many leading bits; 64 makes a network one. Native \
+             only.";
+        missing_city => rule.missing_city: Word(&[MissingCity::Empty, MissingCity::Drop]),
+            "empty: an address with a country but without a city makes a row with City \"\"; drop: it \
+             makes none. Escu only, and only with a database.", shown_in("escu");
+        lateness => rule.lateness: Span(Duration::ZERO..=YEAR),
+            "How far an event may be behind the newest and still be on time; a plain number is seconds.";
+        cluster [Option<String> = None]: Own {
+                form: "text",
+                // An empty text is no cluster, so that ${env:CLUSTER:-} works.
+                read: |section, key| {
+                    let name = section.value(key)?.text;
+                    Some(Some(name).filter(|name| !name.is_empty()))
+                },
+                text: |name| plain(name.as_deref().unwrap_or_default()),
+            },
+            "Name of the cluster, instead of the k8s.cluster.name that records carry.";
+        selector => rule.selector: Part(&SELECTOR),
+            "Which records are looked at, by the attributes that become their source, sourcetype and \
+             index in Splunk (com.splunk.source and so on, of the record or its resource). Each is a \
+             list in which one must match; * matches any text. A key without patterns does not matter. \
+             Without any, every record whose body, or whose attributes, look like an audit event.";
+        geo => self: Part(&GEO), "";
+        limits => self: Part(&LIMITS), "Bounds of what is kept. What falls out is counted.";
+    }
+    check settings_fit
+}
+
+settings! {
+    SELECTOR: Selector {
+        source: PATTERNS, "Such as /var/log/kubernetes/apiserver/audit*.log";
+        sourcetype: PATTERNS, "Such as kube:apiserver-audit";
+        index: PATTERNS, "Such as k8s_audit";
+    }
+    hints {
+        "body": Remove("what looks like an audit event is one, whatever else is selected");
+        "com.splunk.source": Use("write source");
+        "com.splunk.sourcetype": Use("write sourcetype");
+        "com.splunk.index": Use("write index");
+    }
+}
+
+settings! {
+    GEO: DetectionConfig {
+        databases => geo_databases: Own {
+                form: "list of paths",
+                read: |section, key| {
+                    let paths = each_once(section, key, "expected another path")?;
+                    Some(paths.into_iter().map(PathBuf::from).collect())
+                },
+                text: |paths: &Vec<PathBuf>| list(paths.iter().map(|path| visible::path(path))),
+            },
+            "MaxMind databases that locate addresses, such as GeoLite2-City.mmdb.", place;
+    }
+}
+
+settings! {
+    LIMITS: DetectionConfig {
+        keys => limits.keys: Number(1..=1_000_000_000), "Addresses that are tracked at a time.";
+        memory_mib => state_limit: Unset(Mib(MOST_MIB)),
+            "Memory that they may hold with all that is kept for them, in MiB. Without a value three \
+             eighths of the limit of service::memory, shared by all detections in pipelines; 192 where \
+             there is no limit.";
+        hits_per_key => limits.hits_per_key: Number(1..=100_000_000),
+            "Requests that are remembered for one address. More than the threshold.";
+        values_per_field => limits.values_per_field: Number(1..=1_000_000),
+            "Distinct values that are kept of one field of one finding.";
+        value_bytes => limits.value_bytes: Number(1..=1_048_576), "Bytes that are kept of one value.";
+        source_ips => limits.source_ips: Number(1..=1_000_000),
+            "Elements of sourceIPs that are kept of one event, from the right.";
+    }
+}
+
 /// Reads one detection processor.
 pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
-    let section = place.section(&keys::DETECTION);
-    let databases = databases(&section.section("geo", &keys::GEO));
-    let limit_keys = section.section("limits", &keys::LIMITS);
-    let state_limit = service::mib(&limit_keys, "memory_mib");
-    let limits = limits(&limit_keys, state_limit);
-    let rule = rule(&section);
-    check_semantics(&section, rule.semantics, !databases.is_empty());
-    let allow_all = section.boolean("allow_all", false);
-    if !allow_all
+    DETECTION.at(place)
+}
+
+fn settings_fit(section: &Section<'_>, config: &mut DetectionConfig) {
+    if let Some(memory) = config.state_limit {
+        config.limits.memory = memory;
+    }
+    let (rule, limits) = (&config.rule, &config.limits);
+    if config.scanning {
+        check_semantics(section, rule.semantics, !config.geo_databases.is_empty());
+    } else {
+        check_rules_alone(section);
+    }
+    if !config.allow_all
         && covers_all(&rule.trusted_proxies)
         && let Some(place) = section.get("trusted_proxies")
     {
@@ -34,7 +193,8 @@ pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
             "{TRUST_IN_ALL}; list your proxies alone, or set allow_all: true"
         ));
     }
-    if rule.semantics == Semantics::Native
+    if config.scanning
+        && rule.semantics == Semantics::Native
         && u64::try_from(limits.hits_per_key).is_ok_and(|most| most <= rule.threshold)
     {
         section.fail(format_args!(
@@ -43,76 +203,6 @@ pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
             limits.hits_per_key, rule.threshold
         ));
     }
-    DetectionConfig {
-        rule,
-        limits,
-        state_limit,
-        geo_databases: databases,
-        // An empty text is no cluster, so that ${env:CLUSTER:-} works.
-        cluster: section
-            .value("cluster")
-            .map(|value| value.text)
-            .filter(|name| !name.is_empty()),
-    }
-}
-
-fn rule(section: &Section<'_>) -> Rule {
-    let default = Rule::default();
-    Rule {
-        semantics: section.word("semantics", default.semantics),
-        selector: selector(&section.section("selector", &keys::SELECTOR)),
-        threshold: section.number("threshold", 0..=1_000_000_000, default.threshold),
-        window: micros(section, "window", MICROSECOND, default.window),
-        window_offset: micros(
-            section,
-            "window_offset",
-            Duration::ZERO,
-            default.window_offset,
-        ),
-        time_field: section
-            .value("time_field")
-            .and_then(|value| value.filled())
-            .unwrap_or(default.time_field),
-        codes: codes(section).unwrap_or(default.codes),
-        who: section.word("who", default.who),
-        trusted_proxies: section
-            .values("trusted_proxies")
-            .into_iter()
-            .flatten()
-            .filter_map(|value| {
-                let expected = "expected a CIDR such as 10.0.0.0/8";
-                parse_proxy(&value.text)
-                    .map_err(|why| value.refuse(why, expected))
-                    .ok()
-            })
-            .collect(),
-        ipv6_prefix: section.number("ipv6_prefix", 1..=128, default.ipv6_prefix),
-        missing_city: section.word("missing_city", default.missing_city),
-        lateness: micros(section, "lateness", Duration::ZERO, default.lateness),
-    }
-}
-
-fn selector(section: &Section<'_>) -> Selector {
-    let patterns = |key| {
-        let values = section.values(key).into_iter().flatten();
-        values
-            .filter_map(|value| Some(Pattern::new(&value.filled()?)))
-            .collect()
-    };
-    Selector {
-        source: patterns("source"),
-        sourcetype: patterns("sourcetype"),
-        index: patterns("index"),
-    }
-}
-
-/// A span of event time: a duration, or a plain number of seconds as Splunk users write it.
-fn micros(section: &Section<'_>, key: &str, least: Duration, default: i64) -> i64 {
-    let span = section
-        .value(key)
-        .and_then(|value| value.span(least..=YEAR));
-    span.and_then(|span| i64::try_from(span.as_micros()).ok())
-        .unwrap_or(default)
 }
 
 fn codes(section: &Section<'_>) -> Option<Vec<u16>> {
@@ -124,7 +214,7 @@ fn codes(section: &Section<'_>) -> Option<Vec<u16>> {
     }
     let mut codes = Vec::new();
     for value in values {
-        let Some(code) = value.number("status code", 100..=599) else {
+        let Some(code) = value.number("status code", &(100..=599)) else {
             continue;
         };
         if codes.contains(&code) {
@@ -135,40 +225,33 @@ fn codes(section: &Section<'_>) -> Option<Vec<u16>> {
     Some(codes)
 }
 
-fn databases(section: &Section<'_>) -> Vec<PathBuf> {
+/// The texts of a list, none of which is there twice.
+fn each_once(section: &Section<'_>, key: &str, expected: &str) -> Option<Vec<String>> {
     let mut seen = HashSet::new();
-    let values = section.values("databases").into_iter().flatten();
-    values
-        .filter_map(|value| {
-            let path = value.filled()?;
-            if !seen.insert(path.clone()) {
-                value.refuse(
-                    format_args!("{path:?} is listed twice"),
-                    "expected another path",
-                );
-            }
-            Some(PathBuf::from(path))
-        })
-        .collect()
+    let values = section.values(key)?.into_iter();
+    let texts = values.filter_map(|value| {
+        let text = value.filled()?;
+        if !seen.insert(text.clone()) {
+            value.refuse(format_args!("{text:?} is listed twice"), expected);
+        }
+        Some(text)
+    });
+    Some(texts.collect())
 }
 
-fn limits(section: &Section<'_>, memory: Option<usize>) -> Limits {
-    let default = Limits::default();
-    Limits {
-        keys: section.number("keys", 1..=1_000_000_000, default.keys),
-        memory: memory.unwrap_or(default.memory),
-        hits_per_key: section.number("hits_per_key", 1..=100_000_000, default.hits_per_key),
-        values_per_field: section.number(
-            "values_per_field",
-            1..=1_000_000,
-            default.values_per_field,
-        ),
-        value_bytes: section.number("value_bytes", 1..=1_048_576, default.value_bytes),
-        source_ips: section.number("source_ips", 1..=1_000_000, default.source_ips),
+/// Refuses what describes a scan where no scans are detected: who writes it believes it works.
+fn check_rules_alone(section: &Section<'_>) {
+    for place in SCAN_KEYS.iter().filter_map(|key| section.get(key)) {
+        place.fail_key("is not valid with scanning: false, remove it or set scanning: true");
+    }
+    if section.count("rules") == 0
+        && let Some(place) = section.get("scanning")
+    {
+        place.fail_key("leaves nothing to detect, name rules or set scanning: true");
     }
 }
 
-/// Refuses settings that mean nothing under the semantics: who writes one believes it works.
+/// Refuses settings that the semantics does not use: who writes one believes it works.
 fn check_semantics(section: &Section<'_>, semantics: Semantics, located: bool) {
     // A word that was not understood says nothing about the other settings.
     if section
@@ -196,13 +279,13 @@ fn check_semantics(section: &Section<'_>, semantics: Semantics, located: bool) {
     };
     for place in idle.iter().filter_map(|key| section.get(key)) {
         place.fail_key(format_args!(
-            "means nothing under semantics: {semantics}, remove it or set semantics: {other}"
+            "is not valid with semantics: {semantics}, remove it or set semantics: {other}"
         ));
     }
     if semantics == Semantics::Escu
         && !located
         && let Some(place) = section.get("missing_city")
     {
-        place.fail_key("means nothing without a location, remove it or name a database in geo");
+        place.fail_key("is not valid without a location, remove it or name a database in geo");
     }
 }

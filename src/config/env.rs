@@ -23,11 +23,28 @@ pub(crate) struct Expanded {
     pub(crate) text: String,
     /// The placeholders as written, without defaults: `${env:X}`.
     pub(crate) from: Vec<String>,
-    /// Whether some of it stands nowhere in the configuration itself, and so may be a secret.
+    /// Whether some of it is not in the configuration itself, and so may be a secret.
     pub(crate) hidden: bool,
 }
 
-/// What a placeholder stands for.
+/// Why a placeholder cannot be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ExpandError {
+    /// A variable that the environment does not have, by its name.
+    #[error("environment variable {0} is not set, set it or write ${{env:{0}:-default}}")]
+    Unset(String),
+    /// Anything else, as a text for people.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for ExpandError {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+/// What a placeholder is replaced with.
 struct Replaced {
     value: String,
     from: String,
@@ -37,8 +54,8 @@ struct Replaced {
 /// Replaces the placeholders of `text`.
 ///
 /// # Errors
-/// All that cannot be replaced, as texts for people.
-pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<Expanded, Vec<String>> {
+/// All that cannot be replaced.
+pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<Expanded, Vec<ExpandError>> {
     let mut done = Expanded::default();
     let mut problems = Vec::new();
     let mut rest = text;
@@ -49,7 +66,8 @@ pub(crate) fn expand(text: &str, env: Env<'_>) -> Result<Expanded, Vec<String>> 
             rest = behind;
         } else if let Some(inside) = after.strip_prefix('{') {
             let Some((inside, behind)) = inside.split_once('}') else {
-                problems.push("\"${\" without \"}\", write $$ for a dollar sign".to_owned());
+                let why = "\"${\" without \"}\", write $$ for a dollar sign";
+                problems.push(why.to_owned().into());
                 rest = "";
                 break;
             };
@@ -100,7 +118,7 @@ pub(crate) fn whole_variable(text: &str, env: Env<'_>) -> Option<(String, String
     is_whole.then(|| (name.to_owned(), content))
 }
 
-/// Where in a text a shell's `$NAME` is looked for, which stands for itself here.
+/// Where in a text a shell's `$NAME` is looked for, which is literal here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// It is the whole text.
@@ -173,10 +191,10 @@ fn replace_file(path: &str) -> Result<Replaced, String> {
     })
 }
 
-/// What stands between the braces, replaced.
-fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, String> {
+/// What is between the braces, replaced.
+fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, ExpandError> {
     if let Some(path) = inside.strip_prefix("file:") {
-        return replace_file(path);
+        return Ok(replace_file(path)?);
     }
     let (reference, default) = match inside.split_once(":-") {
         Some((reference, default)) => (reference, Some(default)),
@@ -184,9 +202,8 @@ fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, String> {
     };
     let (scheme, name) = reference.split_once(':').unwrap_or(("env", reference));
     if scheme != "env" {
-        return Err(format!(
-            "${{{scheme}:...}} is not available, use ${{env:X}} or ${{file:PATH}}"
-        ));
+        let why = format!("${{{scheme}:...}} is not available, use ${{env:X}} or ${{file:PATH}}");
+        return Err(why.into());
     }
     let valid = name
         .chars()
@@ -195,16 +212,13 @@ fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, String> {
         && !name.is_empty();
     if !valid {
         // It may be a part of a secret, which is not shown.
-        return Err(
-            "what stands between ${ and } is no name of an environment variable, write $$ for a \
-             dollar sign"
-                .to_owned(),
-        );
+        let why = "what is between ${ and } is no name of an environment variable, write $$ \
+                   for a dollar sign";
+        return Err(why.to_owned().into());
     }
     if default.is_some_and(|default| default.contains('$')) {
-        return Err(format!(
-            "the default of ${{{reference}}} may not hold another variable"
-        ));
+        let why = format!("the default of ${{{reference}}} may not hold another variable");
+        return Err(why.into());
     }
     // As in the Collector, a variable that is set to nothing is set.
     let from = format!("${{{reference}}}");
@@ -219,9 +233,7 @@ fn replace(inside: &str, env: Env<'_>) -> Result<Replaced, String> {
             from: format!("the default of {from}"),
             hidden: false,
         }),
-        (None, None) => Err(format!(
-            "environment variable {name} is not set, set it or write ${{env:{name}:-default}}"
-        )),
+        (None, None) => Err(ExpandError::Unset(name.to_owned())),
     }
 }
 
@@ -290,11 +302,11 @@ mod tests {
             ("${A", "\"${\" without \"}\", write $$ for a dollar sign"),
             (
                 "${}",
-                "what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
+                "what is between ${ and } is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
                 "${1A}",
-                "what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
+                "what is between ${ and } is no name of an environment variable, write $$ for a dollar sign",
             ),
             (
                 "${http:x}",
@@ -305,7 +317,9 @@ mod tests {
                 "the default of ${A} may not hold another variable",
             ),
         ] {
-            assert_eq!(expand(text, &env), Err(vec![wanted.to_owned()]), "{text}");
+            let errors = expand(text, &env).unwrap_err();
+            let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(told, [wanted], "{text}");
         }
         assert_eq!(expand("${X}${Y}", &env).unwrap_err().len(), 2);
     }

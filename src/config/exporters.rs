@@ -1,14 +1,25 @@
-//! Exporters: keys, defaults and what must hold.
+//! Exporters: their settings, and what must hold.
 use std::{path::PathBuf, time::Duration};
 
+use secrecy::SecretString;
+
 use super::{
-    ExporterConfig, client,
-    extensions::Authenticators,
-    keys, otlp_exporters,
+    ExporterConfig,
+    client::{self, TLS},
+    extensions::{Authenticators, absolute},
+    forms::{Boolean, Float, Number, OneOf, Own, Part, Seen, Text, Time, plain},
+    hints::ABSENT,
+    otlp_exporters,
     read::{Place, Section},
+    settings::{self, settings},
     value::go_text,
 };
-use crate::exporter::{debug, file, queue, splunk_hec};
+use crate::exporter::{
+    debug::{self, Verbosity},
+    file,
+    queue::{QueueConfig, RetryConfig},
+    splunk_hec::{self, AckConfig, Entity, Format, Risk},
+};
 
 /// Most bytes of one request or event, as in the Collector.
 const MOST_BYTES: usize = 838_860_800;
@@ -19,8 +30,212 @@ const HEC_HEADERS: [&str; 4] = [
     "__splunk_app_name",
     "__splunk_app_version",
 ];
+const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
+
+/// A text that travels in a header.
+const HEADER_TEXT: Own<String> = Own {
+    form: "text",
+    read: |section, key| {
+        let value = section.value(key)?;
+        let fit = |letter: char| letter.is_ascii_graphic() || letter == ' ';
+        if !value.text.chars().all(fit) {
+            value.expected("expected plain ASCII letters, digits and signs");
+        }
+        Some(value.text)
+    },
+    text: |text| plain(text),
+};
+
+settings! {
+    SPLUNK_HEC: splunk_hec::Config {
+        token: Own {
+                form: "text",
+                read: |section, key| section.value(key)?.secret(),
+                text: |_: &SecretString| String::new(),
+            },
+            "The HEC token.", required("${env:SPLUNK_HEC_TOKEN}"), secret;
+        endpoint: Own {
+                form: "URL",
+                read: |section, key| hec_endpoint(section, key),
+                text: |url| plain(url),
+            },
+            "URL of the HTTP Event Collector; without a path it gets /services/collector.",
+            required("${env:SPLUNK_HEC_URL}"), place;
+        source: Text, "Source of the events. With format: risk the default is search_name.";
+        sourcetype: Text, "Sourcetype of the events. With format: risk the default is stash.";
+        index: Text, "Index of the events; empty: the default of the token.";
+        host: Text, "Host of the events; empty: the name of the cluster.", place;
+        format: Own {
+                form: "finding or risk",
+                read: |section, _| Some(hec_format(section)),
+                text: |format| match format {
+                    Format::Finding => "finding".to_owned(),
+                    Format::Risk(_) => "risk".to_owned(),
+                },
+            },
+            "finding: every state of every finding, as a JSON object. risk: see splunk_hec/risk.";
+        search_name by format: Text => Risk::default().search_name,
+            "What the events say found them. One constant, for Splunk counts distinct ones.",
+            shown_in("risk");
+        entity by format: Seen("src_ip, user or cluster"),
+            "What the risk is put on: src_ip, user or cluster. Unset: src_ip; user in escu semantics.",
+            shown_in("risk");
+        timeout: Time(MILLISECOND..=HOUR), "How long one request may take.";
+        disable_compression: Boolean, "Send plain JSON instead of gzip.";
+        max_content_length_logs: Number(0..=MOST_BYTES),
+            "Most bytes of one request before compression; 0: no limit.";
+        max_event_size: Number(1..=MOST_BYTES),
+            "Most bytes of one event; a larger one loses evidence until it fits.";
+        health_check_enabled: Boolean,
+            "Whether the start fails while HEC is not healthy, or does not know the token.";
+        health_path: Own {
+                form: "path of a URL",
+                read: |section, key| {
+                    absolute(section, key, "expected a path such as /services/collector/health")
+                },
+                text: |path| plain(path),
+            },
+            "Where HEC says how it is, on the host of the endpoint.";
+        splunk_app_name: HEADER_TEXT,
+            "The name of the sender, for Splunk's own metrics: in the User-Agent and in headers of \
+             Splunk's.";
+        splunk_app_version: HEADER_TEXT, "Its version. The default is auditwatch's own.";
+        max_idle_conns: Own {
+                form: "whole number, 0 to 1000000",
+                read: |section, _| Some(idle_connections(section)),
+                text: ToString::to_string,
+            },
+            "Connections that are kept for later; 0: no limit. One at a time is used.";
+        max_idle_conns_per_host by max_idle_conns: Number(0..=1_000_000)
+            => splunk_hec::Config::default().max_idle_conns,
+            "The same, under its other name in the Collector: the smaller counts.";
+        idle_conn_timeout: Time(Duration::ZERO..=DAY),
+            "How long they are kept; 0: without end.";
+        ack: Part(&ACK), "";
+        headers: Own {
+                form: "map of texts",
+                read: |section, _| Some(client::headers(section, &HEC_HEADERS)),
+                text: |_| String::new(),
+            },
+            "Headers that go with every request beside HEC's own, name: value.", secret;
+        tls: Part(&TLS), "";
+        sending_queue => queue: Part(&QUEUE), "";
+        retry_on_failure => retry: Part(&RETRY), "";
+    }
+    hints {
+        "heartbeat": Remove("only findings are sent");
+        "telemetry": Remove("only findings are sent");
+        "use_multi_metric_format": Remove("only findings are sent"), kept ["false"];
+        "max_content_length_metrics": Remove("only findings are sent"), kept [];
+        "max_content_length_traces": Remove("only findings are sent"), kept [];
+        "log_data_enabled": Remove("findings are always sent"), kept ["true"];
+        "profiling_data_enabled": Remove("only findings are sent"), kept [];
+        "export_raw": Remove("a finding needs its time and source beside it"), kept ["false"];
+        "otel_attrs_to_hec_metadata":
+            Use("findings have no such attributes, set source, sourcetype, index or host");
+        "hec_metadata_to_otel_attrs":
+            Use("findings have no such attributes, set source, sourcetype, index or host");
+        "otel_to_hec_fields": Remove("a finding says its severity itself");
+        "batcher": Remove("what waits leaves together");
+        "compression": Use("gzip, unless disable_compression says otherwise");
+        "auth": Remove("token is what HEC asks for");
+        "proxy_url": Use("set the environment variable HTTPS_PROXY");
+        "max_connections": Remove("one connection is used at a time");
+        "access_token": Use("write token");
+        "max_conns_per_host": Remove("one request is under way at a time"), kept [];
+    }
+    check hec_fits
+}
+
+settings! {
+    ACK: AckConfig {
+        enabled: Boolean,
+            "Whether findings count as delivered only when they are indexed: the token then needs \
+             indexer acknowledgement (useACK). One request is under way at a time.";
+        poll_interval: Time(MILLISECOND..=HOUR), "Wait before each question whether they are.";
+        timeout: Time(MILLISECOND..=HOUR),
+            "Findings that are not indexed after this long are sent again, under the same ids.";
+    }
+    hints {
+        "extension": Use("that is for receivers, set ack: {enabled: true}");
+    }
+    check ack_fits
+}
+
+settings! {
+    QUEUE: QueueConfig {
+        enabled by queue_is_enabled: Boolean => true,
+            "Only true is possible: a sender is answered when the queue has the findings.";
+        queue_size: Number(1..=1_000_000),
+            "Findings that may wait before senders are asked to come back later.";
+    }
+    hints {
+        "num_consumers": Remove("one request at a time keeps findings in order"), kept [];
+        "storage": Remove(ABSENT);
+        "wait_for_result": Remove(ABSENT), kept ["false"];
+        "block_on_overflow": Remove("without room senders are asked to retry later"), kept ["false"];
+        "sizer": Remove("the queue counts findings"), kept ["requests", "items"];
+        "batch": Remove("what waits leaves together");
+    }
+    check queue_is_enabled
+}
+
+settings! {
+    RETRY: RetryConfig {
+        enabled: Boolean, "Whether a failed request is repeated.";
+        initial_interval: Time(MILLISECOND..=DAY), "Wait before the first repetition.";
+        randomization_factor: Float(0.0..=1.0), "Share by which a wait varies either way.";
+        multiplier: Float(1.0..=100.0), "Growth of the wait from one repetition to the next.";
+        max_interval: Time(MILLISECOND..=DAY), "Longest wait.";
+        max_elapsed_time: Time(Duration::ZERO..=YEAR),
+            "Findings that could not be sent for this long are given up; 0: never.";
+    }
+    check retry_fits
+}
+
+settings! {
+    FILE: file::Config {
+        path: Own {
+                form: "path",
+                read: |section, key| section.value(key)?.filled().map(PathBuf::from),
+                text: |_| String::new(),
+            },
+            "Where to write.", required("/var/lib/auditwatch/findings.ndjson"), place;
+        append: Boolean, "Append to what is there; false begins afresh at every start.";
+    }
+    hints {
+        "rotation": Remove(ABSENT);
+        "create_directory": Remove("make the directory first");
+        "directory_permissions": Remove("make the directory first");
+        "group_by": Remove(ABSENT);
+        "compression_params": Remove(ABSENT);
+        "format": Remove("always JSON, a finding a line"), kept ["json"];
+        "compression": Remove(ABSENT);
+        "flush_interval": Remove(ABSENT), kept [];
+        "encoding": Remove(ABSENT);
+    }
+}
+
+settings! {
+    DEBUG: debug::Config {
+        verbosity: OneOf(&[
+                ("basic", Verbosity::Basic),
+                ("normal", Verbosity::Normal),
+                ("detailed", Verbosity::Detailed),
+            ]),
+            "basic: how many; normal: one line each; detailed: everything.";
+    }
+    hints {
+        "output_paths": Remove(ABSENT), kept ["stderr"];
+        "sending_queue": Remove(ABSENT);
+        "sampling_initial": Remove(ABSENT), kept [];
+        "sampling_thereafter": Remove(ABSENT), kept [];
+        "use_internal_logger": Remove(ABSENT), kept ["true"];
+    }
+}
 
 /// Reads one exporter of a known type.
 pub(crate) fn exporter(
@@ -29,72 +244,73 @@ pub(crate) fn exporter(
     authenticators: &Authenticators<'_>,
 ) -> Option<ExporterConfig> {
     Some(match kind {
-        "splunk_hec" => ExporterConfig::SplunkHec(splunk_hec(&place.section(&keys::SPLUNK_HEC))),
-        "otlp_grpc" => ExporterConfig::OtlpGrpc(otlp_exporters::grpc(
-            &place.section(&keys::OTLP_GRPC),
-            authenticators,
-        )),
-        "otlp_http" => ExporterConfig::OtlpHttp(otlp_exporters::http(
-            &place.section(&keys::OTLP_HTTP),
-            authenticators,
-        )),
-        "file" => ExporterConfig::File(file(&place.section(&keys::FILE))),
-        "debug" => ExporterConfig::Debug(debug(&place.section(&keys::DEBUG))),
+        "splunk_hec" => ExporterConfig::SplunkHec(SPLUNK_HEC.at(place)),
+        "otlp_grpc" => ExporterConfig::OtlpGrpc(otlp_exporters::grpc(place, authenticators)),
+        "otlp_http" => ExporterConfig::OtlpHttp(otlp_exporters::http(place, authenticators)),
+        "file" => ExporterConfig::File(FILE.at(place)),
+        "debug" => ExporterConfig::Debug(DEBUG.at(place)),
         _ => return None,
     })
 }
 
-fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
-    let default = splunk_hec::Config::default();
-    let endpoint = section.required("endpoint").and_then(|value| {
-        value.filled()?;
-        // The value is not shown: people put credentials into URLs.
-        if let Err(why) = check_url(&value.text) {
-            value.fail(why);
-            return None;
+fn hec_endpoint(section: &Section<'_>, key: &str) -> Option<String> {
+    let value = section.value(key)?;
+    value.filled()?;
+    // The value is not shown: people put credentials into URLs.
+    if let Err(why) = check_url(&value.text) {
+        value.fail(why);
+        return None;
+    }
+    Some(value.text)
+}
+
+/// The smaller of two limits of which zero is none.
+fn idle_connections(section: &Section<'_>) -> usize {
+    let default = splunk_hec::Config::default().max_idle_conns;
+    let limit = |key| {
+        let value = section.value(key);
+        let most = value.and_then(|value| value.number("whole number", &(0..=1_000_000)));
+        match most.unwrap_or(default) {
+            0 => usize::MAX,
+            most => most,
         }
-        Some(value.text)
+    };
+    limit("max_idle_conns").min(limit("max_idle_conns_per_host"))
+}
+
+/// The format, with what belongs to it.
+fn hec_format(section: &Section<'_>) -> Format {
+    let format = section.value("format");
+    let format = format.and_then(|format| format.word(&["finding", "risk"]));
+    if format != Some("risk") {
+        for key in ["search_name", "entity"] {
+            if let Some(value) = section.value(key) {
+                value.fail("is not valid without format: risk");
+            }
+        }
+        return Format::Finding;
+    }
+    let mut risk = Risk::default();
+    settings::read(&Text, section, "search_name", &mut risk.search_name);
+    risk.entity = section.value("entity").and_then(|value| {
+        match value.word(&["src_ip", "user", "cluster"])? {
+            "src_ip" => Some(Entity::SrcIp),
+            "user" => Some(Entity::User),
+            _ => Some(Entity::Cluster),
+        }
     });
-    let (format, source, sourcetype) = hec_format(section, &default);
-    let idle = |key| match section.number(key, 0..=1_000_000, default.max_idle_conns) {
-        0 => usize::MAX,
-        most => most,
-    };
-    let config = splunk_hec::Config {
-        format,
-        token: section
-            .required("token")
-            .and_then(|value| value.secret())
-            .unwrap_or_default(),
-        endpoint: endpoint.unwrap_or_default(),
-        source: section.text("source", source),
-        sourcetype: section.text("sourcetype", sourcetype),
-        index: section.text("index", default.index),
-        host: section.text("host", default.host),
-        timeout: section.duration("timeout", Duration::from_millis(1)..=HOUR, default.timeout),
-        disable_compression: section.boolean("disable_compression", default.disable_compression),
-        max_content_length_logs: section.number(
-            "max_content_length_logs",
-            0..=MOST_BYTES,
-            default.max_content_length_logs,
-        ),
-        max_event_size: section.number("max_event_size", 1..=MOST_BYTES, default.max_event_size),
-        health_check_enabled: section.boolean("health_check_enabled", false),
-        health_path: health_path(section, default.health_path),
-        splunk_app_name: header_text(section, "splunk_app_name", default.splunk_app_name),
-        splunk_app_version: header_text(section, "splunk_app_version", default.splunk_app_version),
-        max_idle_conns: idle("max_idle_conns").min(idle("max_idle_conns_per_host")),
-        idle_conn_timeout: section.duration(
-            "idle_conn_timeout",
-            Duration::ZERO..=DAY,
-            default.idle_conn_timeout,
-        ),
-        ack: ack(&section.section("ack", &keys::ACK)),
-        tls: client::tls(&section.section("tls", &keys::TLS), false),
-        headers: client::headers(section, &HEC_HEADERS),
-        queue: queue(&section.section("sending_queue", &keys::QUEUE)),
-        retry: retry(&section.section("retry_on_failure", &keys::RETRY)),
-    };
+    Format::Risk(risk)
+}
+
+fn hec_fits(section: &Section<'_>, config: &mut splunk_hec::Config) {
+    if let Format::Risk(risk) = &config.format {
+        if section.get("source").is_none() {
+            config.source.clone_from(&risk.search_name);
+        }
+        if section.get("sourcetype").is_none() {
+            "stash".clone_into(&mut config.sourcetype);
+        }
+    }
     let (ack, most) = (&config.ack, config.retry.max_elapsed_time);
     if ack.enabled && config.retry.enabled && !most.is_zero() && ack.timeout >= most {
         section.fail(format_args!(
@@ -104,39 +320,9 @@ fn splunk_hec(section: &Section<'_>) -> splunk_hec::Config {
             go_text(most)
         ));
     }
-    config
 }
 
-fn health_path(section: &Section<'_>, default: String) -> String {
-    let path = section.text("health_path", default);
-    if !path.starts_with('/')
-        && let Some(value) = section.value("health_path")
-    {
-        value.expected("expected a path such as /services/collector/health");
-    }
-    path
-}
-
-/// A text that travels in a header.
-fn header_text(section: &Section<'_>, key: &str, default: String) -> String {
-    let text = section.text(key, default);
-    let fit = |letter: char| letter.is_ascii_graphic() || letter == ' ';
-    if !text.chars().all(fit)
-        && let Some(value) = section.value(key)
-    {
-        value.expected("expected plain ASCII letters, digits and signs");
-    }
-    text
-}
-
-fn ack(section: &Section<'_>) -> splunk_hec::AckConfig {
-    let default = splunk_hec::AckConfig::default();
-    let span = Duration::from_millis(1)..=HOUR;
-    let ack = splunk_hec::AckConfig {
-        enabled: section.boolean("enabled", default.enabled),
-        poll_interval: section.duration("poll_interval", span.clone(), default.poll_interval),
-        timeout: section.duration("timeout", span, default.timeout),
-    };
+fn ack_fits(section: &Section<'_>, ack: &mut AckConfig) {
     if ack.poll_interval >= ack.timeout {
         section.fail(format_args!(
             "poll_interval ({}) must be shorter than timeout ({})",
@@ -144,47 +330,36 @@ fn ack(section: &Section<'_>) -> splunk_hec::AckConfig {
             go_text(ack.timeout)
         ));
     }
-    ack
 }
 
-/// The format, and the source and sourcetype that go with it by default.
-fn hec_format(
-    section: &Section<'_>,
-    default: &splunk_hec::Config,
-) -> (splunk_hec::Format, String, String) {
-    let is_risk = section.value("format").is_some_and(|format| {
-        if format.text != "finding" && format.text != "risk" {
-            format.expected("expected finding or risk");
-        }
-        format.text == "risk"
-    });
-    if !is_risk {
-        for key in ["search_name", "entity"] {
-            if let Some(value) = section.value(key) {
-                value.fail("means nothing without format: risk");
-            }
-        }
-        let (source, sourcetype) = (default.source.clone(), default.sourcetype.clone());
-        return (splunk_hec::Format::Finding, source, sourcetype);
+fn queue_is_enabled(section: &Section<'_>, _: &mut QueueConfig) {
+    let mut enabled = true;
+    settings::read(&Boolean, section, "enabled", &mut enabled);
+    if !enabled && let Some(value) = section.value("enabled") {
+        value.fail(
+            "only true is possible, because a sender is answered when the queue has the findings",
+        );
     }
-    let search_name = section.text("search_name", splunk_hec::Risk::default().search_name);
-    let entity = section
-        .value("entity")
-        .and_then(|value| match value.text.as_str() {
-            "src_ip" => Some(splunk_hec::Entity::SrcIp),
-            "user" => Some(splunk_hec::Entity::User),
-            "cluster" => Some(splunk_hec::Entity::Cluster),
-            _ => {
-                value.expected("expected src_ip, user or cluster");
-                None
-            }
-        });
-    let source = search_name.clone();
-    let risk = splunk_hec::Risk {
-        search_name,
-        entity,
-    };
-    (splunk_hec::Format::Risk(risk), source, "stash".to_owned())
+}
+
+fn retry_fits(section: &Section<'_>, retry: &mut RetryConfig) {
+    let [initial, longest, elapsed] = [
+        retry.initial_interval,
+        retry.max_interval,
+        retry.max_elapsed_time,
+    ]
+    .map(go_text);
+    if retry.initial_interval > retry.max_interval {
+        section.fail(format_args!(
+            "initial_interval ({initial}) must not be longer than max_interval ({longest})"
+        ));
+    }
+    if !retry.max_elapsed_time.is_zero() && retry.max_elapsed_time < retry.max_interval {
+        section.fail(format_args!(
+            "max_elapsed_time ({elapsed}) must not be shorter than max_interval ({longest}); \
+             0 means no end"
+        ));
+    }
 }
 
 /// Whether a text is a URL the exporter can post to.
@@ -230,79 +405,6 @@ fn takes_events(url: &reqwest::Url) -> Result<(), String> {
             "ends in /{word}, which {why}: end it with /services/collector, or with the port"
         ))
     })
-}
-
-pub(crate) fn queue(section: &Section<'_>) -> queue::QueueConfig {
-    let default = queue::QueueConfig::default();
-    if !section.boolean("enabled", true)
-        && let Some(value) = section.value("enabled")
-    {
-        value.fail(
-            "only true is possible, because a sender is answered when the queue has the findings",
-        );
-    }
-    queue::QueueConfig {
-        queue_size: section.number("queue_size", 1..=1_000_000, default.queue_size),
-    }
-}
-
-pub(crate) fn retry(section: &Section<'_>) -> queue::RetryConfig {
-    let default = queue::RetryConfig::default();
-    let wait = Duration::from_millis(1)..=DAY;
-    let retry = queue::RetryConfig {
-        enabled: section.boolean("enabled", default.enabled),
-        initial_interval: section.duration(
-            "initial_interval",
-            wait.clone(),
-            default.initial_interval,
-        ),
-        randomization_factor: section.float(
-            "randomization_factor",
-            0.0..=1.0,
-            default.randomization_factor,
-        ),
-        multiplier: section.float("multiplier", 1.0..=100.0, default.multiplier),
-        max_interval: section.duration("max_interval", wait, default.max_interval),
-        max_elapsed_time: section.duration(
-            "max_elapsed_time",
-            Duration::ZERO..=365 * DAY,
-            default.max_elapsed_time,
-        ),
-    };
-    let [initial, longest, elapsed] = [
-        retry.initial_interval,
-        retry.max_interval,
-        retry.max_elapsed_time,
-    ]
-    .map(go_text);
-    if retry.initial_interval > retry.max_interval {
-        section.fail(format_args!(
-            "initial_interval ({initial}) must not be longer than max_interval ({longest})"
-        ));
-    }
-    if !retry.max_elapsed_time.is_zero() && retry.max_elapsed_time < retry.max_interval {
-        section.fail(format_args!(
-            "max_elapsed_time ({elapsed}) must not be shorter than max_interval ({longest}); \
-             0 means no end"
-        ));
-    }
-    retry
-}
-
-fn file(section: &Section<'_>) -> file::Config {
-    let path = section.required("path").and_then(|value| value.filled());
-    file::Config {
-        path: path.map(PathBuf::from).unwrap_or_default(),
-        append: section.boolean("append", true),
-    }
-}
-
-fn debug(section: &Section<'_>) -> debug::Config {
-    use debug::Verbosity::{Basic, Detailed, Normal};
-    let words = [("basic", Basic), ("normal", Normal), ("detailed", Detailed)];
-    debug::Config {
-        verbosity: section.choice("verbosity", &words, Normal),
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
-//! Extensions: keys, defaults and what must hold, also of those who refer to one.
+//! Extensions: their settings, and what must hold, also of what refers to one.
 use std::collections::BTreeMap;
 
 use http::HeaderName;
+use secrecy::SecretString;
 
 use super::{
     ComponentId, ExtensionConfig,
     components::EXTENSIONS,
-    keys,
+    forms::{OptionalPath, Own, Part, Seen, Text, Unset, plain},
+    hints::ABSENT,
     read::{Place, Section},
-    receivers::listen,
-    server_tls::server_tls,
+    receivers::LISTEN,
+    server_tls::{EXAMPLE, ServerTls},
     service::State,
+    settings::settings,
     state,
+    value::Value,
 };
 use crate::extension::{bearer_token_auth, health_check};
 
@@ -26,11 +30,11 @@ impl Authenticators<'_> {
     /// Reads `auth` of a section: the extension that it names.
     pub(crate) fn read(&self, parent: &Section<'_>) -> Option<ComponentId> {
         // Nothing behind the key is not the same as no key: it must not leave a door open.
-        let section = parent.place("auth")?.section(&keys::AUTH);
+        let section = parent.place("auth")?.section(&AUTH.table);
         let value = section.required("authenticator")?;
         let id = value.id()?;
         match state(self.defined, &id) {
-            State::Told => return None,
+            State::Reported => return None,
             State::Missing if EXTENSIONS.known.contains(&id.kind()) => value.fail(format_args!(
                 "extension {id} is not defined, add it under extensions"
             )),
@@ -55,75 +59,134 @@ impl Authenticators<'_> {
     }
 }
 
+settings! {
+    AUTH: () {
+        authenticator by authenticators: Seen("component id"),
+            "A bearertokenauth extension, which is under service::extensions. A receiver accepts its \
+             tokens only; an exporter sends its first token with every request.",
+            required("bearertokenauth");
+    }
+    hints {
+        "request_params": Remove("the token is looked for in the header of the extension");
+    }
+}
+
+settings! {
+    HEALTH_CHECK: health_check::Config {
+        endpoint: LISTEN, "Where to listen, host:port.", place;
+        path: Own {
+                form: "path of a URL",
+                read: |section, key| absolute(section, key, "expected a path such as /"),
+                text: |path| plain(path),
+            },
+            "The path that is answered, with all below it when it ends in a slash.", place;
+        response_body => self: Part(&RESPONSE_BODY), "";
+        tls: ServerTls, "", shown_in("tls"), like("a receiver, see otlp/tls"), example(EXAMPLE);
+    }
+    hints {
+        "check_collector_pipeline": Remove("exporters are looked at as it is"), kept [];
+        "component_health": Remove("exporters are looked at as it is");
+        "use_v2": Remove(ABSENT);
+        "grpc": Remove(ABSENT);
+        "http": Use("write endpoint and path without it");
+        "keepalive": Remove(ABSENT);
+        "transport": Remove("always tcp"), kept ["tcp"];
+        "auth": Remove(ABSENT);
+        "cors": Remove(ABSENT);
+        "read_header_timeout": Remove("2s");
+        "read_timeout": Remove(ABSENT);
+        "write_timeout": Remove(ABSENT);
+        "idle_timeout": Remove("30s");
+        "response_headers": Remove(ABSENT);
+        "middlewares": Remove(ABSENT);
+        "include_metadata": Remove(ABSENT), kept ["false"];
+        "max_request_body_size": Remove(ABSENT);
+        "compression_algorithms": Remove(ABSENT);
+    }
+}
+
+settings! {
+    RESPONSE_BODY: health_check::Config {
+        healthy => healthy_body: Unset(Text), "Body while ready, instead of the Collector's JSON.";
+        unhealthy => unhealthy_body: Unset(Text), "Body while not ready.";
+    }
+}
+
+settings! {
+    BEARER_TOKEN_AUTH: bearer_token_auth::Config {
+        header: Own {
+                form: "name of a header",
+                read: |section, key| {
+                    let value = section.value(key)?;
+                    if HeaderName::from_bytes(value.text.as_bytes()).is_err() {
+                        value.fail("expected the name of a header");
+                    }
+                    Some(value.text)
+                },
+                text: |name| plain(name),
+            },
+            "The header that carries the token.";
+        scheme: Own {
+                form: "word",
+                read: |section, key| {
+                    let value = section.value(key)?;
+                    if !value.text.chars().all(|letter| letter.is_ascii_graphic()) {
+                        // Who writes the token behind it shall not read it in a log.
+                        value.fail("expected a word such as Bearer, without the token");
+                    }
+                    Some(value.text)
+                },
+                text: |word| plain(word),
+            },
+            "The word before the token; empty: the token alone.";
+        token by tokens: Seen("text"), "The token.",
+            required_or("tokens or filename", "${env:AUDITWATCH_TOKEN}"), secret;
+        tokens: Own {
+                form: "list of texts",
+                read: |section, _| Some(tokens(section)),
+                text: |_| String::new(),
+            },
+            "Several tokens, each of them accepted.", secret;
+        filename: OptionalPath, "A file with tokens, one a line. It is read again when it has changed.",
+            place;
+    }
+    check one_source_of_tokens
+}
+
 /// Reads one extension of a known type.
 pub(crate) fn extension(kind: &str, place: Place<'_>) -> Option<ExtensionConfig> {
     Some(match kind {
-        "bearertokenauth" => ExtensionConfig::BearerTokenAuth(bearer_token_auth(
-            &place.section(&keys::BEARER_TOKEN_AUTH),
-        )),
-        "health_check" => {
-            ExtensionConfig::HealthCheck(health_check(&place.section(&keys::HEALTH_CHECK)))
-        }
+        "bearertokenauth" => ExtensionConfig::BearerTokenAuth(BEARER_TOKEN_AUTH.at(place)),
+        "health_check" => ExtensionConfig::HealthCheck(HEALTH_CHECK.at(place)),
         _ => return None,
     })
 }
 
-fn health_check(section: &Section<'_>) -> health_check::Config {
-    let default = health_check::Config::default();
-    let path = section.text("path", default.path);
-    if !path.starts_with('/')
-        && let Some(value) = section.value("path")
-    {
-        value.expected("expected a path such as /");
+/// A path of a URL.
+pub(crate) fn absolute(section: &Section<'_>, key: &str, expected: &str) -> Option<String> {
+    let value = section.value(key)?;
+    if !value.text.starts_with('/') {
+        value.expected(expected);
     }
-    let body = section.section("response_body", &keys::RESPONSE_BODY);
-    let text = |key| body.value(key).map(|value| value.text);
-    health_check::Config {
-        endpoint: listen(section).unwrap_or(default.endpoint),
-        path,
-        healthy_body: text("healthy"),
-        unhealthy_body: text("unhealthy"),
-        tls: server_tls(section),
-    }
+    Some(value.text)
 }
 
-fn bearer_token_auth(section: &Section<'_>) -> bearer_token_auth::Config {
-    let default = bearer_token_auth::Config::default();
-    let tokens: Vec<_> = match section.values("tokens") {
-        Some(values) => values
-            .iter()
-            .filter_map(super::value::Value::secret)
-            .collect(),
+fn tokens(section: &Section<'_>) -> Vec<SecretString> {
+    match section.values("tokens") {
+        Some(values) => values.iter().filter_map(Value::secret).collect(),
         None => section
             .value("token")
             .and_then(|value| value.secret())
             .into_iter()
             .collect(),
-    };
-    let filename = section.path("filename");
+    }
+}
+
+fn one_source_of_tokens(section: &Section<'_>, _: &mut bearer_token_auth::Config) {
     let ways = ["token", "tokens", "filename"];
     match ways.iter().filter(|way| section.get(way).is_some()).count() {
         0 => section.fail("needs a token, tokens or a filename to read tokens from"),
         1 => {}
         _ => section.fail("token, tokens and filename exclude each other, keep one"),
-    }
-    let header = section.text("header", default.header);
-    if HeaderName::from_bytes(header.as_bytes()).is_err()
-        && let Some(value) = section.value("header")
-    {
-        value.fail("expected the name of a header");
-    }
-    let scheme = section.text("scheme", default.scheme);
-    if !scheme.chars().all(|letter| letter.is_ascii_graphic())
-        && let Some(value) = section.value("scheme")
-    {
-        // Who writes the token behind it shall not read it in a log.
-        value.fail("expected a word such as Bearer, without the token");
-    }
-    bearer_token_auth::Config {
-        header,
-        scheme,
-        tokens,
-        filename,
     }
 }

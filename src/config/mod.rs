@@ -3,7 +3,7 @@
 //! It has the Collector's shape. It goes four steps: YAML to a tree that knows its lines
 //! (`yaml.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
 //! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
-//! together. All that is wrong is told at once, each with file, line and column. The environment is
+//! together. All that is wrong is reported at once, each with file, line and column. The environment is
 //! read here and nowhere else.
 mod client;
 mod components;
@@ -12,8 +12,9 @@ mod env;
 mod exporters;
 mod extensions;
 mod files;
+mod forms;
+mod hints;
 mod id;
-mod keys;
 mod otel_env;
 mod otlp_exporters;
 mod print;
@@ -21,24 +22,25 @@ mod read;
 mod receivers;
 mod server_tls;
 mod service;
+mod settings;
 mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
+pub use detection::DetectionConfig;
 pub use id::{ComponentId, InvalidId};
 pub use source::Source;
 
 use crate::{
-    detection::{limits::Limits, rule::Rule},
     exporter, extension, memory, receiver,
     telemetry::{MetricsConfig, traces},
     yaml,
 };
-use service::{Defined, State};
+use service::{Defined, SERVICE, State};
 
 /// Everything that was configured, checked: ids in pipelines exist, and each pipeline is whole.
 #[derive(Clone, Debug)]
@@ -97,21 +99,6 @@ pub struct OtlpReceiver {
     pub http_auth: Option<ComponentId>,
 }
 
-/// Settings of one `detection` processor.
-#[derive(Clone, Debug)]
-pub struct DetectionConfig {
-    /// What is found.
-    pub rule: Rule,
-    /// `limits`: what is kept.
-    pub limits: Limits,
-    /// `limits::memory_mib`, in bytes. `None`: a share of the limit of `service::memory`.
-    pub state_limit: Option<usize>,
-    /// `geo::databases`: files to locate addresses with. Whether they can be read is not known.
-    pub geo_databases: Vec<PathBuf>,
-    /// `cluster`: name of the cluster of all records, whatever they say themselves.
-    pub cluster: Option<String>,
-}
-
 /// Settings of one exporter.
 #[derive(Clone, Debug)]
 pub enum ExporterConfig {
@@ -136,7 +123,7 @@ pub enum ExtensionConfig {
     HealthCheck(extension::health_check::Config),
 }
 
-/// One pipeline. A receiver or processor stands in one pipeline only, an exporter in any number.
+/// One pipeline. A receiver or processor is in one pipeline only, an exporter in any number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineConfig {
     /// Where records come from, at least one.
@@ -187,6 +174,29 @@ pub enum Encoding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<String>,
+}
+
+impl Default for Config {
+    /// Nothing is defined, and the process has its defaults.
+    fn default() -> Self {
+        Self {
+            receivers: BTreeMap::new(),
+            processors: BTreeMap::new(),
+            exporters: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+            service_extensions: Vec::new(),
+            pipelines: BTreeMap::new(),
+            telemetry: LogsConfig::default(),
+            metrics: MetricsConfig::default(),
+            traces: traces::Config::default(),
+            resource: BTreeMap::new(),
+            memory: memory::Config::default(),
+            request_limit: None,
+            queue_limit: None,
+            shutdown_timeout: Duration::from_secs(20),
+            without_effect: Vec::new(),
+        }
+    }
 }
 
 impl ConfigError {
@@ -251,7 +261,7 @@ pub fn parse(
     checked(source::load_text(name, text, env), env).map(|(config, _)| config)
 }
 
-/// What was loaded as settings, and as the tree they stand in.
+/// What was loaded as settings, and as the tree they are in.
 fn checked(
     loaded: source::Loaded,
     env: &dyn Fn(&str) -> Option<String>,
@@ -262,7 +272,7 @@ fn checked(
         places,
     } = loaded;
     let Some(root) = root else {
-        return Err(places.tell(problems));
+        return Err(places.error(problems));
     };
     let reader = read::Reader::new(env, problems);
     let mut config = config(reader.root(&root));
@@ -271,16 +281,16 @@ fn checked(
         config.without_effect = places.lines(notes);
         Ok((config, root))
     } else {
-        Err(places.tell(problems))
+        Err(places.error(problems))
     }
 }
 
-/// Reads the whole tree. The result is of use only if there was no problem.
+/// Reads the whole tree. The result can be used only if there was no problem.
 fn config(root: read::Place<'_>) -> Config {
-    let root = root.section(&keys::ROOT);
+    let root = root.section(&components::ROOT.table);
     let service = root
         .place("service")
-        .map(|place| place.section(&keys::SERVICE));
+        .map(|place| place.section(&SERVICE.table));
     // Others refer to extensions, so they come first.
     let extensions =
         components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
@@ -300,48 +310,25 @@ fn config(root: read::Place<'_>) -> Config {
     let exporters = components::EXPORTERS.read(root.place("exporters").as_ref(), |kind, place| {
         exporters::exporter(kind, place, &authenticators)
     });
-    if service.is_none() {
-        root.fail("service is required, it says which components make a pipeline");
-    }
-    let mut config = Config {
-        receivers: BTreeMap::new(),
-        processors: BTreeMap::new(),
-        exporters: BTreeMap::new(),
-        extensions: BTreeMap::new(),
-        service_extensions: started.clone(),
-        pipelines: BTreeMap::new(),
-        telemetry: LogsConfig::default(),
-        metrics: MetricsConfig::default(),
-        traces: traces::Config::default(),
-        resource: BTreeMap::new(),
-        memory: memory::Config::default(),
-        request_limit: None,
-        queue_limit: None,
-        shutdown_timeout: Duration::from_secs(20),
-        without_effect: Vec::new(),
-    };
+    let mut config = Config::default();
     if let Some(section) = service {
+        config = SERVICE.of(&section);
         let defined = Defined {
             receivers: &|id| state(&receivers, id),
             processors: &|id| state(&processors, id),
             exporters: &|id| state(&exporters, id),
         };
         config.pipelines = service::pipelines(&section, &defined);
-        config.telemetry = telemetry::logs(&section);
-        config.metrics = telemetry::metrics(&section);
-        config.traces = telemetry::traces(&section);
-        config.resource = telemetry::resource(&section);
-        (config.request_limit, config.queue_limit) = service::admission(&section);
         let state = config.pipelines.values().filter_map(|pipeline| {
             let detection = processors.get(&pipeline.processor)?.as_ref()?;
             detection.state_limit
         });
         let budgets = config.request_limit.into_iter().chain(config.queue_limit);
-        config.memory = service::memory(&section, state.chain(budgets).sum());
-        let range = Duration::ZERO..=Duration::from_hours(1);
-        config.shutdown_timeout =
-            section.duration("shutdown_timeout", range, config.shutdown_timeout);
+        service::budgets_fit(&section, &config.memory, state.chain(budgets).sum());
+    } else {
+        root.fail("service is required, it says which components make a pipeline");
     }
+    config.service_extensions = started;
     config.receivers = known(receivers);
     config.processors = known(processors);
     config.exporters = known(exporters);
@@ -352,7 +339,7 @@ fn config(root: read::Place<'_>) -> Config {
 fn state<T>(all: &BTreeMap<ComponentId, Option<T>>, id: &ComponentId) -> State {
     match all.get(id) {
         Some(Some(_)) => State::Good,
-        Some(None) => State::Told,
+        Some(None) => State::Reported,
         None => State::Missing,
     }
 }

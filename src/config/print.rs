@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use reqwest::Url;
 
 use super::{
+    components::SECRETS,
     env::{self, Env},
-    keys::SECRETS,
 };
 use crate::visible;
 use crate::yaml::{Node, Value};
@@ -69,7 +69,7 @@ fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, hide: Hide) 
                 let hide = match (hide, key.name.as_str()) {
                     (Hide::Values, "name") => Hide::Nothing,
                     (Hide::Values, _) => Hide::All,
-                    (Hide::Nothing, name) if SECRETS.contains(&name) => Hide::All,
+                    (Hide::Nothing, name) if SECRETS.contains(name) => Hide::All,
                     (hide, _) => hide,
                 };
                 write(out, node, env, depth + 1, hide);
@@ -78,7 +78,7 @@ fn write(out: &mut String, node: &Node, env: Env<'_>, depth: usize, hide: Hide) 
     }
 }
 
-/// Nothing more stands behind a key or dash.
+/// Nothing more follows on the line of a key or dash.
 fn begin(out: &mut String, depth: usize) {
     if depth > 0 {
         out.truncate(out.trim_end_matches(' ').len());
@@ -92,7 +92,7 @@ fn indent(out: &mut String, depth: usize) {
     }
 }
 
-/// A text as YAML: plain where nobody could take it for something else.
+/// A text as YAML: plain where it cannot be read as something else.
 fn scalar(text: &str) -> String {
     let text = text.replace('$', "$$");
     let plain = text
@@ -102,7 +102,7 @@ fn scalar(text: &str) -> String {
         && !text.ends_with(':')
         && !matches!(text.to_ascii_lowercase().as_str(), "null" | "~");
     if plain || text == REDACTED {
-        // A secret looks the same wherever it stands.
+        // A secret looks the same everywhere.
         return if plain { text } else { format!("{text:?}") };
     }
     quoted(&text)

@@ -1,22 +1,24 @@
 //! Typed reading of the tree. A reader writes down what is wrong and goes on with a default, so
-//! that one run tells everything there is to mend.
-use std::{
-    cell::RefCell, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
-};
+//! that one run reports everything there is to mend.
+use std::{cell::RefCell, fmt::Display, path::PathBuf, str::FromStr};
 
 use secrecy::SecretString;
 
 use super::{
-    env::{self, Env, Look},
-    keys::{PLACES, SECRETS, Table, advice},
+    components::{PLACES, SECRETS},
+    env::{self, Env, ExpandError, Look},
+    hints::{Advice, Suggestion},
+    settings::{Fact, Table},
     value::{Value, shown},
 };
 use crate::yaml::{Key, Mark, Node, Problem, Value as Tree};
 
 /// An entry of what the Collector takes as a list of pairs or as a map.
 const PAIR: Table = Table {
-    path: "",
-    keys: &["name", "value"],
+    facts: &[
+        Fact::new("name", "The name."),
+        Fact::new("value", "The value that goes with it."),
+    ],
     hints: &[],
 };
 
@@ -71,7 +73,7 @@ impl<'a> Reader<'a> {
 pub(crate) struct Place<'a> {
     reader: &'a Reader<'a>,
     path: String,
-    /// Where its key stands.
+    /// Where its key is.
     key: Mark,
     node: &'a Node,
 }
@@ -148,7 +150,7 @@ impl<'a> Place<'a> {
     pub(crate) fn section(self, table: &Table) -> Section<'a> {
         let entries = self.children();
         for (key, place) in &entries {
-            if !table.keys.contains(&key.name.as_str()) && !place.is_harmless(&key.name, table) {
+            if !table.has(&key.name) && !place.is_harmless(&key.name, table) {
                 self.reader
                     .fail(key.mark, &self.path, unknown(&key.name, table));
             }
@@ -156,7 +158,7 @@ impl<'a> Place<'a> {
         Section {
             place: self,
             entries,
-            keys: table.keys,
+            table: *table,
         }
     }
 
@@ -167,14 +169,13 @@ impl<'a> Place<'a> {
         };
         if matches!(self.node.value, Tree::Null) {
             // Unless it belongs somewhere else.
-            return hint.ends_with("remove it");
+            return matches!(hint.advice, Advice::Remove(_));
         }
-        let Some(values) = table.harmless(key) else {
+        let Some(values) = hint.kept else {
             return false;
         };
         if values.is_empty() {
-            let why = hint.trim_end_matches(", remove it");
-            self.reader.note(self.key, &self.path, why);
+            self.reader.note(self.key, &self.path, hint.advice.why());
             return true;
         }
         let texts: Vec<&str> = match &self.node.value {
@@ -240,26 +241,28 @@ impl<'a> Place<'a> {
             Err(problems) => {
                 let key = self.path.rsplit("::").next().unwrap_or_default();
                 for problem in problems {
-                    // A secret with a default is none.
-                    let problem = match problem.split_once(" or write ${env:") {
-                        Some((advice, _)) if SECRETS.contains(&key) => advice,
-                        _ => &problem,
+                    let why = match problem {
+                        // A secret with a default is none.
+                        ExpandError::Unset(name) if SECRETS.contains(key) => {
+                            format!("environment variable {name} is not set, set it")
+                        }
+                        problem => problem.to_string(),
                     };
-                    self.reader.fail(self.node.mark, &self.path, problem);
+                    self.reader.fail(self.node.mark, &self.path, why);
                 }
                 None
             }
         }
     }
 
-    /// What is wrong with a text that holds `$NAME`. As in the Collector it stands for itself, which
-    /// is a slip where it is a whole value, or part of a secret, an address or a path.
+    /// What is wrong with a text that holds `$NAME`. As in the Collector it is literal, which is a
+    /// mistake where it is a whole value, or part of a secret, an address or a path.
     fn unbraced(&self, text: &str) -> Option<String> {
         let key = self.path.rsplit("::").next().unwrap_or_default();
-        let is_secret = self.path.split("::").any(|step| SECRETS.contains(&step));
+        let is_secret = self.path.split("::").any(|step| SECRETS.contains(step));
         let look = if is_secret {
             Look::Words
-        } else if PLACES.contains(&key) {
+        } else if PLACES.contains(key) {
             Look::Anywhere
         } else {
             Look::Whole
@@ -268,19 +271,19 @@ impl<'a> Place<'a> {
         Some(
             if look == Look::Whole && text.trim().len() == name.len() + 1 {
                 format!(
-                    "${name} stands for itself here, write ${{env:{name}}} for the environment \
+                    "${name} is literal here, write ${{env:{name}}} for the environment \
                  variable, or $${name} for this text"
                 )
             } else {
                 // The name may be a part of a secret.
-                "a $ before a word stands for itself here, write ${env:NAME} for an environment \
+                "a $ before a word is literal here, write ${env:NAME} for an environment \
              variable, or $$ for a dollar sign"
                     .to_owned()
             },
         )
     }
 
-    /// Whether the text here is one its type reads. What is wrong with it is not told again.
+    /// Whether the text here is one its type reads. What is wrong with it is not reported again.
     pub(crate) fn reads<T: FromStr>(&self) -> bool {
         let Tree::Scalar(text) = &self.node.value else {
             return false;
@@ -326,7 +329,7 @@ impl<'a> Place<'a> {
 pub(crate) struct Section<'a> {
     place: Place<'a>,
     entries: Vec<(&'a Key, Place<'a>)>,
-    keys: &'static [&'static str],
+    table: Table,
 }
 
 impl<'a> Section<'a> {
@@ -338,7 +341,7 @@ impl<'a> Section<'a> {
 
     /// The place of a key that is given, maybe as null.
     pub(crate) fn place(&self, key: &str) -> Option<Place<'a>> {
-        debug_assert!(self.keys.contains(&key), "{key} is missing in its table");
+        debug_assert!(self.table.has(key), "{key} is missing in its table");
         self.entries
             .iter()
             .find(|(name, _)| name.name == key)
@@ -367,7 +370,7 @@ impl<'a> Section<'a> {
             None => Section {
                 place: self.place.clone(),
                 entries: Vec::new(),
-                keys: table.keys,
+                table: *table,
             },
         }
     }
@@ -407,7 +410,7 @@ impl<'a> Section<'a> {
                     .split(',')
                     .filter(|part| !part.trim().is_empty())
                     .count(),
-                // Not known; that was told, and so it should not be told that there are none.
+                // Not known. That was reported, so it must not be reported that there are none.
                 Err(_) => 1,
             },
             Tree::Null => 0,
@@ -423,56 +426,6 @@ impl<'a> Section<'a> {
         self.value(key)
     }
 
-    pub(crate) fn text(&self, key: &str, default: String) -> String {
-        self.value(key).map_or(default, |value| value.text)
-    }
-
-    pub(crate) fn boolean(&self, key: &str, default: bool) -> bool {
-        self.choice(key, &[("true", true), ("false", false)], default)
-    }
-
-    /// A whole number.
-    pub(crate) fn number<T>(&self, key: &str, range: RangeInclusive<T>, default: T) -> T
-    where
-        T: FromStr + PartialOrd + Display,
-    {
-        self.value(key)
-            .and_then(|value| value.number("whole number", range))
-            .unwrap_or(default)
-    }
-
-    /// A number that may have a fraction.
-    pub(crate) fn float(&self, key: &str, range: RangeInclusive<f64>, default: f64) -> f64 {
-        self.value(key)
-            .and_then(|value| value.number("number", range))
-            .unwrap_or(default)
-    }
-
-    pub(crate) fn duration(
-        &self,
-        key: &str,
-        range: RangeInclusive<Duration>,
-        default: Duration,
-    ) -> Duration {
-        self.value(key)
-            .and_then(|value| value.duration(range))
-            .unwrap_or(default)
-    }
-
-    /// One of the words of a table, case ignored.
-    pub(crate) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> T {
-        self.value(key)
-            .and_then(|value| value.choice(words))
-            .unwrap_or(default)
-    }
-
-    /// A word that its type reads.
-    pub(crate) fn word<T: FromStr<Err: Display>>(&self, key: &str, default: T) -> T {
-        self.value(key)
-            .and_then(|value| value.parse())
-            .unwrap_or(default)
-    }
-
     /// A path, where no path is a setting too.
     pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
         self.value(key)
@@ -482,16 +435,23 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What to say of a key that is none of a table's. Whoever forgets the blank behind a colon makes a
-/// key of a value, which may be a secret.
+/// What to say of a key that is none of a table's. A key whose colon has no blank behind it holds its
+/// value too, which may be a secret.
 fn unknown(name: &str, table: &Table) -> String {
-    let Some((word, _)) = name.split_once([':', '=', ' ']) else {
-        let advice = advice(name, table.keys, table.hints);
-        return format!("unknown key {}{advice}", shown(name));
+    let known = table.names();
+    let suggestion = |word| {
+        let hint = table.hint(word).map(|hint| hint.advice);
+        Suggestion::of(word, &known, hint)
     };
-    if table.keys.contains(&word) {
+    let Some((word, _)) = name.split_once([':', '=', ' ']) else {
+        return format!("unknown key {}{}", shown(name), suggestion(name));
+    };
+    if table.has(word) {
         return format!("expected a blank behind \"{word}:\", before the value");
     }
-    let advice = advice(word, table.keys, table.hints);
-    format!("unknown key that begins with {}{advice}", shown(word))
+    format!(
+        "unknown key that begins with {}{}",
+        shown(word),
+        suggestion(word)
+    )
 }

@@ -1,12 +1,14 @@
-//! Receivers: keys, defaults and what must hold.
+//! Receivers: their settings, and what must hold.
 use std::time::Duration;
 
 use super::{
     OtlpReceiver, ReceiverConfig,
-    extensions::Authenticators,
-    keys,
+    extensions::{AUTH, Authenticators},
+    forms::{Mib, Number, Own, Part, Time, Unset},
+    hints::ABSENT,
     read::{Place, Section},
-    server_tls::server_tls,
+    server_tls::{EXAMPLE, ServerTls},
+    settings::settings,
 };
 use crate::receiver::{Limits, otlp_grpc, otlp_http};
 
@@ -14,11 +16,129 @@ const MIB: usize = 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+const MOST_CONNECTIONS: usize = 1_000_000;
+
+/// An address to listen on.
+pub(crate) const LISTEN: Own<String> = Own {
+    form: "host:port",
+    read: |section, _| listen(section),
+    text: Clone::clone,
+};
+
+settings! {
+    OTLP: () {
+        protocols by receiver: Part(&PROTOCOLS),
+            "At least one protocol. It is served when its key is there.";
+    }
+    hints {
+        "grpc": Use("it belongs under protocols");
+        "http": Use("it belongs under protocols");
+    }
+}
+
+settings! {
+    PROTOCOLS: () {
+        grpc by receiver: Part(&GRPC), "OTLP/gRPC.";
+        http by receiver: Part(&HTTP), "POST /v1/logs in protobuf or JSON.";
+    }
+}
+
+settings! {
+    GRPC: otlp_grpc::Config {
+        endpoint: LISTEN,
+            "Where to listen, host:port. 0.0.0.0:4317 listens on all addresses.", place;
+        max_recv_msg_size_mib => max_recv_msg_bytes: Mib(1024),
+            "Largest message that is taken, after decompression, in MiB.";
+        max_connections => limits.max_connections: Number(1..=MOST_CONNECTIONS),
+            "Connections at a time. A new one takes the place of one without a complete request, else \
+             of an idle one without a token; if there is none it waits until one ends.";
+        max_connections_per_address => limits.max_connections_per_address:
+            Unset(Number(1..=MOST_CONNECTIONS)),
+            "The same for one address, IPv6 by its /64; more are closed. Unset: half of \
+             max_connections. Raise it if many senders come through one address (NAT, load balancer).";
+        max_concurrent_streams => limits.max_concurrent_streams: Number(1..=1_000_000),
+            "Requests of one connection at a time; more wait.";
+        read_timeout => limits.read_timeout: Time(SECOND..=HOUR),
+            "How long a request may take to come in; the sender is then asked to send it again.";
+        keepalive => limits: Part(&KEEPALIVE), "";
+        tls: ServerTls, "", shown_in("tls");
+        auth by receiver: Part(&AUTH), "", shown_in("tls");
+    }
+    hints {
+        "transport": Remove("always tcp"), kept ["tcp"];
+        "read_buffer_size": Remove(ABSENT), kept [];
+        "write_buffer_size": Remove(ABSENT), kept [];
+        "include_metadata": Remove(ABSENT), kept ["false"];
+    }
+}
+
+settings! {
+    KEEPALIVE: Limits {
+        server_parameters => self: Part(&SERVER_PARAMETERS), "";
+    }
+    hints {
+        "enforcement_policy":
+            Remove("clients may ask whether we are there as often as they like"), kept [];
+    }
+}
+
+settings! {
+    SERVER_PARAMETERS: Limits {
+        max_connection_idle => idle_timeout: Time(SECOND..=DAY),
+            "A connection without a request for this long is closed, the sender opens another.";
+        time => keepalive_time: Time(SECOND..=DAY),
+            "How often the other side is asked whether it is still there.";
+        timeout => keepalive_timeout: Time(SECOND..=DAY),
+            "How long its answer may take before the connection is closed.";
+    }
+    hints {
+        "max_connection_age": Remove(ABSENT);
+        "max_connection_age_grace": Remove(ABSENT);
+    }
+}
+
+settings! {
+    HTTP: otlp_http::Config {
+        endpoint: LISTEN, "Where to listen, host:port.", place;
+        max_request_body_size: Number(1..=1024 * MIB),
+            "Most bytes of a body, after decompression.";
+        max_connections => limits.max_connections: Number(1..=MOST_CONNECTIONS),
+            "Connections at a time. A new one takes the place of one without a complete request, else \
+             of an idle one without a token; if there is none it waits until one ends.";
+        max_connections_per_address => limits.max_connections_per_address:
+            Unset(Number(1..=MOST_CONNECTIONS)),
+            "The same for one address, IPv6 by its /64; more are closed. Unset: half of \
+             max_connections. Raise it if many senders come through one address (NAT, load balancer).";
+        read_header_timeout => limits.read_header_timeout: Time(SECOND..=HOUR),
+            "How long the headers of a request may take, and a TLS handshake, which has 10s at most.";
+        read_timeout => limits.read_timeout: Time(SECOND..=HOUR),
+            "How long a request may take to come in; the sender is then asked to send it again.";
+        idle_timeout => limits.idle_timeout: Time(SECOND..=HOUR),
+            "A connection without a request for this long is closed, the sender opens another.";
+        tls: ServerTls, "", shown_in("tls"), like("grpc"), example(EXAMPLE);
+        auth by receiver: Part(&AUTH), "", shown_in("tls"), like("grpc"),
+            example("{authenticator: bearertokenauth}");
+    }
+    hints {
+        "cors": Remove(ABSENT);
+        "include_metadata": Remove(ABSENT), kept ["false"];
+        "write_timeout": Remove("answers are short, and have 30s to leave");
+        "keepalive": Remove("idle_timeout says how long a connection is kept");
+        "transport": Remove("always tcp"), kept ["tcp"];
+        "keep_alives_enabled": Remove(ABSENT), kept ["true"];
+        "middlewares": Remove(ABSENT);
+        "response_headers": Remove(ABSENT);
+        "logs_url_path": Remove(ABSENT), kept ["/v1/logs"];
+        "compression_algorithms": Remove("identity, gzip and zstd");
+        "traces_url_path": Remove("only logs are taken"), kept [];
+        "metrics_url_path": Remove("only logs are taken"), kept [];
+    }
+}
 
 /// Reads one `otlp` receiver.
 pub(crate) fn receiver(place: Place<'_>, authenticators: &Authenticators<'_>) -> ReceiverConfig {
-    let otlp = place.section(&keys::OTLP);
-    let protocols = otlp.section("protocols", &keys::PROTOCOLS);
+    let otlp = place.section(&OTLP.table);
+    let protocols = otlp.section("protocols", &PROTOCOLS.table);
     if protocols.is_empty() {
         protocols.fail("no protocol to listen on, add protocols: {grpc: }");
     }
@@ -26,9 +146,9 @@ pub(crate) fn receiver(place: Place<'_>, authenticators: &Authenticators<'_>) ->
         let place = protocols.place(key);
         place.map(|place| place.section(table))
     };
-    let (grpc_keys, http_keys) = (section("grpc", &keys::GRPC), section("http", &keys::HTTP));
+    let (grpc, http) = (section("grpc", &GRPC.table), section("http", &HTTP.table));
     let auth = |keys: &Section<'_>| authenticators.read(keys);
-    if let (Some(grpc), Some(http)) = (&grpc_keys, &http_keys)
+    if let (Some(grpc), Some(http)) = (&grpc, &http)
         && let (Some(grpc), Some(http)) = (grpc.value("endpoint"), http.value("endpoint"))
         && grpc.text == http.text
         && !http.text.ends_with(":0")
@@ -36,87 +156,21 @@ pub(crate) fn receiver(place: Place<'_>, authenticators: &Authenticators<'_>) ->
         http.fail("grpc listens on this address already, give http another port");
     }
     ReceiverConfig::Otlp(OtlpReceiver {
-        grpc: grpc_keys.as_ref().map(grpc),
-        grpc_auth: grpc_keys.as_ref().and_then(auth),
-        http: http_keys.as_ref().map(http),
-        http_auth: http_keys.as_ref().and_then(auth),
+        grpc: grpc.as_ref().map(|section| GRPC.of(section)),
+        grpc_auth: grpc.as_ref().and_then(auth),
+        http: http.as_ref().map(|section| HTTP.of(section)),
+        http_auth: http.as_ref().and_then(auth),
     })
 }
 
-fn http(section: &Section<'_>) -> otlp_http::Config {
-    let default = otlp_http::Config::default();
-    let limits = default.limits;
-    let wait = |key, default| section.duration(key, SECOND..=HOUR, default);
-    otlp_http::Config {
-        endpoint: listen(section).unwrap_or(default.endpoint),
-        max_request_body_size: section.number(
-            "max_request_body_size",
-            1..=1024 * MIB,
-            default.max_request_body_size,
-        ),
-        limits: Limits {
-            max_connections: max_connections(section, limits.max_connections),
-            max_connections_per_address: per_address(section),
-            read_header_timeout: wait("read_header_timeout", limits.read_header_timeout),
-            read_timeout: wait("read_timeout", limits.read_timeout),
-            idle_timeout: wait("idle_timeout", limits.idle_timeout),
-            ..limits
-        },
-        tls: server_tls(section),
-    }
-}
-
-fn max_connections(section: &Section<'_>, default: usize) -> usize {
-    section.number("max_connections", 1..=1_000_000, default)
-}
-
-/// The most connections of one address, if it is written.
-fn per_address(section: &Section<'_>) -> Option<usize> {
-    let value = section.value("max_connections_per_address")?;
-    value.number("whole number", 1..=1_000_000)
-}
-
 /// The address to listen on, if it is written and has the form of one.
-pub(crate) fn listen(section: &Section<'_>) -> Option<String> {
+fn listen(section: &Section<'_>) -> Option<String> {
     let value = section.value("endpoint")?;
     if let Err(why) = check_listen(&value.text) {
         value.expected(why);
         return None;
     }
     Some(value.text)
-}
-
-fn grpc(section: &Section<'_>) -> otlp_grpc::Config {
-    let default = otlp_grpc::Config::default();
-    let mib = section.number(
-        "max_recv_msg_size_mib",
-        1..=1024,
-        default.max_recv_msg_bytes / MIB,
-    );
-    let limits = default.limits;
-    let parameters = section
-        .section("keepalive", &keys::KEEPALIVE)
-        .section("server_parameters", &keys::SERVER_PARAMETERS);
-    let wait = |key, default| parameters.duration(key, SECOND..=DAY, default);
-    otlp_grpc::Config {
-        endpoint: listen(section).unwrap_or(default.endpoint),
-        max_recv_msg_bytes: mib * MIB,
-        limits: Limits {
-            max_connections: max_connections(section, limits.max_connections),
-            max_connections_per_address: per_address(section),
-            max_concurrent_streams: section.number(
-                "max_concurrent_streams",
-                1..=1_000_000,
-                limits.max_concurrent_streams,
-            ),
-            read_timeout: section.duration("read_timeout", SECOND..=HOUR, limits.read_timeout),
-            idle_timeout: wait("max_connection_idle", limits.idle_timeout),
-            keepalive_time: wait("time", limits.keepalive_time),
-            keepalive_timeout: wait("timeout", limits.keepalive_timeout),
-            ..limits
-        },
-        tls: server_tls(section),
-    }
 }
 
 /// Whether a text has the form of an address to listen on.

@@ -2,15 +2,92 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    ComponentId, PipelineConfig,
+    ComponentId, Config, PipelineConfig,
     components::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS, Types},
-    keys,
+    forms::{Mib, Number, Part, Seen, Time, Unset},
+    hints::ABSENT,
     read::{Place, Section},
+    settings::settings,
+    telemetry::TELEMETRY,
     value::Value,
 };
 use crate::memory;
 
-/// Which ids are defined, also those of no use.
+const MIB: usize = 1024 * 1024;
+/// The largest number of MiB that a budget or limit may have.
+pub(crate) const MOST_MIB: usize = 1024 * 1024;
+
+settings! {
+    SERVICE: Config {
+        extensions by extensions: Seen("list of component ids"), "The extensions that are started.",
+            example("[health_check, bearertokenauth]");
+        admission => self: Part(&ADMISSION), "";
+        memory: Part(&MEMORY),
+            "The keys of the Collector's memory_limiter. Above the soft limit new requests are refused \
+             for now while requests are what exceeds, above the hard one new connections too.";
+        shutdown_timeout: Time(Duration::ZERO..=Duration::from_hours(1)),
+            "How long the shutdown may take: receivers stop, findings under way are delivered.";
+        telemetry => self: Part(&TELEMETRY), "";
+        pipelines by pipelines: Part(&PIPELINES),
+            "Pipelines are called logs or logs/name. A receiver or processor is in one only.";
+    }
+}
+
+settings! {
+    ADMISSION: Config {
+        request_limit_mib => request_limit: Unset(Mib(MOST_MIB)),
+            "Memory that requests under way may hold, over all receivers, in MiB. A request that needs \
+             more is refused for now. One request alone may hold more, up to its own limit. Without a \
+             value a quarter of the limit of service::memory; 128 where there is no limit.";
+        queue_limit_mib => queue_limit: Unset(Mib(MOST_MIB)),
+            "Memory that findings may hold until their exporters have delivered them, over all queues, \
+             in MiB. Beyond it requests that may cause findings are refused for now. Without a value an \
+             eighth of the limit of service::memory; 64 where there is no limit.";
+    }
+    hints {
+        "waiting_limit_mib": Remove("requests beyond the limit do not wait, they are refused");
+    }
+}
+
+settings! {
+    MEMORY: memory::Config {
+        check_interval: Time(Duration::from_millis(10)..=Duration::from_mins(1)),
+            "How often the memory of the process is looked at.";
+        limit_mib => limit: Unset(Mib(MOST_MIB as u64)),
+            "The hard limit: what the process may take, in MiB. It goes before limit_percentage.";
+        spike_limit_mib => spike_limit: Unset(Mib(MOST_MIB as u64)),
+            "How far the soft limit is below the hard one, in MiB. It goes before \
+             spike_limit_percentage.";
+        limit_percentage: Number(1..=100),
+            "The hard limit in percent of the memory limit of the cgroup (of the pod). Without such a \
+             limit, and without limit_mib, there is none.";
+        spike_limit_percentage: Number(0..=99),
+            "How far the soft limit is below the hard one, in percent of that.";
+    }
+    hints {
+        "min_gc_interval_when_soft_limited": Remove(ABSENT);
+        "min_gc_interval_when_hard_limited": Remove(ABSENT);
+    }
+    check spike_fits
+}
+
+settings! {
+    PIPELINES: () {
+        logs by pipelines: Part(&PIPELINE), "";
+    }
+}
+
+settings! {
+    PIPELINE: () {
+        receivers by pipeline: Seen("list of component ids"), "One or more.", required("[otlp]");
+        processors by pipeline: Seen("list of component ids"), "Exactly one detection.",
+            required("[detection]");
+        exporters by pipeline: Seen("list of component ids"), "One or more. Each gets every finding.",
+            required("[splunk_hec]");
+    }
+}
+
+/// Which ids are defined, also those that are wrong.
 pub(crate) struct Defined<'a> {
     pub(crate) receivers: &'a dyn Fn(&ComponentId) -> State,
     pub(crate) processors: &'a dyn Fn(&ComponentId) -> State,
@@ -22,8 +99,8 @@ pub(crate) struct Defined<'a> {
 pub(crate) enum State {
     /// It is defined.
     Good,
-    /// It is defined, and what is wrong with it was told.
-    Told,
+    /// It is defined, and what is wrong with it was reported.
+    Reported,
     /// It is not defined.
     Missing,
 }
@@ -85,7 +162,7 @@ fn pipeline(
     defined: &Defined<'_>,
     taken: &mut Taken,
 ) -> Option<PipelineConfig> {
-    let section = place.section(&keys::PIPELINE);
+    let section = place.section(&PIPELINE.table);
     let receivers = references(&section, "receivers", &RECEIVERS, defined.receivers);
     let processors = references(&section, "processors", &PROCESSORS, defined.processors);
     let exporters = references(&section, "exporters", &EXPORTERS, defined.exporters);
@@ -117,7 +194,7 @@ fn pipeline(
             ));
         }
     }
-    // Where nothing but the Collector's own processors stands, all of them are told to go.
+    // Where there are only the Collector's own processors, each is reported already.
     if processors.written == processors.foreign {
         section.fail("needs one detection processor, such as processors: [detection]");
     }
@@ -164,7 +241,7 @@ fn references<'a>(
         let expected = format!("expected {noun}s that are defined, each once");
         found.foreign += usize::from(types.is_foreign(id.kind()));
         match state(&id) {
-            State::Told => {}
+            State::Reported => {}
             State::Missing if types.known.contains(&id.kind()) => value.refuse(
                 format_args!("{noun} {id} is not defined, add it under {key} or remove it here"),
                 expected,
@@ -179,63 +256,25 @@ fn references<'a>(
     found
 }
 
-const MIB: usize = 1024 * 1024;
-/// The largest number of MiB that a budget or limit may have.
-const MOST_MIB: usize = 1024 * 1024;
-
-/// A number of MiB, in bytes, if it is written.
-pub(crate) fn mib(section: &Section<'_>, key: &str) -> Option<usize> {
-    section
-        .value(key)
-        .and_then(|value| value.number("whole number", 1..=MOST_MIB))
-        .map(|mib| mib * MIB)
-}
-
-/// `service::admission`: what requests under way may hold, and what pending findings may.
-pub(crate) fn admission(section: &Section<'_>) -> (Option<usize>, Option<usize>) {
-    let admission = section.section("admission", &keys::ADMISSION);
-    (
-        mib(&admission, "request_limit_mib"),
-        mib(&admission, "queue_limit_mib"),
-    )
-}
-
-/// `service::memory`. `budgets` are those that the user wrote: they must fit within the limit.
-pub(crate) fn memory(section: &Section<'_>, budgets: usize) -> memory::Config {
-    let default = memory::Config::default();
-    let memory = section.section("memory", &keys::MEMORY);
-    let wide = |key| mib(&memory, key).and_then(|bytes| u64::try_from(bytes).ok());
-    let (limit, spike_limit) = (wide("limit_mib"), wide("spike_limit_mib"));
-    if let Some(limit) = limit {
-        if spike_limit.is_some_and(|spike| spike >= limit)
-            && let Some(place) = memory.get("spike_limit_mib")
-        {
-            place.fail_key("expected less than limit_mib, the soft limit is what is left of it");
-        }
-        if u64::try_from(budgets).is_ok_and(|budgets| budgets > limit)
-            && let Some(place) = memory.get("limit_mib")
-        {
-            place.fail_key(format_args!(
-                "the budgets of limits::memory_mib and service::admission add up to {} MiB, \
-                 which is more than this limit, raise it or lower them",
-                budgets / MIB
-            ));
-        }
+fn spike_fits(section: &Section<'_>, memory: &mut memory::Config) {
+    if let (Some(limit), Some(spike)) = (memory.limit, memory.spike_limit)
+        && spike >= limit
+        && let Some(place) = section.get("spike_limit_mib")
+    {
+        place.fail_key("expected less than limit_mib, the soft limit is what is left of it");
     }
-    let percentage = |key, range, default| memory.number::<u64>(key, range, default);
-    memory::Config {
-        limit,
-        limit_percentage: percentage("limit_percentage", 1..=100, default.limit_percentage),
-        spike_limit,
-        spike_limit_percentage: percentage(
-            "spike_limit_percentage",
-            0..=99,
-            default.spike_limit_percentage,
-        ),
-        check_interval: memory.duration(
-            "check_interval",
-            Duration::from_millis(10)..=Duration::from_mins(1),
-            default.check_interval,
-        ),
+}
+
+/// The budgets that the user wrote must fit within the limit.
+pub(crate) fn budgets_fit(section: &Section<'_>, memory: &memory::Config, budgets: usize) {
+    let exceed = |limit| u64::try_from(budgets).is_ok_and(|budgets| budgets > limit);
+    if memory.limit.is_some_and(exceed)
+        && let Some(place) = section.section("memory", &MEMORY.table).get("limit_mib")
+    {
+        place.fail_key(format_args!(
+            "the budgets of limits::memory_mib and service::admission add up to {} MiB, \
+             which is more than this limit, raise it or lower them",
+            budgets / MIB
+        ));
     }
 }

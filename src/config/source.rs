@@ -1,7 +1,7 @@
 //! Where a configuration comes from, and how several sources become one tree.
 //!
 //! As in the Collector, sources are merged in their order: maps with maps, anything else is replaced
-//! by what comes later. A key may stand for several within each other (`a::b: 1`). A value that is
+//! by what comes later. A key may name several within each other (`a::b: 1`). A value that is
 //! `${file:PATH}` as a whole may be a map or list of its own.
 
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -126,13 +126,13 @@ impl Places {
             Some(Named { name, .. }) => format!("{name}: {text}"),
             None => text,
         };
-        // Names of keys and of variables stand in it as they were written.
+        // Names of keys and of variables are in it as they were written.
         let shown = |line: String| visible::escaped(&line).to_string();
         problems.into_iter().map(line).map(shown).collect()
     }
 
     /// All problems, as the error that they are.
-    pub(super) fn tell(&self, problems: Vec<Problem>) -> ConfigError {
+    pub(super) fn error(&self, problems: Vec<Problem>) -> ConfigError {
         ConfigError {
             problems: self.lines(problems),
         }
@@ -195,7 +195,7 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    /// The tree of a source; `None` when it has none, which was told.
+    /// The tree of a source; `None` when it has none, which was reported.
     fn source(&mut self, source: &Source) -> Option<Node> {
         let name = source.name();
         let text = match source {
@@ -233,7 +233,7 @@ impl Loading<'_> {
         }
     }
 
-    /// Takes keys that stand for several apart, and pulls in what `${file:...}` names.
+    /// Takes keys that name several apart, and pulls in what `${file:...}` names.
     fn complete(&mut self, node: Node) -> Node {
         let mark = node.mark;
         let value = match node.value {
@@ -297,7 +297,7 @@ impl Loading<'_> {
     }
 }
 
-/// A node under a key that may stand for several within each other.
+/// A node under a key that may name several within each other.
 fn nested(key: &str, mark: Mark, node: Node) -> Node {
     key.rsplit("::").fold(node, |node, step| Node {
         mark,

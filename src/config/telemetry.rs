@@ -1,66 +1,290 @@
-//! `service::telemetry`: what auditwatch says of itself, and to whom.
+//! `service::telemetry`: what auditwatch says of itself, and where it is sent.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Encoding, Level, LogsConfig, keys,
+    Config, Encoding, Level, LogsConfig,
+    forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, Seen},
+    hints::ABSENT,
     otel_env::{Signal, Variables, Written, uri, url},
     read::{Place, Section},
+    settings::{Settings, Shown, settings},
 };
 use crate::telemetry::{MetricsConfig, Reader, metrics, otlp, prometheus, traces};
 
-/// Our own logs.
-pub(crate) fn logs(section: &Section<'_>) -> LogsConfig {
-    let default = LogsConfig::default();
-    let logs = section
-        .section("telemetry", &keys::TELEMETRY)
-        .section("logs", &keys::LOGS);
-    let levels = [
-        ("trace", Level::Trace),
-        ("debug", Level::Debug),
-        ("info", Level::Info),
-        ("warn", Level::Warn),
-        ("error", Level::Error),
-    ];
-    let encodings = [("console", Encoding::Console), ("json", Encoding::Json)];
-    LogsConfig {
-        level: logs.choice("level", &levels, default.level),
-        encoding: logs.choice("encoding", &encodings, default.encoding),
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// The form of OTLP that is spoken.
+const PROTOCOL: OneOf<otlp::Protocol> = OneOf(&[
+    ("grpc", otlp::Protocol::Grpc),
+    ("http/protobuf", otlp::Protocol::Http),
+]);
+
+settings! {
+    TELEMETRY: Config {
+        logs => telemetry: Part(&LOGS), "";
+        metrics: Part(&METRICS), "";
+        traces: Part(&TRACES), "";
+        resource: Own {
+                form: "map of texts",
+                read: |section, _| Some(resource(section)),
+                text: |_| "{}".to_owned(),
+            },
+            "Attributes of all metrics and spans beside service.name, service.version and \
+             service.instance.id, or in place of them; empty: without it.";
     }
 }
 
-/// Our own metrics.
-pub(crate) fn metrics(section: &Section<'_>) -> MetricsConfig {
-    let default = MetricsConfig::default();
-    let metrics = section
-        .section("telemetry", &keys::TELEMETRY)
-        .section("metrics", &keys::METRICS);
-    let levels = [
-        ("none", metrics::Level::None),
-        ("basic", metrics::Level::Basic),
-        ("normal", metrics::Level::Normal),
-        ("detailed", metrics::Level::Detailed),
-    ];
-    let level = metrics.choice("level", &levels, default.level);
-    let readers = match metrics.items("readers") {
-        Some(items) => {
-            if items.is_empty() && level != metrics::Level::None {
-                metrics.fail("readers is empty, add one or set level: none");
-            }
-            items.into_iter().filter_map(reader).collect()
-        }
-        None => default.readers,
+settings! {
+    LOGS: LogsConfig {
+        level: OneOf(&[
+                ("trace", Level::Trace),
+                ("debug", Level::Debug),
+                ("info", Level::Info),
+                ("warn", Level::Warn),
+                ("error", Level::Error),
+            ]),
+            "The least that is logged.";
+        encoding: OneOf(&[("console", Encoding::Console), ("json", Encoding::Json)]),
+            "The form of a line.";
+    }
+    hints {
+        "development": Remove(ABSENT), kept ["false"];
+        "sampling": Remove(ABSENT);
+        "output_paths": Remove(ABSENT), kept ["stderr"];
+        "error_output_paths": Remove(ABSENT), kept ["stderr"];
+        "initial_fields": Remove(ABSENT);
+        "disable_caller": Remove(ABSENT), kept [];
+        "disable_stacktrace": Remove(ABSENT), kept [];
+        "processors": Remove(ABSENT);
+    }
+}
+
+settings! {
+    METRICS: MetricsConfig {
+        level: OneOf(&[
+                ("none", metrics::Level::None),
+                ("basic", metrics::Level::Basic),
+                ("normal", metrics::Level::Normal),
+                ("detailed", metrics::Level::Detailed),
+            ]),
+            "How much is measured; none: nothing is measured, and no port is needed.";
+        readers by readers: Elements(&READER),
+            "Where metrics go. The default is pull with its defaults.";
+    }
+    hints {
+        "address":
+            Use("use readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]");
+        "views": Remove(ABSENT);
+    }
+    check readers
+}
+
+settings! {
+    READER: () {
+        pull by reader: Part(&PULL), "GET /metrics, for Prometheus.";
+        periodic by reader: Part(&PERIODIC),
+            "Sent by OTLP as well. Without this element nothing is sent.";
+    }
+}
+
+settings! {
+    PULL: () {
+        exporter by pull: Part(&PULL_EXPORTER), "";
+    }
+}
+
+settings! {
+    PULL_EXPORTER: () {
+        prometheus by pull: Part(&PROMETHEUS), "";
+    }
+    hints {
+        "otlp": Use("that is sent, so it belongs under periodic");
+    }
+}
+
+settings! {
+    PROMETHEUS: prometheus::Config {
+        host: Filled, "Where to listen. 0.0.0.0 listens on all addresses.", place;
+        port: Number(0..=u16::MAX),
+            "The same port as a collector's: on one machine one of the two has to take another.";
+        without_type_suffix: Boolean, "Counters have no _total behind their names.";
+        without_units: Boolean, "Names do not end in a unit.";
+        without_scope_info: Boolean, "Values do not name the library that measured them.";
+    }
+    hints {
+        "with_resource_constant_labels": Remove("target_info has them");
+    }
+}
+
+settings! {
+    /// `periodic`, as it is written.
+    pub(crate) struct Periodic {}
+    PERIODIC {
+        interval [Duration = Duration::from_mins(1)]: Millis(MILLISECOND..=DAY),
+            "How often; a plain number is milliseconds.";
+        timeout [Duration = Duration::from_secs(30)]: Millis(MILLISECOND..=DAY),
+            "How long one request may take; a plain number is milliseconds.";
+        exporter by periodic: Part(&PERIODIC_EXPORTER), "";
+    }
+}
+
+settings! {
+    PERIODIC_EXPORTER: () {
+        otlp by periodic: Part(&METRICS_OTLP), "";
+    }
+    hints {
+        "prometheus": Use("that is asked, so it belongs under pull");
+        "console": Remove("debug level of logs shows findings");
+    }
+}
+
+settings! {
+    /// `otlp` of metrics or spans, as it is written.
+    pub(crate) struct Otlp {}
+    METRICS_OTLP {
+        protocol [otlp::Protocol = otlp::Protocol::default()]: PROTOCOL, "The form of OTLP.";
+        endpoint by otlp: Seen("URL"),
+            "For http/protobuf with its path, such as http://localhost:4318/v1/metrics. Empty: \
+             OTEL_EXPORTER_OTLP_ENDPOINT sets it (docs/operations.md), or nothing is sent.",
+            example("${env:AUDITWATCH_METRICS_ENDPOINT:-}"), place;
+        headers by otlp: Seen("map of texts"), "Headers of every request, such as Authorization.",
+            secret;
+        insecure [bool = false]: Boolean,
+            "Whether an endpoint without a scheme is http:// rather than https://.";
+    }
+    hints {
+        "timeout": Use("timeout of periodic says it");
+        "compression": Remove(ABSENT);
+        "certificate": Remove(ABSENT);
+        "client_certificate": Remove(ABSENT);
+        "client_key": Remove(ABSENT);
+        "headers_list": Use("use headers");
+        "temporality_preference": Remove("always cumulative");
+        "default_histogram_aggregation": Remove(ABSENT);
+    }
+}
+
+settings! {
+    TRACES: traces::Config {
+        sampler => self: Part(&SAMPLER), "";
+        processors: Spans, "Where spans are sent to. Without an element there are none.";
+    }
+    hints {
+        "level": Remove("spans are made when processors says where to");
+        "propagators": Remove(ABSENT);
+    }
+}
+
+settings! {
+    SAMPLER: traces::Config {
+        trace_id_ratio_based => self: Part(&RATIO), "";
+    }
+    hints {
+        "parent_based": Use("use trace_id_ratio_based, our spans have no parents of others");
+        "always_on": Use("remove it, that is the default");
+        "always_off": Use("remove processors instead");
+    }
+}
+
+settings! {
+    RATIO: traces::Config {
+        ratio: Float(0.0..=1.0),
+            "The share of requests with hits, and of attempts to deliver, that have a span.";
+    }
+}
+
+settings! {
+    SPANS: () {
+        batch by batch: Part(&BATCH), "";
+    }
+    hints {
+        "simple": Use("use batch");
+    }
+}
+
+settings! {
+    /// `batch`, as it is written.
+    pub(crate) struct Batch {}
+    BATCH {
+        schedule_delay [Duration = Duration::from_secs(5)]: Millis(MILLISECOND..=DAY),
+            "How long spans wait for others; a plain number is milliseconds.";
+        export_timeout [Duration = Duration::from_secs(30)]: Millis(MILLISECOND..=DAY),
+            "How long one request may take; a plain number is milliseconds.";
+        exporter by batch: Part(&BATCH_EXPORTER), "";
+    }
+    hints {
+        "max_queue_size": Remove("2048");
+        "max_export_batch_size": Remove("512");
+    }
+}
+
+settings! {
+    BATCH_EXPORTER: () {
+        otlp by batch: Part(&SPANS_OTLP), "";
+    }
+    hints {
+        "console": Remove(ABSENT);
+    }
+}
+
+settings! {
+    SPANS_OTLP: Otlp {
+        protocol: PROTOCOL, "The form of OTLP.";
+        endpoint by otlp: Seen("URL"),
+            "Such as http://localhost:4318/v1/traces. Empty: OTEL_EXPORTER_OTLP_ENDPOINT sets it \
+             (docs/operations.md), or there are no spans.",
+            example("${env:AUDITWATCH_TRACES_ENDPOINT:-}"), place;
+        headers by otlp: Seen("map of texts"), "Headers of every request.", secret;
+        insecure: Boolean, "Whether an endpoint without a scheme is http:// rather than https://.";
+    }
+    hints {
+        "timeout": Use("export_timeout of batch says it");
+        "compression": Remove(ABSENT);
+        "certificate": Remove(ABSENT);
+        "client_certificate": Remove(ABSENT);
+        "client_key": Remove(ABSENT);
+        "headers_list": Use("use headers");
+    }
+}
+
+/// The elements of `traces::processors`.
+struct Spans;
+
+impl Form for Spans {
+    type Value = Vec<traces::Batch>;
+
+    fn read(&self, section: &Section<'_>, key: &'static str, slot: &mut Self::Value) {
+        let items = section.items(key).unwrap_or_default();
+        *slot = items.into_iter().filter_map(batch).collect();
+    }
+
+    fn describe(&self) -> String {
+        String::new()
+    }
+
+    fn shown(&self, _: &Self::Value) -> Shown {
+        Elements(&SPANS).shown(&())
+    }
+}
+
+/// Where metrics go.
+fn readers(section: &Section<'_>, config: &mut MetricsConfig) {
+    let Some(items) = section.items("readers") else {
+        return;
     };
-    MetricsConfig { level, readers }
+    if items.is_empty() && config.level != metrics::Level::None {
+        section.fail("readers is empty, add one or set level: none");
+    }
+    config.readers = items.into_iter().filter_map(reader).collect();
 }
 
 fn reader(place: Place<'_>) -> Option<Reader> {
-    let section = place.section(&keys::READER);
+    let section = place.section(&READER.table);
     match (section.place("pull"), section.place("periodic")) {
-        (Some(_), None) => pull(&section.section("pull", &keys::PULL)).map(Reader::Pull),
-        (None, Some(_)) => {
-            periodic(&section.section("periodic", &keys::PERIODIC)).map(Reader::Periodic)
-        }
+        (Some(place), None) => pull(&place.section(&PULL.table)).map(Reader::Pull),
+        (None, Some(place)) => periodic(&place.section(&PERIODIC.table)).map(Reader::Periodic),
         _ => {
             section.fail("a reader is either pull or periodic");
             None
@@ -69,121 +293,82 @@ fn reader(place: Place<'_>) -> Option<Reader> {
 }
 
 fn pull(section: &Section<'_>) -> Option<prometheus::Config> {
-    let exporter = section.section("exporter", &keys::PULL_EXPORTER);
-    if exporter.place("prometheus").is_none() {
+    let exporter = section.section("exporter", &PULL_EXPORTER.table);
+    let Some(place) = exporter.place("prometheus") else {
         section.fail("needs exporter: {prometheus: }");
         return None;
-    }
-    let section = exporter.section("prometheus", &keys::PROMETHEUS);
-    let default = prometheus::Config::default();
-    let host = section.value("host").map(|value| value.filled());
-    let config = prometheus::Config {
-        port: section.number("port", 0..=u16::MAX, default.port),
-        without_type_suffix: section.boolean("without_type_suffix", default.without_type_suffix),
-        without_units: section.boolean("without_units", default.without_units),
-        without_scope_info: section.boolean("without_scope_info", default.without_scope_info),
-        ..default
     };
-    Some(match host {
-        Some(host) => prometheus::Config {
-            host: host?,
-            ..config
-        },
-        None => config,
-    })
-}
-
-/// Our own spans.
-pub(crate) fn traces(section: &Section<'_>) -> traces::Config {
-    let default = traces::Config::default();
-    let section = section
-        .section("telemetry", &keys::TELEMETRY)
-        .section("traces", &keys::TRACES);
-    let ratio = section
-        .section("sampler", &keys::SAMPLER)
-        .section("trace_id_ratio_based", &keys::RATIO)
-        .float("ratio", 0.0..=1.0, default.ratio);
-    let items = section.items("processors").unwrap_or_default();
-    traces::Config {
-        ratio,
-        processors: items.into_iter().filter_map(batch).collect(),
-    }
+    Some(PROMETHEUS.at(place))
 }
 
 fn batch(place: Place<'_>) -> Option<traces::Batch> {
-    let section = place.section(&keys::SPANS);
-    if section.place("batch").is_none() {
+    let section = place.section(&SPANS.table);
+    let Some(place) = section.place("batch") else {
         section.fail("a processor is batch: {exporter: {otlp: {endpoint: ...}}}");
         return None;
-    }
-    let section = section.section("batch", &keys::BATCH);
-    let delay = milliseconds(&section, "schedule_delay", Duration::from_secs(5));
-    let timeout = written_milliseconds(&section, "export_timeout");
-    let exporter = section.section("exporter", &keys::BATCH_EXPORTER);
-    if exporter.place("otlp").is_none() {
-        section.fail("needs exporter: {otlp: {endpoint: ...}}");
-        return None;
-    }
+    };
+    let section = place.section(&BATCH.table);
+    let written = BATCH.of(&section);
+    let exporter = section.section("exporter", &BATCH_EXPORTER.table);
+    let timeout = section
+        .get("export_timeout")
+        .map(|_| written.export_timeout);
     let to = otlp(
-        &exporter.section("otlp", &keys::SPANS_OTLP),
-        Signal::Traces,
-        ("export_timeout", timeout),
-    );
+        &section,
+        &exporter,
+        &SPANS_OTLP,
+        Push {
+            signal: Signal::Traces,
+            timeout: ("export_timeout", timeout),
+        },
+    )?;
     Some(traces::Batch {
-        delay: delay?,
-        to: to?,
+        delay: written.schedule_delay,
+        to,
     })
-}
-
-/// A duration, as plain numbers of the SDK's own configuration have it.
-fn milliseconds(section: &Section<'_>, key: &str, default: Duration) -> Option<Duration> {
-    match section.get(key) {
-        Some(_) => written_milliseconds(section, key),
-        None => Some(default),
-    }
-}
-
-/// The same without a default.
-fn written_milliseconds(section: &Section<'_>, key: &str) -> Option<Duration> {
-    let range = Duration::from_millis(1)..=Duration::from_hours(24);
-    section.value(key)?.millis(range)
 }
 
 fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
-    let interval = milliseconds(section, "interval", Duration::from_mins(1));
-    let timeout = written_milliseconds(section, "timeout");
-    let exporter = section.section("exporter", &keys::PERIODIC_EXPORTER);
-    if exporter.place("otlp").is_none() {
-        section.fail("needs exporter: {otlp: {endpoint: ...}}");
-        return None;
-    }
+    let written = PERIODIC.of(section);
+    let exporter = section.section("exporter", &PERIODIC_EXPORTER.table);
+    let timeout = section.get("timeout").map(|_| written.timeout);
     let to = otlp(
-        &exporter.section("otlp", &keys::METRICS_OTLP),
-        Signal::Metrics,
-        ("timeout", timeout),
-    );
+        section,
+        &exporter,
+        &METRICS_OTLP,
+        Push {
+            signal: Signal::Metrics,
+            timeout: ("timeout", timeout),
+        },
+    )?;
     Some(otlp::Periodic {
-        interval: interval?,
-        to: to?,
+        interval: written.interval,
+        to,
     })
 }
 
-/// Where OTLP is sent to, with what the environment says where no key does.
-fn otlp(
-    section: &Section<'_>,
+/// What is pushed, and the key that says how long that may take, if it is written.
+struct Push {
     signal: Signal,
     timeout: (&'static str, Option<Duration>),
+}
+
+/// Where OTLP is sent to, with what the environment says where no key does. `outer` is what needs
+/// the exporter.
+fn otlp(
+    outer: &Section<'_>,
+    exporter: &Section<'_>,
+    settings: &'static Settings<Otlp>,
+    push: Push,
 ) -> Option<otlp::Config> {
-    let protocols = [
-        ("grpc", otlp::Protocol::Grpc),
-        ("http/protobuf", otlp::Protocol::Http),
-    ];
-    let protocol = section
-        .get("protocol")
-        .map(|_| section.choice("protocol", &protocols, otlp::Protocol::default()));
-    let insecure = section
-        .get("insecure")
-        .map(|_| section.boolean("insecure", false));
+    let Some(place) = exporter.place("otlp") else {
+        outer.fail("needs exporter: {otlp: {endpoint: ...}}");
+        return None;
+    };
+    let section = place.section(&settings.table);
+    let otlp = settings.of(&section);
+    let protocol = section.get("protocol").map(|_| otlp.protocol);
+    let insecure = section.get("insecure").map(|_| otlp.insecure);
     let mut headers = BTreeMap::new();
     for (name, place) in section
         .get("headers")
@@ -198,7 +383,7 @@ fn otlp(
             headers.insert(name, value);
         }
     }
-    let variables = Variables::new(section, signal);
+    let variables = Variables::new(&section, push.signal);
     let value = if variables.has_endpoint() {
         section.value("endpoint")
     } else {
@@ -219,17 +404,15 @@ fn otlp(
         protocol,
         insecure,
         headers,
-        timeout,
+        timeout: push.timeout,
     };
     variables.complete(written, value.as_ref().map(|value| value.text.as_str()))
 }
 
 /// What our own metrics and spans are said to come from, beside what is known anyway. A value that
 /// is empty takes an attribute away.
-pub(crate) fn resource(section: &Section<'_>) -> BTreeMap<String, String> {
-    let place = section
-        .section("telemetry", &keys::TELEMETRY)
-        .get("resource");
+fn resource(section: &Section<'_>) -> BTreeMap<String, String> {
+    let place = section.get("resource");
     let mut resource = BTreeMap::new();
     for (key, place) in place.iter().flat_map(Place::children) {
         // The other form of the Collector, whose schema says nothing that we would not.

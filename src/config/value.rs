@@ -1,22 +1,22 @@
-//! A single value: a text, and what it may be read as. A value that will not do is told with its
-//! place, and shown unless it may be a secret.
+//! A single value: a text, and what it may be read as. A value that cannot be used is reported
+//! with its place, and shown unless it may be a secret.
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
 
-use super::{id::ComponentId, read::Reader};
+use super::{forms::alternatives, id::ComponentId, read::Reader};
 use crate::yaml::Mark;
 
-/// A text that stands somewhere, its variables replaced.
+/// A text at a place, its variables replaced.
 #[derive(Clone)]
 pub(crate) struct Value<'a> {
     pub(super) reader: &'a Reader<'a>,
     pub(super) path: String,
     pub(super) mark: Mark,
     pub(crate) text: String,
-    /// The variables it came from, ready to stand behind a message.
+    /// The variables it came from, ready to follow a message.
     pub(super) from: String,
-    /// Whether it may be a secret that stands in the wrong place.
+    /// Whether it may be a secret in the wrong place.
     pub(super) hidden: bool,
 }
 
@@ -49,7 +49,7 @@ impl Value<'_> {
         }
     }
 
-    pub(crate) fn number<T>(&self, noun: &str, range: RangeInclusive<T>) -> Option<T>
+    pub(crate) fn number<T>(&self, noun: &str, range: &RangeInclusive<T>) -> Option<T>
     where
         T: FromStr + PartialOrd + Display,
     {
@@ -65,23 +65,27 @@ impl Value<'_> {
         number
     }
 
-    pub(crate) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(crate) fn duration(&self, range: &RangeInclusive<Duration>) -> Option<Duration> {
         self.within(go_duration(&self.text), range)
     }
 
     /// A duration, or a plain number of seconds.
-    pub(crate) fn span(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(crate) fn span(&self, range: &RangeInclusive<Duration>) -> Option<Duration> {
         let seconds = self.text.parse().ok().map(Duration::from_secs);
         self.within(seconds.or_else(|| go_duration(&self.text)), range)
     }
 
     /// A duration, or a plain number of milliseconds.
-    pub(crate) fn millis(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(crate) fn millis(&self, range: &RangeInclusive<Duration>) -> Option<Duration> {
         let millis = self.text.parse().ok().map(Duration::from_millis);
         self.within(millis.or_else(|| go_duration(&self.text)), range)
     }
 
-    fn within(&self, found: Option<Duration>, range: RangeInclusive<Duration>) -> Option<Duration> {
+    fn within(
+        &self,
+        found: Option<Duration>,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let Some(duration) = found else {
             self.expected("expected a duration such as 300ms, 5s or 1h30m");
             return None;
@@ -94,19 +98,25 @@ impl Value<'_> {
         Some(duration)
     }
 
-    pub(super) fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+    /// One of the words of a table, case ignored.
+    pub(super) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<T> {
         let found = words
             .iter()
             .find(|(word, _)| word.eq_ignore_ascii_case(&self.text));
         if found.is_none() {
             let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            let words = match words.as_slice() {
-                [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
-                _ => words.join(", "),
-            };
-            self.expected(format_args!("expected {words}"));
+            self.expected(format_args!("expected {}", alternatives(&words)));
         }
         found.map(|(_, value)| *value)
+    }
+
+    /// One of these words.
+    pub(super) fn word(&self, words: &[&'static str]) -> Option<&'static str> {
+        let found = words.iter().find(|word| **word == self.text).copied();
+        if found.is_none() {
+            self.expected(format_args!("expected {}", alternatives(words)));
+        }
+        found
     }
 
     pub(crate) fn parse<T: FromStr<Err: Display>>(&self) -> Option<T> {

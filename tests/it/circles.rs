@@ -14,9 +14,6 @@ use crate::floors::{production, sources};
 const REMAINING: &[(&str, &str)] = &[
     ("audit::event", "audit::json"),
     ("audit::event", "audit::map"),
-    ("cli", "cli::print_config"),
-    ("cli", "cli::validate"),
-    ("cli::replay", "cli::replay::target"),
     ("cli::report", "cli::report::details"),
     ("cli::report", "cli::report::entry"),
     ("config", "config::detection"),
@@ -32,8 +29,6 @@ const REMAINING: &[(&str, &str)] = &[
     ("detection", "finding::ids"),
     ("detection::escu", "detection::ranking"),
     ("detection::rows", "detection::values"),
-    ("exporter::file", "exporter::file::pipe"),
-    ("telemetry", "telemetry::folding"),
     ("telemetry", "telemetry::otlp"),
     ("telemetry", "telemetry::prometheus"),
     ("telemetry", "telemetry::traces"),

@@ -27,14 +27,12 @@ const KINDS: &[&str] = &[
 /// Files that are not checked. Empty this list but for the last one: the others are being rewritten.
 const EXCEPTIONS: &[&str] = &[
     "ARCHITECTURE.md",
-    "docs/components.md",
-    "otel-config/auditwatch.yaml",
     // A hash of it names the built Collector, so a shorter line costs a build.
     "tests/collector/builder.yaml",
 ];
 
 /// Messages of `docs/operations.md` that the code does not write yet.
-const MESSAGES_TO_COME: &[&str] = &["is not valid with semantics"];
+const MESSAGES_TO_COME: &[&str] = &[];
 
 /// Words that another word has replaced (docs/glossary.md), and words that hide who does what.
 const BANNED: &[&str] = &[

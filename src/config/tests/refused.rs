@@ -238,7 +238,7 @@ fn shows_no_secret_in_the_wrong_place() {
         ),
         (
             "source: 'a${s3cret!}'",
-            "2:11: exporters::splunk_hec::source: what stands between ${ and } is no name of an environment variable, write $$ for a dollar sign",
+            "2:11: exporters::splunk_hec::source: what is between ${ and } is no name of an environment variable, write $$ for a dollar sign",
         ),
     ] {
         let hec = "token: t, endpoint: 'http://a'";
@@ -281,7 +281,7 @@ fn refuses_receivers_that_cannot_listen() {
         ),
         (
             "{grpc: , protocols: {http: }}",
-            "1:20: receivers::otlp: unknown key \"grpc\": it stands under protocols",
+            "1:20: receivers::otlp: unknown key \"grpc\": it belongs under protocols",
         ),
         (
             "{protocols: {http: {endpoint: '4318'}}}",
@@ -360,7 +360,7 @@ fn refuses_tls_that_cannot_be_served() {
         ),
         (
             "{protocols: {grpc: {tls: {cert_file: c, key_file: k, ca_file: a}}}}",
-            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"ca_file\": that is for who connects, client_ca_file asks senders for a certificate",
+            "1:72: receivers::otlp::protocols::grpc::tls: unknown key \"ca_file\": that is for clients, client_ca_file asks senders for a certificate",
         ),
         (
             "{protocols: {grpc: {tls: {cert_file: c, key_file: k, client_ca_file_reload: true}}}}",
@@ -385,24 +385,62 @@ fn refuses_settings_the_semantics_has_no_use_for() {
         (
             "semantics: escu, who: any",
             format!(
-                "1:43: {at}::who: means nothing under semantics: escu, remove it or set semantics: native"
+                "1:43: {at}::who: is not valid with semantics: escu, remove it or set semantics: native"
             ),
         ),
         (
             "window_offset: 5m",
             format!(
-                "1:26: {at}::window_offset: means nothing under semantics: native, remove it or set semantics: escu"
+                "1:26: {at}::window_offset: is not valid with semantics: native, remove it or set semantics: escu"
             ),
         ),
         (
             "semantics: escu, missing_city: drop",
             format!(
-                "1:43: {at}::missing_city: means nothing without a location, remove it or name a database in geo"
+                "1:43: {at}::missing_city: is not valid without a location, remove it or name a database in geo"
             ),
         ),
     ] {
         refused_detection(keys, &[&wanted]);
     }
+}
+
+#[test]
+fn refuses_what_describes_a_scan_where_none_is_looked_for() {
+    let at = "processors::detection";
+    let wanted = |place: &str, key: &str| {
+        format!(
+            "{place}: {at}::{key}: is not valid with scanning: false, remove it or set scanning: true"
+        )
+    };
+    for (key, value) in [
+        ("semantics", "escu"),
+        ("threshold", "5"),
+        ("window", "1h"),
+        ("window_offset", "50m"),
+        ("codes", "403"),
+        ("who", "any"),
+        ("missing_city", "drop"),
+    ] {
+        refused_detection(
+            &format!("scanning: false, rules: a, {key}: {value}"),
+            &[&wanted("1:53", key)],
+        );
+    }
+    refused_detection(
+        "scanning: false",
+        &[&format!(
+            "1:26: {at}::scanning: leaves nothing to detect, name rules or set scanning: true"
+        )],
+    );
+    refused_detection(
+        "scanning: never, rules: [a, '', a]",
+        &[
+            &format!("1:36: {at}::scanning: expected true or false, got \"never\""),
+            &format!("1:54: {at}::rules: must not be empty"),
+            &format!("1:58: {at}::rules: \"a\" is listed twice"),
+        ],
+    );
 }
 
 #[test]
@@ -525,7 +563,7 @@ fn refuses_what_hec_cannot_do() {
         (
             "sending_queue: {block_on_overflow: true}",
             format!(
-                "2:19: {at}::sending_queue: unknown key \"block_on_overflow\": without room senders are told to come again, remove it"
+                "2:19: {at}::sending_queue: unknown key \"block_on_overflow\": without room senders are asked to retry later, remove it"
             ),
         ),
     ] {
@@ -595,7 +633,7 @@ fn refuses_tls_and_headers_that_do_not_fit() {
         ),
         (
             "headers: {a: s3cret, A: s3cret}",
-            format!("2:24: {at}::headers::A: is given twice, names of headers know no case"),
+            format!("2:24: {at}::headers::A: is given twice, names of headers ignore case"),
         ),
         (
             "headers: s3cret",
@@ -1064,19 +1102,19 @@ extensions: {{health_check: , bearertokenauth: {{token: t}}, bearertokenauth/idl
 
 #[test]
 fn refuses_variables_as_a_shell_writes_them() {
-    const GENERAL: &str = "a $ before a word stands for itself here, write ${env:NAME} for an environment variable, or $$ for a dollar sign";
+    const GENERAL: &str = "a $ before a word is literal here, write ${env:NAME} for an environment variable, or $$ for a dollar sign";
     let at = "exporters::splunk_hec";
     for (keys, wanted) in [
         (
             "index: $INDEX",
             format!(
-                "2:10: {at}::index: $INDEX stands for itself here, write ${{env:INDEX}} for the environment variable, or $$INDEX for this text"
+                "2:10: {at}::index: $INDEX is literal here, write ${{env:INDEX}} for the environment variable, or $$INDEX for this text"
             ),
         ),
         (
             "timeout: $T",
             format!(
-                "2:12: {at}::timeout: $T stands for itself here, write ${{env:T}} for the environment variable, or $$T for this text"
+                "2:12: {at}::timeout: $T is literal here, write ${{env:T}} for the environment variable, or $$T for this text"
             ),
         ),
         (
@@ -1137,7 +1175,7 @@ fn refuses_variables_as_a_shell_writes_them() {
     refused_detection(
         "cluster: $CLUSTER",
         &[
-            "1:35: processors::detection::cluster: $CLUSTER stands for itself here, write ${env:CLUSTER} for the environment variable, or $$CLUSTER for this text",
+            "1:35: processors::detection::cluster: $CLUSTER is literal here, write ${env:CLUSTER} for the environment variable, or $$CLUSTER for this text",
         ],
     );
 }
@@ -1222,7 +1260,7 @@ fn refuses_to_trust_everybody() {
     refused_detection(
         "semantics: escu, allow_all: true",
         &[
-            "1:43: processors::detection::allow_all: means nothing under semantics: escu, remove it or set semantics: native",
+            "1:43: processors::detection::allow_all: is not valid with semantics: escu, remove it or set semantics: native",
         ],
     );
 }
