@@ -39,6 +39,7 @@ use crate::{
     pipeline::{self, FindingBudget},
     processor::detection::Detection,
     receiver::{self, Admission, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    rules,
     telemetry::{self, metrics::Metrics, traces::Tracer},
 };
 
@@ -550,6 +551,8 @@ async fn detection(
         state_limit,
         geo_databases,
         cluster,
+        rules: names,
+        scanning,
         ..
     } = config;
     let limits = Limits {
@@ -557,9 +560,11 @@ async fn detection(
         ..limits
     };
     prepared(move || {
+        let detections =
+            rules::load::pipeline(&rule, scanning, &names).map_err(rules::load::Problems)?;
         Ok(Detection::new(
             &rule,
-            rule.clone().into(),
+            detections,
             limits,
             &geo_databases,
             cluster.as_deref(),

@@ -4,8 +4,12 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::sources::Sources;
-use crate::{config, visible};
+use super::{rules::cost, sources::Sources};
+use crate::{
+    config::{self, ComponentId, Config, DetectionConfig},
+    rules::load,
+    visible,
+};
 
 /// Check a configuration and exit; nothing is started
 #[derive(Args, Debug)]
@@ -31,12 +35,47 @@ impl Validate {
                         visible::escaped(&note)
                     )?;
                 }
-                Ok(true)
+                rules(&config, err)
             }
             Err(error) => {
                 writeln!(err, "{error}")?;
                 Ok(false)
             }
+        }
+    }
+}
+
+/// Loads the rules of each processor and says what each costs. Whether all can be loaded.
+fn rules(config: &Config, err: &mut dyn Write) -> std::io::Result<bool> {
+    let mut all_load = true;
+    for (id, processor) in &config.processors {
+        all_load &= rules_of(id, processor, err)?;
+    }
+    Ok(all_load)
+}
+
+fn rules_of(
+    id: &ComponentId,
+    processor: &DetectionConfig,
+    err: &mut dyn Write,
+) -> std::io::Result<bool> {
+    match load::pipeline(&processor.rule, processor.scanning, &processor.rules) {
+        Ok(detections) => {
+            for detection in detections {
+                writeln!(
+                    err,
+                    "{id}: rule {}: {}",
+                    visible::escaped(detection.name()),
+                    visible::escaped(&cost(&detection.cost()))
+                )?;
+            }
+            Ok(true)
+        }
+        Err(problems) => {
+            for problem in problems {
+                writeln!(err, "{id}: {problem}")?;
+            }
+            Ok(false)
         }
     }
 }

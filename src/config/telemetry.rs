@@ -348,6 +348,7 @@ fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
 }
 
 /// What is pushed, and the key that says how long that may take, if it is written.
+#[derive(Clone, Copy)]
 struct Push {
     signal: Signal,
     timeout: (&'static str, Option<Duration>),

@@ -11,7 +11,7 @@ use super::{
 use crate::rules::model::Detection;
 
 /// One state of one finding, with the detection that made it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Emission {
     /// The detection that made it.
     pub detection: Arc<Detection>,
@@ -19,6 +19,20 @@ pub struct Emission {
     pub state: FindingState,
     /// The finding as it is now, whole.
     pub finding: Finding,
+}
+
+impl PartialEq for Emission {
+    /// Detections are one when what shapes their state is.
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            detection,
+            state,
+            finding,
+        } = self;
+        detection.fingerprint == other.detection.fingerprint
+            && *state == other.state
+            && *finding == other.finding
+    }
 }
 
 /// One state of one finding as windows know it, before it has its id and names.

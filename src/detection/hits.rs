@@ -460,7 +460,12 @@ mod tests {
                 let mut identity = [0; 16];
                 identity[..8].copy_from_slice(&(n as u64).to_be_bytes());
                 let time = Micros(i64::try_from(order(n)).unwrap());
-                hits.insert((time, Identity(identity)), &fields(&texts(&uri)), &limits, &EVENTS);
+                hits.insert(
+                    (time, Identity(identity)),
+                    &fields(&texts(&uri)),
+                    &limits,
+                    &EVENTS,
+                );
             }
             let bare: Vec<_> = std::iter::from_fn(|| hits.pop_first())
                 .map(|hit| hit.packed.is_bare())

@@ -481,7 +481,7 @@ impl Open {
             let packed = if is_member {
                 Packed::bare(fields)
             } else {
-                Packed::of(fields, params.limits.values_per_field)
+                Packed::of(fields)
             };
             self.before.insert(Kept { place, packed });
             self.correct(params);

@@ -41,6 +41,7 @@ fn detection(id: &str, threshold: u64) -> Detection {
         emit: Emit::Finding,
         lateness: HOUR / 6,
         fingerprint: format!("fingerprint of {id}"),
+        ..Detection::default()
     }
 }
 
@@ -177,7 +178,7 @@ proptest! {
             );
             // All that one detection emits is in the order it has alone, cluster by cluster.
             for cluster in ["", "b"] {
-                let is_of = |one: &&Emission| *one.detection == *detection && one.finding.cluster == cluster;
+                let is_of = |one: &&Emission| one.detection.fingerprint == detection.fingerprint && one.finding.cluster == cluster;
                 let own: Vec<_> = together.iter().filter(is_of).collect();
                 let wanted: Vec<_> = alone.iter().filter(is_of).collect();
                 prop_assert_eq!(own, wanted, "{}", detection.annotations.id);

@@ -7,6 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{
     super::{
         event_time::EventTime,
+        fields::AuditField,
         hit::{Hit, Identity},
         limits::Limits,
     },
@@ -57,31 +58,32 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
     // Not in the order of the ids.
     identity[..8].copy_from_slice(&request.id.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
     identity[8..].copy_from_slice(&(request.id % values).to_le_bytes());
-    let of = |many: u8, name: &str| Some(format!("{name}{}", request.value % many));
+    let of = |many: u8, name: &str| format!("{name}{}", request.value % many);
+    let mut values = vec![
+        (AuditField::Code, "403".to_owned()),
+        (AuditField::Username, of(3, "user")),
+        (AuditField::Verb, of(4, "verb")),
+        (AuditField::RequestUri, of(40, "/päth/")),
+        (AuditField::Message, of(20, "message")),
+        (AuditField::Status, String::new()),
+        (AuditField::AuditId, of(40, "id")),
+        (AuditField::Stage, "ResponseComplete".to_owned()),
+        (
+            AuditField::ClaimedIps,
+            format!("203.0.113.{}", request.value % 7),
+        ),
+    ];
+    values.extend((0..request.value % 5).map(|n| (AuditField::Groups, format!("group{n}"))));
+    values.extend((request.value > 5).then(|| (AuditField::UserAgent, "agent".repeat(9))));
     Hit {
         detection: 0,
         time: Some(time),
         clamped: request.value == 7,
         cluster: Arc::from("cluster"),
         key: "192.0.2.1".to_owned(),
-        sources: vec![
-            format!("203.0.113.{}", request.value % 7),
-            "192.0.2.1".to_owned(),
-        ],
+        sources: Vec::new(),
         code: 401 + u16::from(request.value % 2),
-        code_text: "403".to_owned(),
-        user: of(3, "user"),
-        groups: (0..request.value % 5)
-            .map(|n| format!("group{n}"))
-            .collect(),
-        verb: of(4, "verb"),
-        uri: of(40, "/päth/"),
-        agent: (request.value > 5).then(|| "agent".repeat(9)),
-        message: of(20, "message"),
-        reason: None,
-        status: Some(String::new()),
-        audit_id: of(40, "id"),
-        stage: Some("ResponseComplete".to_owned()),
+        texts: values.into_iter().collect(),
         identity: Identity(identity),
     }
 }

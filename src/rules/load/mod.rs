@@ -67,6 +67,21 @@ impl fmt::Display for Problem {
     }
 }
 
+/// All that is wrong with rules, a line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut end = "";
+        for problem in &self.0 {
+            write!(f, "{end}{problem}")?;
+            end = "\n";
+        }
+        Ok(())
+    }
+}
+
 /// What rules are loaded for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
