@@ -78,7 +78,7 @@ settings! {
             },
             "finding: every state of every finding, as a JSON object. risk: see splunk_hec/risk.";
         search_name by format: Text => Risk::default().search_name,
-            "What the events say found them. One constant, for Splunk counts distinct ones.",
+            "What the events say found them; empty: \"auditwatch - \" and the title of the rule.",
             shown_in("risk");
         entity by format: Seen("src_ip, user or cluster"),
             "What the risk is put on: src_ip, user or cluster. Unset: src_ip; user in escu semantics.",

@@ -318,7 +318,7 @@ pub struct ValueState {
     pub first: ::core::option::Option<Place>,
 }
 /// A sample request.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SampleState {
     /// The hit.
     #[prost(message, optional, tag = "1")]
