@@ -300,9 +300,7 @@ impl Scan {
         let mut tally = Tally::default();
         let mut rows = RuleRows::new(detections);
         self.read(rule, &mut tally, err, &mut |event, _rule| {
-            if event.is_audit_event() {
-                rows.add_event(event);
-            }
+            rows.add_event(event);
         })?;
         (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
         let rows = rows.finish();

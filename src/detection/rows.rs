@@ -534,12 +534,15 @@ fn native_row(src_ip: &str, key: &Key, rule: &Rule) -> Option<NativeRow> {
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature serde asks for"
 )]
-fn stamp<S: Serializer>(time: &Micros, out: S) -> Result<S::Ok, S::Error> {
+pub(super) fn stamp<S: Serializer>(time: &Micros, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(time)
 }
 
 #[expect(clippy::ref_option, reason = "the signature serde asks for")]
-fn stamp_or_null<S: Serializer>(time: &Option<Micros>, out: S) -> Result<S::Ok, S::Error> {
+pub(super) fn stamp_or_null<S: Serializer>(
+    time: &Option<Micros>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => out.collect_str(time),
         None => out.serialize_none(),

@@ -10,7 +10,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::{event::Event, fields::AuditField, hit::Identity, time::Micros};
+use super::{
+    event::Event,
+    fields::AuditField,
+    hit::Identity,
+    rows::{stamp, stamp_or_null},
+    time::Micros,
+};
 use crate::rules::{
     Scratch,
     matches::Match,
@@ -43,18 +49,27 @@ pub struct RuleRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distinct: Option<u64>,
     /// Time of the match that first takes a window above the condition, in order of event time.
+    #[serde(serialize_with = "stamp")]
     pub alert_at: Micros,
     /// Time of the first match.
+    #[serde(serialize_with = "stamp")]
     pub first_time: Micros,
     /// Time of the last match.
+    #[serde(serialize_with = "stamp")]
     pub last_time: Micros,
     /// `auditID` of the first requests.
     pub audit_ids: Vec<String>,
     /// Start of a fixed window.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "stamp_or_null"
+    )]
     pub window_start: Option<Micros>,
     /// Its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "stamp_or_null"
+    )]
     pub window_end: Option<Micros>,
 }
 

@@ -34,7 +34,7 @@ pub struct Match {
 }
 
 impl Detection {
-    /// Shows each match of an event, with values of the key bounded to so many bytes. For an event
+    /// Shows each match of an event, with values of the key of at most `value_bytes` bytes. For an event
     /// that does not match nothing is allocated.
     pub fn matches(
         &self,

@@ -59,7 +59,7 @@ impl Operand {
 pub(crate) enum Condition {
     All(Vec<Condition>),
     Any(Vec<Condition>),
-    /// At least so many of them.
+    /// At least this number of them.
     Some(usize, Vec<Condition>),
     Not(Box<Condition>),
     Test(Box<Test>),

@@ -1,8 +1,8 @@
-//! The rule: which events count, by what key, in which windows, and when it is too many.
+//! The settings of the detection of scans: parameters of its rule files.
 //!
-//! It is one rule in two semantics, [`Semantics`]. Its settings are data; what a setting means is
-//! told where it is used: `judge.rs` (who and outcome), [`crate::audit::address`] (key),
-//! `detection/session.rs` and `detection/tumbling.rs` (windows and counting).
+//! It is one detection in two semantics, [`Semantics`]. A setting is the parameter of that name in
+//! rules/scanning.yaml or rules/scanning-escu.yaml; how the source address is found, which records
+//! are looked at and which field is the time holds for all detections of a pipeline.
 
 use std::{
     fmt::{self, Write as _},
@@ -14,15 +14,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::audit::{selector::Selector, text::hex};
-
-/// Identifier of the Splunk ESCU detection this rule comes from.
-pub const RULE_ID: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
-/// Its name.
-pub const RULE_NAME: &str = "Kubernetes Scanning by Unauthenticated IP Address";
-/// Its version in ESCU at the time of writing.
-pub const RULE_VERSION: &str = "10";
-/// Its risk score in ESCU.
-pub const RISK_SCORE: u32 = 20;
 
 /// How events are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +28,8 @@ pub enum Semantics {
 /// Whose requests count in native semantics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Who {
-    /// Group `system:unauthenticated`, user `system:anonymous`, or nobody (failed authentication).
+    /// Group `system:unauthenticated`, user `system:anonymous`, or no user and no
+    /// group (failed authentication).
     #[default]
     Any,
     /// Group `system:unauthenticated` only, as ESCU.
@@ -117,7 +109,7 @@ impl Rule {
     /// 16 hex digits that are equal for equal settings, in this version and later ones.
     pub fn fingerprint(&self) -> String {
         // Taken apart by name, so that the compiler asks about each new field. What is not set
-        // stands for nothing, so that a new setting leaves the fingerprints of old rules alone.
+        // is left out, so that a new setting leaves the fingerprints of old rules alone.
         let Self {
             semantics,
             selector,

@@ -27,11 +27,14 @@ use self::{
     shown::{Shown, counted, number, time},
 };
 use super::tally::Tally;
-use crate::detection::{
-    geo::Locate,
-    rows::Row,
-    rule::{MissingCity, RULE_ID, RULE_NAME, RULE_VERSION, Rule, Semantics, Who},
-    time::Micros,
+use crate::{
+    detection::{
+        geo::Locate,
+        rows::Row,
+        rule::{MissingCity, Rule, Semantics, Who},
+        time::Micros,
+    },
+    rules::model::{Annotations, Detection},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -320,11 +323,12 @@ fn places(report: &Report<'_>, entries: &[Entry<'_>]) -> Markup {
 
 fn rule(rule: &Rule) -> Markup {
     let codes: Vec<_> = rule.wanted_codes().iter().map(u16::to_string).collect();
+    let Annotations { title, version, .. } = Detection::of(rule).annotations;
     html! {
         section aria-labelledby="rule" {
             h2 id="rule" { "Rule" }
             dl.facts {
-                div.wide { dt { "Rule" } dd { (RULE_NAME) ", version " (RULE_VERSION) } }
+                div.wide { dt { "Rule" } dd { (title) ", version " (version) } }
                 div { dt { "Semantics" } dd { (rule.semantics) } }
                 div { dt { "Threshold" } dd { "more than " (number(rule.threshold)) } }
                 div { dt { "Window" } dd {
@@ -416,7 +420,7 @@ fn about(report: &Report<'_>) -> Markup {
                 "."
             }
             p {
-                "auditwatch " (env!("CARGO_PKG_VERSION")) ", rule " code { (RULE_ID) }
+                "auditwatch " (env!("CARGO_PKG_VERSION")) ", rule " code { (Detection::of(report.rule).annotations.id) }
                 ", configuration fingerprint " code { (report.rule.fingerprint()) }
                 ". Times are in UTC. Characters that cannot be seen are shown as "
                 span.mark { "\\u{…}" } "."

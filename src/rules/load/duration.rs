@@ -75,16 +75,7 @@ mod tests {
             assert_eq!(read(text), Ok(wanted * SECOND), "{text}");
         }
         assert_eq!(read("1500ms"), Ok(1_500_000));
-        for text in [
-            "",
-            "h",
-            "1",
-            "1M",
-            "1x",
-            "-1h",
-            "99999999999999999999h",
-            "400d",
-        ] {
+        for text in ["", "h", "1", "1M", "1x", "-1h", "99999999999999999999h"] {
             assert!(read(text).is_err(), "{text}");
         }
     }

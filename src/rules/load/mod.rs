@@ -243,7 +243,7 @@ impl<'s> Loader<'s> {
     fn load(mut self, sources: Vec<Source>) -> Result<Loaded, Vec<Problem>> {
         let mut queue: std::collections::VecDeque<_> = sources.into();
         while let Some(source) = queue.pop_front() {
-            for taken in self.read(&source) {
+            for taken in self.add(&source) {
                 queue.push_back(taken);
             }
             if self.documents.len() > MOST_RULES {
@@ -308,7 +308,7 @@ impl<'s> Loader<'s> {
     }
 
     /// Reads the documents of one file. Shipped rules that it takes come after it.
-    fn read(&mut self, source: &Source) -> Vec<Source> {
+    fn add(&mut self, source: &Source) -> Vec<Source> {
         let number = self.files.len();
         self.files.push(source.file.clone());
         let mut problems = Vec::new();
@@ -470,7 +470,9 @@ fn settings(settings: &Rule) -> Vec<(&'static str, Vec<Typed>)> {
             all.push(("who", word(settings.who.to_string())));
         }
         Semantics::Escu => {
-            all.push(("window_offset", length(settings.window_offset)));
+            // The same windows, whatever the sign of the offset.
+            let offset = settings.window_offset.rem_euclid(settings.window.max(1));
+            all.push(("window_offset", length(offset)));
             all.push(("missing_city", word(settings.missing_city.to_string())));
         }
     }
