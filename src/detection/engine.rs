@@ -276,14 +276,18 @@ impl Engine {
         let Some(shard) = state.shards.get_mut(name) else {
             return true;
         };
+        let known = shard.detections.len();
         let Some(of) = shard.entry(detection, context.detection.window) else {
             return true;
         };
         of.event_time.advance_by_hit(time, context.lateness);
-        let mut drafts = Vec::new();
+        let (mut drafts, before) = (Vec::new(), *steps);
         let settled = of.settle(&context, steps, &mut drafts);
-        shard.report(detection, &mut state.evictions);
-        setup.emit(detection, name, drafts, out);
+        // Most hits make nothing due.
+        if !settled || *steps != before || shard.detections.len() != known {
+            shard.report(detection, &mut state.evictions);
+            setup.emit(detection, name, drafts, out);
+        }
         settled
     }
 
@@ -321,8 +325,10 @@ impl Engine {
             Disposition::Duplicate => stats.repeats += 1,
             Disposition::TooLate => stats.late_dropped += 1,
         }
-        shard.report(detection, &mut state.evictions);
-        setup.emit(detection, name, drafts, out);
+        shard.report_keys(detection, &mut state.evictions);
+        if !drafts.is_empty() {
+            setup.emit(detection, name, drafts, out);
+        }
         while let Some((detection, cluster)) = state.evictions.excess(&setup.limits) {
             if !setup.evict_weakest(state, detection, &cluster, out) {
                 return;
@@ -359,10 +365,12 @@ impl Engine {
                 let Some(of) = shard.get_mut(detection) else {
                     continue;
                 };
-                let mut drafts = Vec::new();
+                let (mut drafts, before) = (Vec::new(), steps);
                 let settled = of.settle(&context, &mut steps, &mut drafts);
-                shard.report(detection, &mut state.evictions);
-                setup.emit(detection, &shard.name, drafts, out);
+                if !settled || steps != before {
+                    shard.report(detection, &mut state.evictions);
+                    setup.emit(detection, &shard.name, drafts, out);
+                }
                 if !settled {
                     return false;
                 }

@@ -155,15 +155,20 @@ impl Shard {
             .binary_search_by_key(&detection, |state| state.detection)
     }
 
-    /// Reports what it takes by now, after a detection has changed.
+    /// Reports what it takes by now, after a detection has come or has forgotten keys.
     pub(super) fn report(&mut self, detection: usize, evictions: &mut Evictions) {
+        self.report_keys(detection, evictions);
+        evictions.resize(self.count_bytes());
+    }
+
+    /// Reports what the keys of a detection take by now: a hit changes nothing else.
+    pub(super) fn report_keys(&mut self, detection: usize, evictions: &mut Evictions) {
         if let Ok(at) = self.position(detection)
             && let Some(state) = self.detections.get_mut(at)
         {
             let usage = state.usage();
             evictions.report(detection, &self.name, &mut state.reported, usage);
         }
-        evictions.resize(self.count_bytes());
     }
 
     /// Gives the detections the places that are listed for them, and leaves out others.
