@@ -107,7 +107,9 @@ impl Cli {
         std::panic::set_hook(Box::new(tell_panic));
         match self.command {
             Some(Command::Scan(scan)) => run_scan(&scan),
-            Some(Command::Validate(validate)) => ended(validate.run(&mut stderr())),
+            Some(Command::Validate(validate)) => {
+                ended(validate.run(&mut io::stdout().lock(), &mut stderr()))
+            }
             Some(Command::PrintConfig(print)) => {
                 ended(print.run(&mut io::stdout().lock(), &mut stderr()))
             }

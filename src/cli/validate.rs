@@ -22,7 +22,7 @@ pub(super) struct Validate {
 impl Validate {
     /// Reads the configuration and prints all that is wrong with it, a problem a line, or what is
     /// not as it should be on this machine. Whether nothing is wrong.
-    pub(super) fn run(&self, err: &mut dyn Write) -> std::io::Result<bool> {
+    pub(super) fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<bool> {
         match config::load(&self.sources.all()) {
             Ok(config) => {
                 for note in &config.without_effect {
@@ -35,7 +35,7 @@ impl Validate {
                         visible::escaped(&note)
                     )?;
                 }
-                rules(&config, err)
+                rules(&config, out, err)
             }
             Err(error) => {
                 writeln!(err, "{error}")?;
@@ -46,10 +46,10 @@ impl Validate {
 }
 
 /// Loads the rules of each processor and says what each costs. Whether all can be loaded.
-fn rules(config: &Config, err: &mut dyn Write) -> std::io::Result<bool> {
+fn rules(config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<bool> {
     let mut all_load = true;
     for (id, processor) in &config.processors {
-        all_load &= rules_of(id, processor, err)?;
+        all_load &= rules_of(id, processor, out, err)?;
     }
     Ok(all_load)
 }
@@ -57,13 +57,14 @@ fn rules(config: &Config, err: &mut dyn Write) -> std::io::Result<bool> {
 fn rules_of(
     id: &ComponentId,
     processor: &DetectionConfig,
+    out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> std::io::Result<bool> {
     match load::pipeline(&processor.rule, processor.scanning, &processor.rules) {
         Ok(detections) => {
             for detection in detections {
                 writeln!(
-                    err,
+                    out,
                     "{id}: rule {}: {}",
                     visible::escaped(detection.name()),
                     visible::escaped(&cost(&detection.cost()))

@@ -289,7 +289,8 @@ mod tests {
             for (row, read) in fields::TABLE.iter().zip(texts.rows()) {
                 for (read, whole) in read.zip(wanted(row)) {
                     prop_assert!(whole.starts_with(read));
-                    prop_assert!(read.len() <= most.saturating_add(2).min(whole.len()));
+                    // The character behind the cut is whole.
+                    prop_assert!(read.len() <= most.saturating_add(4).min(whole.len()));
                     prop_assert!(read.len() == whole.len() || read.len() > most);
                 }
             }

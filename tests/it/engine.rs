@@ -247,8 +247,10 @@ fn content(said: &Finding) -> Finding {
         config_fingerprint: String::new(),
         drilldown_search: nothing.drilldown_search,
         message: String::new(),
+        false_positives: vec![],
+        references: vec![],
+        attack_techniques: vec![],
         group_by: Vec::new(),
-        attack_techniques: Vec::new(),
         ..said.clone()
     }
 }

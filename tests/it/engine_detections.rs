@@ -95,6 +95,7 @@ fn matched(detection: usize, id: u32, key: &str, after: i64) -> Hit {
     hit.identity.0[8..].copy_from_slice(&u64::from(id % 6).to_le_bytes());
     Hit {
         detection: u32::try_from(detection).unwrap(),
+        sources: vec![key.to_owned()],
         ..hit
     }
 }
@@ -211,7 +212,13 @@ fn a_finding_names_its_rule() {
     assert_eq!((one.severity.as_str(), one.risk_score), ("high", 60));
     assert_eq!((one.threshold, one.count), (0, 1));
     assert_eq!(one.config_fingerprint, "fingerprint of x");
-    assert_eq!(one.drilldown_search, "");
+    // A rule without a search of its own leads to all events of its group.
+    let search = r#"`kube_audit` "user.username"="alice" earliest="#;
+    assert!(
+        one.drilldown_search.starts_with(search),
+        "{}",
+        one.drilldown_search
+    );
     let other = emitted(detection("y", 0), [matched(0, 1, "alice", 0)]);
     assert_ne!(one.finding_id, other[0].finding_id);
 }

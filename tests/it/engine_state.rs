@@ -55,7 +55,11 @@ fn matched(detection: u32, id: u32, key: u32, after: i64) -> Hit {
         after,
     );
     hit.identity.0[8..].copy_from_slice(&u64::from(id % 7).to_le_bytes());
-    Hit { detection, ..hit }
+    Hit {
+        detection,
+        sources: vec!["203.0.113.9".to_owned(), hit.key.clone()],
+        ..hit
+    }
 }
 
 /// Scans that are open, that wait and that are over, windows that have ended and not.

@@ -312,9 +312,10 @@ fn validate_tells_all_that_is_wrong_and_starts_nothing() {
     );
     assert!(told.contains("did you mean \"exporters\"?"), "{told}");
     let output = validate(&minimal());
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
     assert_eq!(
-        (output.status.code(), output.stdout, output.stderr),
-        (Some(0), vec![], vec![])
+        String::from_utf8(output.stdout).unwrap(),
+        "detection: rule kubernetes_scanning: prefilter: status 401 or status 403\n"
     );
 }
 
