@@ -27,7 +27,7 @@ use crate::{
         limits::{Bounds, Limits},
         rows::{Row, Rows},
         rule::{MissingCity, Rule, SECOND, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
-        rule_rows::RuleRows,
+        rule_rows::{RuleRow, RuleRows},
         selector::Selector,
         time::Micros,
     },
@@ -171,13 +171,6 @@ impl Scan {
                 self.semantics
             ));
         }
-        if !self.rules.is_empty() && self.output == Output::Findings {
-            return Err(
-                "--output findings is not valid with --rules yet: ndjson has a row for each match or \
-                 group"
-                    .to_owned(),
-            );
-        }
         if self.all && self.output == Output::Findings {
             return Err(
                 "--all is not valid with --output findings: a finding is above the threshold"
@@ -227,15 +220,17 @@ impl Scan {
         if !self.rules.is_empty() {
             return self.run_rules(rule, out, err);
         }
-        let databases: Option<Arc<dyn Locate>> = match self.geo_db.as_slice() {
-            [] => None,
-            paths => Some(Arc::new(Databases::open(paths)?)),
-        };
+        let databases = self.databases()?;
         let locate = databases.as_deref();
         let mut tally = Tally::default();
         let findings = if self.output == Output::Findings {
-            let engine = Engine::new(rule.clone(), Limits::default(), databases);
-            self.findings(rule, engine, &mut tally, (out, err))?
+            let detections = vec![Arc::new(Detection::of(rule))];
+            let sinks = Sinks {
+                out,
+                err,
+                tally: &mut tally,
+            };
+            self.findings(rule, &detections, databases, sinks)?
         } else {
             let html = self.output == Output::Html;
             let mut rows = if html {
@@ -298,28 +293,58 @@ impl Scan {
             }
         };
         let mut tally = Tally::default();
-        let mut rows = RuleRows::new(detections);
-        self.read(rule, &mut tally, err, &mut |event, _rule| {
-            rows.add_event(event);
-        })?;
-        (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
-        let rows = rows.finish();
-        match self.output {
-            Output::Table => matches::write_table(&rows, tally.events, out)?,
-            Output::Json => matches::write_json(&rows, true, out)?,
-            Output::Ndjson | Output::Findings => matches::write_json(&rows, false, out)?,
-            Output::Html => {
-                let page = report::rules::page(&rows, tally.events, &tally.complaints());
-                out.write_all(page.as_bytes())?;
-            }
-        }
+        let found = if self.output == Output::Findings {
+            let databases = self.databases()?;
+            let sinks = Sinks {
+                out,
+                err,
+                tally: &mut tally,
+            };
+            self.findings(rule, &detections, databases, sinks)?
+        } else {
+            let mut rows = RuleRows::new(detections);
+            self.read(rule, &mut tally, err, &mut |event, _rule| {
+                rows.add_event(event);
+            })?;
+            (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
+            let rows = rows.finish();
+            self.print_rule_rows(&rows, &tally, out)?;
+            rows.len()
+        };
         for complaint in tally.complaints() {
             writeln!(err, "auditwatch: {complaint}")?;
         }
         out.flush()?;
         Ok(Ended {
-            findings: !rows.is_empty(),
+            findings: found > 0,
             trouble: !tally.unreadable.is_empty(),
+        })
+    }
+
+    /// Prints the rows of rules.
+    fn print_rule_rows(
+        &self,
+        rows: &[RuleRow],
+        tally: &Tally,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        match self.output {
+            Output::Table => matches::write_table(rows, tally.events, out)?,
+            Output::Json => matches::write_json(rows, true, out)?,
+            Output::Ndjson | Output::Findings => matches::write_json(rows, false, out)?,
+            Output::Html => {
+                let page = report::rules::page(rows, tally.events, &tally.complaints());
+                out.write_all(page.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The location databases, if there are any.
+    fn databases(&self) -> anyhow::Result<Option<Arc<dyn Locate>>> {
+        Ok(match self.geo_db.as_slice() {
+            [] => None,
+            paths => Some(Arc::new(Databases::open(paths)?)),
         })
     }
 
@@ -327,12 +352,13 @@ impl Scan {
     fn findings(
         &self,
         rule: &Rule,
-        mut engine: Engine,
-        tally: &mut Tally,
-        (out, err): (&mut dyn Write, &mut dyn Write),
+        detections: &[Arc<Detection>],
+        databases: Option<Arc<dyn Locate>>,
+        Sinks { out, err, tally }: Sinks<'_>,
     ) -> anyhow::Result<usize> {
         let bounds = Bounds::from(&Limits::default());
-        let (detection, mut scratch) = (Detection::of(rule), Scratch::default());
+        let mut engine = Engine::new(detections.to_vec(), Limits::default(), databases);
+        let mut scratch = Scratch::default();
         let mut found = Vec::new();
         let mut count = 0;
         let mut failed = Ok(());
@@ -340,9 +366,12 @@ impl Scan {
             if !event.is_audit_event() {
                 return;
             }
-            event.hits(&detection, &mut scratch, &bounds, &mut |hit| {
-                engine.observe(hit, &mut found);
-            });
+            for (place, detection) in (0..).zip(detections) {
+                event.hits(detection, &mut scratch, &bounds, &mut |mut hit| {
+                    hit.detection = place;
+                    engine.observe(hit, &mut found);
+                });
+            }
             count += found.len();
             for emission in found.drain(..) {
                 if failed.is_ok() {
@@ -463,6 +492,14 @@ impl Scan {
 /// Whether a row is above the threshold.
 fn alerts(row: &Row) -> bool {
     !matches!(row, Row::Native(row) if row.alert_at.is_none())
+}
+
+/// Where results and complaints are written.
+struct Sinks<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    /// What was read and what could not be.
+    tally: &'a mut Tally,
 }
 
 /// How a scan ended.

@@ -90,6 +90,72 @@ async fn the_sixth_request_is_a_finding_at_once() {
     assert!(service.shutdown(LONG).await);
 }
 
+/// Several detections run over one pass: that of scans, a shipped rule and a file.
+#[tokio::test]
+async fn detections_of_rule_files_run_beside_that_of_scans() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("binding.yaml");
+    let rule = "
+title: A role is bound
+id: 2f9e6c0a-1f0e-4b61-8f0c-7a2d5a0c9b11
+logsource: {product: kubernetes, service: audit}
+detection:
+  selection: {verb: create, objectRef.resource|endswith: rolebindings}
+  condition: selection
+level: high
+custom: {message: $user.username$ binds a role}
+";
+    std::fs::write(&file, rule).unwrap();
+    let hec = HecServer::start(Options::default()).await;
+    let text = std::fs::read_to_string(minimal()).unwrap();
+    let with_rules = format!(
+        "  detection:\n    rules: [events_deleted, {}]\n",
+        file.to_str().unwrap()
+    );
+    assert!(text.contains("  detection:\n"));
+    let service = start_text(&hec, &text.replace("  detection:\n", &with_rules)).await;
+    let address = service.addresses()[0].1;
+    let event = |verb: &str, resource: &str, id: u32| {
+        format!(
+            r#"{{"verb":"{verb}","requestURI":"/x","auditID":"r-{id}","user":{{"username":"jane"}},"sourceIPs":["192.0.2.9"],
+            "objectRef":{{"resource":"{resource}"}},"responseStatus":{{"code":201}},
+            "requestReceivedTimestamp":"2026-11-25T07:00:00.000000Z"}}"#
+        )
+    };
+    let mut lines = scan("203.0.113.7", 6);
+    lines.push(event("create", "clusterrolebindings", 1));
+    lines.push(event("create", "pods", 2));
+    lines.push(event("delete", "events", 3));
+    send(address, &lines, None).await.unwrap();
+    let events = hec.wait_for(3, LONG).await;
+    let mut found: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let text = |key: &str| event.event[key].as_str().unwrap_or_default().to_owned();
+            (text("rule_name"), text("severity"), text("src_ip"))
+        })
+        .collect();
+    found.sort();
+    let names: Vec<_> = found.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(
+        found[0],
+        (
+            "A role is bound".to_owned(),
+            "high".to_owned(),
+            "192.0.2.9".to_owned()
+        )
+    );
+    assert!(
+        names.contains(&"Kubernetes Scanning by Unauthenticated IP Address"),
+        "{names:?}"
+    );
+    assert_eq!(names.len(), 3);
+    let bound = events
+        .iter()
+        .find(|event| event.event["rule_name"] == "A role is bound");
+    assert_eq!(bound.unwrap().event["message"], "jane binds a role");
+}
+
 #[tokio::test]
 async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
     let hec = HecServer::start(Options::default()).await;
