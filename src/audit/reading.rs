@@ -1,7 +1,7 @@
 //! An audit event from its members, which come one by one, whatever they are written in.
 //!
 //! JSON text and parsed maps differ in how members are found and what a value is; [`Member`] is
-//! that difference. Which members an event keeps is said here, once, by the table of
+//! that difference. The members that an event keeps are declared here, once, by the table of
 //! [`fields`]. The last of equal members wins.
 
 use super::{

@@ -286,7 +286,7 @@ impl Types {
     }
 
     /// Whether a type is none, and no mistyped one either.
-    pub(crate) fn is_foreign(&self, kind: &str) -> bool {
+    pub(crate) fn is_unknown_type(&self, kind: &str) -> bool {
         let kind = self.present(kind);
         !self.known.contains(&kind) && !matches!(self.suggestion(kind), Suggestion::Meant(_))
     }

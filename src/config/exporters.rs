@@ -7,7 +7,7 @@ use super::{
     ExporterConfig,
     client::{self, TLS},
     extensions::{Authenticators, absolute},
-    forms::{Boolean, Float, Number, OneOf, Own, Part, Seen, Text, Time, plain},
+    forms::{Boolean, Float, Number, OneOf, Own, Part, ReadBy, Text, Time, plain},
     hints::ABSENT,
     otlp_exporters,
     read::{Place, Section},
@@ -80,7 +80,7 @@ settings! {
         search_name by format: Text => Risk::default().search_name,
             "What the events say found them; empty: \"auditwatch - \" and the title of the rule.",
             shown_in("risk");
-        entity by format: Seen("src_ip, user or cluster"),
+        entity by format: ReadBy("src_ip, user or cluster"),
             "What the risk is put on: src_ip, user or cluster. Unset: src_ip; user in escu semantics.",
             shown_in("risk");
         timeout: Time(MILLISECOND..=HOUR), "How long one request may take.";

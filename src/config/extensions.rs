@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::{
     ComponentId, ExtensionConfig,
     components::EXTENSIONS,
-    forms::{OptionalPath, Own, Part, Seen, Text, Unset, plain},
+    forms::{OptionalPath, Own, Part, ReadBy, Text, Unset, plain},
     hints::ABSENT,
     read::{Place, Section},
     receivers::LISTEN,
@@ -29,7 +29,7 @@ pub(crate) struct Authenticators<'a> {
 impl Authenticators<'_> {
     /// Reads `auth` of a section: the extension that it names.
     pub(crate) fn read(&self, parent: &Section<'_>) -> Option<ComponentId> {
-        // Nothing behind the key is not the same as no key: it must not leave a door open.
+        // A key without a value is not an absent key: it must not disable authentication.
         let section = parent.place("auth")?.section(&AUTH.table);
         let value = section.required("authenticator")?;
         let id = value.id()?;
@@ -61,7 +61,7 @@ impl Authenticators<'_> {
 
 settings! {
     AUTH: () {
-        authenticator by authenticators: Seen("component id"),
+        authenticator by authenticators: ReadBy("component id"),
             "A bearertokenauth extension, which is under service::extensions. A receiver accepts its \
              tokens only; an exporter sends its first token with every request.",
             required("bearertokenauth");
@@ -139,7 +139,7 @@ settings! {
                 text: |word| plain(word),
             },
             "The word before the token; empty: the token alone.";
-        token by tokens: Seen("text"), "The token.",
+        token by tokens: ReadBy("text"), "The token.",
             required_or("tokens or filename", "${env:AUDITWATCH_TOKEN}"), secret;
         tokens: Own {
                 form: "list of texts",

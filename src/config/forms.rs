@@ -449,10 +449,10 @@ impl Form for OptionalPath {
     }
 }
 
-/// A key that another one reads: only its form is shown.
-pub(crate) struct Seen(pub(crate) &'static str);
+/// A key whose value the reader of another key takes: only its form is described here.
+pub(crate) struct ReadBy(pub(crate) &'static str);
 
-impl Form for Seen {
+impl Form for ReadBy {
     type Value = ();
 
     fn read(&self, _: &Section<'_>, _: &'static str, (): &mut ()) {}

@@ -1,4 +1,4 @@
-//! What is said of a word that is none of the known ones: a key or component type of the Collector,
+//! Hints for a word that is none of the known ones: a key or component type of the Collector,
 //! a typing mistake, or something else.
 use std::fmt;
 
@@ -58,7 +58,7 @@ pub(crate) enum Suggestion<'a, T> {
 }
 
 impl<'a, T> Suggestion<'a, T> {
-    /// The suggestion for a word that is none of the `known` ones. `hint` is what is said of it.
+    /// The suggestion for a word that is none of the `known` ones. `hint` is its hint, if it has one.
     pub(crate) fn of(word: &str, known: &'a [&'a str], hint: Option<T>) -> Self {
         match (hint, nearest(word, known)) {
             (Some(hint), _) => Self::Hint(hint),

@@ -63,7 +63,7 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `service::telemetry::traces`: our own spans.
     pub traces: traces::Config,
-    /// `service::telemetry::resource`: what they are said to come from.
+    /// `service::telemetry::resource`: attributes of their resource.
     pub resource: BTreeMap<String, String>,
     /// `service::memory`: what the process may take.
     pub memory: memory::Config,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Config, Encoding, Level, LogsConfig,
-    forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, Seen},
+    forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, ReadBy},
     hints::ABSENT,
     otel_env::{Signal, Variables, Written, uri, url},
     read::{Place, Section},
@@ -145,11 +145,11 @@ settings! {
     pub(crate) struct Otlp {}
     METRICS_OTLP {
         protocol [otlp::Protocol = otlp::Protocol::default()]: PROTOCOL, "The form of OTLP.";
-        endpoint by otlp: Seen("URL"),
+        endpoint by otlp: ReadBy("URL"),
             "For http/protobuf with its path, such as http://localhost:4318/v1/metrics. Empty: \
              OTEL_EXPORTER_OTLP_ENDPOINT sets it (docs/operations.md), or nothing is sent.",
             example("${env:AUDITWATCH_METRICS_ENDPOINT:-}"), place;
-        headers by otlp: Seen("map of texts"), "Headers of every request, such as Authorization.",
+        headers by otlp: ReadBy("map of texts"), "Headers of every request, such as Authorization.",
             secret;
         insecure [bool = false]: Boolean,
             "Whether an endpoint without a scheme is http:// rather than https://.";
@@ -232,11 +232,11 @@ settings! {
 settings! {
     SPANS_OTLP: Otlp {
         protocol: PROTOCOL, "The form of OTLP.";
-        endpoint by otlp: Seen("URL"),
+        endpoint by otlp: ReadBy("URL"),
             "Such as http://localhost:4318/v1/traces. Empty: OTEL_EXPORTER_OTLP_ENDPOINT sets it \
              (docs/operations.md), or there are no spans.",
             example("${env:AUDITWATCH_TRACES_ENDPOINT:-}"), place;
-        headers by otlp: Seen("map of texts"), "Headers of every request.", secret;
+        headers by otlp: ReadBy("map of texts"), "Headers of every request.", secret;
         insecure: Boolean, "Whether an endpoint without a scheme is http:// rather than https://.";
     }
     hints {
@@ -410,7 +410,7 @@ fn otlp(
     variables.complete(written, value.as_ref().map(|value| value.text.as_str()))
 }
 
-/// What our own metrics and spans are said to come from, beside what is known anyway. A value that
+/// Resource attributes of our own metrics and spans, added to the detected ones. A value that
 /// is empty takes an attribute away.
 fn resource(section: &Section<'_>) -> BTreeMap<String, String> {
     let place = section.get("resource");

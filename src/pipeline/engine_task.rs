@@ -1,4 +1,4 @@
-//! The engine task: the one owner of a pipeline's detection. It applies the hits of requests and the
+//! The engine task, which alone owns a pipeline's engine. It applies the hits of requests and the
 //! passing of time, one after the other, and hands the findings to the exporter lanes.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{
 /// How often the detection is given the time that has passed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The owner of a detection.
+/// The engine task of a pipeline.
 pub struct EngineTask {
     id: String,
     detection: Detection,
@@ -205,7 +205,7 @@ impl EngineTask {
             refused_requests = counters.over_sources(SourceCounters::all_refused_requests),
             candidates = count(&counters.candidates),
             hits = count(&counters.hits),
-            repeats = stats.repeats,
+            duplicates = stats.duplicates,
             late = stats.late,
             late_dropped = stats.late_dropped,
             evicted = stats.evicted,

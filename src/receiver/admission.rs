@@ -48,7 +48,7 @@ pub struct Admission {
 
 #[derive(Debug)]
 struct Shared {
-    held: Mutex<Held>,
+    granted: Mutex<Granted>,
     pressure: Pressure,
     /// Requests that are read on the runtime: as many as it has threads.
     turns: Turns,
@@ -58,7 +58,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Granted {
     limit: usize,
     all: usize,
     /// What requests of a usual size hold.
@@ -91,7 +91,7 @@ impl Admission {
                 pressure,
                 turns: Turns::new(cores),
                 long_turns: Turns::new((cores / 2).max(1)),
-                held: Mutex::new(Held {
+                granted: Mutex::new(Granted {
                     limit,
                     all: 0,
                     usual: 0,
@@ -103,7 +103,7 @@ impl Admission {
     }
 
     /// Bytes that requests hold now.
-    pub fn held(&self) -> usize {
+    pub fn granted(&self) -> usize {
         self.shared.lock().all
     }
 
@@ -116,7 +116,7 @@ impl Admission {
             shared: Arc::clone(&self.shared),
             origin,
             headers,
-            held: 0,
+            granted: 0,
         };
         lease.resize(BASE.saturating_add(headers))?;
         Ok(lease)
@@ -124,17 +124,19 @@ impl Admission {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Granted> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Granted {
     /// Whether a lease may grow.
     fn allows(&self, lease: &Lease, wanted: usize) -> Result<(), Holder> {
         let limit = self.limit;
-        let besides = |held: Option<&usize>| held.map_or(0, |held| held.saturating_sub(lease.held));
-        let others = self.all.saturating_sub(lease.held);
+        let besides = |granted: Option<&usize>| {
+            granted.map_or(0, |granted| granted.saturating_sub(lease.granted))
+        };
+        let others = self.all.saturating_sub(lease.granted);
         if others == 0 {
             return Ok(());
         }
@@ -143,7 +145,7 @@ impl Held {
         let connection = besides(self.connections.get(&lease.origin.connection));
         if connection == 0 && self.is_usual(wanted) {
             // One request alone may hold more than all may, and must not keep these out meanwhile.
-            let usual = self.usual.saturating_sub(self.usual_part(lease.held));
+            let usual = self.usual.saturating_sub(self.usual_part(lease.granted));
             return if all <= limit || usual.saturating_add(wanted) <= limit / KEPT_PART {
                 Ok(())
             } else {
@@ -184,10 +186,10 @@ impl Held {
 }
 
 fn resize<K: Ord>(all: &mut BTreeMap<K, usize>, key: K, from: usize, to: usize) {
-    let held = all.get(&key).copied().unwrap_or(0);
-    match held.saturating_sub(from).saturating_add(to) {
+    let granted = all.get(&key).copied().unwrap_or(0);
+    match granted.saturating_sub(from).saturating_add(to) {
         0 => all.remove(&key),
-        held => all.insert(key, held),
+        granted => all.insert(key, granted),
     };
 }
 
@@ -197,7 +199,7 @@ pub(super) struct Lease {
     shared: Arc<Shared>,
     origin: Origin,
     headers: usize,
-    held: usize,
+    granted: usize,
 }
 
 impl Lease {
@@ -225,35 +227,36 @@ impl Lease {
     }
 
     fn resize(&mut self, wanted: usize) -> Result<(), Refusal> {
-        if wanted == self.held {
+        if wanted == self.granted {
             return Ok(());
         }
-        let mut held = self.shared.lock();
-        if wanted > self.held {
+        let mut granted = self.shared.lock();
+        if wanted > self.granted {
             if self.shared.pressure.level() > Level::Normal
-                && (self.held == 0 || !held.is_usual(wanted))
+                && (self.granted == 0 || !granted.is_usual(wanted))
             {
                 return Err(Refusal::Memory {
                     retry_after: RETRY_AFTER,
                     holder: Holder::Process,
                 });
             }
-            held.allows(self, wanted)
+            granted
+                .allows(self, wanted)
                 .map_err(|holder| Refusal::Memory {
                     retry_after: RETRY_AFTER,
                     holder,
                 })?;
         }
-        held.resize(self.origin, self.held, wanted);
-        drop(held);
-        self.held = wanted;
+        granted.resize(self.origin, self.granted, wanted);
+        drop(granted);
+        self.granted = wanted;
         Ok(())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.lock().resize(self.origin, self.held, 0);
+        self.shared.lock().resize(self.origin, self.granted, 0);
     }
 }
 
@@ -283,21 +286,21 @@ mod tests {
         let admission = Admission::new(74 * 1024);
         let mut one = admission.admit(origin(1, 1), 0).unwrap();
         let mut other = admission.admit(origin(2, 2), 0).unwrap();
-        assert_eq!(admission.held(), 2 * BASE);
+        assert_eq!(admission.granted(), 2 * BASE);
         one.hold(0).unwrap();
         other.hold(0).unwrap();
         one.hold(2 * STEP).unwrap();
-        assert_eq!(admission.held(), 4 * BASE);
+        assert_eq!(admission.granted(), 4 * BASE);
         assert_eq!(holder(other.hold(1)), Some(Holder::All));
         assert!(admission.admit(origin(3, 3), 0).is_err());
         // What was refused holds what it held before.
-        assert_eq!(admission.held(), 4 * BASE);
+        assert_eq!(admission.granted(), 4 * BASE);
         one.hold(STEP).unwrap();
         other.hold(STEP).unwrap();
         drop(one);
-        assert_eq!(admission.held(), 2 * BASE);
+        assert_eq!(admission.granted(), 2 * BASE);
         drop(other);
-        assert_eq!(admission.held(), 0);
+        assert_eq!(admission.granted(), 0);
         assert!(admission.shared.lock().addresses.is_empty());
         assert!(admission.shared.lock().connections.is_empty());
     }
@@ -322,7 +325,7 @@ mod tests {
         usual[0].hold(0).unwrap();
         drop(admission.admit(origin(1, 1000), 0).unwrap());
         drop((large, usual));
-        assert_eq!((admission.held(), admission.shared.lock().usual), (0, 0));
+        assert_eq!((admission.granted(), admission.shared.lock().usual), (0, 0));
     }
 
     #[test]
@@ -332,17 +335,17 @@ mod tests {
             ..crate::memory::Config::default()
         }
         .plan(None);
-        let seen = |resident| crate::memory::Seen {
+        let usage = |resident| crate::memory::Usage {
             resident,
             requests: 50,
-            ..crate::memory::Seen::default()
+            ..crate::memory::Usage::default()
         };
         let pressure = Pressure::default();
         let admission = Admission::under(16 * MIB, pressure.clone());
         let mut usual = admission.admit(origin(1, 1), 0).unwrap();
         let mut large = admission.admit(origin(2, 2), 0).unwrap();
         large.hold(2 * MIB).unwrap();
-        pressure.look(&plan, seen(90));
+        pressure.update(&plan, usage(90));
         assert_eq!(
             holder(admission.admit(origin(3, 3), 0).map(drop)),
             Some(Holder::Process)
@@ -350,7 +353,7 @@ mod tests {
         assert_eq!(holder(large.hold(3 * MIB)), Some(Holder::Process));
         usual.hold(STEP).unwrap();
         large.hold(MIB).unwrap();
-        pressure.look(&plan, seen(70));
+        pressure.update(&plan, usage(70));
         large.hold(3 * MIB).unwrap();
         drop(admission.admit(origin(3, 3), 0).unwrap());
     }
@@ -364,7 +367,7 @@ mod tests {
         assert!(admission.admit(origin(2, 2), 0).is_err());
         lease.hold(usize::MAX).unwrap();
         drop(lease);
-        assert_eq!(admission.held(), 0);
+        assert_eq!(admission.granted(), 0);
         assert!(admission.admit(origin(2, 2), 0).is_ok());
     }
 
@@ -401,8 +404,8 @@ mod tests {
         let more = (2..1000).flat_map(|at| [origin(1, at); 2]);
         let (more, holder_of_all) = fill(&admission, more, MIB);
         assert_eq!(holder_of_all, Holder::Address);
-        let held = admission.held() / MIB;
-        assert!((140..=150).contains(&held), "{held}");
+        let granted = admission.granted() / MIB;
+        assert!((140..=150).contains(&granted), "{granted}");
         // A usual request over another connection has room all the same, from that address too.
         let mut usual = admission.admit(origin(1, 5000), 0).unwrap();
         usual.hold(200 * 1024).unwrap();
@@ -425,7 +428,7 @@ mod tests {
             let (leases, _) = fill(&admission, (0..100_000).map(|_| origin(address, number)), 0);
             all.extend(leases);
         }
-        let free = 64 * MIB - admission.held();
+        let free = 64 * MIB - admission.granted();
         assert!(free >= 7 * MIB, "{free}");
         let mut one = admission.admit(origin(1, 200), 0).unwrap();
         one.hold(200 * 1024).unwrap();

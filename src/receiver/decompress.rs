@@ -214,7 +214,7 @@ impl<S: Sink> Inflow<S> {
         let done = match &mut self {
             Self::Plain(_) => Ok(()),
             Self::Gzip(decoder) => decoder.try_finish(),
-            // Unlike the decoder of `write`, this one tells a frame that is cut.
+            // Unlike the decoder of `write`, this one detects a truncated frame.
             Self::Zstd(decoder) => decoder.finish(),
         };
         done.map_err(|error| self.explain(error))?;

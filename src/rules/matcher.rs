@@ -31,7 +31,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 impl Scratch {
     /// Bytes that it holds.
-    pub(crate) fn held(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.decoded.capacity() + self.folded.capacity()
     }
 

@@ -159,7 +159,7 @@ pub enum Cost {
 /// Which events are counted together. Lengths are in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// Any two events that differ by less than the length; a finding grows until it has been quiet
+    /// Any two events that differ by less than the length; a finding grows until it has had no hit
     /// for as long.
     Session {
         /// Length, at least 1.
@@ -222,7 +222,7 @@ impl Detection {
         load::scan(settings).unwrap_or_default()
     }
 
-    /// What an event needs to match, as far as its bytes tell.
+    /// The literals that the bytes of a matching event contain.
     pub(crate) fn need(&self) -> Need {
         let parts = self.parts.iter().map(|part| necessary::of(&part.condition));
         parts.fold(Need::impossible(), Need::or)

@@ -92,7 +92,7 @@ const COMMON: [&str; 29] = [
     "volumes",
 ];
 
-/// What an event needs to match: one of these, or nothing that its bytes tell.
+/// The literals of which a matching event contains at least one; or none can be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     pub(crate) codes: Vec<u16>,
@@ -297,7 +297,7 @@ fn is_plain(letter: char) -> bool {
         && !matches!(letter, '"' | '\\' | '&' | '<' | '>' | '\'')
 }
 
-/// Whether a text tells events apart and is spelled in every body.
+/// Whether a text is selective and is spelled in the same way in every body.
 fn is_telling(text: &str) -> bool {
     let is_of_number = text
         .bytes()

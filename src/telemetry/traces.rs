@@ -154,14 +154,14 @@ impl Tracer {
     }
 }
 
-/// Whose work a span is.
+/// The kind of a span, as OpenTelemetry defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The answer to somebody else.
+    /// A request that auditwatch answers.
     Server,
-    /// A question to somebody else.
+    /// A request that auditwatch sends.
     Client,
-    /// Neither.
+    /// Work inside auditwatch.
     Internal,
 }
 
