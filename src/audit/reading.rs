@@ -19,7 +19,7 @@ pub(super) trait Member<'a>: Copy {
         self.value().field()
     }
 
-    /// Shows the members of an object; false when it is none.
+    /// Visits the members of an object; returns false for any other value.
     fn members(self, show: impl FnMut(&[u8], Self)) -> bool;
 }
 

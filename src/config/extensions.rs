@@ -5,16 +5,16 @@ use http::HeaderName;
 use secrecy::SecretString;
 
 use super::{
-    ComponentId, ExtensionConfig,
     components::EXTENSIONS,
     forms::{OptionalPath, Own, Part, ReadBy, Text, Unset, plain},
     hints::ABSENT,
+    id::ComponentId,
+    listen::LISTEN,
+    model::ExtensionConfig,
     read::{Place, Section},
-    receivers::LISTEN,
     server_tls::{EXAMPLE, ServerTls},
     service::State,
     settings::settings,
-    state,
     value::Value,
 };
 use crate::extension::{bearer_token_auth, health_check};
@@ -33,7 +33,7 @@ impl Authenticators<'_> {
         let section = parent.place("auth")?.section(&AUTH.table);
         let value = section.required("authenticator")?;
         let id = value.id()?;
-        match state(self.defined, &id) {
+        match State::of(self.defined, &id) {
             State::Reported => return None,
             State::Missing if EXTENSIONS.known.contains(&id.kind()) => value.fail(format_args!(
                 "extension {id} is not defined, add it under extensions"

@@ -6,10 +6,10 @@ use std::fmt;
 /// squared.
 const COMPARED: usize = 64;
 
-/// Why a key of the Collector is none here, where there is no better reason.
+/// The reason for a key that only the Collector has, where there is no better one.
 pub(crate) const ABSENT: &str = "not available in this version";
 
-/// A key of the Collector that is none here.
+/// A key that only the Collector has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hint {
     pub(crate) key: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct Hint {
     pub(crate) kept: Option<&'static [&'static str]>,
 }
 
-/// What to do about such a key.
+/// The advice for such a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advice {
     /// Remove it, for this reason. Without a value it may stay.
@@ -49,7 +49,7 @@ impl fmt::Display for Advice {
 /// What a word may have meant. Shown, it follows the word in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Suggestion<'a, T> {
-    /// It is known from somewhere else, with this to say of it.
+    /// Another system has this word; this is the hint for it.
     Hint(T),
     /// It is nearly this one.
     Meant(&'a str),

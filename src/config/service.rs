@@ -2,10 +2,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    ComponentId, Config, PipelineConfig,
     components::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS, Types},
     forms::{Mib, Number, Part, ReadBy, Time, Unset},
     hints::ABSENT,
+    id::ComponentId,
+    model::{Config, PipelineConfig},
     read::{Place, Section},
     settings::settings,
     telemetry::TELEMETRY,
@@ -94,7 +95,7 @@ pub(crate) struct Defined<'a> {
     pub(crate) exporters: &'a dyn Fn(&ComponentId) -> State,
 }
 
-/// What became of an id a pipeline refers to.
+/// The state of a component that a pipeline refers to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// It is defined.
@@ -103,6 +104,17 @@ pub(crate) enum State {
     Reported,
     /// It is not defined.
     Missing,
+}
+
+impl State {
+    /// The state of the component with this id, among those that were read.
+    pub(crate) fn of<T>(all: &BTreeMap<ComponentId, Option<T>>, id: &ComponentId) -> Self {
+        match all.get(id) {
+            Some(Some(_)) => Self::Good,
+            Some(None) => Self::Reported,
+            None => Self::Missing,
+        }
+    }
 }
 
 /// The extensions that are to be started.

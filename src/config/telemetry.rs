@@ -1,11 +1,11 @@
-//! `service::telemetry`: what auditwatch says of itself, and where it is sent.
+//! `service::telemetry`: our own logs, metrics and spans, and where they are sent.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Config, Encoding, Level, LogsConfig,
     forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, ReadBy},
     hints::ABSENT,
+    model::{Config, Encoding, Level, LogsConfig},
     otel_env::{Signal, Variables, Written, uri, url},
     read::{Place, Section},
     settings::{Settings, Shown, settings},
@@ -347,15 +347,15 @@ fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
     })
 }
 
-/// What is pushed, and the key that says how long that may take, if it is written.
+/// The signal that is pushed, and its timeout with the name of the key, if that is given.
 #[derive(Clone, Copy)]
 struct Push {
     signal: Signal,
     timeout: (&'static str, Option<Duration>),
 }
 
-/// Where OTLP is sent to, with what the environment says where no key does. `outer` is what needs
-/// the exporter.
+/// Reads the `otlp` exporter of telemetry. Variables of the environment fill the keys that are absent.
+/// `outer` is the section that needs the exporter.
 fn otlp(
     outer: &Section<'_>,
     exporter: &Section<'_>,

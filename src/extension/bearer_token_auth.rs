@@ -51,7 +51,7 @@ impl Default for Config {
 /// A file of tokens that cannot be used. Holds none of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The name of the header is none.
+    /// The name of the header is invalid.
     #[error("header: {0:?} is no name of a header")]
     Header(String),
     /// The file cannot be read.
@@ -72,7 +72,7 @@ pub enum Error {
     },
 }
 
-/// A request without a token that is known. What it brought is not shown.
+/// A request without a known token. Its header is not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     why: Why,

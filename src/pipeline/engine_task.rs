@@ -27,7 +27,7 @@ use crate::{
     clock, detection::emission::Emission, memory::Pressure, processor::detection::Detection,
 };
 
-/// How often the detection is given the time that has passed.
+/// The interval of ticks.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The engine task of a pipeline.
@@ -37,9 +37,9 @@ pub struct EngineTask {
     inbox: mpsc::Receiver<Submission>,
     lanes: Lanes,
     pressure: Pressure,
-    /// When the detection was last given the time.
+    /// The time of the last tick.
     ticked: Instant,
-    /// Whether the detection has returned all findings that time has made due.
+    /// Whether the detection has emitted all findings that ticks made due.
     settled: bool,
     counters: Arc<Counters>,
 }

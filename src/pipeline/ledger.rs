@@ -1,4 +1,4 @@
-//! What pending findings hold in memory, over all pipelines and queues, and its bound.
+//! The memory of pending findings, over all pipelines and queues, and its bound.
 
 use std::{
     collections::VecDeque,
@@ -55,14 +55,14 @@ impl Ledger {
         }
     }
 
-    /// Takes down a finding that goes to the exporters now.
+    /// Records a finding that goes to the exporters now.
     pub(super) fn add(&mut self, finding: &Arc<Finding>) {
         let bytes = finding.heap_bytes();
         self.budget.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.pending.push_back((Arc::downgrade(finding), bytes));
     }
 
-    /// Crosses out the findings that every exporter is done with; whether there is room for more.
+    /// Removes the findings that every exporter is done with; returns whether there is room for more.
     pub(super) fn has_room(&mut self) -> bool {
         while let Some((finding, bytes)) = self.pending.front()
             && finding.strong_count() == 0

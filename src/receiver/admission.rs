@@ -1,15 +1,15 @@
-//! Admission: the memory that requests under way hold, over all connections of all receivers, and
-//! its bound; and whose turn it is to be read.
+//! Admission: bounds the memory of requests in progress, over all connections of all receivers, and
+//! decides which request is read next.
 //!
-//! A request asks before it holds more: what its decoder, its longest record so far and its hits
-//! take, not the bytes that went through. So large requests are as welcome as their records are
-//! small, and a thousand senders that stop in the middle cannot fill the memory.
+//! A request holds a lease, which must grow before the request may hold more memory. The lease covers
+//! the decoder, the longest record so far and the hits, not the bytes that were read. So a large
+//! request of small records needs little, and a thousand senders that stop midway cannot fill the
+//! memory.
 //!
-//! Shares are relative to what is free, so that one sender alone may use most of the memory, and
-//! what is left is shared by those who come later: a connection may hold as much as stays free, an
-//! address twice as much, and the only request of its address whatever is free. An eighth is kept
-//! for usual requests over connections that have no other, so that few connections cannot keep out
-//! many, nor senders behind one address each other.
+//! Shares are relative to free memory, so that a single sender may use most of it: a connection may
+//! hold as much as stays free, an address twice as much, and the only request of an address all that
+//! is free. An eighth is reserved for usual requests on connections without another request. So a few
+//! connections cannot lock out many others, and senders behind one address cannot lock out each other.
 
 use std::{
     collections::BTreeMap,
@@ -26,12 +26,12 @@ use super::{
 };
 use crate::memory::{Level, Pressure};
 
-/// What any request holds beside what is in it: its task, its stream. Measured with 17,000 of them.
+/// Memory of any request besides its content: its task and its stream. Measured with 17,000 of them.
 const BASE: usize = 16 * 1024;
-/// Leases grow and shrink by this number of bytes, so that few frames touch what all share.
+/// Leases grow and shrink by this number of bytes, so that few frames take the shared lock.
 const STEP: usize = 16 * 1024;
-/// What the only request of a connection may hold, however much its address holds: a usual request
-/// with its decoder.
+/// Memory that the only request of a connection may hold, whatever its address holds: a usual
+/// request with its decoder.
 const USUAL: usize = 256 * 1024;
 /// The same as a part of all memory, where that is less.
 const USUAL_PART: usize = 16;
@@ -40,7 +40,7 @@ const KEPT_PART: usize = 8;
 /// How long a sender is asked to wait when there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The bytes that requests under way may hold together. Copies share one bound.
+/// The memory bound of all requests in progress. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Admission {
     shared: Arc<Shared>,
@@ -61,7 +61,7 @@ struct Shared {
 struct Granted {
     limit: usize,
     all: usize,
-    /// What requests of a usual size hold.
+    /// Bytes granted to requests of a usual size.
     usual: usize,
     addresses: BTreeMap<IpAddr, usize>,
     connections: BTreeMap<u64, usize>,
@@ -77,13 +77,12 @@ pub(super) struct Origin {
 }
 
 impl Admission {
-    /// Room for `limit` bytes. One request alone may hold more, else it could never be taken.
+    /// A bound of `limit` bytes. A single request may hold more, else it could never be accepted.
     pub fn new(limit: usize) -> Self {
         Self::under(limit, Pressure::default())
     }
 
-    /// The same, and nothing begins or grows beyond a usual request while the process takes more
-    /// memory than it may.
+    /// The same. Under memory pressure no request is admitted, and none grows beyond a usual request.
     pub fn under(limit: usize, pressure: Pressure) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -102,12 +101,12 @@ impl Admission {
         }
     }
 
-    /// Bytes that requests hold now.
+    /// Bytes that are granted to requests now.
     pub fn granted(&self) -> usize {
         self.shared.lock().all
     }
 
-    /// A request begins, with this number of bytes of headers.
+    /// Admits a request that begins, with this number of bytes of headers.
     ///
     /// # Errors
     /// When there is no room for it.
@@ -193,7 +192,7 @@ fn resize<K: Ord>(all: &mut BTreeMap<K, usize>, key: K, from: usize, to: usize) 
     };
 }
 
-/// What one request holds, given back when it is dropped.
+/// The memory that is granted to one request, until the lease is dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     shared: Arc<Shared>,
@@ -213,7 +212,7 @@ impl Lease {
         self.shared.long_turns.turn(self.origin.address).await
     }
 
-    /// The request holds this number of bytes now, besides what every request holds.
+    /// Resizes the lease to this number of bytes, besides the base of every request.
     ///
     /// # Errors
     /// When there is no room for more.

@@ -15,7 +15,7 @@ use crate::audit::event::Event;
 /// One detection: how matching events are grouped, counted and reported.
 #[derive(Clone, Debug, Default)]
 pub struct Detection {
-    /// What findings say about the rule.
+    /// The annotations that findings carry.
     pub annotations: Annotations,
     /// The rules whose matches are counted: one, or those of a correlation.
     pub parts: Vec<Part>,
@@ -40,7 +40,7 @@ pub struct Detection {
     pub fingerprint: String,
 }
 
-/// What a finding says about its rule.
+/// What a finding carries of its rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations {
     /// Identifier of the rule, a UUID in Sigma.
@@ -55,7 +55,7 @@ pub struct Annotations {
     pub level: String,
     /// Risk score, 0 to 100.
     pub score: u32,
-    /// What it looks for, in a sentence or two; may be empty.
+    /// Description of the rule; may be empty.
     pub description: String,
     /// The line for people, in which `$name$` is the value of that field of the finding.
     pub message: String,
@@ -142,7 +142,7 @@ impl Part {
     }
 }
 
-/// What it costs to look for matches.
+/// The cost class of a detection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cost {
     /// Events are parsed only if they hold one of these status codes or texts.

@@ -125,7 +125,7 @@ impl Need {
         }
     }
 
-    /// Values, of which one is there.
+    /// Values of which at least one is present.
     fn values(literals: &[String]) -> Self {
         Self {
             literals: literals.to_vec(),
@@ -138,7 +138,7 @@ impl Need {
         }
     }
 
-    /// A key that is there. Many events have it with another value.
+    /// A key that is present. Many events have it with another value.
     fn key(literal: String) -> Self {
         Self {
             rarity: 1 + rarity(&literal) / 4,

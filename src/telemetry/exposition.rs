@@ -39,7 +39,7 @@ struct Family {
     samples: BTreeMap<Labels, Value>,
 }
 
-/// What one sample says.
+/// The value of one sample.
 enum Value {
     Number(String),
     Histogram {

@@ -11,7 +11,7 @@ use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error,
+    error::Error,
     exposition::{self, Naming},
     otlp::Shared,
 };

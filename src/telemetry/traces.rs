@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Error,
+    error::Error,
     otlp::{self, Target},
 };
 
@@ -186,14 +186,14 @@ impl Span {
             .begin_under(&parent, name.to_owned(), Kind::Internal, since)
     }
 
-    /// Says something of what it did.
+    /// Adds an attribute to the span.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(span) = &mut self.span {
             span.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Says that it did not go well.
+    /// Marks the span as failed.
     pub fn fail(&mut self, reason: impl Into<String>) {
         if let Some(span) = &mut self.span {
             span.set_status(Status::error(reason.into()));

@@ -177,7 +177,7 @@ pub fn http(answer: &Answer<'_>) -> Judged {
     permanent(&summary, hint).into()
 }
 
-/// What a 2xx says; `None` when it is no OTLP receiver that says it. Some answer with nothing.
+/// The message of a 2xx answer; `None` when it is not from an OTLP receiver. The body may be empty.
 fn acceptance(answer: &Answer<'_>) -> Option<ExportLogsServiceResponse> {
     if answer.body.is_empty() {
         return Some(ExportLogsServiceResponse::default());
