@@ -1,5 +1,5 @@
-//! The only reader of clocks. Whoever needs a time is handed one, so that replay, tests and live
-//! traffic behave alike.
+//! The only module that reads clocks. Other modules get the time as an argument, so that replay,
+//! tests and live traffic behave alike.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the one place that may read a clock"

@@ -1,4 +1,4 @@
-//! auditwatch: parses its arguments, does as told, and ends with the exit code that says how.
+//! auditwatch: parses the arguments, runs the command, and exits with its code.
 
 use std::process::ExitCode;
 

@@ -98,10 +98,10 @@ fn percent(of: u64, share: u64) -> u64 {
     of / 100 * share
 }
 
-/// How far the process is within its limits.
+/// Memory level of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Below the soft limit, or what exceeds is state and findings.
+    /// Below the soft limit, or above it only because of state and findings.
     Normal,
     /// Above the soft limit: new requests are refused.
     Soft,
@@ -109,38 +109,38 @@ pub enum Level {
     Hard,
 }
 
-/// What receivers ask before they let something in, and pipelines before they keep something. Copies
-/// share what is known.
+/// The memory level of the process. Receivers check it before they admit a request, pipelines before
+/// they keep state. Clones share one level.
 #[derive(Clone, Debug, Default)]
 pub struct Pressure(Arc<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     level: AtomicU8,
-    /// So many percent of its budget state may not use.
+    /// Percent of the state budget that is withheld.
     withheld: AtomicU8,
 }
 
-/// What is looked at, in bytes.
+/// Measured memory, in bytes, and open connections.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    /// What the process takes.
+pub struct Usage {
+    /// Resident memory of the process.
     pub resident: u64,
-    /// What state and findings hold of it.
+    /// The part of state and findings.
     pub kept: u64,
-    /// What requests hold of it.
+    /// The part of requests.
     pub requests: u64,
-    /// Connections that are open.
+    /// Open connections.
     pub connections: u64,
 }
 
-/// Fewer connections hold little that is charged to no request.
+/// Below this number, the buffers of connections (charged to no request) are negligible.
 const FEW_CONNECTIONS: u64 = 64;
-/// Most percent of its budget that state has to do without.
+/// The greatest part of the state budget that is withheld, in percent.
 const MOST_WITHHELD: u8 = 75;
 
 impl Pressure {
-    /// How far the process is within its limits, as of the last look.
+    /// The level at the last update.
     pub fn level(&self) -> Level {
         match self.0.level.load(Ordering::Relaxed) {
             0 => Level::Normal,
@@ -149,17 +149,16 @@ impl Pressure {
         }
     }
 
-    /// Takes a look. Above the soft limit either requests are refused, or the budget of state
-    /// shrinks: what it holds may take more memory than it says, when what was freed lies among what
-    /// stays.
-    pub fn look(&self, plan: &Plan, seen: Seen) -> Level {
-        let level = level(plan, seen);
+    /// Sets the level from measured memory. Above the soft limit either requests are refused, or the
+    /// state budget shrinks: fragmentation can make the state take more memory than it counts.
+    pub fn update(&self, plan: &Plan, usage: Usage) -> Level {
+        let level = level(plan, usage);
         self.0.level.store(level as u8, Ordering::Relaxed);
         if let Some((soft, _)) = plan.limits {
             let withheld = self.0.withheld.load(Ordering::Relaxed);
-            let withheld = if seen.resident <= soft / 10 * 9 {
+            let withheld = if usage.resident <= soft / 10 * 9 {
                 withheld.saturating_sub(1)
-            } else if seen.resident > soft && level == Level::Normal {
+            } else if usage.resident > soft && level == Level::Normal {
                 withheld.saturating_add(5).min(MOST_WITHHELD)
             } else {
                 withheld
@@ -176,23 +175,23 @@ impl Pressure {
     }
 }
 
-fn level(plan: &Plan, seen: Seen) -> Level {
-    let Seen {
+fn level(plan: &Plan, usage: Usage) -> Level {
+    let Usage {
         resident,
         kept,
         requests,
         connections,
-    } = seen;
+    } = usage;
     let Some((soft, hard)) = plan.limits else {
         return Level::Normal;
     };
-    // Little is held for requests, so to refuse them would mend nothing.
+    // Requests hold little memory, so refusing them would free little.
     let few = u64::try_from(plan.requests / 8).unwrap_or(u64::MAX);
     if requests < few && connections < FEW_CONNECTIONS {
         return Level::Normal;
     }
-    // What state and findings hold within their budgets is no reason to refuse requests. All else
-    // is, whether it was charged to a request or is a buffer of a connection.
+    // State and findings within their budgets are no reason to refuse requests. All other memory
+    // is: what requests hold, and the buffers of connections.
     let budgets = u64::try_from(plan.state.saturating_add(plan.findings)).unwrap_or(u64::MAX);
     let others = resident.saturating_sub(kept.min(budgets));
     if others <= soft.saturating_sub(budgets) {
@@ -291,18 +290,18 @@ mod tests {
             (101, 0, Level::Hard),
         ] {
             let pressure = Pressure::default();
-            let seen = Seen {
+            let usage = Usage {
                 resident,
                 kept,
                 requests: 10,
                 connections: 1,
             };
-            assert_eq!(pressure.look(&plan, seen), wanted);
+            assert_eq!(pressure.update(&plan, usage), wanted);
             assert_eq!(pressure.level(), wanted, "{resident} {kept}");
         }
         let without = Config::default().plan(None);
         assert_eq!(
-            Pressure::default().look(&without, Seen::default()),
+            Pressure::default().update(&without, Usage::default()),
             Level::Normal
         );
     }
@@ -316,25 +315,25 @@ mod tests {
         }
         .plan(None);
         let pressure = Pressure::default();
-        let seen = |resident, requests, connections| Seen {
+        let usage = |resident, requests, connections| Usage {
             resident,
             kept: 30,
             requests,
             connections,
         };
         assert_eq!(pressure.left_of(1000), 1000);
-        assert_eq!(pressure.look(&plan, seen(90, 1, 10)), Level::Normal);
+        assert_eq!(pressure.update(&plan, usage(90, 1, 10)), Level::Normal);
         assert_eq!(pressure.left_of(1000), 950);
         // Requests, or what many connections send ahead, cost state nothing.
-        assert_eq!(pressure.look(&plan, seen(90, 20, 10)), Level::Soft);
-        assert_eq!(pressure.look(&plan, seen(90, 1, 400)), Level::Soft);
+        assert_eq!(pressure.update(&plan, usage(90, 20, 10)), Level::Soft);
+        assert_eq!(pressure.update(&plan, usage(90, 1, 400)), Level::Soft);
         assert_eq!(pressure.left_of(1000), 950);
         for _ in 0..100 {
-            pressure.look(&plan, seen(200, 1, 10));
+            pressure.update(&plan, usage(200, 1, 10));
         }
         assert_eq!(pressure.left_of(1000), 250);
         for _ in 0..100 {
-            pressure.look(&plan, seen(70, 1, 10));
+            pressure.update(&plan, usage(70, 1, 10));
         }
         assert_eq!(pressure.left_of(1000), 1000);
     }

@@ -6,7 +6,7 @@
 //!    another go to the engine task, through a bounded inbox.
 //! 2. `admission`: makes sure that there is room for all findings that the hits can cause, before the
 //!    engine sees one of them. So a request is taken whole or refused whole.
-//! 3. [`EngineTask`]: the one owner of the detection. It applies hits and ticks and gets findings.
+//! 3. [`EngineTask`] owns the engine. It applies hits and ticks and gets findings.
 //! 4. `lanes`: one for each exporter, with its queue and the pending findings that wait for room in
 //!    it. Findings that time causes wait here too, and refuse no request.
 

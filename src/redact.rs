@@ -283,10 +283,10 @@ mod tests {
             "czMvY3IiZXQrPDc-",
         ] {
             for (before, after) in [("", ""), ("x: ", "\r\n"), ("token", "token")] {
-                let told = shown(&format!("{before}{form}{after}"), secret);
+                let shown_text = shown(&format!("{before}{form}{after}"), secret);
                 assert!(
-                    told.replace("&quot;", "") == format!("{before}{REDACTED}{after}"),
-                    "{form}: {told}"
+                    shown_text.replace("&quot;", "") == format!("{before}{REDACTED}{after}"),
+                    "{form}: {shown_text}"
                 );
             }
         }
@@ -372,19 +372,19 @@ mod tests {
             // A text that holds it anyway shows nothing.
             prop_assume!(!noise.contains(&secret));
             let all: Vec<String> = how.iter().map(|how| echo(&secret, *how)).collect();
-            let told = shown(&all.join(&format!(" {noise} ")), &secret);
+            let shown_text = shown(&all.join(&format!(" {noise} ")), &secret);
             let bare = ["[hidden]", "Authorization: Splunk", "{\"headers\":{\"authorization\":", "/login?next="];
             // What is left of the frame may be like the secret by chance.
             prop_assume!(!bare.iter().any(|frame| frame.contains(&secret)));
             prop_assume!(!["<pre>authorization: </pre>", "&x=y", "Basic "].iter().any(|frame| frame.contains(&secret)));
-            for (at, _) in told.match_indices(&secret) {
-                let (before, rest) = told.split_at(at);
+            for (at, _) in shown_text.match_indices(&secret) {
+                let (before, rest) = shown_text.split_at(at);
                 let (_, after) = rest.split_at(secret.len());
                 let before = before.chars().next_back().is_some_and(char::is_alphanumeric);
                 let after = after.chars().next().is_some_and(char::is_alphanumeric);
-                prop_assert!(secret.len() < UNMISTAKABLE && (before || after), "{}", told);
+                prop_assert!(secret.len() < UNMISTAKABLE && (before || after), "{}", shown_text);
             }
-            prop_assert!(!told.contains(&BASE64_STANDARD.encode(&secret)), "{}", told);
+            prop_assert!(!shown_text.contains(&BASE64_STANDARD.encode(&secret)), "{}", shown_text);
         }
 
         #[test]

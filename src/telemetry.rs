@@ -1,6 +1,7 @@
 //! What auditwatch says of itself: logs, one event per change of state, never per record, metrics,
 //! and spans on request.
 
+mod error;
 mod escaped;
 mod exposition;
 pub mod metrics;
@@ -33,6 +34,7 @@ use tracing_subscriber::{
 };
 
 use crate::http_server::Connections;
+pub use error::Error;
 use escaped::{Escaped, Form};
 use metrics::{Level, Metrics};
 pub use output::Output;
@@ -68,30 +70,6 @@ pub enum Reader {
     Pull(prometheus::Config),
     /// `periodic`: they are sent.
     Periodic(otlp::Periodic),
-}
-
-/// Telemetry that cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address for Prometheus cannot be listened on.
-    #[error(
-        "cannot listen on {endpoint} for Prometheus: {reason}; set another port under \
-         service::telemetry::metrics::readers, or level: none under service::telemetry::metrics"
-    )]
-    Listen {
-        /// The address.
-        endpoint: String,
-        /// Why.
-        reason: std::io::Error,
-    },
-    /// Nothing can be sent there.
-    #[error("cannot send telemetry to {endpoint}: {reason}")]
-    Exporter {
-        /// Where to.
-        endpoint: String,
-        /// Why not.
-        reason: String,
-    },
 }
 
 /// A reader at work, for the tracker of the service.

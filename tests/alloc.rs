@@ -54,7 +54,7 @@ fn pair(key: &str, value: Value) -> KeyValue {
     }
 }
 
-/// A request of so many records with this body.
+/// A request of this number of records with this body.
 fn request(body: &Value, records: usize) -> Vec<u8> {
     let record = LogRecord {
         observed_time_unix_nano: 1_764_055_023_000_000_000,
@@ -216,21 +216,21 @@ fn what_a_screening_holds_is_what_it_says() {
     ] {
         let bytes = request(&Value::StringValue(body.to_owned()), records);
         let screen = Screen::new(Rule::default(), 64, None);
-        let (mut said, mut most) = (0, 0);
+        let (mut claimed, mut most) = (0, 0);
         let counted = allocation_counter::measure(|| {
             let mut screening = screen.begin(0);
             for piece in bytes.chunks(16 * 1024) {
                 screening.feed(piece).unwrap();
                 most = most.max(screening.heap_bytes());
             }
-            said = screening.heap_bytes();
+            claimed = screening.heap_bytes();
             std::mem::forget(screening);
         });
-        // Without what the allocator adds to each of them, which is part of what is said.
+        // Without what the allocator adds to each of them, which `heap_bytes` includes.
         let real = u64::try_from(counted.bytes_current).unwrap();
-        let said = u64::try_from(said).unwrap();
-        assert!(said * 4 >= real * 3, "{name}: {said} of {real}");
-        assert!(said <= real * 2, "{name}: {said} of {real}");
+        let claimed = u64::try_from(claimed).unwrap();
+        assert!(claimed * 4 >= real * 3, "{name}: {claimed} of {real}");
+        assert!(claimed <= real * 2, "{name}: {claimed} of {real}");
         // A list that grows is counted twice for a moment.
         let most = u64::try_from(most).unwrap();
         let peak = counted.bytes_max;

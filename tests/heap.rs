@@ -30,7 +30,7 @@ fn resident() -> usize {
     kilobytes.parse::<usize>().unwrap() * 1024
 }
 
-/// An ordinary request of this address, so many microseconds after the start.
+/// An ordinary request of this address, this number of microseconds after the start.
 fn hit(id: u64, cluster: &str, key: &str, after: i64) -> Hit {
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&id.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
@@ -174,17 +174,17 @@ fn what_state_is_said_to_take_is_what_it_takes() {
             engine.observe(make(n), &mut out);
             out.clear();
         }
-        let (grown, said) = (resident().saturating_sub(before), engine.heap_bytes());
+        let (grown, counted) = (resident().saturating_sub(before), engine.heap_bytes());
         let stats = engine.stats();
         let line = format!(
-            "{name}: grown by {} MiB, said {} MiB, {}, {} tracked, {stats:?}",
+            "{name}: grown by {} MiB, counted {} MiB, {}, {} tracked, {stats:?}",
             grown / MIB,
-            said / MIB,
-            format_args!("ratio {}/100", grown * 100 / said.max(1)),
+            counted / MIB,
+            format_args!("ratio {}/100", grown * 100 / counted.max(1)),
             engine.tracked()
         );
-        assert_eq!((stats.evicted, stats.crowded_out), (0, 0), "{line}");
-        if said < 50 * MIB || grown * 100 > said * 125 || said * 100 > grown * 125 {
+        assert_eq!((stats.evicted, stats.overflow), (0, 0), "{line}");
+        if counted < 50 * MIB || grown * 100 > counted * 125 || counted * 100 > grown * 125 {
             wrong.push(line);
         }
         filled.push(engine);

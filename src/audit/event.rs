@@ -18,7 +18,7 @@ use crate::pdata::{AnyValue, Values};
 /// The value of a field.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Field<'a> {
-    /// There is none, or it is null.
+    /// Absent or null.
     #[default]
     Absent,
     /// A text, or a number as it was spelled.

@@ -24,11 +24,11 @@ const MOST_BYTES: usize = 64 * 1024;
 /// Levels of such a one.
 const MOST_LEVELS: usize = 32;
 
-/// SHA-256 of something.
+/// A SHA-256 digest.
 type Hash = [u8; 32];
 
-/// 128 bits that are equal for two deliveries of one request, and that nobody can make equal for
-/// two requests.
+/// 128 bits that are equal for two deliveries of one request. Senders cannot make them equal for two
+/// requests.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity(pub [u8; 16]);
 

@@ -41,7 +41,7 @@ impl<'a> Lexer<'a> {
         self.rest = self.rest.get(bytes..).unwrap_or_default();
     }
 
-    /// Passes over blanks and this byte, if it is there.
+    /// Skips blanks and this byte, if it follows.
     #[inline]
     fn eat(&mut self, wanted: u8) -> Result<(), NotJson> {
         if self.peek() != Some(wanted) {

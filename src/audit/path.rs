@@ -294,7 +294,7 @@ fn walk<'a>(
     member(value, step).is_some_and(|value| walk(value, behind, MOST_LISTS, show))
 }
 
-/// Goes on with each element of a list; `None` when the value is none.
+/// Continues with each element of a list; `None` for any other value.
 fn elements<'a>(
     value: Composite<'a>,
     steps: &[String],

@@ -1,7 +1,7 @@
 //! An audit event from its members, which come one by one, whatever they are written in.
 //!
 //! JSON text and parsed maps differ in how members are found and what a value is; [`Member`] is
-//! that difference. Which members an event keeps is said here, once, by the table of
+//! that difference. The members that an event keeps are declared here, once, by the table of
 //! [`fields`]. The last of equal members wins.
 
 use super::{
@@ -19,7 +19,7 @@ pub(super) trait Member<'a>: Copy {
         self.value().field()
     }
 
-    /// Shows the members of an object; false when it is none.
+    /// Visits the members of an object; returns false for any other value.
     fn members(self, show: impl FnMut(&[u8], Self)) -> bool;
 }
 

@@ -78,12 +78,13 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     })
 }
 
-/// What the attributes at one place say of the keys: whether a pattern matches, if the key is there.
+/// The result of evaluating the selector on the attributes of one record or resource: for each key
+/// whether a pattern matches, `None` where the key is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Said([Option<bool>; 3]);
+pub(crate) struct SelectorMatch([Option<bool>; 3]);
 
-impl Said {
-    /// What this says, or where it says nothing, the other.
+impl SelectorMatch {
+    /// This result, completed by `other` where a key is absent.
     pub(crate) fn or(self, other: Self) -> Self {
         let Self([source, sourcetype, index]) = self;
         let Self([other_source, other_sourcetype, other_index]) = other;
@@ -119,26 +120,26 @@ impl Selector {
         ]
     }
 
-    /// What these attributes say.
-    pub(crate) fn look(&self, attributes: &KeyValues<'_>) -> Said {
-        let mut said = Said::default();
+    /// Evaluates the selector on these attributes.
+    pub(crate) fn evaluate(&self, attributes: &KeyValues<'_>) -> SelectorMatch {
+        let mut matched = SelectorMatch::default();
         attributes.for_each(|name, value| {
-            for ((key, patterns), said) in self.keys().into_iter().zip(&mut said.0) {
+            for ((key, patterns), matched) in self.keys().into_iter().zip(&mut matched.0) {
                 if name == key {
                     let is_like = |text| patterns.iter().any(|pattern| pattern.matches(text));
-                    *said = Some(matches!(value, AnyValue::Text(text) if is_like(text)));
+                    *matched = Some(matches!(value, AnyValue::Text(text) if is_like(text)));
                 }
             }
         });
-        said
+        matched
     }
 
-    /// Whether a record is selected, by what its own attributes and those of its resource say.
-    pub(crate) fn selects(&self, record: Said, resource: Said) -> bool {
-        let said = record.0.into_iter().zip(resource.0);
+    /// Whether a record is selected. Its own attributes take precedence over those of its resource.
+    pub(crate) fn selects(&self, record: SelectorMatch, resource: SelectorMatch) -> bool {
+        let matched = record.0.into_iter().zip(resource.0);
         self.keys()
             .into_iter()
-            .zip(said)
+            .zip(matched)
             .all(|((_, patterns), (own, inherited))| {
                 patterns.is_empty() || own.or(inherited).unwrap_or(false)
             })

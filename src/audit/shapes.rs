@@ -1,5 +1,5 @@
-//! What records look like that hold no audit event, for a message to whoever sends them. Keys are
-//! told, values never.
+//! Describes records that hold no audit event, for a message to the operator. Descriptions name keys
+//! and never values.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::pdata::{AnyValue, KeyValues, Record};
 
 /// Distinct shapes that are kept apart.
 const SHAPES: usize = 8;
-/// Keys of one shape that are told, and letters of a key.
+/// How many keys a description names, and how many characters of each.
 const KEYS: usize = 6;
 const KEY: usize = 32;
 /// Distinct keys of one record that are counted, the first in their order.
@@ -182,7 +182,7 @@ impl Keys {
     }
 }
 
-/// As much of a key as can be told, and a bit more, so that it shows when it is cut.
+/// A key, cut a little above the length that a description shows, so that the cut is visible.
 fn short(key: Text<'_>) -> String {
     key.cut(4 * KEY)
 }
@@ -199,16 +199,16 @@ fn keyed_shape(what: &str, keys: &Keys) -> String {
     if distinct.is_empty() {
         return format!("{what} without keys");
     }
-    let told: Vec<_> = distinct.iter().take(KEYS).map(|key| name(key)).collect();
+    let names: Vec<_> = distinct.iter().take(KEYS).map(|key| name(key)).collect();
     let more = match distinct.len().saturating_sub(KEYS) {
         more if keys.full => format!(" and more than {more} more"),
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{what} with the keys {}{more}", told.join(", "))
+    format!("{what} with the keys {}{more}", names.join(", "))
 }
 
-/// A key as it may stand in a message. It was written by whoever sends logs.
+/// A key, made safe for a message: the sender of the logs chose its text.
 fn name(key: &str) -> String {
     let mut short: String = key.chars().take(KEY).collect();
     if short.len() < key.len() {

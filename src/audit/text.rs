@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 /// A longer text is no status code, no time and no address.
 const SHORT: usize = 1024;
-/// A longer key is none that means anything.
+/// A longer key is never one that we look for.
 const LONGEST_KEY: usize = 1024;
 
 /// A text of an event.

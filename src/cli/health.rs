@@ -24,7 +24,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Prints the answer. Whether it says ready.
+    /// Prints the answer; returns whether the service is ready.
     ///
     /// # Errors
     /// When there is no answer.

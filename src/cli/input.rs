@@ -8,7 +8,7 @@ use std::{
 
 use super::progress::Progress;
 
-/// A longer line is passed over: as long as a request of the service may be.
+/// A longer line is skipped: the service accepts no longer request either.
 const MAX_LINE: usize = 64 * 1024 * 1024;
 
 /// One line of a log.

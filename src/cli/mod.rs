@@ -271,8 +271,11 @@ mod tests {
             ),
         ] {
             let flags = ["auditwatch"].into_iter().chain(flags);
-            let told = Cli::try_parse_from(flags).unwrap_err().to_string();
-            assert!(told.contains(wanted) && !told.contains("s3cret"), "{told}");
+            let error = Cli::try_parse_from(flags).unwrap_err().to_string();
+            assert!(
+                error.contains(wanted) && !error.contains("s3cret"),
+                "{error}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How far a scan of long logs is, on a terminal.
+//! The progress bar of a scan, on a terminal.
 
 use std::{
     fs,

@@ -58,7 +58,7 @@ pub(super) enum Ended {
 }
 
 impl Rules {
-    /// Does what was asked for.
+    /// Runs the subcommand.
     ///
     /// # Errors
     /// When nothing can be written.

@@ -207,7 +207,7 @@ impl Scan {
         })
     }
 
-    /// Reads the logs and prints what they hold; how many findings, and whether all was well.
+    /// Reads the logs and prints the result; returns the number of findings and whether all was read.
     ///
     /// # Errors
     /// When nothing could be read or written at all.

@@ -205,7 +205,7 @@ fn fit(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::rows::{Columns, EscuRow};
+    use crate::detection::{columns::Columns, rows::EscuRow};
 
     fn table(
         rows: &[Row],

@@ -1,4 +1,4 @@
-//! What a scan read, and what it could not.
+//! Counts of what a scan read, and of what it could not read.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::{
 /// How many line numbers a complaint names.
 const NAMED_LINES: usize = 5;
 
-/// What was read besides what matched.
+/// Counts of records and events.
 #[derive(Default)]
 pub(super) struct Tally {
     /// Events that were read, whatever became of them.
@@ -61,7 +61,7 @@ impl Tally {
         }
     }
 
-    /// What was left out of what could be read, each as a sentence without its end.
+    /// What was skipped, each as a clause of a sentence.
     pub(super) fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         for (places, one, many) in [

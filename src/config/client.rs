@@ -2,7 +2,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
-    forms::{Boolean, Form, OptionalPath, Own, Seen},
+    forms::{Boolean, Form, OptionalPath, Own, ReadBy},
     hints::ABSENT,
     read::Section,
     server_tls::{check_authorities, check_identity, version_text},
@@ -60,15 +60,15 @@ macro_rules! client_tls {
                 $($own)*
                 ca_file => ca: PemFile("ca_pem"),
                     "PEM file of the authorities to trust instead of the system's.", place;
-                ca_pem by ca_file: Seen("PEM"), "The same as a text. One of both.", secret;
+                ca_pem by ca_file: ReadBy("PEM"), "The same as a text. One of both.", secret;
                 include_system_ca_certs_pool: Boolean, "Trust the system's authorities beside those.";
                 insecure_skip_verify: Boolean, "Accept any certificate. For tests only.";
                 cert_file => cert: PemFile("cert_pem"),
                     "PEM file of our own certificate, where the server wants one; its issuers behind \
                      it.", place;
-                cert_pem by cert_file: Seen("PEM"), "The same as a text. One of both.", secret;
+                cert_pem by cert_file: ReadBy("PEM"), "The same as a text. One of both.", secret;
                 key_file => key: PemFile("key_pem"), "PEM file of its private key.", place;
-                key_pem by key_file: Seen("PEM"), "The same as a text. One of both.", secret;
+                key_pem by key_file: ReadBy("PEM"), "The same as a text. One of both.", secret;
                 min_version: VERSION, "The oldest version spoken.";
                 max_version: VERSION, "The newest.";
             }

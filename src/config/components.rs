@@ -81,17 +81,17 @@ fn names(entries: &[Entry], wanted: &dyn Fn(&Entry) -> bool) -> BTreeSet<&'stati
     own.map(|entry| entry.fact.name).chain(within).collect()
 }
 
-/// The types of one kind of component, and what to say of some that are none.
+/// The types of one kind of component, with hints for types that only the Collector has.
 pub(crate) struct Types {
-    /// What such a component is called.
+    /// The name of this kind of component, for messages.
     pub(crate) noun: &'static str,
     pub(crate) known: &'static [&'static str],
     pub(crate) hints: &'static [(&'static str, TypeHint)],
-    /// Old names in the Collector, still taken, and what they are called now.
+    /// Deprecated names that are still accepted, with their present names.
     pub(crate) renamed: &'static [(&'static str, &'static str)],
 }
 
-/// What to say of a component type that only the Collector has.
+/// The hint for a component type that only the Collector has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TypeHint {
     /// This version does not have it.
@@ -109,7 +109,7 @@ impl fmt::Display for TypeHint {
     }
 }
 
-/// Receivers, and processors that say where logs come from.
+/// Receivers, and processors that add the origin of logs.
 const IN_FRONT: &str = "leave it to a collector that sends its logs here over otlp, and remove it";
 const AS_THEY_COME: &str =
     "audit events are read as they come, leave it to the collector that sends them, and remove it";
@@ -275,7 +275,7 @@ pub(crate) const EXTENSIONS: Types = Types {
 };
 
 impl Types {
-    /// What to say of a type that is none.
+    /// The error for an unknown type.
     pub(crate) fn unknown(&self, kind: &str) -> String {
         let suggestion = self.suggestion(kind);
         let known = match suggestion {
@@ -285,8 +285,8 @@ impl Types {
         format!("unknown {} type {kind:?}{suggestion}{known}", self.noun)
     }
 
-    /// Whether a type is none, and no mistyped one either.
-    pub(crate) fn is_foreign(&self, kind: &str) -> bool {
+    /// Whether a type is unknown and no misspelling of a known one.
+    pub(crate) fn is_unknown_type(&self, kind: &str) -> bool {
         let kind = self.present(kind);
         !self.known.contains(&kind) && !matches!(self.suggestion(kind), Suggestion::Meant(_))
     }

@@ -225,7 +225,7 @@ fn codes(section: &Section<'_>) -> Option<Vec<u16>> {
     Some(codes)
 }
 
-/// The texts of a list, none of which is there twice.
+/// The texts of a list without duplicates.
 fn each_once(section: &Section<'_>, key: &str, expected: &str) -> Option<Vec<String>> {
     let mut seen = HashSet::new();
     let values = section.values(key)?.into_iter();

@@ -318,8 +318,8 @@ mod tests {
             ),
         ] {
             let errors = expand(text, &env).unwrap_err();
-            let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            assert_eq!(told, [wanted], "{text}");
+            let message: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(message, [wanted], "{text}");
         }
         assert_eq!(expand("${X}${Y}", &env).unwrap_err().len(), 2);
     }

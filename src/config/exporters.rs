@@ -4,12 +4,13 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 use super::{
-    ExporterConfig,
     client::{self, TLS},
     extensions::{Authenticators, absolute},
-    forms::{Boolean, Float, Number, OneOf, Own, Part, Seen, Text, Time, plain},
+    forms::{Boolean, Number, OneOf, Own, Part, ReadBy, Text, Time, plain},
     hints::ABSENT,
+    model::ExporterConfig,
     otlp_exporters,
+    queue::{QUEUE, RETRY},
     read::{Place, Section},
     settings::{self, settings},
     value::go_text,
@@ -17,7 +18,6 @@ use super::{
 use crate::exporter::{
     debug::{self, Verbosity},
     file,
-    queue::{QueueConfig, RetryConfig},
     splunk_hec::{self, AckConfig, Entity, Format, Risk},
 };
 
@@ -33,7 +33,6 @@ const HEC_HEADERS: [&str; 4] = [
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
-const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// A text that travels in a header.
 const HEADER_TEXT: Own<String> = Own {
@@ -80,7 +79,7 @@ settings! {
         search_name by format: Text => Risk::default().search_name,
             "What the events say found them; empty: \"auditwatch - \" and the title of the rule.",
             shown_in("risk");
-        entity by format: Seen("src_ip, user or cluster"),
+        entity by format: ReadBy("src_ip, user or cluster"),
             "What the risk is put on: src_ip, user or cluster. Unset: src_ip; user in escu semantics.",
             shown_in("risk");
         timeout: Time(MILLISECOND..=HOUR), "How long one request may take.";
@@ -166,37 +165,6 @@ settings! {
 }
 
 settings! {
-    QUEUE: QueueConfig {
-        enabled by queue_is_enabled: Boolean => true,
-            "Only true is possible: a sender is answered when the queue has the findings.";
-        queue_size: Number(1..=1_000_000),
-            "Findings that may wait before senders are asked to come back later.";
-    }
-    hints {
-        "num_consumers": Remove("one request at a time keeps findings in order"), kept [];
-        "storage": Remove(ABSENT);
-        "wait_for_result": Remove(ABSENT), kept ["false"];
-        "block_on_overflow": Remove("without room senders are asked to retry later"), kept ["false"];
-        "sizer": Remove("the queue counts findings"), kept ["requests", "items"];
-        "batch": Remove("what waits leaves together");
-    }
-    check queue_is_enabled
-}
-
-settings! {
-    RETRY: RetryConfig {
-        enabled: Boolean, "Whether a failed request is repeated.";
-        initial_interval: Time(MILLISECOND..=DAY), "Wait before the first repetition.";
-        randomization_factor: Float(0.0..=1.0), "Share by which a wait varies either way.";
-        multiplier: Float(1.0..=100.0), "Growth of the wait from one repetition to the next.";
-        max_interval: Time(MILLISECOND..=DAY), "Longest wait.";
-        max_elapsed_time: Time(Duration::ZERO..=YEAR),
-            "Findings that could not be sent for this long are given up; 0: never.";
-    }
-    check retry_fits
-}
-
-settings! {
     FILE: file::Config {
         path: Own {
                 form: "path",
@@ -264,7 +232,7 @@ fn hec_endpoint(section: &Section<'_>, key: &str) -> Option<String> {
     Some(value.text)
 }
 
-/// The smaller of two limits of which zero is none.
+/// The smaller of two limits, where 0 means no limit.
 fn idle_connections(section: &Section<'_>) -> usize {
     let default = splunk_hec::Config::default().max_idle_conns;
     let limit = |key| {
@@ -332,36 +300,6 @@ fn ack_fits(section: &Section<'_>, ack: &mut AckConfig) {
     }
 }
 
-fn queue_is_enabled(section: &Section<'_>, _: &mut QueueConfig) {
-    let mut enabled = true;
-    settings::read(&Boolean, section, "enabled", &mut enabled);
-    if !enabled && let Some(value) = section.value("enabled") {
-        value.fail(
-            "only true is possible, because a sender is answered when the queue has the findings",
-        );
-    }
-}
-
-fn retry_fits(section: &Section<'_>, retry: &mut RetryConfig) {
-    let [initial, longest, elapsed] = [
-        retry.initial_interval,
-        retry.max_interval,
-        retry.max_elapsed_time,
-    ]
-    .map(go_text);
-    if retry.initial_interval > retry.max_interval {
-        section.fail(format_args!(
-            "initial_interval ({initial}) must not be longer than max_interval ({longest})"
-        ));
-    }
-    if !retry.max_elapsed_time.is_zero() && retry.max_elapsed_time < retry.max_interval {
-        section.fail(format_args!(
-            "max_elapsed_time ({elapsed}) must not be shorter than max_interval ({longest}); \
-             0 means no end"
-        ));
-    }
-}
-
 /// Whether a text is a URL the exporter can post to.
 fn check_url(text: &str) -> Result<(), String> {
     if !(text.starts_with("http://") || text.starts_with("https://")) {
@@ -377,7 +315,7 @@ fn check_url(text: &str) -> Result<(), String> {
     takes_events(&url)
 }
 
-/// Whether a path is none of those of HEC that take something else than events.
+/// Whether a path is not one of the HEC endpoints that accept something other than events.
 fn takes_events(url: &reqwest::Url) -> Result<(), String> {
     const OTHERS: [(&str, &str); 5] = [
         ("raw", "takes lines of text, and findings are events"),

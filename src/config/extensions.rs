@@ -5,16 +5,16 @@ use http::HeaderName;
 use secrecy::SecretString;
 
 use super::{
-    ComponentId, ExtensionConfig,
     components::EXTENSIONS,
-    forms::{OptionalPath, Own, Part, Seen, Text, Unset, plain},
+    forms::{OptionalPath, Own, Part, ReadBy, Text, Unset, plain},
     hints::ABSENT,
+    id::ComponentId,
+    listen::LISTEN,
+    model::ExtensionConfig,
     read::{Place, Section},
-    receivers::LISTEN,
     server_tls::{EXAMPLE, ServerTls},
     service::State,
     settings::settings,
-    state,
     value::Value,
 };
 use crate::extension::{bearer_token_auth, health_check};
@@ -29,11 +29,11 @@ pub(crate) struct Authenticators<'a> {
 impl Authenticators<'_> {
     /// Reads `auth` of a section: the extension that it names.
     pub(crate) fn read(&self, parent: &Section<'_>) -> Option<ComponentId> {
-        // Nothing behind the key is not the same as no key: it must not leave a door open.
+        // A key without a value is not an absent key: it must not disable authentication.
         let section = parent.place("auth")?.section(&AUTH.table);
         let value = section.required("authenticator")?;
         let id = value.id()?;
-        match state(self.defined, &id) {
+        match State::of(self.defined, &id) {
             State::Reported => return None,
             State::Missing if EXTENSIONS.known.contains(&id.kind()) => value.fail(format_args!(
                 "extension {id} is not defined, add it under extensions"
@@ -61,7 +61,7 @@ impl Authenticators<'_> {
 
 settings! {
     AUTH: () {
-        authenticator by authenticators: Seen("component id"),
+        authenticator by authenticators: ReadBy("component id"),
             "A bearertokenauth extension, which is under service::extensions. A receiver accepts its \
              tokens only; an exporter sends its first token with every request.",
             required("bearertokenauth");
@@ -139,7 +139,7 @@ settings! {
                 text: |word| plain(word),
             },
             "The word before the token; empty: the token alone.";
-        token by tokens: Seen("text"), "The token.",
+        token by tokens: ReadBy("text"), "The token.",
             required_or("tokens or filename", "${env:AUDITWATCH_TOKEN}"), secret;
         tokens: Own {
                 form: "list of texts",

@@ -16,7 +16,7 @@ use super::{
 
 /// How a key is read and shown.
 pub(crate) trait Form {
-    /// What it is read into.
+    /// The type of the value that is read.
     type Value;
 
     /// Reads the key of a section. What is not given, or wrong, leaves the value as it is.
@@ -31,7 +31,7 @@ pub(crate) trait Form {
 
 /// A form of single values that a text is read as.
 pub(crate) trait Single {
-    /// What it is read as.
+    /// The value that the text means.
     type Value;
 
     /// Reads a text. It reports what is wrong.
@@ -428,7 +428,7 @@ impl<T> Form for Own<T> {
     }
 }
 
-/// A path; an empty one is none.
+/// A path; an empty text means no path.
 pub(crate) struct OptionalPath;
 
 impl Form for OptionalPath {
@@ -449,10 +449,10 @@ impl Form for OptionalPath {
     }
 }
 
-/// A key that another one reads: only its form is shown.
-pub(crate) struct Seen(pub(crate) &'static str);
+/// A key whose value the reader of another key takes: only its form is described here.
+pub(crate) struct ReadBy(pub(crate) &'static str);
 
-impl Form for Seen {
+impl Form for ReadBy {
     type Value = ();
 
     fn read(&self, _: &Section<'_>, _: &'static str, (): &mut ()) {}

@@ -1,4 +1,4 @@
-//! What is said of a word that is none of the known ones: a key or component type of the Collector,
+//! Hints for a word that is none of the known ones: a key or component type of the Collector,
 //! a typing mistake, or something else.
 use std::fmt;
 
@@ -6,10 +6,10 @@ use std::fmt;
 /// squared.
 const COMPARED: usize = 64;
 
-/// Why a key of the Collector is none here, where there is no better reason.
+/// The reason for a key that only the Collector has, where there is no better one.
 pub(crate) const ABSENT: &str = "not available in this version";
 
-/// A key of the Collector that is none here.
+/// A key that only the Collector has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hint {
     pub(crate) key: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct Hint {
     pub(crate) kept: Option<&'static [&'static str]>,
 }
 
-/// What to do about such a key.
+/// The advice for such a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advice {
     /// Remove it, for this reason. Without a value it may stay.
@@ -49,7 +49,7 @@ impl fmt::Display for Advice {
 /// What a word may have meant. Shown, it follows the word in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Suggestion<'a, T> {
-    /// It is known from somewhere else, with this to say of it.
+    /// Another system has this word; this is the hint for it.
     Hint(T),
     /// It is nearly this one.
     Meant(&'a str),
@@ -58,7 +58,7 @@ pub(crate) enum Suggestion<'a, T> {
 }
 
 impl<'a, T> Suggestion<'a, T> {
-    /// The suggestion for a word that is none of the `known` ones. `hint` is what is said of it.
+    /// The suggestion for a word that is none of the `known` ones. `hint` is its hint, if it has one.
     pub(crate) fn of(word: &str, known: &'a [&'a str], hint: Option<T>) -> Self {
         match (hint, nearest(word, known)) {
             (Some(hint), _) => Self::Hint(hint),

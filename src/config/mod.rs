@@ -1,23 +1,27 @@
-//! What the user wrote, read into what the code may rely on.
+//! The configuration: read from YAML, checked, and typed.
 //!
-//! It has the Collector's shape. It goes four steps: YAML to a tree that knows its lines
-//! (`yaml.rs`), the trees of all sources to one (`source.rs`), that to typed settings (`read.rs`, with
-//! the variables of `env.rs` replaced on the way), and the settings to a [`Config`] whose parts fit
-//! together. All that is wrong is reported at once, each with file, line and column. The environment is
-//! read here and nowhere else.
+//! It has the Collector's shape. Reading has four steps. `yaml.rs` parses YAML to a tree with
+//! positions. `source.rs` merges the trees of all sources. `read.rs` reads typed settings from the
+//! tree and replaces variables (`env.rs`). This module checks that the settings fit together and
+//! makes a [`Config`]. All errors are reported at once, each with file, line and column. Only this
+//! module reads the environment.
 mod client;
 mod components;
 mod detection;
 mod env;
+mod error;
 mod exporters;
 mod extensions;
 mod files;
 mod forms;
 mod hints;
 mod id;
+mod listen;
+mod model;
 mod otel_env;
 mod otlp_exporters;
 mod print;
+mod queue;
 mod read;
 mod receivers;
 mod server_tls;
@@ -29,190 +33,19 @@ mod telemetry;
 mod tests;
 mod value;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::collections::BTreeMap;
 
 pub use detection::DetectionConfig;
+pub use error::ConfigError;
 pub use id::{ComponentId, InvalidId};
+pub use model::{
+    Config, Encoding, ExporterConfig, ExtensionConfig, Level, LogsConfig, OtlpReceiver,
+    PipelineConfig, ReceiverConfig,
+};
 pub use source::Source;
 
-use crate::{
-    exporter, extension, memory, receiver,
-    telemetry::{MetricsConfig, traces},
-    yaml,
-};
+use crate::yaml;
 use service::{Defined, SERVICE, State};
-
-/// Everything that was configured, checked: ids in pipelines exist, and each pipeline is whole.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `receivers`, those in no pipeline too.
-    pub receivers: BTreeMap<ComponentId, ReceiverConfig>,
-    /// `processors`, those in no pipeline too. All are detections.
-    pub processors: BTreeMap<ComponentId, DetectionConfig>,
-    /// `exporters`, those in no pipeline too.
-    pub exporters: BTreeMap<ComponentId, ExporterConfig>,
-    /// `extensions`, those that are not started too.
-    pub extensions: BTreeMap<ComponentId, ExtensionConfig>,
-    /// `service::extensions`: those that are started.
-    pub service_extensions: Vec<ComponentId>,
-    /// `service::pipelines`, at least one. The ids are `logs[/name]`.
-    pub pipelines: BTreeMap<ComponentId, PipelineConfig>,
-    /// `service::telemetry::logs`: our own logs.
-    pub telemetry: LogsConfig,
-    /// `service::telemetry::metrics`: our own metrics.
-    pub metrics: MetricsConfig,
-    /// `service::telemetry::traces`: our own spans.
-    pub traces: traces::Config,
-    /// `service::telemetry::resource`: what they are said to come from.
-    pub resource: BTreeMap<String, String>,
-    /// `service::memory`: what the process may take.
-    pub memory: memory::Config,
-    /// `service::admission::request_limit_mib`, in bytes: what requests under way may hold. `None`:
-    /// a share of the limit of `memory`.
-    pub request_limit: Option<usize>,
-    /// `service::admission::queue_limit_mib`, in bytes: what pending findings may hold. `None`: a
-    /// share of the limit of `memory`.
-    pub queue_limit: Option<usize>,
-    /// `service::shutdown_timeout`: how long the shutdown may take in all.
-    pub shutdown_timeout: Duration,
-    /// Settings of the Collector that have no effect here, a line for people each.
-    pub without_effect: Vec<String>,
-}
-
-/// Settings of one receiver.
-#[derive(Clone, Debug)]
-pub enum ReceiverConfig {
-    /// `otlp`.
-    Otlp(OtlpReceiver),
-}
-
-/// Settings of one `otlp` receiver: a server for each protocol that is given, at least one.
-#[derive(Clone, Debug)]
-pub struct OtlpReceiver {
-    /// `protocols::grpc`.
-    pub grpc: Option<receiver::otlp_grpc::Config>,
-    /// `protocols::grpc::auth::authenticator`: a `bearertokenauth` that is started.
-    pub grpc_auth: Option<ComponentId>,
-    /// `protocols::http`.
-    pub http: Option<receiver::otlp_http::Config>,
-    /// `protocols::http::auth::authenticator`: a `bearertokenauth` that is started.
-    pub http_auth: Option<ComponentId>,
-}
-
-/// Settings of one exporter.
-#[derive(Clone, Debug)]
-pub enum ExporterConfig {
-    /// `splunk_hec`.
-    SplunkHec(exporter::splunk_hec::Config),
-    /// `otlp_grpc`.
-    OtlpGrpc(exporter::otlp_grpc::Config),
-    /// `otlp_http`.
-    OtlpHttp(exporter::otlp_http::Config),
-    /// `file`.
-    File(exporter::file::Config),
-    /// `debug`.
-    Debug(exporter::debug::Config),
-}
-
-/// Settings of one extension.
-#[derive(Clone, Debug)]
-pub enum ExtensionConfig {
-    /// `bearertokenauth`.
-    BearerTokenAuth(extension::bearer_token_auth::Config),
-    /// `health_check`.
-    HealthCheck(extension::health_check::Config),
-}
-
-/// One pipeline. A receiver or processor is in one pipeline only, an exporter in any number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PipelineConfig {
-    /// Where records come from, at least one.
-    pub receivers: Vec<ComponentId>,
-    /// The detection.
-    pub processor: ComponentId,
-    /// Where findings go to, at least one.
-    pub exporters: Vec<ComponentId>,
-}
-
-/// `service::telemetry::logs`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogsConfig {
-    /// `level`: the least that is logged.
-    pub level: Level,
-    /// `encoding`: the form of a line.
-    pub encoding: Encoding,
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Everything.
-    Trace,
-    /// What helps to find a fault.
-    Debug,
-    /// What an operator wants to know.
-    #[default]
-    Info,
-    /// What an operator should look at.
-    Warn,
-    /// What does not work.
-    Error,
-}
-
-/// The form of a line of our own logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    /// For people.
-    #[default]
-    Console,
-    /// A JSON object a line.
-    Json,
-}
-
-/// All that is wrong with a configuration. Shown, each problem is a line
-/// `path/to/file.yaml:12:5: where::it::is: what is wrong`; no secret is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    problems: Vec<String>,
-}
-
-impl Default for Config {
-    /// Nothing is defined, and the process has its defaults.
-    fn default() -> Self {
-        Self {
-            receivers: BTreeMap::new(),
-            processors: BTreeMap::new(),
-            exporters: BTreeMap::new(),
-            extensions: BTreeMap::new(),
-            service_extensions: Vec::new(),
-            pipelines: BTreeMap::new(),
-            telemetry: LogsConfig::default(),
-            metrics: MetricsConfig::default(),
-            traces: traces::Config::default(),
-            resource: BTreeMap::new(),
-            memory: memory::Config::default(),
-            request_limit: None,
-            queue_limit: None,
-            shutdown_timeout: Duration::from_secs(20),
-            without_effect: Vec::new(),
-        }
-    }
-}
-
-impl ConfigError {
-    /// The problems in the order of the file, at least one.
-    pub fn problems(&self) -> &[String] {
-        &self.problems
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problems.join("\n"))
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// The types of components that a configuration may name, by section.
 pub fn component_types() -> [(&'static str, &'static [&'static str]); 4] {
@@ -227,7 +60,7 @@ pub fn component_types() -> [(&'static str, &'static [&'static str]); 4] {
 /// Reads a configuration from its sources, with the variables of the process's environment.
 ///
 /// # Errors
-/// All that is wrong in it, sources that cannot be read among it.
+/// All errors in it, also of sources that cannot be read.
 pub fn load(sources: &[Source]) -> Result<Config, ConfigError> {
     checked(source::load(sources, &variable), &variable).map(|(config, _)| config)
 }
@@ -235,7 +68,7 @@ pub fn load(sources: &[Source]) -> Result<Config, ConfigError> {
 /// The same, as YAML: merged, variables and files replaced, and every secret as `[REDACTED]`.
 ///
 /// # Errors
-/// As [`load`]: what is wrong is not printed.
+/// As [`load`]; a configuration with errors is not printed.
 pub fn print(sources: &[Source]) -> Result<String, ConfigError> {
     checked(source::load(sources, &variable), &variable)
         .map(|(_, root)| print::yaml(&root, &variable))
@@ -249,10 +82,10 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Reads a configuration from a text. `name` is what messages call it, `env` knows the variables.
+/// Reads a configuration from a text. Messages call it `name`; `env` looks up variables.
 ///
 /// # Errors
-/// All that is wrong in it.
+/// All errors in it.
 pub fn parse(
     name: &str,
     text: &str,
@@ -261,7 +94,7 @@ pub fn parse(
     checked(source::load_text(name, text, env), env).map(|(config, _)| config)
 }
 
-/// What was loaded as settings, and as the tree they are in.
+/// The loaded configuration, as settings and as the tree that they were read from.
 fn checked(
     loaded: source::Loaded,
     env: &dyn Fn(&str) -> Option<String>,
@@ -295,7 +128,7 @@ fn config(root: read::Place<'_>) -> Config {
     let extensions =
         components::EXTENSIONS.read(root.place("extensions").as_ref(), extensions::extension);
     let started = service.as_ref().map_or_else(Vec::new, |section| {
-        service::extensions(section, &|id| state(&extensions, id))
+        service::extensions(section, &|id| State::of(&extensions, id))
     });
     let authenticators = extensions::Authenticators {
         defined: &extensions,
@@ -314,9 +147,9 @@ fn config(root: read::Place<'_>) -> Config {
     if let Some(section) = service {
         config = SERVICE.of(&section);
         let defined = Defined {
-            receivers: &|id| state(&receivers, id),
-            processors: &|id| state(&processors, id),
-            exporters: &|id| state(&exporters, id),
+            receivers: &|id| State::of(&receivers, id),
+            processors: &|id| State::of(&processors, id),
+            exporters: &|id| State::of(&exporters, id),
         };
         config.pipelines = service::pipelines(&section, &defined);
         let state = config.pipelines.values().filter_map(|pipeline| {
@@ -334,14 +167,6 @@ fn config(root: read::Place<'_>) -> Config {
     config.exporters = known(exporters);
     config.extensions = known(extensions);
     config
-}
-
-fn state<T>(all: &BTreeMap<ComponentId, Option<T>>, id: &ComponentId) -> State {
-    match all.get(id) {
-        Some(Some(_)) => State::Good,
-        Some(None) => State::Reported,
-        None => State::Missing,
-    }
 }
 
 fn known<T>(all: BTreeMap<ComponentId, Option<T>>) -> BTreeMap<ComponentId, T> {

@@ -27,7 +27,7 @@ pub(super) struct Written {
     pub(super) protocol: Option<Protocol>,
     pub(super) insecure: Option<bool>,
     pub(super) headers: BTreeMap<String, SecretString>,
-    /// The name of the key that says it, and what it says.
+    /// Name and value of the key.
     pub(super) timeout: (&'static str, Option<Duration>),
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Variables<'s, 'a> {
 /// Something is wrong, and is reported.
 struct Reported;
 
-/// What a variable says and its name, if it is set.
+/// Value and name of a variable, if it is set.
 type Found<T> = Result<Option<(T, String)>, Reported>;
 
 /// What a variable holds, and its name.
@@ -122,7 +122,7 @@ impl<'s, 'a> Variables<'s, 'a> {
         Reported
     }
 
-    /// Variables may hold secrets, so what they hold is not shown.
+    /// Variables may hold secrets, so messages do not show their values.
     fn unreadable(&self, name: &str, expected: &str) -> Reported {
         self.section.fail(format_args!(
             "the environment variable {name} must be {expected}"

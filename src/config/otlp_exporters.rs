@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use super::{
     client::{self, OTLP_TLS},
-    exporters::{QUEUE, RETRY},
     extensions::{AUTH, Authenticators},
     forms::{OneOf, Own, Part, Time},
     hints::ABSENT,
+    queue::{QUEUE, RETRY},
     read::{Place, Section},
     settings::settings,
 };

@@ -1,5 +1,5 @@
-//! Typed reading of the tree. A reader writes down what is wrong and goes on with a default, so
-//! that one run reports everything there is to mend.
+//! Typed reading of the tree. A reader records each error and continues with a default, so that one
+//! run reports all errors.
 use std::{cell::RefCell, fmt::Display, path::PathBuf, str::FromStr};
 
 use secrecy::SecretString;
@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What was wrong, and what has no effect, each in no order.
+    /// The errors, and the keys without effect, each in no order.
     pub(crate) fn into_found(self) -> (Vec<Problem>, Vec<Problem>) {
         (self.problems.into_inner(), self.notes.into_inner())
     }
@@ -79,7 +79,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Says what is wrong with the thing of this name.
+    /// Reports an error of the component with this name.
     pub(crate) fn fail_key(&self, message: impl Display) {
         self.reader.fail(self.key, &self.path, message);
     }
@@ -140,7 +140,7 @@ impl<'a> Place<'a> {
         items.iter().filter_map(pair).collect()
     }
 
-    /// Says what is wrong with the name of the thing, without showing it.
+    /// Reports an error of the name itself, without showing it.
     pub(crate) fn fail_name(&self, message: impl Display) {
         let around = self.path.rsplit_once("::").map_or("", |(around, _)| around);
         self.reader.fail(self.key, around, message);
@@ -358,7 +358,7 @@ impl<'a> Section<'a> {
         (self.place.reader.env)(name)
     }
 
-    /// Says what is wrong with the section as a whole.
+    /// Reports an error of the section as a whole.
     pub(crate) fn fail(&self, message: impl Display) {
         self.place.fail_key(message);
     }

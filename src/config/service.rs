@@ -2,10 +2,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    ComponentId, Config, PipelineConfig,
     components::{EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS, Types},
-    forms::{Mib, Number, Part, Seen, Time, Unset},
+    forms::{Mib, Number, Part, ReadBy, Time, Unset},
     hints::ABSENT,
+    id::ComponentId,
+    model::{Config, PipelineConfig},
     read::{Place, Section},
     settings::settings,
     telemetry::TELEMETRY,
@@ -19,7 +20,7 @@ pub(crate) const MOST_MIB: usize = 1024 * 1024;
 
 settings! {
     SERVICE: Config {
-        extensions by extensions: Seen("list of component ids"), "The extensions that are started.",
+        extensions by extensions: ReadBy("list of component ids"), "The extensions that are started.",
             example("[health_check, bearertokenauth]");
         admission => self: Part(&ADMISSION), "";
         memory: Part(&MEMORY),
@@ -79,10 +80,10 @@ settings! {
 
 settings! {
     PIPELINE: () {
-        receivers by pipeline: Seen("list of component ids"), "One or more.", required("[otlp]");
-        processors by pipeline: Seen("list of component ids"), "Exactly one detection.",
+        receivers by pipeline: ReadBy("list of component ids"), "One or more.", required("[otlp]");
+        processors by pipeline: ReadBy("list of component ids"), "Exactly one detection.",
             required("[detection]");
-        exporters by pipeline: Seen("list of component ids"), "One or more. Each gets every finding.",
+        exporters by pipeline: ReadBy("list of component ids"), "One or more. Each gets every finding.",
             required("[splunk_hec]");
     }
 }
@@ -94,7 +95,7 @@ pub(crate) struct Defined<'a> {
     pub(crate) exporters: &'a dyn Fn(&ComponentId) -> State,
 }
 
-/// What became of an id a pipeline refers to.
+/// The state of a component that a pipeline refers to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// It is defined.
@@ -103,6 +104,17 @@ pub(crate) enum State {
     Reported,
     /// It is not defined.
     Missing,
+}
+
+impl State {
+    /// The state of the component with this id, among those that were read.
+    pub(crate) fn of<T>(all: &BTreeMap<ComponentId, Option<T>>, id: &ComponentId) -> Self {
+        match all.get(id) {
+            Some(Some(_)) => Self::Good,
+            Some(None) => Self::Reported,
+            None => Self::Missing,
+        }
+    }
 }
 
 /// The extensions that are to be started.
@@ -195,7 +207,7 @@ fn pipeline(
         }
     }
     // Where there are only the Collector's own processors, each is reported already.
-    if processors.written == processors.foreign {
+    if processors.written == processors.unknown {
         section.fail("needs one detection processor, such as processors: [detection]");
     }
     for (reference, value) in processors.good.iter().skip(1) {
@@ -216,10 +228,10 @@ fn pipeline(
 /// The references of one list of a pipeline.
 struct Found<'a> {
     key: &'static str,
-    /// How many there are, the wrong ones too.
+    /// Number of references, the wrong ones too.
     written: usize,
-    /// How many are of a type that is none, and no mistyped one.
-    foreign: usize,
+    /// Number of references to a type that we do not have and that is no misspelling of ours.
+    unknown: usize,
     good: Vec<(ComponentId, Value<'a>)>,
 }
 
@@ -232,14 +244,14 @@ fn references<'a>(
     let mut found = Found {
         key,
         written: section.count(key),
-        foreign: 0,
+        unknown: 0,
         good: Vec::new(),
     };
     for value in section.values(key).unwrap_or_default() {
         let Some(id) = value.id() else { continue };
         let noun = types.noun;
         let expected = format!("expected {noun}s that are defined, each once");
-        found.foreign += usize::from(types.is_foreign(id.kind()));
+        found.unknown += usize::from(types.is_unknown_type(id.kind()));
         match state(&id) {
             State::Reported => {}
             State::Missing if types.known.contains(&id.kind()) => value.refuse(

@@ -22,7 +22,7 @@ pub(crate) struct Fact {
     /// What the key does, for people.
     pub(crate) meaning: &'static str,
     pub(crate) need: Need,
-    /// A value to show where the default is none, or not the whole story.
+    /// An example value, where there is no default or the default needs an explanation.
     pub(crate) example: Option<&'static str>,
     /// The name of the component that shows the key in the reference file: `tls` of `otlp/tls`.
     pub(crate) shown_in: &'static str,
@@ -120,7 +120,7 @@ impl Table {
         self.facts.iter().any(|fact| fact.name == key)
     }
 
-    /// What to say of a key that only the Collector has.
+    /// The hint for a key that only the Collector has.
     pub(crate) fn hint(&self, key: &str) -> Option<&'static Hint> {
         self.hints.iter().find(|hint| hint.key == key)
     }

@@ -7,8 +7,8 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::{
-    ConfigError,
     env::{self, Env},
+    error::ConfigError,
 };
 use crate::visible;
 use crate::yaml::{self, Key, Mark, Node, Problem, Value};
@@ -91,7 +91,7 @@ impl FromStr for Source {
     }
 }
 
-/// What was read from all sources.
+/// The merged tree of all sources, and its errors.
 pub(super) struct Loaded {
     /// The merged tree; `None` when a part of it could not be read.
     pub(super) root: Option<Node>,

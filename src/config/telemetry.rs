@@ -1,11 +1,11 @@
-//! `service::telemetry`: what auditwatch says of itself, and where it is sent.
+//! `service::telemetry`: our own logs, metrics and spans, and where they are sent.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Config, Encoding, Level, LogsConfig,
-    forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, Seen},
+    forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, ReadBy},
     hints::ABSENT,
+    model::{Config, Encoding, Level, LogsConfig},
     otel_env::{Signal, Variables, Written, uri, url},
     read::{Place, Section},
     settings::{Settings, Shown, settings},
@@ -145,11 +145,11 @@ settings! {
     pub(crate) struct Otlp {}
     METRICS_OTLP {
         protocol [otlp::Protocol = otlp::Protocol::default()]: PROTOCOL, "The form of OTLP.";
-        endpoint by otlp: Seen("URL"),
+        endpoint by otlp: ReadBy("URL"),
             "For http/protobuf with its path, such as http://localhost:4318/v1/metrics. Empty: \
              OTEL_EXPORTER_OTLP_ENDPOINT sets it (docs/operations.md), or nothing is sent.",
             example("${env:AUDITWATCH_METRICS_ENDPOINT:-}"), place;
-        headers by otlp: Seen("map of texts"), "Headers of every request, such as Authorization.",
+        headers by otlp: ReadBy("map of texts"), "Headers of every request, such as Authorization.",
             secret;
         insecure [bool = false]: Boolean,
             "Whether an endpoint without a scheme is http:// rather than https://.";
@@ -232,11 +232,11 @@ settings! {
 settings! {
     SPANS_OTLP: Otlp {
         protocol: PROTOCOL, "The form of OTLP.";
-        endpoint by otlp: Seen("URL"),
+        endpoint by otlp: ReadBy("URL"),
             "Such as http://localhost:4318/v1/traces. Empty: OTEL_EXPORTER_OTLP_ENDPOINT sets it \
              (docs/operations.md), or there are no spans.",
             example("${env:AUDITWATCH_TRACES_ENDPOINT:-}"), place;
-        headers by otlp: Seen("map of texts"), "Headers of every request.", secret;
+        headers by otlp: ReadBy("map of texts"), "Headers of every request.", secret;
         insecure: Boolean, "Whether an endpoint without a scheme is http:// rather than https://.";
     }
     hints {
@@ -347,15 +347,15 @@ fn periodic(section: &Section<'_>) -> Option<otlp::Periodic> {
     })
 }
 
-/// What is pushed, and the key that says how long that may take, if it is written.
+/// The signal that is pushed, and its timeout with the name of the key, if that is given.
 #[derive(Clone, Copy)]
 struct Push {
     signal: Signal,
     timeout: (&'static str, Option<Duration>),
 }
 
-/// Where OTLP is sent to, with what the environment says where no key does. `outer` is what needs
-/// the exporter.
+/// Reads the `otlp` exporter of telemetry. Variables of the environment fill the keys that are absent.
+/// `outer` is the section that needs the exporter.
 fn otlp(
     outer: &Section<'_>,
     exporter: &Section<'_>,
@@ -410,7 +410,7 @@ fn otlp(
     variables.complete(written, value.as_ref().map(|value| value.text.as_str()))
 }
 
-/// What our own metrics and spans are said to come from, beside what is known anyway. A value that
+/// Resource attributes of our own metrics and spans, added to the detected ones. A value that
 /// is empty takes an attribute away.
 fn resource(section: &Section<'_>) -> BTreeMap<String, String> {
     let place = section.get("resource");

@@ -18,6 +18,7 @@ use crate::{
     },
     tls,
 };
+use crate::{exporter, extension, memory, receiver};
 
 const MINIMAL: &str = include_str!("../../otel-config/minimal.yaml");
 const REFERENCE: &str = include_str!("../../otel-config/auditwatch.yaml");

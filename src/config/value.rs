@@ -21,7 +21,7 @@ pub(crate) struct Value<'a> {
 }
 
 impl Value<'_> {
-    /// Says what is wrong, not showing the value.
+    /// Reports an error without showing the value.
     pub(crate) fn fail(&self, message: impl Display) {
         self.reader.fail(
             self.mark,
@@ -30,7 +30,7 @@ impl Value<'_> {
         );
     }
 
-    /// Says what was expected, and shows the value, unless it may be a secret.
+    /// Reports what was expected, and shows the value unless it may be a secret.
     pub(crate) fn expected(&self, what: impl Display) {
         if self.hidden {
             self.fail(format_args!("{what}, got something else"));

@@ -44,7 +44,7 @@ pub struct Stats {
     /// Hits taken.
     pub hits: u64,
     /// Hits that repeated a request that was counted before.
-    pub repeats: u64,
+    pub duplicates: u64,
     /// Hits behind the watermark.
     pub late: u64,
     /// Those of them that could not be counted exactly any more and were left out.
@@ -53,7 +53,7 @@ pub struct Stats {
     pub untimed: u64,
     /// Hits that were forgotten while they waited for a finding of their key to close, because
     /// more came than are kept: the next finding counts as many too few.
-    pub crowded_out: u64,
+    pub overflow: u64,
     /// Keys evicted to stay within the limits.
     pub evicted: u64,
     /// The error bound of that: no evicted key had more hits at hand than this.
@@ -65,20 +65,20 @@ impl AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         let Self {
             hits,
-            repeats,
+            duplicates,
             late,
             late_dropped,
             untimed,
-            crowded_out,
+            overflow,
             evicted,
             evicted_hits,
         } = other;
         self.hits += hits;
-        self.repeats += repeats;
+        self.duplicates += duplicates;
         self.late += late;
         self.late_dropped += late_dropped;
         self.untimed += untimed;
-        self.crowded_out += crowded_out;
+        self.overflow += overflow;
         self.evicted += evicted;
         self.evicted_hits = self.evicted_hits.max(evicted_hits);
     }
@@ -321,8 +321,8 @@ impl Engine {
         let mut drafts = Vec::new();
         match of.observe(&hit, time, &context, &mut drafts) {
             Disposition::Counted => {}
-            Disposition::Overflow => stats.crowded_out += 1,
-            Disposition::Duplicate => stats.repeats += 1,
+            Disposition::Overflow => stats.overflow += 1,
+            Disposition::Duplicate => stats.duplicates += 1,
             Disposition::TooLate => stats.late_dropped += 1,
         }
         shard.report_keys(detection, &mut state.evictions);

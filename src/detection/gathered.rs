@@ -11,8 +11,8 @@ use super::{
     time::Micros,
 };
 
-/// So many requests are kept as they are before their evidence is gathered, at most: most addresses
-/// never have more, and what they hold is shared.
+/// The number of requests that are kept unmerged, at most, before their evidence is gathered: most
+/// addresses never have more, and their texts are shared.
 const FEW: usize = 16;
 /// Identities up to this number are a list.
 const SHORT: usize = 16;

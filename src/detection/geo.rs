@@ -1,4 +1,4 @@
-//! Where an address is: the door through which a location database enters the pure core.
+//! Location of an address: the interface by which the pure core uses a location database.
 
 use std::net::IpAddr;
 

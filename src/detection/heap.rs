@@ -1,10 +1,10 @@
-//! What things take on the heap, as the allocator counts it: not what is written into a block, but
-//! the block. The bound on memory and the metrics are made of these.
+//! Sizes on the heap as the allocator counts them: whole blocks, not the bytes in use. The memory
+//! bound and the metrics use them.
 //!
 //! The numbers are those of glibc: a header of 8 bytes, steps of 16, and never less than 32. Other
 //! allocators have no header and wider steps, which comes to about the same.
 
-/// Bytes of a block that holds so many.
+/// Bytes of the block for an allocation of `bytes`.
 pub(super) const fn block(bytes: usize) -> usize {
     const LEAST: usize = 32;
     const HEADER: usize = 8;
@@ -19,7 +19,7 @@ pub(super) const fn block(bytes: usize) -> usize {
     if whole < LEAST { LEAST } else { whole }
 }
 
-/// Bytes of an `Arc` of so many: two counters come before them.
+/// Bytes of an `Arc` of `bytes`: two counters precede them.
 pub(super) const fn shared(bytes: usize) -> usize {
     block(bytes + 2 * size_of::<usize>())
 }
@@ -46,7 +46,7 @@ pub(super) const fn entry(size: usize) -> usize {
     (leaf(size) + 12 * size_of::<usize>() / 7) * 2 / HALF_NODES
 }
 
-/// Bytes of a whole `BTreeMap` or `BTreeSet` with so many entries of this size.
+/// Bytes of a whole `BTreeMap` or `BTreeSet` with `entries` entries of `size` bytes each.
 pub(super) const fn tree(entries: usize, size: usize) -> usize {
     match entries {
         0 => 0,

@@ -6,6 +6,7 @@
 //! for the service; [`rows`] answers for a whole log at once.
 
 pub mod cases;
+pub mod columns;
 mod dedup;
 pub mod emission;
 pub mod engine;

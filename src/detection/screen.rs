@@ -19,7 +19,7 @@ use super::{
     limits::{Bounds, Limits},
     map,
     rule::{Rule, SECOND},
-    selector::Said,
+    selector::SelectorMatch,
     shapes::{self, Shapes},
     text,
     time::Micros,
@@ -39,10 +39,9 @@ const MAX_AHEAD: i64 = 300 * SECOND;
 /// Resource attribute that names the cluster (OpenTelemetry semantic conventions).
 const CLUSTER: &[u8] = b"k8s.cluster.name";
 
-/// So many records at the beginning of a stream are read in full when somebody wants to know what
-/// they are, until the first audit event.
+/// The feed check parses this many records at the beginning of a stream, until the first audit event.
 pub const SAMPLED: u64 = 10_000;
-/// One in so many of them is told by its shape.
+/// The shape of one in this many of them is described.
 const SHAPED: u64 = 100;
 
 /// The screen of the detections of a pipeline, shared by all connections.
@@ -61,26 +60,26 @@ struct Inner {
     cluster: Option<Arc<str>>,
 }
 
-/// What a request held.
+/// The result of screening a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Screened {
-    /// The events that count, in the order of the request.
+    /// Matching events, in the order of the request.
     pub hits: Vec<Hit>,
     /// When the request began to arrive, in nanoseconds since 1970; 0: unknown.
     pub received: u64,
     /// Log records of any kind.
     pub records: u64,
-    /// Records that the byte filter could not rule out.
+    /// Records that the prefilter let through.
     pub candidates: u64,
-    /// Candidates that are not one JSON value: only these are rejected.
+    /// Candidates that are not one JSON value. Only these records are rejected.
     pub unreadable: u64,
-    /// Events that would count, but for the selector.
+    /// Matching events that the selector excluded.
     pub deselected: u64,
-    /// Audit events of a sample that are selected; more than none tells all there is to know.
+    /// Selected audit events among the sampled records; above 0 the feed check is done.
     pub events: u64,
-    /// Audit events of a sample that the selector leaves out.
+    /// Audit events among the sampled records that the selector excluded.
     pub unselected: u64,
-    /// What the records of a sample look like that hold no audit event.
+    /// Shapes of the sampled records that hold no audit event.
     pub shapes: Shapes,
 }
 
@@ -138,9 +137,9 @@ impl Screen {
                 ..Screened::default()
             },
             cluster: String::new(),
-            resource: Said::default(),
+            resource: SelectorMatch::default(),
             resource_hits: 0,
-            said: Vec::new(),
+            matches: Vec::new(),
             broken: BTreeMap::new(),
             hit_bytes: 0,
             sample: None,
@@ -163,8 +162,8 @@ impl Screening {
         self.0.feed(piece)
     }
 
-    /// Bytes on the heap, about: a record that is not whole yet, and the hits. Reading a record
-    /// takes none besides that is worth counting.
+    /// Approximate bytes on the heap: the incomplete record and the hits. Parsing a record takes a
+    /// negligible amount besides.
     pub fn heap_bytes(&self) -> usize {
         self.0.heap_bytes()
     }
@@ -178,7 +177,7 @@ impl Screening {
     }
 }
 
-/// The visitor of one request's records: it looks at each of them and keeps the hits.
+/// The visitor of one request's records: it screens each of them and keeps the hits.
 #[derive(Debug)]
 pub struct ScreenVisitor {
     screen: Arc<Inner>,
@@ -186,20 +185,20 @@ pub struct ScreenVisitor {
     out: Screened,
     /// The name of the cluster in the resource of the records at hand; empty when it has none.
     cluster: String,
-    /// With a selector, what that resource says.
-    resource: Said,
+    /// With a selector, its result for the attributes of that resource.
+    resource: SelectorMatch,
     /// Hits before the first one of this resource.
     resource_hits: usize,
-    /// With a selector, what the records of these hits say of it themselves.
-    said: Vec<Said>,
-    /// With a selector, the same of records that cannot be read, and how many there are.
-    broken: BTreeMap<Said, u64>,
-    /// What the hits hold.
+    /// With a selector, its result for the records of these hits, one each.
+    matches: Vec<SelectorMatch>,
+    /// With a selector, the number of unreadable records by the selector's result.
+    broken: BTreeMap<SelectorMatch, u64>,
+    /// Bytes on the heap of the hits.
     hit_bytes: usize,
-    /// The number of the next record, while records are sampled.
+    /// Number of the next record in the stream, while records are sampled.
     sample: Option<u64>,
-    /// Audit events of the sample in this resource, by what their attributes say.
-    sampled: BTreeMap<Said, u64>,
+    /// Sampled audit events of this resource, by the selector's result.
+    sampled: BTreeMap<SelectorMatch, u64>,
     /// Memory for texts that have to be decoded.
     scratch: Scratch,
 }
@@ -221,7 +220,7 @@ impl Visitor for ScreenVisitor {
         } = &*self.screen;
         let attributes = KeyValues::of_resource(encoded);
         if !rule.selector.is_empty() {
-            self.resource = rule.selector.look(&attributes).or(self.resource);
+            self.resource = rule.selector.evaluate(&attributes).or(self.resource);
         }
         if cluster.is_none()
             && let Some(name) = named(&attributes)
@@ -269,7 +268,7 @@ impl Visitor for ScreenVisitor {
             self.resource_hits = self.out.hits.len();
         }
         self.cluster.clear();
-        self.resource = Said::default();
+        self.resource = SelectorMatch::default();
     }
 
     fn heap_bytes(&self) -> usize {
@@ -277,21 +276,21 @@ impl Visitor for ScreenVisitor {
         // The detection sorts the hits of a request by key before it takes them.
         let places = (hits.capacity() - hits.len()) * size_of::<Hit>()
             + hits.len() * size_of::<(&str, &str, u64)>() * 2
-            + self.said.capacity() * size_of::<Said>();
-        self.cluster.capacity() + self.hit_bytes + places + self.scratch.held()
+            + self.matches.capacity() * size_of::<SelectorMatch>();
+        self.cluster.capacity() + self.hit_bytes + places + self.scratch.heap_bytes()
     }
 }
 
 impl ScreenVisitor {
-    /// Reads its records in full, as a sample of a stream of which this number came before, until an
-    /// audit event is among them.
+    /// Samples the records for the feed check until an audit event is among them. `before` is the number
+    /// of records of the stream before this request.
     #[must_use]
     pub fn sampled(mut self, before: u64) -> Self {
         self.sample = Some(before).filter(|before| *before < SAMPLED);
         self
     }
 
-    /// What the request held, once all of it has been visited.
+    /// The result, once the whole request has been visited.
     pub fn into_screened(self) -> Screened {
         self.out
     }
@@ -309,8 +308,8 @@ impl ScreenVisitor {
                 self.out.events += 1;
                 self.sample = None;
             } else {
-                let said = selector.look(&record.attributes());
-                *self.sampled.entry(said).or_default() += 1;
+                let matched = selector.evaluate(&record.attributes());
+                *self.sampled.entry(matched).or_default() += 1;
             }
         } else if number.is_multiple_of(SHAPED) {
             self.out.shapes.add(shapes::shape(record, body, time_field));
@@ -341,15 +340,15 @@ impl ScreenVisitor {
         match event {
             Some(event) => self.judge(record, &event),
             None if broken && !screen.rule.selector.is_empty() => {
-                let said = screen.rule.selector.look(&record.attributes());
-                *self.broken.entry(said).or_default() += 1;
+                let matched = screen.rule.selector.evaluate(&record.attributes());
+                *self.broken.entry(matched).or_default() += 1;
             }
             None => self.out.unreadable += u64::from(broken),
         }
     }
 
-    /// Lets go of what the selector does not select. That waits for the end of the resource,
-    /// which may stand behind its records.
+    /// Removes the hits that the selector excludes. This waits for the end of the resource, whose
+    /// attributes may follow its records on the wire.
     fn select(&mut self) {
         let selector = &self.screen.rule.selector;
         if selector.is_empty() {
@@ -358,8 +357,8 @@ impl ScreenVisitor {
         let resource = self.resource;
         // In place: a second list would hold as much as the first.
         let mut kept = self.resource_hits;
-        for (at, said) in (kept..self.out.hits.len()).zip(self.said.drain(..)) {
-            if selector.selects(said, resource) {
+        for (at, matched) in (kept..self.out.hits.len()).zip(self.matches.drain(..)) {
+            if selector.selects(matched, resource) {
                 self.out.hits.swap(kept, at);
                 kept += 1;
             } else {
@@ -369,13 +368,13 @@ impl ScreenVisitor {
             }
         }
         self.out.hits.truncate(kept);
-        for (said, records) in std::mem::take(&mut self.broken) {
-            if selector.selects(said, resource) {
+        for (matched, records) in std::mem::take(&mut self.broken) {
+            if selector.selects(matched, resource) {
                 self.out.unreadable += records;
             }
         }
-        for (said, records) in std::mem::take(&mut self.sampled) {
-            if selector.selects(said, resource) {
+        for (matched, records) in std::mem::take(&mut self.sampled) {
+            if selector.selects(matched, resource) {
                 self.out.events += records;
                 self.sample = None;
             } else {
@@ -415,8 +414,8 @@ impl ScreenVisitor {
 
     fn keep(&mut self, hit: Hit, record: &Record<'_>) {
         if !self.screen.rule.selector.is_empty() {
-            let said = self.screen.rule.selector.look(&record.attributes());
-            self.said.push(said);
+            let matched = self.screen.rule.selector.evaluate(&record.attributes());
+            self.matches.push(matched);
         }
         self.hit_bytes += hit.heap_bytes();
         let hits = &mut self.out.hits;

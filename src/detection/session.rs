@@ -52,7 +52,7 @@ pub(super) struct Key {
     pub(super) max_event_time: Micros,
     /// The closing watermark of the cluster then.
     pub(super) closing_watermark: Micros,
-    /// Hits so far, where each delivery of a request counts: it tells them apart.
+    /// Hits so far, where each delivery of a request counts: it distinguishes them.
     pub(super) deliveries: u64,
 }
 

@@ -97,11 +97,11 @@ fn detection_stats(known: &Known) -> proto::DetectionStats {
     } = known;
     let Stats {
         hits,
-        repeats,
+        duplicates,
         late,
         late_dropped,
         untimed,
-        crowded_out,
+        overflow,
         evicted,
         evicted_hits,
     } = *stats;
@@ -109,11 +109,11 @@ fn detection_stats(known: &Known) -> proto::DetectionStats {
         rule_id: rule_id.clone(),
         fingerprint: fingerprint.clone(),
         hits,
-        repeats,
+        duplicates,
         late,
         late_dropped,
         untimed,
-        crowded_out,
+        overflow,
         evicted,
         evicted_hits,
     }
@@ -125,11 +125,11 @@ fn known_detection(known: proto::DetectionStats) -> Known {
         fingerprint: known.fingerprint,
         stats: Stats {
             hits: known.hits,
-            repeats: known.repeats,
+            duplicates: known.duplicates,
             late: known.late,
             late_dropped: known.late_dropped,
             untimed: known.untimed,
-            crowded_out: known.crowded_out,
+            overflow: known.overflow,
             evicted: known.evicted,
             evicted_hits: known.evicted_hits,
         },

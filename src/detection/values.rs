@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
+    columns::Columns,
     fields::{self, AuditField},
     hit::Hit,
-    rows::Columns,
     text,
 };
 

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::text;
 use crate::extension::bearer_token_auth::{BearerTokenAuth, Config, Error};
 
-/// What goes with every request.
+/// The headers of every request.
 #[derive(Debug)]
 pub(super) struct Headers {
     all: HeaderMap,

@@ -41,7 +41,7 @@ enum End {
 /// How long a failed attempt waits for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryWait {
-    /// As the settings and the receiver say: no shutdown has begun.
+    /// No shutdown has begun: settings and the receiver decide.
     AsConfigured,
     /// For this time.
     Fixed(Duration),
@@ -74,7 +74,7 @@ impl Shutdown {
         self.began.cancel();
     }
 
-    /// Exporters give up what they still have.
+    /// Exporters give up the remaining findings.
     pub fn abandon(&self) {
         self.abandon.cancel();
     }

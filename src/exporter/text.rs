@@ -24,10 +24,10 @@ pub(super) fn secrets_of_url(url: &reqwest::Url) -> Vec<SecretString> {
         .collect()
 }
 
-/// Most characters of what a receiver says in our log.
+/// The greatest number of characters of a receiver's message in our log.
 pub(super) const EXCERPT: usize = 160;
 
-/// The beginning of what a receiver says, in quotes, without secrets and on one line.
+/// The beginning of a receiver's message, in quotes, without secrets and on one line.
 pub(super) fn quoted(words: &str, secrets: &[SecretString]) -> String {
     let words = redact::hidden(words, secrets);
     let words: Vec<&str> = words.split_whitespace().take(EXCERPT).collect();
@@ -37,7 +37,7 @@ pub(super) fn quoted(words: &str, secrets: &[SecretString]) -> String {
 /// Characters of a message that are shown.
 const MOST_MESSAGE: usize = 512;
 
-/// One line that says what was found.
+/// One line that summarizes a finding.
 pub fn summary(finding: &Finding) -> String {
     let subject = [&finding.message, &finding.rule_name, &finding.rule_id];
     let subject = subject.into_iter().find(|text| !text.is_empty());

@@ -51,7 +51,7 @@ impl Default for Config {
 /// A file of tokens that cannot be used. Holds none of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The name of the header is none.
+    /// The name of the header is invalid.
     #[error("header: {0:?} is no name of a header")]
     Header(String),
     /// The file cannot be read.
@@ -72,7 +72,7 @@ pub enum Error {
     },
 }
 
-/// A request without a token that is known. What it brought is not shown.
+/// A request without a known token. Its header is not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     why: Why,
@@ -404,7 +404,7 @@ mod tests {
     fn reads_a_file_of_tokens() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
-        let told = |text: &[u8]| {
+        let reason = |text: &[u8]| {
             std::fs::write(&path, text).unwrap();
             match read(&path) {
                 Ok(tokens) => tokens
@@ -416,7 +416,7 @@ mod tests {
             }
         };
         assert_eq!(
-            told(b"\n one\r\n\n  \ntwo of somebody\nthree"),
+            reason(b"\n one\r\n\n  \ntwo of somebody\nthree"),
             "one,two,three"
         );
         for (text, wanted) in [
@@ -427,8 +427,8 @@ mod tests {
             (&b"a\n".repeat(1001), "more than 1000 tokens"),
             (&vec![b'a'; 300_000], "has more than 262144 bytes"),
         ] {
-            let told = told(text);
-            assert!(told.contains(wanted), "{told}");
+            let reason = reason(text);
+            assert!(reason.contains(wanted), "{reason}");
         }
         std::fs::remove_file(&path).unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("cannot read"));

@@ -1,4 +1,4 @@
-//! What a detection says in each of its findings.
+//! The annotations of a detection, written into each of its findings.
 
 use super::{Finding, GroupValue, ids, message};
 use crate::rules::model::{Detection, GroupBy, Window};
@@ -41,7 +41,7 @@ pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
     finding.message = message::render(&annotations.message, finding);
 }
 
-/// Writes what was grouped by into a finding of this key.
+/// Writes the values of `group_by` into the finding of a key.
 pub(crate) fn group_by(finding: &mut Finding, detection: &Detection, key: &str) {
     let of = |name: &str, value| GroupValue {
         name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! How bad a finding is, as the level of its rule says.
+//! The severity of a finding, from the level of its rule.
 
 use std::str::FromStr;
 

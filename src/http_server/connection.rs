@@ -123,7 +123,7 @@ fn builder(limits: &Limits, versions: Versions, streams: Streams) -> Builder<Str
     }
 }
 
-/// Why the loop over a connection goes on.
+/// Why the loop over a connection continues.
 enum Event {
     Ended(Result<(), Box<dyn std::error::Error + Send + Sync>>),
     Due(End),
@@ -323,7 +323,7 @@ struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// Notes whether what was written waits, or all of it has left.
+    /// Records whether written bytes are still buffered.
     fn wrote<T>(&self, written: Poll<T>, is_all: bool) -> Poll<T> {
         if written.is_pending() || is_all {
             self.watch.wrote(written.is_pending());

@@ -26,7 +26,7 @@ use crate::clock::{self, Instant};
 
 /// What a connection with HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A first request of which nothing has come for so long has stalled.
+/// A first request that has received no byte for this long has stalled.
 const STALL: Duration = Duration::from_secs(10);
 /// How long a connection that was asked to end may take for that once it has no request.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -129,7 +129,7 @@ pub(super) struct Watch {
     times: Times,
     place: Place,
     facts: Mutex<Facts>,
-    /// A deadline may have come nearer.
+    /// A deadline may be earlier now.
     pub(super) changed: Notify,
 }
 

@@ -70,7 +70,7 @@ const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 const FIXED32: u32 = 5;
-/// A length takes this number of bytes whatever it is: it is known only after what it measures.
+/// Bytes of every length prefix: the length is known only after its content, so it has a fixed size.
 const LENGTH: usize = 5;
 
 impl Slot<'_> {
@@ -331,7 +331,7 @@ impl Visitor<'_> for Name {
     }
 }
 
-/// As much of a text as a message quotes: it may be as long as a request.
+/// The part of a text that a message quotes: the text may be as long as a request.
 fn quoted(text: &str) -> &str {
     const MOST: usize = 64;
     text.get(..text.floor_char_boundary(MOST)).unwrap_or(text)

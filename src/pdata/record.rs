@@ -17,7 +17,7 @@ pub struct Record<'a> {
     /// `observed_time_unix_nano`; 0 when unknown.
     pub observed_time_unix_nano: u64,
     encoded: &'a [u8],
-    /// The last `body` field; `None` when there is none.
+    /// The last `body` field, or `None` if the record has no body.
     body: Option<&'a [u8]>,
     bodies: usize,
     attributes: usize,

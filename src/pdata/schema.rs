@@ -356,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a field holds what its descriptor says.
+    /// Whether the kind of a field is that of its descriptor.
     fn holds(kind: Kind, described: &Described) -> bool {
         match (kind, described) {
             (Kind::Text, Described::String)

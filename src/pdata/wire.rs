@@ -42,7 +42,7 @@ pub(super) enum WireType {
     Fixed32,
 }
 
-/// A number and its length in bytes; `None` when more bytes are needed to tell.
+/// A number and its length in bytes; `None` when more bytes are needed.
 pub(super) type Partial<T> = Result<Option<(T, usize)>, Malformed>;
 
 /// Reads a variable-length integer.

@@ -84,7 +84,7 @@ impl Counters {
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    /// What the detection has counted, and what it keeps.
+    /// Counters and state size of the detection.
     pub fn detection(&self) -> Kept {
         *self
             .detection

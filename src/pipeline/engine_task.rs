@@ -1,4 +1,4 @@
-//! The engine task: the one owner of a pipeline's detection. It applies the hits of requests and the
+//! The engine task, which alone owns a pipeline's engine. It applies the hits of requests and the
 //! passing of time, one after the other, and hands the findings to the exporter lanes.
 
 use std::{
@@ -27,19 +27,19 @@ use crate::{
     clock, detection::emission::Emission, memory::Pressure, processor::detection::Detection,
 };
 
-/// How often the detection is given the time that has passed.
+/// The interval of ticks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The owner of a detection.
+/// The engine task of a pipeline.
 pub struct EngineTask {
     id: String,
     detection: Detection,
     inbox: mpsc::Receiver<Submission>,
     lanes: Lanes,
     pressure: Pressure,
-    /// When the detection was last given the time.
+    /// The time of the last tick.
     ticked: Instant,
-    /// Whether the detection has returned all findings that time has made due.
+    /// Whether the detection has emitted all findings that ticks made due.
     settled: bool,
     counters: Arc<Counters>,
 }
@@ -205,7 +205,7 @@ impl EngineTask {
             refused_requests = counters.over_sources(SourceCounters::all_refused_requests),
             candidates = count(&counters.candidates),
             hits = count(&counters.hits),
-            repeats = stats.repeats,
+            duplicates = stats.duplicates,
             late = stats.late,
             late_dropped = stats.late_dropped,
             evicted = stats.evicted,

@@ -16,7 +16,7 @@ use crate::detection::{
 /// The check on the first records of a pipeline.
 #[derive(Debug, Default)]
 pub(super) struct FeedCheck {
-    /// An audit event has come, or the warning that none has was logged. Nothing more is checked.
+    /// Done: an audit event arrived, or the warning was logged.
     done: AtomicBool,
     records: AtomicU64,
     sample: Mutex<Sample>,
@@ -34,7 +34,7 @@ impl FeedCheck {
         (!self.done.load(Ordering::Relaxed)).then(|| self.records.load(Ordering::Relaxed))
     }
 
-    /// Checks what a request held. Warns once, when enough have come and none is an audit event.
+    /// Checks the records of a request. Warns once, when enough records arrived without an audit event.
     pub(super) fn check(&self, pipeline: &str, screened: &Screened) {
         if self.done.load(Ordering::Relaxed) {
             return;

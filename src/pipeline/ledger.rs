@@ -1,4 +1,4 @@
-//! What pending findings hold in memory, over all pipelines and queues, and its bound.
+//! The memory of pending findings, over all pipelines and queues, and its bound.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ pub struct FindingBudget(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limit: usize,
-    held: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl FindingBudget {
@@ -25,17 +25,17 @@ impl FindingBudget {
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Shared {
             limit,
-            held: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
         }))
     }
 
     /// Bytes that findings hold now.
-    pub fn held(&self) -> usize {
-        self.0.held.load(Ordering::Relaxed)
+    pub fn heap_bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     fn is_full(&self) -> bool {
-        self.held() >= self.0.limit
+        self.heap_bytes() >= self.0.limit
     }
 }
 
@@ -55,19 +55,19 @@ impl Ledger {
         }
     }
 
-    /// Takes down a finding that goes to the exporters now.
+    /// Records a finding that goes to the exporters now.
     pub(super) fn add(&mut self, finding: &Arc<Finding>) {
         let bytes = finding.heap_bytes();
-        self.budget.0.held.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.pending.push_back((Arc::downgrade(finding), bytes));
     }
 
-    /// Crosses out the findings that every exporter is done with; whether there is room for more.
+    /// Removes the findings that every exporter is done with; returns whether there is room for more.
     pub(super) fn has_room(&mut self) -> bool {
         while let Some((finding, bytes)) = self.pending.front()
             && finding.strong_count() == 0
         {
-            self.budget.0.held.fetch_sub(*bytes, Ordering::Relaxed);
+            self.budget.0.bytes.fetch_sub(*bytes, Ordering::Relaxed);
             self.pending.pop_front();
         }
         !self.budget.is_full()
@@ -77,7 +77,7 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         let bytes = self.pending.iter().map(|(_, bytes)| bytes).sum();
-        self.budget.0.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -99,7 +99,11 @@ mod tests {
         let first = finding(6_000);
         ledger.add(&first);
         assert!(ledger.has_room());
-        assert!((6_000..8_000).contains(&budget.held()), "{}", budget.held());
+        assert!(
+            (6_000..8_000).contains(&budget.heap_bytes()),
+            "{}",
+            budget.heap_bytes()
+        );
         let (second, other_exporter) = (finding(6_000), Arc::clone(&first));
         ledger.add(&second);
         assert!(!ledger.has_room());
@@ -115,6 +119,6 @@ mod tests {
         assert!(ledger.has_room());
         drop(second);
         assert!(ledger.has_room());
-        assert_eq!(budget.held(), 0);
+        assert_eq!(budget.heap_bytes(), 0);
     }
 }

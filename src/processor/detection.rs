@@ -26,10 +26,10 @@ pub struct Detection {
     budget: usize,
 }
 
-/// What the detections have counted, and what they keep.
+/// Counters and state sizes of the detections.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept {
-    /// What was counted so far.
+    /// The counters.
     pub stats: Stats,
     /// Keys and groups that are tracked.
     pub tracked: usize,
@@ -99,7 +99,7 @@ impl Detection {
         findings
     }
 
-    /// Takes the passing of time. What it makes due is emitted by [`Self::settle`].
+    /// Advances the time. [`Self::settle`] emits the findings that this makes due.
     pub fn advance(&mut self, elapsed: Duration) {
         self.engine.advance(elapsed);
     }
@@ -111,14 +111,14 @@ impl Detection {
         (findings, settled)
     }
 
-    /// Some of what was not emitted yet, because the service ends, and whether that was the rest.
+    /// At shutdown, emits some of the pending findings; returns whether those were the last.
     pub fn drain(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let is_all = self.engine.drain_some(steps, &mut findings);
         (findings, is_all)
     }
 
-    /// What it has counted, and what it keeps now.
+    /// Its counters, and the present size of its state.
     pub fn kept(&self) -> Kept {
         Kept {
             stats: self.engine.stats(),
@@ -127,12 +127,12 @@ impl Detection {
         }
     }
 
-    /// What was counted so far, over all detections.
+    /// The counters, summed over all detections.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// What was counted so far, by detection.
+    /// The counters of each detection.
     pub fn stats_by_detection(&self) -> impl Iterator<Item = Stats> {
         self.engine.stats_by_detection()
     }

@@ -27,7 +27,7 @@ pub struct DetectionStats {
     pub hits: u64,
     /// Hits that repeated a counted request.
     #[prost(uint64, tag = "4")]
-    pub repeats: u64,
+    pub duplicates: u64,
     /// Hits behind the watermark.
     #[prost(uint64, tag = "5")]
     pub late: u64,
@@ -39,7 +39,7 @@ pub struct DetectionStats {
     pub untimed: u64,
     /// Unassigned hits that gave way to others of their key.
     #[prost(uint64, tag = "8")]
-    pub crowded_out: u64,
+    pub overflow: u64,
     /// Keys evicted.
     #[prost(uint64, tag = "9")]
     pub evicted: u64,

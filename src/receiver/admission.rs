@@ -1,15 +1,15 @@
-//! Admission: the memory that requests under way hold, over all connections of all receivers, and
-//! its bound; and whose turn it is to be read.
+//! Admission: bounds the memory of requests in progress, over all connections of all receivers, and
+//! decides which request is read next.
 //!
-//! A request asks before it holds more: what its decoder, its longest record so far and its hits
-//! take, not the bytes that went through. So large requests are as welcome as their records are
-//! small, and a thousand senders that stop in the middle cannot fill the memory.
+//! A request holds a lease, which must grow before the request may hold more memory. The lease covers
+//! the decoder, the longest record so far and the hits, not the bytes that were read. So a large
+//! request of small records needs little, and a thousand senders that stop midway cannot fill the
+//! memory.
 //!
-//! Shares are relative to what is free, so that one sender alone may use most of the memory, and
-//! what is left is shared by those who come later: a connection may hold as much as stays free, an
-//! address twice as much, and the only request of its address whatever is free. An eighth is kept
-//! for usual requests over connections that have no other, so that few connections cannot keep out
-//! many, nor senders behind one address each other.
+//! Shares are relative to free memory, so that a single sender may use most of it: a connection may
+//! hold as much as stays free, an address twice as much, and the only request of an address all that
+//! is free. An eighth is reserved for usual requests on connections without another request. So a few
+//! connections cannot lock out many others, and senders behind one address cannot lock out each other.
 
 use std::{
     collections::BTreeMap,
@@ -26,12 +26,12 @@ use super::{
 };
 use crate::memory::{Level, Pressure};
 
-/// What any request holds beside what is in it: its task, its stream. Measured with 17,000 of them.
+/// Memory of any request besides its content: its task and its stream. Measured with 17,000 of them.
 const BASE: usize = 16 * 1024;
-/// Leases grow and shrink by this number of bytes, so that few frames touch what all share.
+/// Leases grow and shrink by this number of bytes, so that few frames take the shared lock.
 const STEP: usize = 16 * 1024;
-/// What the only request of a connection may hold, however much its address holds: a usual request
-/// with its decoder.
+/// Memory that the only request of a connection may hold, whatever its address holds: a usual
+/// request with its decoder.
 const USUAL: usize = 256 * 1024;
 /// The same as a part of all memory, where that is less.
 const USUAL_PART: usize = 16;
@@ -40,7 +40,7 @@ const KEPT_PART: usize = 8;
 /// How long a sender is asked to wait when there is no room.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The bytes that requests under way may hold together. Copies share one bound.
+/// The memory bound of all requests in progress. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Admission {
     shared: Arc<Shared>,
@@ -48,7 +48,7 @@ pub struct Admission {
 
 #[derive(Debug)]
 struct Shared {
-    held: Mutex<Held>,
+    granted: Mutex<Granted>,
     pressure: Pressure,
     /// Requests that are read on the runtime: as many as it has threads.
     turns: Turns,
@@ -58,10 +58,10 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Granted {
     limit: usize,
     all: usize,
-    /// What requests of a usual size hold.
+    /// Bytes granted to requests of a usual size.
     usual: usize,
     addresses: BTreeMap<IpAddr, usize>,
     connections: BTreeMap<u64, usize>,
@@ -77,13 +77,12 @@ pub(super) struct Origin {
 }
 
 impl Admission {
-    /// Room for `limit` bytes. One request alone may hold more, else it could never be taken.
+    /// A bound of `limit` bytes. A single request may hold more, else it could never be accepted.
     pub fn new(limit: usize) -> Self {
         Self::under(limit, Pressure::default())
     }
 
-    /// The same, and nothing begins or grows beyond a usual request while the process takes more
-    /// memory than it may.
+    /// The same. Under memory pressure no request is admitted, and none grows beyond a usual request.
     pub fn under(limit: usize, pressure: Pressure) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -91,7 +90,7 @@ impl Admission {
                 pressure,
                 turns: Turns::new(cores),
                 long_turns: Turns::new((cores / 2).max(1)),
-                held: Mutex::new(Held {
+                granted: Mutex::new(Granted {
                     limit,
                     all: 0,
                     usual: 0,
@@ -102,12 +101,12 @@ impl Admission {
         }
     }
 
-    /// Bytes that requests hold now.
-    pub fn held(&self) -> usize {
+    /// Bytes that are granted to requests now.
+    pub fn granted(&self) -> usize {
         self.shared.lock().all
     }
 
-    /// A request begins, with this number of bytes of headers.
+    /// Admits a request that begins, with this number of bytes of headers.
     ///
     /// # Errors
     /// When there is no room for it.
@@ -116,7 +115,7 @@ impl Admission {
             shared: Arc::clone(&self.shared),
             origin,
             headers,
-            held: 0,
+            granted: 0,
         };
         lease.resize(BASE.saturating_add(headers))?;
         Ok(lease)
@@ -124,17 +123,19 @@ impl Admission {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Granted> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Granted {
     /// Whether a lease may grow.
     fn allows(&self, lease: &Lease, wanted: usize) -> Result<(), Holder> {
         let limit = self.limit;
-        let besides = |held: Option<&usize>| held.map_or(0, |held| held.saturating_sub(lease.held));
-        let others = self.all.saturating_sub(lease.held);
+        let besides = |granted: Option<&usize>| {
+            granted.map_or(0, |granted| granted.saturating_sub(lease.granted))
+        };
+        let others = self.all.saturating_sub(lease.granted);
         if others == 0 {
             return Ok(());
         }
@@ -143,7 +144,7 @@ impl Held {
         let connection = besides(self.connections.get(&lease.origin.connection));
         if connection == 0 && self.is_usual(wanted) {
             // One request alone may hold more than all may, and must not keep these out meanwhile.
-            let usual = self.usual.saturating_sub(self.usual_part(lease.held));
+            let usual = self.usual.saturating_sub(self.usual_part(lease.granted));
             return if all <= limit || usual.saturating_add(wanted) <= limit / KEPT_PART {
                 Ok(())
             } else {
@@ -184,20 +185,20 @@ impl Held {
 }
 
 fn resize<K: Ord>(all: &mut BTreeMap<K, usize>, key: K, from: usize, to: usize) {
-    let held = all.get(&key).copied().unwrap_or(0);
-    match held.saturating_sub(from).saturating_add(to) {
+    let granted = all.get(&key).copied().unwrap_or(0);
+    match granted.saturating_sub(from).saturating_add(to) {
         0 => all.remove(&key),
-        held => all.insert(key, held),
+        granted => all.insert(key, granted),
     };
 }
 
-/// What one request holds, given back when it is dropped.
+/// The memory that is granted to one request, until the lease is dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     shared: Arc<Shared>,
     origin: Origin,
     headers: usize,
-    held: usize,
+    granted: usize,
 }
 
 impl Lease {
@@ -211,7 +212,7 @@ impl Lease {
         self.shared.long_turns.turn(self.origin.address).await
     }
 
-    /// The request holds this number of bytes now, besides what every request holds.
+    /// Resizes the lease to this number of bytes, besides the base of every request.
     ///
     /// # Errors
     /// When there is no room for more.
@@ -225,35 +226,36 @@ impl Lease {
     }
 
     fn resize(&mut self, wanted: usize) -> Result<(), Refusal> {
-        if wanted == self.held {
+        if wanted == self.granted {
             return Ok(());
         }
-        let mut held = self.shared.lock();
-        if wanted > self.held {
+        let mut granted = self.shared.lock();
+        if wanted > self.granted {
             if self.shared.pressure.level() > Level::Normal
-                && (self.held == 0 || !held.is_usual(wanted))
+                && (self.granted == 0 || !granted.is_usual(wanted))
             {
                 return Err(Refusal::Memory {
                     retry_after: RETRY_AFTER,
                     holder: Holder::Process,
                 });
             }
-            held.allows(self, wanted)
+            granted
+                .allows(self, wanted)
                 .map_err(|holder| Refusal::Memory {
                     retry_after: RETRY_AFTER,
                     holder,
                 })?;
         }
-        held.resize(self.origin, self.held, wanted);
-        drop(held);
-        self.held = wanted;
+        granted.resize(self.origin, self.granted, wanted);
+        drop(granted);
+        self.granted = wanted;
         Ok(())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.lock().resize(self.origin, self.held, 0);
+        self.shared.lock().resize(self.origin, self.granted, 0);
     }
 }
 
@@ -283,21 +285,21 @@ mod tests {
         let admission = Admission::new(74 * 1024);
         let mut one = admission.admit(origin(1, 1), 0).unwrap();
         let mut other = admission.admit(origin(2, 2), 0).unwrap();
-        assert_eq!(admission.held(), 2 * BASE);
+        assert_eq!(admission.granted(), 2 * BASE);
         one.hold(0).unwrap();
         other.hold(0).unwrap();
         one.hold(2 * STEP).unwrap();
-        assert_eq!(admission.held(), 4 * BASE);
+        assert_eq!(admission.granted(), 4 * BASE);
         assert_eq!(holder(other.hold(1)), Some(Holder::All));
         assert!(admission.admit(origin(3, 3), 0).is_err());
         // What was refused holds what it held before.
-        assert_eq!(admission.held(), 4 * BASE);
+        assert_eq!(admission.granted(), 4 * BASE);
         one.hold(STEP).unwrap();
         other.hold(STEP).unwrap();
         drop(one);
-        assert_eq!(admission.held(), 2 * BASE);
+        assert_eq!(admission.granted(), 2 * BASE);
         drop(other);
-        assert_eq!(admission.held(), 0);
+        assert_eq!(admission.granted(), 0);
         assert!(admission.shared.lock().addresses.is_empty());
         assert!(admission.shared.lock().connections.is_empty());
     }
@@ -322,7 +324,7 @@ mod tests {
         usual[0].hold(0).unwrap();
         drop(admission.admit(origin(1, 1000), 0).unwrap());
         drop((large, usual));
-        assert_eq!((admission.held(), admission.shared.lock().usual), (0, 0));
+        assert_eq!((admission.granted(), admission.shared.lock().usual), (0, 0));
     }
 
     #[test]
@@ -332,17 +334,17 @@ mod tests {
             ..crate::memory::Config::default()
         }
         .plan(None);
-        let seen = |resident| crate::memory::Seen {
+        let usage = |resident| crate::memory::Usage {
             resident,
             requests: 50,
-            ..crate::memory::Seen::default()
+            ..crate::memory::Usage::default()
         };
         let pressure = Pressure::default();
         let admission = Admission::under(16 * MIB, pressure.clone());
         let mut usual = admission.admit(origin(1, 1), 0).unwrap();
         let mut large = admission.admit(origin(2, 2), 0).unwrap();
         large.hold(2 * MIB).unwrap();
-        pressure.look(&plan, seen(90));
+        pressure.update(&plan, usage(90));
         assert_eq!(
             holder(admission.admit(origin(3, 3), 0).map(drop)),
             Some(Holder::Process)
@@ -350,7 +352,7 @@ mod tests {
         assert_eq!(holder(large.hold(3 * MIB)), Some(Holder::Process));
         usual.hold(STEP).unwrap();
         large.hold(MIB).unwrap();
-        pressure.look(&plan, seen(70));
+        pressure.update(&plan, usage(70));
         large.hold(3 * MIB).unwrap();
         drop(admission.admit(origin(3, 3), 0).unwrap());
     }
@@ -364,7 +366,7 @@ mod tests {
         assert!(admission.admit(origin(2, 2), 0).is_err());
         lease.hold(usize::MAX).unwrap();
         drop(lease);
-        assert_eq!(admission.held(), 0);
+        assert_eq!(admission.granted(), 0);
         assert!(admission.admit(origin(2, 2), 0).is_ok());
     }
 
@@ -401,8 +403,8 @@ mod tests {
         let more = (2..1000).flat_map(|at| [origin(1, at); 2]);
         let (more, holder_of_all) = fill(&admission, more, MIB);
         assert_eq!(holder_of_all, Holder::Address);
-        let held = admission.held() / MIB;
-        assert!((140..=150).contains(&held), "{held}");
+        let granted = admission.granted() / MIB;
+        assert!((140..=150).contains(&granted), "{granted}");
         // A usual request over another connection has room all the same, from that address too.
         let mut usual = admission.admit(origin(1, 5000), 0).unwrap();
         usual.hold(200 * 1024).unwrap();
@@ -425,7 +427,7 @@ mod tests {
             let (leases, _) = fill(&admission, (0..100_000).map(|_| origin(address, number)), 0);
             all.extend(leases);
         }
-        let free = 64 * MIB - admission.held();
+        let free = 64 * MIB - admission.granted();
         assert!(free >= 7 * MIB, "{free}");
         let mut one = admission.admit(origin(1, 200), 0).unwrap();
         one.hold(200 * 1024).unwrap();

@@ -20,7 +20,7 @@ pub trait Consumer: Clone + Send + Sync + 'static {
     /// exporter.
     ///
     /// # Errors
-    /// When nothing of the request was taken, and the sender shall try again later.
+    /// When no record of the request was accepted; the sender shall retry later.
     fn consume(
         &self,
         visited: Self::Visitor,

@@ -61,7 +61,7 @@ impl Whole {
         }
     }
 
-    /// What has come.
+    /// The text that has arrived.
     pub(super) fn into_text(self) -> Vec<u8> {
         self.text
     }
@@ -176,7 +176,7 @@ impl<S: Sink> Inflow<S> {
         self.limited().sink.may_take_long(2 * STEP)
     }
 
-    /// How many bytes have come out so far.
+    /// Bytes decompressed so far.
     fn written(&self) -> usize {
         let limited = self.limited();
         limited.limit - limited.left
@@ -214,7 +214,7 @@ impl<S: Sink> Inflow<S> {
         let done = match &mut self {
             Self::Plain(_) => Ok(()),
             Self::Gzip(decoder) => decoder.try_finish(),
-            // Unlike the decoder of `write`, this one tells a frame that is cut.
+            // Unlike the decoder of `write`, this one detects a truncated frame.
             Self::Zstd(decoder) => decoder.finish(),
         };
         done.map_err(|error| self.explain(error))?;

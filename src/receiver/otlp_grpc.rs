@@ -87,7 +87,7 @@ impl OtlpGrpc {
         })
     }
 
-    /// Lets in only who has a token of this extension.
+    /// Accepts only requests with a token of this extension.
     #[must_use]
     pub fn guarded(mut self, auth: Option<BearerTokenAuth>) -> Self {
         self.auth = auth;
@@ -235,7 +235,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_empty() || rest.starts_with(b";")
 }
 
-/// The compression of the messages of a request, if it asks for what there is.
+/// The compression of the messages of a request, if it is supported.
 fn compression(head: &Parts) -> Result<Compression, Rejection> {
     if head.method != Method::POST {
         return Err(Rejection::Method(head.method.clone()));

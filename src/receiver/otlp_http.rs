@@ -91,7 +91,7 @@ impl OtlpHttp {
         })
     }
 
-    /// Lets in only who has a token of this extension.
+    /// Accepts only requests with a token of this extension.
     #[must_use]
     pub fn guarded(mut self, auth: Option<BearerTokenAuth>) -> Self {
         self.auth = auth;
@@ -273,7 +273,7 @@ async fn drain(body: &mut Incoming) {
     while let Ok(Some(_)) = next_data(body).await {}
 }
 
-/// Format and compression of a request, if it asks for what there is.
+/// Format and compression of a request, if both are supported.
 fn content(head: &Parts) -> Result<(Format, Compression), Rejection> {
     if head.uri.path() != PATH {
         return Err(Rejection::Unknown {

@@ -5,13 +5,13 @@ use std::{fmt, time::Duration};
 /// Why requests are refused, as metrics count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Its bytes are not what they should be.
+    /// The request is malformed.
     Malformed,
     /// It is larger than is allowed.
     TooLarge,
     /// Its sender did not prove that it may send.
     Unauthenticated,
-    /// There is nothing of this path, method, content type or compression.
+    /// The path, method, content type or compression is not supported.
     Unsupported,
     /// It took too long to come in.
     Slow,

@@ -14,7 +14,7 @@ use crate::extension::bearer_token_auth::Denied;
 /// Why a request is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
-    /// Its bytes are not what they should be.
+    /// The request is malformed.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// The message is not framed as the protocol has it.
@@ -32,12 +32,12 @@ pub(super) enum Rejection {
     /// The sender cut it off and gets no answer.
     #[error("the request was cut off: {0}")]
     Cut(#[from] hyper::Error),
-    /// There is nothing of this name.
+    /// The name is unknown.
     #[error("there is no {found}, only {known}")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         found: String,
-        /// What there is.
+        /// The supported names.
         known: &'static str,
     },
     /// Another method than POST.

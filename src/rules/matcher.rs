@@ -31,7 +31,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 impl Scratch {
     /// Bytes that it holds.
-    pub(crate) fn held(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         self.decoded.capacity() + self.folded.capacity()
     }
 
@@ -146,7 +146,7 @@ pub(crate) enum Wanted {
     Compare(Comparison, f64),
 }
 
-/// A pattern that is none, or too large.
+/// A pattern that is invalid or too large.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadPattern {
     #[error("it needs more than 1 MiB when it is compiled: write a shorter one, or several rules")]
@@ -173,7 +173,7 @@ impl OneOf {
     /// A matcher of these values.
     ///
     /// # Errors
-    /// When a pattern is none or too large.
+    /// When a pattern is invalid or too large.
     pub(crate) fn new(wanted: &[Wanted], cased: bool) -> Result<Self, BadPattern> {
         let mut out = Self {
             cased,

@@ -27,7 +27,7 @@ const MOST_VALUES: usize = 64;
 pub struct Match {
     /// Text of the group's values, as [`Detection::group`] reads it.
     pub key: String,
-    /// What it counts by.
+    /// The field whose values it counts.
     pub identity: Identity,
     /// Which of the detection's parts matched.
     pub part: usize,

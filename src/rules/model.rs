@@ -15,7 +15,7 @@ use crate::audit::event::Event;
 /// One detection: how matching events are grouped, counted and reported.
 #[derive(Clone, Debug, Default)]
 pub struct Detection {
-    /// What findings say about the rule.
+    /// The annotations that findings carry.
     pub annotations: Annotations,
     /// The rules whose matches are counted: one, or those of a correlation.
     pub parts: Vec<Part>,
@@ -40,7 +40,7 @@ pub struct Detection {
     pub fingerprint: String,
 }
 
-/// What a finding says about its rule.
+/// What a finding carries of its rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations {
     /// Identifier of the rule, a UUID in Sigma.
@@ -55,7 +55,7 @@ pub struct Annotations {
     pub level: String,
     /// Risk score, 0 to 100.
     pub score: u32,
-    /// What it looks for, in a sentence or two; may be empty.
+    /// Description of the rule; may be empty.
     pub description: String,
     /// The line for people, in which `$name$` is the value of that field of the finding.
     pub message: String,
@@ -142,7 +142,7 @@ impl Part {
     }
 }
 
-/// What it costs to look for matches.
+/// The cost class of a detection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cost {
     /// Events are parsed only if they hold one of these status codes or texts.
@@ -159,7 +159,7 @@ pub enum Cost {
 /// Which events are counted together. Lengths are in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// Any two events that differ by less than the length; a finding grows until it has been quiet
+    /// Any two events that differ by less than the length; a finding grows until it has had no hit
     /// for as long.
     Session {
         /// Length, at least 1.
@@ -222,7 +222,7 @@ impl Detection {
         load::scan(settings).unwrap_or_default()
     }
 
-    /// What an event needs to match, as far as its bytes tell.
+    /// The literals that the bytes of a matching event contain.
     pub(crate) fn need(&self) -> Need {
         let parts = self.parts.iter().map(|part| necessary::of(&part.condition));
         parts.fold(Need::impossible(), Need::or)

@@ -92,7 +92,7 @@ const COMMON: [&str; 29] = [
     "volumes",
 ];
 
-/// What an event needs to match: one of these, or nothing that its bytes tell.
+/// The literals of which a matching event contains at least one; or none can be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     pub(crate) codes: Vec<u16>,
@@ -125,7 +125,7 @@ impl Need {
         }
     }
 
-    /// Values, of which one is there.
+    /// Values of which at least one is present.
     fn values(literals: &[String]) -> Self {
         Self {
             literals: literals.to_vec(),
@@ -138,7 +138,7 @@ impl Need {
         }
     }
 
-    /// A key that is there. Many events have it with another value.
+    /// A key that is present. Many events have it with another value.
     fn key(literal: String) -> Self {
         Self {
             rarity: 1 + rarity(&literal) / 4,
@@ -297,7 +297,7 @@ fn is_plain(letter: char) -> bool {
         && !matches!(letter, '"' | '\\' | '&' | '<' | '>' | '\'')
 }
 
-/// Whether a text tells events apart and is spelled in every body.
+/// Whether a text is selective and is spelled in the same way in every body.
 fn is_telling(text: &str) -> bool {
     let is_of_number = text
         .bytes()

@@ -90,7 +90,7 @@ pub(crate) struct Test {
 pub(crate) enum Kind {
     /// One of its values is one of these; or, with `null`, it has none.
     OneOf { values: OneOf, null: bool },
-    /// It is there, with a value other than null, or it is not.
+    /// Whether the field exists, with a value other than null.
     Exists(bool),
     /// One of its values is one of another field.
     FieldRef {

@@ -1,4 +1,4 @@
-//! The prefilter: says of a body, without reading it, that it cannot match.
+//! The prefilter: rejects bodies that cannot match, without parsing them.
 //!
 //! It unites what is necessary for several rules. Rules that need a status code alone share a
 //! [`Filter`] for it; texts that others need are looked for in one pass, without regard to case.

@@ -142,7 +142,7 @@ impl Rule {
     }
 }
 
-/// A word that is none of those a setting takes.
+/// A word that the setting does not accept.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected {expected}")]
 pub struct UnknownWord {

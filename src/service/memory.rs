@@ -1,4 +1,4 @@
-//! Looks at the memory of the process now and then, and says when it is beyond its limits.
+//! Compares the memory of the process with its limits at an interval, and warns above them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use tracing::{info, warn};
 
 use crate::{
     http_server::{Class, Connections},
-    memory::{Level, Plan, Pressure, Seen},
+    memory::{Level, Plan, Pressure, Usage},
     pipeline::{Counters, FindingBudget},
     receiver::Admission,
     telemetry::process,
 };
 
-/// What is looked at, and who learns of it.
+/// What is measured, and what the result is passed to.
 pub(super) struct Watch {
     pub(super) plan: Plan,
     pub(super) pressure: Pressure,
@@ -26,8 +26,8 @@ pub(super) struct Watch {
     pub(super) interval: Duration,
 }
 
-/// What the process takes and what its parts hold of it, in bytes.
-struct Held {
+/// Memory of the process and of its parts, in bytes.
+struct Parts {
     resident: u64,
     state: u64,
     findings: u64,
@@ -35,7 +35,7 @@ struct Held {
 }
 
 impl Watch {
-    /// Looks until it is to stop.
+    /// Measures at the interval until `stop` is cancelled.
     pub(super) async fn run(self, stop: CancellationToken) {
         let Some((soft, hard)) = self.plan.limits else {
             return;
@@ -48,30 +48,30 @@ impl Watch {
             queues_mib = self.plan.findings >> 20,
             "memory limits"
         );
-        let mut is_told = false;
+        let mut is_warned = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.interval) => {}
             }
-            let held = self.held();
-            let seen = Seen {
-                resident: held.resident,
-                kept: held.state.saturating_add(held.findings),
-                requests: held.requests,
+            let parts = self.parts();
+            let usage = Usage {
+                resident: parts.resident,
+                kept: parts.state.saturating_add(parts.findings),
+                requests: parts.requests,
                 connections: self.connections(),
             };
-            let level = self.pressure.look(&self.plan, seen);
-            if held.resident <= soft {
-                if std::mem::take(&mut is_told) {
+            let level = self.pressure.update(&self.plan, usage);
+            if parts.resident <= soft {
+                if std::mem::take(&mut is_warned) {
                     info!(
-                        resident_mib = mib(held.resident),
+                        resident_mib = mib(parts.resident),
                         "memory is below the soft limit again"
                     );
                 }
-            } else if !is_told {
-                is_told = true;
-                held.tell(level, soft);
+            } else if !is_warned {
+                is_warned = true;
+                parts.warn(level, soft);
             }
         }
     }
@@ -88,20 +88,20 @@ impl Watch {
             .sum()
     }
 
-    fn held(&self) -> Held {
+    fn parts(&self) -> Parts {
         let wide = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
         let states = self.counters.iter();
-        Held {
+        Parts {
             resident: process::memory(),
             state: wide(states.map(|counters| counters.detection().heap_bytes).sum()),
-            findings: wide(self.findings.held()),
-            requests: wide(self.admission.held()),
+            findings: wide(self.findings.heap_bytes()),
+            requests: wide(self.admission.granted()),
         }
     }
 }
 
-impl Held {
-    fn tell(&self, level: Level, soft: u64) {
+impl Parts {
+    fn warn(&self, level: Level, soft: u64) {
         let what_to_do = match level {
             Level::Normal => {
                 "and not for requests: the budget of state shrinks until it is below; lower \

@@ -41,9 +41,9 @@ pub(super) fn process(metrics: &Metrics, admission: &Admission, findings: &Findi
     let runtime = tokio::runtime::Handle::current().metrics();
     metrics.observe(&m::TASKS, &[], move || wide(runtime.num_alive_tasks()));
     let admission = admission.clone();
-    metrics.observe(&m::IN_FLIGHT, &[], move || wide(admission.held()));
+    metrics.observe(&m::ADMISSION_MEMORY, &[], move || wide(admission.granted()));
     let findings = findings.clone();
-    metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.held()));
+    metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.heap_bytes()));
 }
 
 /// What the process may take.
@@ -153,11 +153,11 @@ pub(super) fn pipeline(
         });
     }
     let stats: [(&Metric, Number<Stats>); 7] = [
-        (&m::REPEATS, |stats| stats.repeats),
+        (&m::DUPLICATES, |stats| stats.duplicates),
         (&m::LATE, |stats| stats.late),
         (&m::LATE_DROPPED, |stats| stats.late_dropped),
         (&m::UNTIMED, |stats| stats.untimed),
-        (&m::CROWDED_OUT, |stats| stats.crowded_out),
+        (&m::OVERFLOW, |stats| stats.overflow),
         (&m::EVICTED, |stats| stats.evicted),
         (&m::EVICTED_HITS, |stats| stats.evicted_hits),
     ];

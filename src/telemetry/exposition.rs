@@ -1,7 +1,7 @@
 //! Metrics of the SDK in the text exposition format of Prometheus, version 0.0.4.
 //!
 //! OpenTelemetry discontinued its exporter for Prometheus, and client libraries of Prometheus have
-//! registries of their own (docs/decisions/0040-lighter.md). Names and labels follow OpenTelemetry's
+//! registries of their own (docs/decisions/0033-lighter.md). Names and labels follow OpenTelemetry's
 //! rules of compatibility with Prometheus. Exponential histograms, which we do not use, are left out.
 
 use std::{
@@ -39,7 +39,7 @@ struct Family {
     samples: BTreeMap<Labels, Value>,
 }
 
-/// What one sample says.
+/// The value of one sample.
 enum Value {
     Number(String),
     Histogram {

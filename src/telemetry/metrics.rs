@@ -1,7 +1,7 @@
 //! Our own metrics: their names, and the numbers they are read from.
 //!
 //! Parts of the service count for themselves, in atomics. [`Metrics::observe`] ties such a number
-//! to a name; it is read when somebody asks, and costs nothing until then. Names and attributes of
+//! to a name; a reader reads it on demand, and until then it costs nothing. Names and attributes of
 //! `otelcol_*` are the Collector's, so that its dashboards show auditwatch too.
 
 use std::{
@@ -23,11 +23,11 @@ use opentelemetry_sdk::{
 /// How much is measured, `service::telemetry::metrics::level`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing, and nobody is answered.
+    /// Nothing is measured, and no scrape is answered.
     None,
-    /// What came in, what was found, what went out.
+    /// Records in, hits and findings, findings out.
     Basic,
-    /// What an operator wants to know beside that.
+    /// Besides those, what an operator needs.
     #[default]
     Normal,
     /// Everything.
@@ -43,24 +43,24 @@ pub enum Kind {
     Seconds,
     /// A whole number that goes up and down.
     Gauge,
-    /// How many times were how long, in seconds.
+    /// A histogram of durations, in seconds.
     Histogram,
 }
 
-/// One metric: what it is called and what it means.
+/// One metric: its name and its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// The name, as OTLP has it. Prometheus shows the same one.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The least level at which it is measured.
+    /// The lowest level at which it is measured.
     pub level: Level,
     /// The unit, as UCUM writes it.
     pub unit: &'static str,
-    /// What it says.
+    /// Its description, for readers of the metric.
     pub description: &'static str,
-    /// The attributes of every value of it.
+    /// Names of the attributes that each of its values has.
     pub attributes: &'static [&'static str],
 }
 
@@ -127,7 +127,7 @@ metrics! {
         "By" "Memory limit of the process, soft and hard. 0 means that there is no limit.";
     QUEUE_MEMORY: Gauge Normal "auditwatch_queue_memory" []
         "By" "Memory of findings that wait for exporters or are in an attempt.";
-    IN_FLIGHT: Gauge Normal "auditwatch_receiver_in_flight" []
+    ADMISSION_MEMORY: Gauge Normal "auditwatch_admission_memory" []
         "By" "Memory that admission has granted to requests, over all receivers.";
     SCREENED: Counter Normal "auditwatch_screened_log_records" ["pipeline"]
         "{records}" "Log records of accepted requests that were screened.";
@@ -139,13 +139,13 @@ metrics! {
         "{hits}" "Hits: audit events that match a detection.";
     DESELECTED: Counter Normal "auditwatch_hits_deselected" ["pipeline"]
         "{hits}" "Matching audit events that the selector excluded.";
-    REPEATS: Counter Normal "auditwatch_hits_repeated" ["pipeline"]
+    DUPLICATES: Counter Normal "auditwatch_hits_duplicate" ["pipeline"]
         "{hits}" "Duplicate hits. A request is counted once.";
     LATE: Counter Normal "auditwatch_hits_late" ["pipeline"]
         "{hits}" "Late hits: their event time is below the watermark.";
     LATE_DROPPED: Counter Normal "auditwatch_hits_late_dropped" ["pipeline"]
         "{hits}" "Late hits that were dropped, because they could not be counted exactly any more.";
-    CROWDED_OUT: Counter Normal "auditwatch_hits_crowded_out" ["pipeline"]
+    OVERFLOW: Counter Normal "auditwatch_hits_overflow" ["pipeline"]
         "{hits}" "Unassigned hits that were discarded, because their key had more of them than the state keeps.";
     UNTIMED: Counter Normal "auditwatch_hits_untimed" ["pipeline"]
         "{hits}" "Hits without a time. They are dropped.";
@@ -172,16 +172,16 @@ const BOUNDS: [f64; 15] = [
     0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
-/// What an attribute says.
+/// Name and value of an attribute.
 pub type Attribute<'a> = (&'static str, &'a str);
 
-/// Where one value comes from.
+/// The source of one value.
 struct Source {
     attributes: Vec<KeyValue>,
     read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// Where the values of one metric come from.
+/// The sources of one metric.
 #[derive(Clone, Default)]
 struct Sources(Arc<Mutex<Vec<Source>>>);
 
@@ -233,7 +233,7 @@ impl Metrics {
         (metric.level <= inner.level).then_some(inner)
     }
 
-    /// Ties a number to a metric. It is read whenever a reader asks, and must not wait.
+    /// Binds a number to a metric. Each reader calls `read`, which must not block.
     pub fn observe(
         &self,
         metric: &Metric,
@@ -257,7 +257,7 @@ impl Metrics {
             });
     }
 
-    /// What takes the times of a histogram.
+    /// A recorder of the durations of a histogram.
     pub fn timer(&self, metric: &Metric, attributes: &[Attribute<'_>]) -> Timer {
         Timer {
             to: self.at(metric).map(|inner| {
@@ -289,7 +289,7 @@ fn key_values(metric: &Metric, attributes: &[Attribute<'_>]) -> Vec<KeyValue> {
         .collect()
 }
 
-/// Makes the instrument that shows what the sources say.
+/// Creates the instrument that reports the values of the sources.
 fn instrument(meter: &Meter, metric: &Metric, sources: Sources) {
     let Metric {
         name,
@@ -326,7 +326,7 @@ fn instrument(meter: &Meter, metric: &Metric, sources: Sources) {
                 })
                 .build();
         }
-        // Times are told, not read.
+        // Durations are recorded, not observed.
         Kind::Histogram => debug_assert!(false, "{name} wants a timer"),
     }
 }
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn without_a_provider_nothing_is_measured() {
         let metrics = Metrics::default();
-        metrics.observe(&UPTIME, &[], || panic!("nobody asks"));
+        metrics.observe(&UPTIME, &[], || panic!("level none must not observe"));
         metrics
             .timer(&DELIVERY_DELAY, &[("exporter", "debug")])
             .record(Duration::from_secs(1));

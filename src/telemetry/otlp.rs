@@ -36,7 +36,7 @@ use tonic::{
 };
 use tracing::{info, warn};
 
-use super::Error;
+use super::error::Error;
 use crate::{deadline, redact, tls};
 
 /// The longest delay that the last metrics and spans may cause at the end.

@@ -119,7 +119,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes lines as they come, as long as the process lives.
+    /// Writes lines as they arrive, until the process ends.
     fn write_to(&self, mut to: impl Write) {
         let mut queue = self.lock();
         loop {

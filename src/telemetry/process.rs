@@ -1,4 +1,4 @@
-//! What the kernel says of this process, as far as there is a `/proc`.
+//! Memory and CPU time of this process, read from `/proc` where it exists.
 
 use std::{fs, time::Duration};
 

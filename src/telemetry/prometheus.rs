@@ -11,7 +11,7 @@ use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error,
+    error::Error,
     exposition::{self, Naming},
     otlp::Shared,
 };
@@ -42,7 +42,7 @@ impl Default for Config {
         Self {
             host: "localhost".to_owned(),
             port: 8888,
-            // As the Collector has it, unless it is told otherwise.
+            // The Collector's default.
             without_type_suffix: true,
             without_units: true,
             without_scope_info: true,
@@ -102,9 +102,9 @@ impl Server {
     }
 }
 
-/// Listens on a host and port. Of the addresses of a name it is one of IPv4 if there is any, as in
-/// Go, or nobody would find us on 127.0.0.1; and that one alone, or a second service would take
-/// `[::1]` and nobody would notice.
+/// Listens on a host and port. If a name has several addresses, it takes one of IPv4, as Go does, so
+/// that `localhost` is reachable on 127.0.0.1. It takes one address only: with two, a second service
+/// could take `[::1]` without an error.
 async fn listen(host: &str, port: u16) -> std::io::Result<Listening> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = lookup_host((host, port)).await?;

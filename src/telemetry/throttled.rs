@@ -1,4 +1,4 @@
-//! The throttle in front of our log: of warnings and errors with one message and component the first
+//! The log throttle: of warnings and errors with one message and component the first
 //! ten in a minute are written, the rest is counted in one line. It covers what libraries write too.
 
 use std::{
@@ -33,7 +33,7 @@ struct Kind {
     component: String,
 }
 
-/// The layer in front of the log.
+/// The layer that throttles the log.
 #[derive(Clone, Debug)]
 pub(super) struct Throttled(Throttle<Kind>);
 

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Error,
+    error::Error,
     otlp::{self, Target},
 };
 
@@ -154,14 +154,14 @@ impl Tracer {
     }
 }
 
-/// Whose work a span is.
+/// The kind of a span, as OpenTelemetry defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The answer to somebody else.
+    /// A request that auditwatch answers.
     Server,
-    /// A question to somebody else.
+    /// A request that auditwatch sends.
     Client,
-    /// Neither.
+    /// Work inside auditwatch.
     Internal,
 }
 
@@ -186,14 +186,14 @@ impl Span {
             .begin_under(&parent, name.to_owned(), Kind::Internal, since)
     }
 
-    /// Says something of what it did.
+    /// Adds an attribute to the span.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(span) = &mut self.span {
             span.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Says that it did not go well.
+    /// Marks the span as failed.
     pub fn fail(&mut self, reason: impl Into<String>) {
         if let Some(span) = &mut self.span {
             span.set_status(Status::error(reason.into()));

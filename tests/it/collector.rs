@@ -49,7 +49,7 @@ fn recording(name: &str) -> Vec<String> {
 /// there is no Go to build it with and this is not CI.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whether this is CI is told by the environment"
+    reason = "the environment says whether this is CI"
 )]
 pub(crate) fn collector() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/collector/build.sh");
@@ -59,16 +59,16 @@ pub(crate) fn collector() -> Option<PathBuf> {
             String::from_utf8(output.stdout).unwrap().trim(),
         ));
     }
-    let told = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(
         output.status.code() == Some(3) && !ci,
-        "the Collector cannot be built:\n{told}"
+        "the Collector cannot be built:\n{stderr}"
     );
     // Not a print macro: the harness hides those of tests that pass.
     let _told = writeln!(
         std::io::stderr(),
-        "\n*** SKIPPED: the tests with the real Collector need Go: {told}\n"
+        "\n*** SKIPPED: the tests with the real Collector need Go: {stderr}\n"
     );
     None
 }

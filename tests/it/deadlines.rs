@@ -1,7 +1,7 @@
 //! Nothing waits without an end: every call that waits for a peer, a file or a pipe has a deadline.
 //!
 //! This reads the sources. A call that waits stands in one statement with its deadline, or it is
-//! listed here with what ends it. A new one of either kind makes this fail until somebody has
+//! listed here with what ends it. A new one of either kind makes this fail until a reviewer has
 //! thought about it.
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -38,7 +38,7 @@ struct Scan {
 }
 
 /// A state of a finding: name, cluster, key, count, first, last, alert.
-type Said = (String, String, String, u64, i64, i64, i64);
+type Emitted = (String, String, String, u64, i64, i64, i64);
 
 fn time(hit: &Hit) -> i64 {
     hit.time.unwrap().0 - START
@@ -49,7 +49,7 @@ impl Scan {
         time(self.members.last().unwrap())
     }
 
-    fn say(&mut self, state: &str) -> Said {
+    fn emission(&mut self, state: &str) -> Emitted {
         self.sent = self.members.len();
         let hit = &self.members[0];
         (
@@ -65,7 +65,7 @@ impl Scan {
 }
 
 impl Key {
-    fn take(&mut self, hit: Hit, rule: &Rule, said: &mut Vec<Said>) {
+    fn take(&mut self, hit: Hit, rule: &Rule, emitted: &mut Vec<Emitted>) {
         let now = time(&hit);
         match &mut self.open {
             Some(scan) if now - scan.last() < rule.window => {
@@ -81,7 +81,7 @@ impl Key {
                         members: std::mem::take(&mut self.free),
                         sent: 0,
                     };
-                    said.push(scan.say("opened"));
+                    emitted.push(scan.emission("opened"));
                     self.open = Some(scan);
                 }
             }
@@ -89,21 +89,21 @@ impl Key {
     }
 
     /// Says what has come of the hits that were taken.
-    fn go_on(&mut self, said: &mut Vec<Said>) {
+    fn update(&mut self, emitted: &mut Vec<Emitted>) {
         if let Some(scan) = &mut self.open
             && scan.members.len() >= 2 * scan.sent
         {
-            said.push(scan.say("updated"));
+            emitted.push(scan.emission("updated"));
         }
     }
 
     /// The open finding is over; what waits for that comes next.
-    fn next(&mut self, rule: &Rule, said: &mut Vec<Said>) {
+    fn next(&mut self, rule: &Rule, emitted: &mut Vec<Emitted>) {
         self.over.extend(self.open.take());
         for hit in std::mem::take(&mut self.free) {
-            self.take(hit, rule, said);
+            self.take(hit, rule, emitted);
         }
-        self.go_on(said);
+        self.update(emitted);
     }
 }
 
@@ -123,8 +123,8 @@ impl Model {
         }
     }
 
-    fn observe(&mut self, hit: &Hit) -> Vec<Said> {
-        let mut said = Vec::new();
+    fn observe(&mut self, hit: &Hit) -> Vec<Emitted> {
+        let mut emitted = Vec::new();
         let cluster = hit.cluster.to_string();
         self.fronts.insert(cluster.clone(), time(hit));
         let watermark = time(hit) - lateness(&self.rule);
@@ -135,14 +135,14 @@ impl Model {
             while let Some(scan) = &mut key.open
                 && scan.last() + self.rule.window <= watermark
             {
-                said.push(scan.say("closed"));
-                key.next(&self.rule, &mut said);
+                emitted.push(scan.emission("closed"));
+                key.next(&self.rule, &mut emitted);
             }
         }
         let key = self.keys.entry((cluster, hit.key.clone())).or_default();
-        key.take(hit.clone(), &self.rule, &mut said);
-        key.go_on(&mut said);
-        said
+        key.take(hit.clone(), &self.rule, &mut emitted);
+        key.update(&mut emitted);
+        emitted
     }
 
     /// All findings in the end: whether each is closed, and what belongs to it.
@@ -229,7 +229,7 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
 }
 
 /// What the hits decide about a finding: without what the rule says, and without its id.
-fn content(said: &Finding) -> Finding {
+fn content(emitted: &Finding) -> Finding {
     let nothing = Finding::default();
     Finding {
         finding_id: String::new(),
@@ -251,13 +251,13 @@ fn content(said: &Finding) -> Finding {
         references: vec![],
         attack_techniques: vec![],
         group_by: Vec::new(),
-        ..said.clone()
+        ..emitted.clone()
     }
 }
 
 /// The last state of each finding: closed or not, and its content; in order.
-fn last_states(said: &[Finding]) -> Vec<(bool, Finding)> {
-    let by_id: BTreeMap<_, _> = said
+fn last_states(emitted: &[Finding]) -> Vec<(bool, Finding)> {
+    let by_id: BTreeMap<_, _> = emitted
         .iter()
         .map(|one| (one.finding_id.clone(), one))
         .collect();
@@ -305,8 +305,8 @@ proptest! {
         let mut model = Model::new(&rule);
         let mut ids: BTreeMap<String, (String, Option<String>)> = BTreeMap::new();
         for hit in &hits {
-            let said = observe(&mut engine, hit);
-            for one in &said {
+            let emitted = observe(&mut engine, hit);
+            for one in &emitted {
                 let new = (one.state == "opened").then_some(hit.time);
                 prop_assert_eq!(new.is_some(), !ids.contains_key(&one.finding_id));
                 if new.is_some() {
@@ -317,7 +317,7 @@ proptest! {
                 entry.0.clone_from(&one.state);
                 entry.1 = (one.state == "closed").then(|| one.state.clone());
             }
-            let mut got: Vec<Said> = said
+            let mut got: Vec<Emitted> = emitted
                 .iter()
                 .map(|one| {
                     let times = (after(one.first_time), after(one.last_time), after(one.alert_at));
@@ -343,18 +343,18 @@ proptest! {
         prop_assert_eq!(last_states(&all(engine(&rule), &hits)), wanted.clone());
         let hits = reordered(&hits, &delays, lateness(&rule));
         let mut engine = engine(&rule);
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         for hit in &hits {
             for one in observe(&mut engine, hit) {
                 if one.state == "opened" {
                     prop_assert_eq!(one.count, rule.threshold + 1);
                 }
-                said.push(one);
+                emitted.push(one);
             }
         }
         prop_assert_eq!(engine.stats().late, 0);
-        said.extend(drain(&mut engine));
-        prop_assert_eq!(last_states(&said), wanted);
+        emitted.extend(drain(&mut engine));
+        prop_assert_eq!(last_states(&emitted), wanted);
     }
 
     /// Repeated deliveries, however late, and ticks without time change nothing at all.
@@ -390,7 +390,7 @@ proptest! {
         engine_with_repeats.drain(&mut out);
         prop_assert_eq!(findings(out), all(engine(&rule), &hits));
         let stats = engine_with_repeats.stats();
-        prop_assert_eq!(stats.repeats + stats.late_dropped, repeated);
+        prop_assert_eq!(stats.duplicates + stats.late_dropped, repeated);
     }
 
     /// A finding and the row of `scan` agree where they speak of the same requests.

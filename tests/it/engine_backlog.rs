@@ -26,8 +26,9 @@ fn scan(ids: std::ops::Range<u32>, start: i64) -> Vec<Hit> {
         .collect()
 }
 
-fn told(said: &[Finding]) -> Vec<(&str, u64)> {
-    said.iter()
+fn states(emitted: &[Finding]) -> Vec<(&str, u64)> {
+    emitted
+        .iter()
         .map(|one| (one.state.as_str(), one.count))
         .collect()
 }
@@ -36,22 +37,22 @@ fn told(said: &[Finding]) -> Vec<(&str, u64)> {
 #[test]
 fn a_scan_that_does_not_pause_opens_a_lateness_after_the_last_one_is_over() {
     let mut engine = engine(&Rule::default());
-    let mut said: Vec<_> = scan(0..6, 0)
+    let mut emitted: Vec<_> = scan(0..6, 0)
         .iter()
         .flat_map(|hit| observe(&mut engine, hit))
         .collect();
-    let first = said[0].finding_id.clone();
+    let first = emitted[0].finding_id.clone();
     let mut opened_after = None;
     for hit in scan(6..7206, 3700) {
         let now = observe(&mut engine, &hit);
         if now.iter().any(|one| one.state == "opened") {
             opened_after = Some((hit.time.unwrap().0 - after_start(0)) / SECOND);
         }
-        said.extend(now);
+        emitted.extend(now);
     }
     assert_eq!(opened_after, Some(5 + 3600 + 600));
-    said.extend(drain(&mut engine));
-    let last = said.last().unwrap();
+    emitted.extend(drain(&mut engine));
+    let last = emitted.last().unwrap();
     assert_ne!(last.finding_id, first);
     assert_eq!((last.count, after(last.first_time)), (7200, 3700 * SECOND));
 }
@@ -60,31 +61,31 @@ fn after_start(after: i64) -> i64 {
     crate::support::hits::START + after
 }
 
-/// Each scan of a backlog is told when its own times say so, not when the silence ends, and none
+/// Each scan of a backlog is emitted at its own event times, not when the silence ends, and none
 /// is lost when its key is forgotten.
 #[test]
 fn scans_of_a_backlog_are_told_by_its_own_times() {
     let mut engine = engine(&Rule::default());
-    let mut said: Vec<_> = scan(0..7, 0)
+    let mut emitted: Vec<_> = scan(0..7, 0)
         .iter()
         .flat_map(|hit| observe(&mut engine, hit))
         .collect();
-    said.extend(silence(&mut engine, Duration::from_hours(100)));
-    assert_eq!(told(&said), [("opened", 6), ("closed", 7)]);
-    said.clear();
-    // The first scan goes on; three more follow, each hours later, and then somebody else's.
+    emitted.extend(silence(&mut engine, Duration::from_hours(100)));
+    assert_eq!(states(&emitted), [("opened", 6), ("closed", 7)]);
+    emitted.clear();
+    // The first scan goes on; three more follow, each hours later, and then one of another address.
     let mut backlog = scan(7..27, 10);
     for more in 1..4u32 {
         backlog.extend(scan(more * 100..more * 100 + 11, i64::from(more) * 9000));
     }
     backlog.push(hit(999, "", KEYS[1], 80_000 * SECOND));
     for hit in &backlog {
-        said.extend(observe(&mut engine, hit));
+        emitted.extend(observe(&mut engine, hit));
     }
     let scan = [("opened", 6), ("closed", 11)];
     let mut wanted = vec![("updated", 8), ("updated", 16), ("closed", 27)];
     wanted.extend([scan, scan, scan].concat());
-    assert_eq!(told(&said), wanted);
+    assert_eq!(states(&emitted), wanted);
     assert_eq!(engine.stats().late_dropped, 0);
     assert_eq!(drain(&mut engine), []);
 }
@@ -93,14 +94,14 @@ fn scans_of_a_backlog_are_told_by_its_own_times() {
 #[test]
 fn pauses_in_a_backlog_do_not_make_a_finding_flap() {
     let mut engine = engine(&Rule::default());
-    let mut said: Vec<_> = scan(0..6, 0)
+    let mut emitted: Vec<_> = scan(0..6, 0)
         .iter()
         .flat_map(|hit| observe(&mut engine, hit))
         .collect();
-    said.extend(silence(&mut engine, Duration::from_hours(10)));
+    emitted.extend(silence(&mut engine, Duration::from_hours(10)));
     for hit in scan(6..106, 6) {
-        said.extend(observe(&mut engine, &hit));
-        said.extend(silence(&mut engine, Duration::from_secs(30)));
+        emitted.extend(observe(&mut engine, &hit));
+        emitted.extend(silence(&mut engine, Duration::from_secs(30)));
     }
     let wanted = [
         ("opened", 6),
@@ -110,13 +111,13 @@ fn pauses_in_a_backlog_do_not_make_a_finding_flap() {
         ("updated", 28),
         ("updated", 56),
     ];
-    assert_eq!(told(&said), wanted);
+    assert_eq!(states(&emitted), wanted);
 }
 
 proptest! {
     #![proptest_config(cases(200))]
 
-    /// Room for so many findings is enough for any batch in order whose times share a window,
+    /// Room for this number of findings is enough for any batch in order whose times share a window,
     /// whatever came before; findings that are due to time alone are not among them. Out of order
     /// a batch may close a finding by its own times and then go on with it: one more than that.
     #[test]
@@ -153,13 +154,13 @@ proptest! {
             let mut caused = 0;
             for one in &batch {
                 // What time alone causes: the same moment, seen by an engine to which a request
-                // of somebody else comes.
+                // of another address comes.
                 let mut other = self::engine(&rule);
                 other.import(engine.export());
                 let mut probe = one.clone();
                 probe.key = "probe".to_owned();
                 probe.identity.0 = [255; 16];
-                let of_probe = |said: Vec<Finding>| said.into_iter().filter(|said| said.src_ip != "probe").count();
+                let of_probe = |emitted: Vec<Finding>| emitted.into_iter().filter(|emitted| emitted.src_ip != "probe").count();
                 let by_time = of_probe(observe(&mut other, &probe));
                 let own = of_probe(observe(&mut engine, one)) - by_time;
                 prop_assert!(own <= 1, "one hit says {own} things");
@@ -170,7 +171,7 @@ proptest! {
     }
 
     /// However a log is interrupted by silence, the last state of each finding says how many
-    /// requests belong to it, and no finding is told after it was given up.
+    /// requests belong to it, and no finding is emitted after it was given up.
     #[test]
     fn nothing_is_left_unsaid(
         rule in rule(),
@@ -178,20 +179,20 @@ proptest! {
         silences in vec((any::<Index>(), 0u64..20_000), 0..6),
     ) {
         let mut engine = engine(&rule);
-        let (mut time, mut said) = (0, Vec::new());
+        let (mut time, mut emitted) = (0, Vec::new());
         let mut sent: BTreeMap<&str, u64> = BTreeMap::new();
         for (at, (key, part)) in parts.iter().enumerate() {
             time += rule.window / 1000 * part;
             *sent.entry(KEYS[*key]).or_default() += 1;
-            said.extend(observe(&mut engine, &hit(u32::try_from(at).unwrap(), "", KEYS[*key], time)));
+            emitted.extend(observe(&mut engine, &hit(u32::try_from(at).unwrap(), "", KEYS[*key], time)));
             for (place, seconds) in &silences {
                 if place.index(parts.len()) == at {
-                    said.extend(silence(&mut engine, Duration::from_secs(*seconds)));
+                    emitted.extend(silence(&mut engine, Duration::from_secs(*seconds)));
                 }
             }
         }
-        said.extend(drain(&mut engine));
-        let last: BTreeMap<_, _> = said.iter().map(|one| (&one.finding_id, one)).collect();
+        emitted.extend(drain(&mut engine));
+        let last: BTreeMap<_, _> = emitted.iter().map(|one| (&one.finding_id, one)).collect();
         let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
         for one in last.values() {
             *counted.entry(&one.src_ip).or_default() += one.count;

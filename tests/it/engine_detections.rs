@@ -201,9 +201,9 @@ fn emitted(detection: Detection, hits: impl IntoIterator<Item = Hit>) -> Vec<Fin
 
 #[test]
 fn a_finding_names_its_rule() {
-    let said = emitted(detection("x", 0), [matched(0, 1, "alice", 0)]);
-    let [one] = said.as_slice() else {
-        panic!("{said:?}")
+    let findings = emitted(detection("x", 0), [matched(0, 1, "alice", 0)]);
+    let [one] = findings.as_slice() else {
+        panic!("{findings:?}")
     };
     assert_eq!(
         (one.rule_id.as_str(), one.rule_name.as_str()),
@@ -236,11 +236,11 @@ fn distinct_values_are_counted_and_repeats_of_one_are_not() {
             .map(|id| matched(0, id, "alice", i64::from(id)))
     };
     assert_eq!(emitted(values(6), hits()), []);
-    let said = emitted(values(5), hits());
-    assert_eq!(said[0].state, "opened");
+    let findings = emitted(values(5), hits());
+    assert_eq!(findings[0].state, "opened");
     // The sixth value is that of request 11, which is the ninth: each fifth is left out.
-    assert_eq!(said[0].count, 9);
-    assert_eq!(said.last().unwrap().count, hits().count() as u64);
+    assert_eq!(findings[0].count, 9);
+    assert_eq!(findings.last().unwrap().count, hits().count() as u64);
     let tumbling = |threshold| Detection {
         window: Window::Tumbling {
             length: HOUR,
@@ -264,8 +264,8 @@ fn tumbling_windows_group_by_fields_and_count_a_request_once() {
     let hits: Vec<_> = [1, 2, 3, 3, 2, 1, 4]
         .map(|id| matched(0, id, "alice", 0))
         .into();
-    let said = emitted(tumbling.clone(), hits.clone());
-    assert_eq!((said.len(), said[0].count), (1, 4));
+    let findings = emitted(tumbling.clone(), hits.clone());
+    assert_eq!((findings.len(), findings[0].count), (1, 4));
     let each = Detection {
         dedup: Dedup::None,
         ..tumbling

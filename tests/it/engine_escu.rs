@@ -143,7 +143,7 @@ proptest! {
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, hit)| hit).collect();
         for hits in [hits, shuffled] {
             let mut engine = engine(&rule, Limits::default(), located);
-            let mut said = Vec::new();
+            let mut emitted = Vec::new();
             let mut watermark = Micros(i64::MIN);
             for (at, hit) in hits.iter().enumerate() {
                 if at == restart.index(hits.len()) {
@@ -158,19 +158,19 @@ proptest! {
                 for finding in observe(&mut engine, hit) {
                     let end = row(&finding).window_end;
                     prop_assert!(before < end && end <= watermark);
-                    said.push(finding);
+                    emitted.push(finding);
                 }
             }
             for finding in drain(&mut engine) {
                 prop_assert!(row(&finding).window_end > watermark);
-                said.push(finding);
+                emitted.push(finding);
             }
             prop_assert_eq!(engine.stats().late_dropped, 0);
             prop_assert_eq!(engine.tracked(), 0);
-            prop_assert!(said.iter().all(|finding| finding.state == "opened"));
-            let ids: std::collections::BTreeSet<_> = said.iter().map(|finding| &finding.finding_id).collect();
-            prop_assert_eq!(ids.len(), said.len());
-            let got: Vec<_> = said.iter().map(row).collect();
+            prop_assert!(emitted.iter().all(|finding| finding.state == "opened"));
+            let ids: std::collections::BTreeSet<_> = emitted.iter().map(|finding| &finding.finding_id).collect();
+            prop_assert_eq!(ids.len(), emitted.len());
+            let got: Vec<_> = emitted.iter().map(row).collect();
             prop_assert_eq!(got, wanted.clone());
         }
     }
@@ -179,22 +179,22 @@ proptest! {
 #[test]
 fn an_idle_window_is_evaluated_by_ticks_and_then_closed_for_good() {
     let mut engine = engine(&rule(5), Limits::default(), true);
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     for id in 0..6 {
-        said.extend(observe(
+        emitted.extend(observe(
             &mut engine,
             &named(id, &["192.0.2.2"], i64::from(id) * SECOND),
         ));
     }
-    said.extend(tick(&mut engine, Duration::ZERO));
+    emitted.extend(tick(&mut engine, Duration::ZERO));
     // The last hit is five seconds into the window of an hour, the watermark ten minutes behind.
-    said.extend(tick(&mut engine, Duration::from_secs(3600 + 600 - 6)));
-    assert_eq!(said, []);
-    said.extend(tick(&mut engine, Duration::from_secs(1)));
-    assert_eq!(said.len(), 1);
-    let place = (said[0].country.as_deref(), said[0].city.as_deref());
-    assert_eq!((said[0].count, place), (6, (Some("Atlantis"), Some(""))));
-    assert_eq!(said[0].country_iso_code.as_deref(), Some("AT"));
+    emitted.extend(tick(&mut engine, Duration::from_secs(3600 + 600 - 6)));
+    assert_eq!(emitted, []);
+    emitted.extend(tick(&mut engine, Duration::from_secs(1)));
+    assert_eq!(emitted.len(), 1);
+    let place = (emitted[0].country.as_deref(), emitted[0].city.as_deref());
+    assert_eq!((emitted[0].count, place), (6, (Some("Atlantis"), Some(""))));
+    assert_eq!(emitted[0].country_iso_code.as_deref(), Some("AT"));
     assert!(observe(&mut engine, &named(9, &["192.0.2.2"], 10 * SECOND)).is_empty());
     assert_eq!(engine.stats().late_dropped, 1);
     assert_eq!(drain(&mut engine), []);
@@ -207,11 +207,14 @@ fn a_redelivery_counts_again_as_it_does_in_splunk() {
         let hit = named(0, &["192.0.2.1", "192.0.2.1"], 0);
         assert!(observe(&mut engine, &hit).is_empty());
     }
-    let said = drain(&mut engine);
-    assert_eq!(said.len(), 1);
-    assert_eq!((said[0].count, engine.stats().repeats), (6, 0));
-    assert_eq!((said[0].country.as_deref(), said[0].alert_at), (None, None));
-    assert!(said[0].claimed_ips.is_empty());
+    let emitted = drain(&mut engine);
+    assert_eq!(emitted.len(), 1);
+    assert_eq!((emitted[0].count, engine.stats().duplicates), (6, 0));
+    assert_eq!(
+        (emitted[0].country.as_deref(), emitted[0].alert_at),
+        (None, None)
+    );
+    assert!(emitted[0].claimed_ips.is_empty());
 }
 
 #[test]
@@ -221,27 +224,27 @@ fn a_flood_of_sources_cannot_push_out_a_scanner() {
         ..Limits::default()
     };
     let mut engine = engine(&rule(5), limits, false);
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     for id in 0..2 {
-        said.extend(observe(&mut engine, &named(id, &["192.0.2.1"], 0)));
+        emitted.extend(observe(&mut engine, &named(id, &["192.0.2.1"], 0)));
     }
     for id in 2..10 {
         let flood: Vec<_> = (0..300)
             .map(|at| format!("10.{id}.{}.{}", at / 250, at % 250))
             .collect();
         let flood: Vec<_> = flood.iter().map(String::as_str).collect();
-        said.extend(observe(
+        emitted.extend(observe(
             &mut engine,
             &named(id, &flood, i64::from(id) * SECOND),
         ));
-        said.extend(observe(
+        emitted.extend(observe(
             &mut engine,
             &named(id, &["192.0.2.1"], i64::from(id) * SECOND),
         ));
         assert!(engine.tracked() <= 50);
     }
-    said.extend(drain(&mut engine));
-    let counts: Vec<_> = said
+    emitted.extend(drain(&mut engine));
+    let counts: Vec<_> = emitted
         .iter()
         .map(|one| (one.src_ip.as_str(), one.count))
         .collect();

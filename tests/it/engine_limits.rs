@@ -15,8 +15,9 @@ use crate::support::{
 const SCANNER: &str = "192.0.2.1";
 const HOUR: Duration = Duration::from_hours(1);
 
-fn states(said: &[Finding]) -> Vec<(&str, u64)> {
-    said.iter()
+fn states(emitted: &[Finding]) -> Vec<(&str, u64)> {
+    emitted
+        .iter()
         .map(|one| (one.state.as_str(), one.count))
         .collect()
 }
@@ -31,11 +32,11 @@ fn scan(seconds: std::ops::Range<u32>) -> Vec<Hit> {
 #[test]
 fn ticks_close_a_finding_of_an_idle_cluster_only() {
     let mut engine = engine(&Rule::default());
-    let said: Vec<_> = scan(0..7)
+    let emitted: Vec<_> = scan(0..7)
         .iter()
         .flat_map(|hit| observe(&mut engine, hit))
         .collect();
-    assert_eq!(states(&said), [("opened", 6)]);
+    assert_eq!(states(&emitted), [("opened", 6)]);
     // Hits came before the first tick: it says nothing about quiet.
     assert_eq!(tick(&mut engine, 10 * HOUR), []);
     // Now the watermark, ten minutes behind the hits, moves by just the time that passes.
@@ -45,8 +46,8 @@ fn ticks_close_a_finding_of_an_idle_cluster_only() {
         []
     );
     assert_eq!(tick(&mut engine, Duration::ZERO), []);
-    let said = tick(&mut engine, Duration::from_secs(1));
-    assert_eq!(states(&said), [("closed", 7)]);
+    let emitted = tick(&mut engine, Duration::from_secs(1));
+    assert_eq!(states(&emitted), [("closed", 7)]);
     assert_eq!(tick(&mut engine, 10 * HOUR), []);
     assert_eq!(drain(&mut engine), []);
 }
@@ -54,48 +55,48 @@ fn ticks_close_a_finding_of_an_idle_cluster_only() {
 #[test]
 fn ticks_between_hits_do_not_move_the_watermark() {
     let mut engine = engine(&Rule::default());
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     for second in 0..10 {
-        said.extend(observe(
+        emitted.extend(observe(
             &mut engine,
             &hit(second, "", SCANNER, i64::from(second) * SECOND),
         ));
-        said.extend(tick(&mut engine, 2 * HOUR));
+        emitted.extend(tick(&mut engine, 2 * HOUR));
     }
-    assert_eq!(states(&said), [("opened", 6)]);
+    assert_eq!(states(&emitted), [("opened", 6)]);
     assert_eq!(engine.stats().late, 0);
     // Another cluster that is busy does not keep this one from becoming idle.
-    said.clear();
+    emitted.clear();
     for second in 0..3 {
-        said.extend(observe(
+        emitted.extend(observe(
             &mut engine,
             &hit(second, "other", SCANNER, i64::from(second)),
         ));
-        said.extend(tick(&mut engine, HOUR));
+        emitted.extend(tick(&mut engine, HOUR));
     }
-    assert_eq!(states(&said), [("closed", 10)]);
+    assert_eq!(states(&emitted), [("closed", 10)]);
 }
 
 #[test]
 fn a_backlog_after_hours_of_silence_is_still_found() {
     for key in [SCANNER, "198.51.100.9"] {
         let mut engine = engine(&Rule::default());
-        let mut said: Vec<_> = scan(0..3)
+        let mut emitted: Vec<_> = scan(0..3)
             .iter()
             .flat_map(|hit| observe(&mut engine, hit))
             .collect();
         for _ in 0..5 {
-            said.extend(tick(&mut engine, 2 * HOUR));
+            emitted.extend(tick(&mut engine, 2 * HOUR));
         }
         for second in 3..9 {
             let mut late = hit(second, "", SCANNER, i64::from(second) * SECOND);
             key.clone_into(&mut late.key);
-            said.extend(observe(&mut engine, &late));
+            emitted.extend(observe(&mut engine, &late));
         }
         let seen = if key == SCANNER { 9 } else { 6 };
-        said.extend(drain(&mut engine));
-        assert_eq!(states(&said)[0], ("opened", 6), "{key}");
-        assert_eq!(said.last().unwrap().count, seen, "{key}");
+        emitted.extend(drain(&mut engine));
+        assert_eq!(states(&emitted)[0], ("opened", 6), "{key}");
+        assert_eq!(emitted.last().unwrap().count, seen, "{key}");
         let stats = engine.stats();
         assert_eq!((stats.late, stats.late_dropped), (6, 0));
     }
@@ -104,19 +105,19 @@ fn a_backlog_after_hours_of_silence_is_still_found() {
 #[test]
 fn a_backlog_goes_on_with_the_finding_that_silence_had_closed() {
     let mut engine = engine(&Rule::default());
-    let mut said: Vec<_> = scan(0..6)
+    let mut emitted: Vec<_> = scan(0..6)
         .iter()
         .flat_map(|hit| observe(&mut engine, hit))
         .collect();
     tick(&mut engine, HOUR);
-    said.extend(tick(&mut engine, 3 * HOUR));
-    assert_eq!(states(&said), [("opened", 6), ("closed", 6)]);
+    emitted.extend(tick(&mut engine, 3 * HOUR));
+    assert_eq!(states(&emitted), [("opened", 6), ("closed", 6)]);
     let again: Vec<_> = scan(6..8)
         .iter()
         .flat_map(|hit| observe(&mut engine, hit))
         .collect();
     assert_eq!(states(&again), [("updated", 7)]);
-    assert_eq!(again[0].finding_id, said[0].finding_id);
+    assert_eq!(again[0].finding_id, emitted[0].finding_id);
     // A redelivery of what the closed finding held is recognised, and does not reopen it.
     tick(&mut engine, HOUR);
     assert_eq!(states(&tick(&mut engine, 3 * HOUR)), [("closed", 8)]);
@@ -125,7 +126,7 @@ fn a_backlog_goes_on_with_the_finding_that_silence_had_closed() {
             .iter()
             .all(|hit| observe(&mut engine, hit).is_empty())
     );
-    assert_eq!(engine.stats().repeats, 8);
+    assert_eq!(engine.stats().duplicates, 8);
 }
 
 #[test]
@@ -158,12 +159,12 @@ fn limited(keys: usize) -> Engine {
 #[test]
 fn a_flood_of_one_shot_addresses_cannot_push_out_a_scanner() {
     let mut engine = limited(50);
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     let mut id = 1000;
     let mut after = 0;
     // Even the second request is more than any address of the flood has.
     for second in [0, 1] {
-        said.extend(observe(
+        emitted.extend(observe(
             &mut engine,
             &hit(second, "", SCANNER, i64::from(second)),
         ));
@@ -178,15 +179,15 @@ fn a_flood_of_one_shot_addresses_cannot_push_out_a_scanner() {
                 &format!("10.0.{}.{}", id / 250 % 250, id % 250),
                 after,
             );
-            said.extend(observe(&mut engine, &one));
+            emitted.extend(observe(&mut engine, &one));
             assert!(engine.tracked() <= 50);
         }
-        said.extend(observe(&mut engine, &hit(second, "", SCANNER, after)));
+        emitted.extend(observe(&mut engine, &hit(second, "", SCANNER, after)));
     }
-    said.extend(drain(&mut engine));
-    let last = said.last().unwrap();
-    assert_eq!((states(&said)[0], last.count), (("opened", 6), 20));
-    assert!(said.iter().all(|one| one.finding_id == last.finding_id));
+    emitted.extend(drain(&mut engine));
+    let last = emitted.last().unwrap();
+    assert_eq!((states(&emitted)[0], last.count), (("opened", 6), 20));
+    assert!(emitted.iter().all(|one| one.finding_id == last.finding_id));
     let stats = engine.stats();
     assert_eq!((stats.evicted, stats.evicted_hits), (1800 - 49, 1));
     assert!(engine.tracked() <= 50);
@@ -211,26 +212,26 @@ fn the_error_bound_is_the_most_hits_a_lost_key_had() {
 #[test]
 fn an_open_finding_that_has_to_give_way_is_closed_aloud() {
     let mut engine = limited(2);
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     let mut id = 0;
     for address in 0..4 {
         for _ in 0..7 {
             id += 1;
             let key = format!("10.0.0.{address}");
-            said.extend(observe(
+            emitted.extend(observe(
                 &mut engine,
                 &hit(id, "", &key, i64::from(id) * SECOND),
             ));
         }
     }
     // While two findings are open, a third address can gather nothing.
-    let opened: Vec<_> = said.iter().filter(|one| one.state == "opened").collect();
+    let opened: Vec<_> = emitted.iter().filter(|one| one.state == "opened").collect();
     assert_eq!(opened.len(), 2);
     assert_eq!(engine.tracked(), 2);
     assert_eq!(engine.stats().evicted_hits, 1);
 }
 
-/// With so few remembered, repeats can no longer be told from requests; that is admitted.
+/// With few identities kept, duplicates cannot be recognised any more; the finding says so.
 #[test]
 fn hits_of_one_key_have_a_bound() {
     let size = |hits: u32| {
@@ -247,7 +248,7 @@ fn hits_of_one_key_have_a_bound() {
         }
         let repeat = hit(hits - 1, "", SCANNER, i64::from(hits - 1) * 1000);
         assert!(observe(&mut engine, &repeat).is_empty());
-        assert_eq!(engine.stats().repeats, 1, "the latest are remembered");
+        assert_eq!(engine.stats().duplicates, 1, "the latest are remembered");
         let size = engine.export().encode().len();
         last = drain(&mut engine).pop().or(last);
         let last = last.unwrap();
@@ -272,7 +273,7 @@ fn values_of_one_field_have_a_bound_and_the_earliest_stay() {
         ..Limits::default()
     };
     let mut engine = Engine::new(Rule::default(), limits, None);
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     for second in 0..50 {
         let mut hit = hit(second, "", SCANNER, i64::from(second) * SECOND);
         let uri = format!("/{:02}{}", 99 - second, "é".repeat(5000));
@@ -284,10 +285,10 @@ fn values_of_one_field_have_a_bound_and_the_earliest_stay() {
             AuditField::ClaimedIps,
             &claims.each_ref().map(String::as_str),
         );
-        said.extend(observe(&mut engine, &hit));
+        emitted.extend(observe(&mut engine, &hit));
     }
-    said.extend(drain(&mut engine));
-    let last = said.last().unwrap();
+    emitted.extend(drain(&mut engine));
+    let last = emitted.last().unwrap();
     assert_eq!(last.count, 50);
     let short = |number: u32| format!("/{number}{}", "é".repeat(3));
     assert_eq!(last.paths, [short(97), short(98), short(99)]);
@@ -304,7 +305,7 @@ fn values_of_one_field_have_a_bound_and_the_earliest_stay() {
 proptest! {
     #![proptest_config(cases(150))]
 
-    /// Room for so many findings is enough for a batch whose times share a window.
+    /// Room for this number of findings is enough for a batch whose times share a window.
     #[test]
     fn no_batch_causes_more_than_its_bound(
         threshold in 0u64..7,
@@ -327,8 +328,8 @@ proptest! {
             rest = later;
             let bound = engine.bound(batch);
             prop_assert!(bound <= batch.len());
-            let said: Vec<_> = batch.iter().flat_map(|hit| observe(&mut engine, hit)).collect();
-            prop_assert!(said.len() <= bound, "{} > {bound}: {:?}", said.len(), states(&said));
+            let emitted: Vec<_> = batch.iter().flat_map(|hit| observe(&mut engine, hit)).collect();
+            prop_assert!(emitted.len() <= bound, "{} > {bound}: {:?}", emitted.len(), states(&emitted));
         }
     }
 
@@ -338,9 +339,9 @@ proptest! {
         (rule, Log(hits)) in rule().prop_flat_map(|rule| { let log = log(&rule); (Just(rule), log) }),
         ticks in vec((any::<Index>(), 0u64..8000), 0..6),
     ) {
-        let counts = |said: Vec<Finding>| {
+        let counts = |emitted: Vec<Finding>| {
             let mut last: std::collections::BTreeMap<_, _> = std::collections::BTreeMap::new();
-            for one in said {
+            for one in emitted {
                 last.insert(one.finding_id.clone(), one);
             }
             let mut counts: Vec<_> = last
@@ -355,20 +356,20 @@ proptest! {
         };
         let wanted = counts(all(engine(&rule), &hits));
         let mut engine = engine(&rule);
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         for (at, hit) in hits.iter().enumerate() {
             for (place, seconds) in &ticks {
                 if place.index(hits.len()) == at {
                     // Twice, for the first only ends the busy time.
-                    said.extend(tick(&mut engine, Duration::from_secs(*seconds)));
-                    said.extend(tick(&mut engine, Duration::from_secs(*seconds)));
+                    emitted.extend(tick(&mut engine, Duration::from_secs(*seconds)));
+                    emitted.extend(tick(&mut engine, Duration::from_secs(*seconds)));
                 }
             }
-            said.extend(observe(&mut engine, hit));
+            emitted.extend(observe(&mut engine, hit));
         }
-        said.extend(drain(&mut engine));
+        emitted.extend(drain(&mut engine));
         prop_assert!(lateness(&rule) < rule.window);
-        prop_assert_eq!(counts(said), wanted);
+        prop_assert_eq!(counts(emitted), wanted);
         prop_assert_eq!(engine.stats().late_dropped, 0);
     }
 }
@@ -381,23 +382,23 @@ fn what_a_waiting_scan_forgets_is_counted() {
     };
     let mut engine = Engine::new(Rule::default(), limits, None);
     let at = |id: u32, second: i64| hit(id, "", SCANNER, second * SECOND);
-    let mut said: Vec<_> = (0..6)
+    let mut emitted: Vec<_> = (0..6)
         .flat_map(|id| observe(&mut engine, &at(id, id.into())))
         .collect();
     // The next scan begins a good hour later and within the lateness, so it has to wait.
     let next = 3606;
     for id in 100..150 {
-        said.extend(observe(&mut engine, &at(id, next + i64::from(id - 100))));
+        emitted.extend(observe(&mut engine, &at(id, next + i64::from(id - 100))));
     }
-    assert_eq!(states(&said), [("opened", 6)]);
-    assert_eq!(engine.stats().crowded_out, 30);
-    said.clear();
-    said.extend(observe(
+    assert_eq!(states(&emitted), [("opened", 6)]);
+    assert_eq!(engine.stats().overflow, 30);
+    emitted.clear();
+    emitted.extend(observe(
         &mut engine,
         &hit(999, "", "192.0.2.9", 4300 * SECOND),
     ));
     assert_eq!(
-        states(&said),
+        states(&emitted),
         [("closed", 6), ("opened", 6), ("updated", 20)]
     );
 }
@@ -409,14 +410,14 @@ fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
         ..Limits::default()
     };
     let mut engine = Engine::new(Rule::default(), limits, None);
-    let mut said = Vec::new();
+    let mut emitted = Vec::new();
     let mut at = |id: u32, key: &str, engine: &mut Engine| {
         let mut hit = hit(id, "", key, i64::from(id) * 1000);
         let uri = format!("/{id}{}", "x".repeat(100_000));
         hit.texts.set(AuditField::RequestUri, &[&uri]);
         hit.texts
             .set(AuditField::UserAgent, &["y".repeat(100_000).as_str()]);
-        said.extend(observe(engine, &hit));
+        emitted.extend(observe(engine, &hit));
     };
     for id in 0..6 {
         at(id, SCANNER, &mut engine);
@@ -430,7 +431,7 @@ fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
     assert!(engine.stats().evicted > 500 && engine.tracked() > 50);
     assert!(engine.stats().evicted_hits <= 3);
     let last = drain(&mut engine);
-    assert_eq!(states(&said), [("opened", 6)]);
+    assert_eq!(states(&emitted), [("opened", 6)]);
     assert_eq!((last[0].src_ip.as_str(), last[0].count), (SCANNER, 7));
 }
 
@@ -444,21 +445,21 @@ fn slices_say_what_the_whole_says() {
     };
     let mut whole = Engine::new(Rule::default(), limits(), None);
     let mut sliced = Engine::new(Rule::default(), limits(), None);
-    let (mut said, mut parts) = (Vec::new(), Vec::new());
+    let (mut emitted, mut parts) = (Vec::new(), Vec::new());
     let mut prepared = 0;
     for id in 0..9000 {
         // Findings in more clusters than are kept, some quiet for a while.
         let cluster = format!("cluster {}", id / 7 % 1200);
         let after = i64::from(id) * SECOND * if id > 8000 { 30 } else { 1 };
         let hit = hit(id, &cluster, SCANNER, after);
-        whole.observe(hit.clone(), &mut said);
+        whole.observe(hit.clone(), &mut emitted);
         while !sliced.prepare(&hit, &mut 1, &mut parts) {
             prepared += 1;
         }
         sliced.observe(hit, &mut parts);
         if id % 1000 == 0 {
-            whole.tick(HOUR, &mut said);
-            whole.tick(HOUR, &mut said);
+            whole.tick(HOUR, &mut emitted);
+            whole.tick(HOUR, &mut emitted);
             for _ in 0..2 {
                 sliced.advance(HOUR);
                 while !sliced.settle(1, &mut parts) {
@@ -466,8 +467,8 @@ fn slices_say_what_the_whole_says() {
                 }
             }
         }
-        assert_eq!(said, parts, "{id}");
-        said.clear();
+        assert_eq!(emitted, parts, "{id}");
+        emitted.clear();
         parts.clear();
     }
     assert!(prepared > 1000, "{prepared}");

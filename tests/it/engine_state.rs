@@ -81,7 +81,7 @@ fn hits() -> Vec<Hit> {
 #[test]
 #[expect(
     clippy::disallowed_methods,
-    reason = "the environment tells a person's wish to write the fixture"
+    reason = "the environment says whether to write the fixture"
 )]
 fn state_of_the_first_version_is_read() {
     let mut engine = engine(detections());
@@ -97,8 +97,9 @@ fn state_of_the_first_version_is_read() {
     old.import(state);
     assert_eq!(old.stats(), engine.stats());
     assert_eq!(old.tracked(), engine.tracked());
-    let ids = |said: Vec<auditwatch::detection::Finding>| -> Vec<_> {
-        said.into_iter()
+    let ids = |findings: Vec<auditwatch::detection::Finding>| -> Vec<_> {
+        findings
+            .into_iter()
             .map(|one| (one.finding_id, one.state, one.count))
             .collect()
     };
@@ -165,13 +166,13 @@ fn state_goes_to_the_detection_it_is_of() {
     let mut other = self::engine(list);
     other.import(EngineState::decode(&state.encode()).unwrap());
     let gone = detections()[0].fingerprint.clone();
-    let mut said = drain(&mut other);
+    let mut findings = drain(&mut other);
     wanted.retain(|one| one.config_fingerprint != gone);
     assert!(!wanted.is_empty());
-    for list in [&mut wanted, &mut said] {
+    for list in [&mut wanted, &mut findings] {
         list.sort_by(|a, b| (&a.finding_id, a.count).cmp(&(&b.finding_id, b.count)));
     }
-    assert_eq!(said, wanted);
+    assert_eq!(findings, wanted);
 }
 
 proptest! {

@@ -129,7 +129,9 @@ async fn until_asked(hec: &HecServer, times: usize) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(LONG, wait).await.expect("so many requests");
+    timeout(LONG, wait)
+        .await
+        .expect("waiting for the requests timed out");
 }
 
 #[tokio::test]

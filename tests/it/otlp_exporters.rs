@@ -258,8 +258,8 @@ async fn every_status_of_grpc_becomes_its_outcome() {
                 _ => "permanent",
             };
             assert_eq!(kind(&outcome), wanted, "{code:?} {wait:?}");
-            let told = reason(outcome);
-            assert!(told.contains("\"no [hidden]\""), "{told}");
+            let message = reason(outcome);
+            assert!(message.contains("\"no [hidden]\""), "{message}");
         }
     }
     // All of them were attempts at the same findings, observed when they were first sent.
@@ -282,7 +282,7 @@ async fn answers_over_http_become_their_outcomes() {
     }
     .encode_to_vec();
     let location = ("location", format!("http://{}/v1/logs", elsewhere.address));
-    for (status, headers, body, wanted, told) in [
+    for (status, headers, body, wanted, message) in [
         (
             503,
             vec![proto.clone()],
@@ -330,7 +330,7 @@ async fn answers_over_http_become_their_outcomes() {
         let outcome = exporter.send(&batch).await;
         assert_eq!(kind(&outcome), wanted, "{status}");
         let reason = reason(outcome);
-        assert!(reason.contains(told), "{reason}");
+        assert!(reason.contains(message), "{reason}");
     }
     assert!(elsewhere.seen().is_empty());
     peer.answer_next([Answer::Cut]);
@@ -389,8 +389,8 @@ async fn a_receiver_that_comes_back_is_found_again() {
     drop(peer);
     // It may take a moment until the connection is known to be gone.
     loop {
-        let told = reason(exporter.send(&findings(1)).await);
-        if told.contains("Connection refused") {
+        let message = reason(exporter.send(&findings(1)).await);
+        if message.contains("Connection refused") {
             break;
         }
     }
@@ -433,7 +433,7 @@ async fn what_is_no_receiver_accepts_nothing() {
     let peer = Peer::start(Protocol::Grpc).await;
     let mut exporter = grpc(&peer);
     let html = ("content-type", "text/html".to_owned());
-    for (status, wanted, told) in [
+    for (status, wanted, message) in [
         (200, "retry", "does not speak gRPC"),
         (502, "retry", "UNAVAILABLE"),
         (404, "permanent", "UNIMPLEMENTED"),
@@ -441,7 +441,7 @@ async fn what_is_no_receiver_accepts_nothing() {
         peer.answer_next([Answer::Http(status, vec![html.clone()], b"<html>".to_vec())]);
         let outcome = exporter.send(&findings(1)).await;
         assert_eq!(kind(&outcome), wanted, "{outcome:?}");
-        assert!(reason(outcome).contains(told), "{status}");
+        assert!(reason(outcome).contains(message), "{status}");
     }
     assert_eq!(exporter.send(&findings(1)).await, Outcome::Accepted(1));
     // Accepts connections and ends them.
@@ -464,7 +464,7 @@ async fn what_is_no_receiver_accepts_nothing() {
     assert_eq!(kind(&outcome), "retry", "{outcome:?}");
 }
 
-/// Receivers on grpc-go take 4 MiB unless they are told otherwise; so does the one here.
+/// Receivers on grpc-go take 4 MiB by default; so does the one here.
 #[tokio::test]
 async fn large_batches_go_in_requests_that_receivers_take() {
     let peer = Peer::start(Protocol::Grpc).await;
@@ -553,13 +553,13 @@ async fn tls_is_as_it_is_set() {
             };
             let outcome = over_tls(&peer, protocol, any).await;
             assert_eq!(outcome, Outcome::Accepted(1), "{protocol:?}");
-            let told = reason(over_tls(&peer, protocol, trusting(&Authority::new())).await);
-            assert!(told.contains("set tls::ca_file"), "{told}");
+            let message = reason(over_tls(&peer, protocol, trusting(&Authority::new())).await);
+            assert!(message.contains("set tls::ca_file"), "{message}");
 
             let clients = server(&identity, Some(&authority), versions);
             let peer = Peer::start_tls(protocol, clients).await;
-            let told = reason(over_tls(&peer, protocol, trusting(&authority)).await);
-            assert!(told.contains("tls::cert_file"), "{told}");
+            let message = reason(over_tls(&peer, protocol, trusting(&authority)).await);
+            assert!(message.contains("tls::cert_file"), "{message}");
             assert!(peer.seen().is_empty());
             let outcome = over_tls(&peer, protocol, with(&client)).await;
             assert_eq!(outcome, Outcome::Accepted(1), "{protocol:?}");
@@ -605,10 +605,10 @@ async fn the_token_of_an_extension_goes_with_requests() {
     let status = Status::unauthenticated("who is Bearer 5ecre7-token or 5ecre7-token");
     peer.answer_next([Answer::Grpc(Err(status))]);
     let outcome = OtlpGrpc::new(&config).unwrap().send(&findings(1)).await;
-    let told = reason(outcome);
+    let message = reason(outcome);
     assert!(
-        told.contains("who is Bearer [hidden] or [hidden]"),
-        "{told}"
+        message.contains("who is Bearer [hidden] or [hidden]"),
+        "{message}"
     );
     assert_eq!(
         peer.seen()[0].headers["authorization"],

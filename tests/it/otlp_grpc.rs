@@ -249,7 +249,7 @@ async fn too_large_is_final_before_and_after_decompression() {
             .await
             .unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{compression:?}");
-        // With RetryInfo the Collector would send it again, for ever.
+        // With RetryInfo the Collector would repeat it without end.
         assert!(status.details().is_empty());
     }
     // Just the prefix is enough to refuse it.

@@ -88,7 +88,7 @@ async fn takes_protobuf_and_json_plain_gzip_and_zstd() {
     );
 }
 
-/// The JSON form is that of the specification, whoever writes it.
+/// The JSON form is that of the specification, for every sender.
 #[tokio::test]
 async fn reads_json_as_the_specification_has_it() {
     let running = Running::start(Setup::default()).await;
@@ -215,11 +215,11 @@ async fn what_cannot_be_read_is_refused_for_good_and_nothing_of_it_counts() {
         assert_eq!(status.as_u16(), wanted, "{name}");
         assert!(!answered.contains_key("retry-after"), "{name}");
         if headers.first() == Some(&PROTOBUF) {
-            let told = tonic_types::pb::Status::decode(&body[..]).unwrap();
-            assert!(told.code != 0 && !told.message.is_empty(), "{name}");
+            let status = tonic_types::pb::Status::decode(&body[..]).unwrap();
+            assert!(status.code != 0 && !status.message.is_empty(), "{name}");
         } else {
-            let told = as_json(&answered, &body);
-            assert!(told["code"] != 0 && told["message"] != "", "{name}");
+            let status = as_json(&answered, &body);
+            assert!(status["code"] != 0 && status["message"] != "", "{name}");
         }
     }
     assert_eq!(running.take(), []);
@@ -260,14 +260,14 @@ async fn a_refusal_is_heard_however_much_was_sent() {
             "{answer}"
         );
     }
-    // Whoever asks before it sends need not send.
+    // A client that waits for 100 Continue is refused before it sends.
     let mut stream = TcpStream::connect(running.http).await.unwrap();
     let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
                 expect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut go_on = [0; 25];
-    stream.read_exact(&mut go_on).await.unwrap();
-    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 #[tokio::test]

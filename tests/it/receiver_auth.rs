@@ -1,4 +1,4 @@
-//! Bearer tokens: who is let in by both OTLP receivers, and what the others are told.
+//! Bearer tokens: which requests both OTLP receivers accept, and how they answer the others.
 
 use std::{path::Path, time::Duration};
 
@@ -135,16 +135,16 @@ async fn the_header_and_its_word_are_settings() {
 async fn a_refusal_says_what_to_do_and_no_token() {
     let running = start(&tokens(&["first"])).await;
     let status = grpc(&running, &[]).await;
-    let told = status.message();
+    let message = status.message();
     assert!(
-        told.contains("set auth: {authenticator: bearertokenauth}"),
-        "{told}"
+        message.contains("set auth: {authenticator: bearertokenauth}"),
+        "{message}"
     );
     let status = grpc(&running, &[("authorization", "Bearer s3cret")]).await;
-    let told = status.message();
+    let message = status.message();
     assert!(
-        told.contains("is not known here") && !told.contains("s3cret"),
-        "{told}"
+        message.contains("is not known here") && !message.contains("s3cret"),
+        "{message}"
     );
 
     let headers = [JSON, ("authorization", "Bearer s3cret")];
@@ -166,7 +166,7 @@ async fn a_refusal_says_what_to_do_and_no_token() {
     );
     let body = tonic_types::pb::Status::decode(body).unwrap();
     assert_eq!(body.code, 16);
-    // Whoever has no token does not learn either what there is.
+    // A client without a token does not learn which paths exist.
     let (status, _, _) = http(running.http, "GET", "/else", &[], Vec::new())
         .await
         .unwrap();
@@ -180,14 +180,14 @@ async fn a_refusal_comes_before_the_body() {
     let mut hanging = Hanging::start(running.grpc, framed_request(&two())[..7].to_vec()).await;
     let answer = timeout(LONG, hanging.answer()).await.unwrap().unwrap();
     assert_eq!(answer.headers()["grpc-status"], "16");
-    assert_eq!(running.shared.admission.held(), 0);
+    assert_eq!(running.shared.admission.granted(), 0);
     // Over HTTP/1.1 the rest is passed over for a while, so that clients that send first hear it.
     let mut stream = TcpStream::connect(running.http).await.unwrap();
     let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
                 content-length: 2\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(running.shared.admission.held(), 0);
+    assert_eq!(running.shared.admission.granted(), 0);
     stream.write_all(b"}").await.unwrap();
     let mut begin = [0; 12];
     timeout(LONG, stream.read_exact(&mut begin))
@@ -313,12 +313,16 @@ async fn refusals_are_one_line_a_minute() {
             .unwrap();
     }
     process.wait_for("a request was refused", LONG);
-    let told = process.stderr();
-    assert_eq!(told.matches("a request was refused").count(), 1, "{told}");
-    assert!(told.contains("peer=127.0.0.1:"), "{told}");
+    let stderr = process.stderr();
+    assert_eq!(
+        stderr.matches("a request was refused").count(),
+        1,
+        "{stderr}"
+    );
+    assert!(stderr.contains("peer=127.0.0.1:"), "{stderr}");
     assert!(
-        !told.contains("s3cret") && !told.contains("first"),
-        "{told}"
+        !stderr.contains("s3cret") && !stderr.contains("first"),
+        "{stderr}"
     );
     // A refusal for another reason has a line of its own: what was sent is lost as well.
     let headers = [
@@ -332,14 +336,22 @@ async fn refusals_are_one_line_a_minute() {
             .unwrap();
     }
     process.wait_for("compression \"snappy\" is not supported", LONG);
-    let told = process.stderr();
-    assert_eq!(told.matches("a request was refused").count(), 2, "{told}");
-    // On loopback nobody is warned of what others could read.
-    assert!(!told.contains("without tls"), "{told}");
+    let stderr = process.stderr();
+    assert_eq!(
+        stderr.matches("a request was refused").count(),
+        2,
+        "{stderr}"
+    );
+    // On loopback there is no warning that others could read the traffic.
+    assert!(!stderr.contains("without tls"), "{stderr}");
     // The rest of the burst is reported, at the end of the process before the minute is over.
     process.signal("TERM");
     process.wait(LONG);
-    let told = process.stderr();
-    assert_eq!(told.matches("a request was refused").count(), 4, "{told}");
-    assert!(told.contains(" suppressed=3"), "{told}");
+    let stderr = process.stderr();
+    assert_eq!(
+        stderr.matches("a request was refused").count(),
+        4,
+        "{stderr}"
+    );
+    assert!(stderr.contains(" suppressed=3"), "{stderr}");
 }

@@ -118,7 +118,7 @@ async fn bytes_under_way_are_bounded_over_all_connections() {
     .await;
     let admission = running.shared.admission.clone();
     let hanging = Hanging::start(running.grpc, half_a_message(500 << 10)).await;
-    until(|| admission.held() > 500 << 10).await;
+    until(|| admission.granted() > 500 << 10).await;
     // A record that must be held whole, over either protocol, has no room beside it ...
     let large = request(&["y".repeat(300 << 10)]);
     let (_, headers) = raw(
@@ -154,7 +154,7 @@ async fn bytes_under_way_are_bounded_over_all_connections() {
         .unwrap();
     assert_eq!(headers["grpc-status"], "0");
     drop(hanging);
-    until(|| admission.held() == 0).await;
+    until(|| admission.granted() == 0).await;
     let (_, headers) = raw(
         running.grpc,
         EXPORT,
@@ -165,7 +165,7 @@ async fn bytes_under_way_are_bounded_over_all_connections() {
     .await
     .unwrap();
     assert_eq!(headers["grpc-status"], "0");
-    until(|| admission.held() == 0).await;
+    until(|| admission.granted() == 0).await;
 }
 
 /// The answer must be one that senders send again after: 408 is not.
@@ -194,15 +194,15 @@ async fn a_request_that_does_not_come_in_time_is_asked_to_come_again() {
     let mut stream = TcpStream::connect(running.http).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body).await.unwrap();
-    let text = told(&mut stream).await;
+    let text = rest_of(&mut stream).await;
     assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
     assert!(text.contains("\r\nretry-after: 1\r\n"), "{text}");
     assert_eq!(running.take(), []);
-    until(|| running.shared.admission.held() == 0).await;
+    until(|| running.shared.admission.granted() == 0).await;
 }
 
 /// All that comes until the other side closes.
-async fn told(stream: &mut TcpStream) -> String {
+async fn rest_of(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let read = stream.read_to_end(&mut all);
     // A connection that is reset is closed as well.
@@ -231,7 +231,7 @@ async fn connections_that_ask_for_nothing_are_closed() {
     ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(first).await.unwrap();
-        told(&mut stream).await;
+        rest_of(&mut stream).await;
     }
     // A request is no idleness, however long it takes.
     let mut hanging = Hanging::start(running.grpc, half_a_message(100)).await;
@@ -256,7 +256,7 @@ async fn headers_must_come_in_time_and_be_small() {
         .write_all(b"POST /v1/logs HTTP/1.1\r\nho")
         .await
         .unwrap();
-    told(&mut stream).await;
+    rest_of(&mut stream).await;
 
     let large = "x".repeat(100 << 10);
     let (status, _, _) = http(
@@ -305,8 +305,8 @@ async fn a_peer_that_is_gone_without_a_word_is_noticed() {
         .await
         .unwrap();
     // It answers no ping.
-    told(&mut stream).await;
-    // Whoever answers them may stay.
+    rest_of(&mut stream).await;
+    // A client that answers them stays connected.
     let mut hanging = Hanging::start(running.grpc, half_a_message(100)).await;
     let wait = timeout(6 * SHORT, hanging.answer());
     assert!(wait.await.is_err());
@@ -323,7 +323,7 @@ async fn connections_beyond_the_bound_wait_until_one_ends() {
     })
     .await;
     let hanging = Hanging::start(running.grpc, half_a_message(100)).await;
-    until(|| running.shared.admission.held() > 0).await;
+    until(|| running.shared.admission.granted() > 0).await;
     let mut second = Box::pin(grpc(&running));
     assert!(timeout(3 * SHORT, &mut second).await.is_err());
     // Each server has its own bound.
@@ -350,11 +350,11 @@ async fn requests_of_a_connection_beyond_the_bound_wait_until_one_ends() {
     let answer = timeout(LONG, &mut second).await.unwrap().unwrap();
     drop(second);
     assert_eq!(answer.status(), 200);
-    assert!(hanging.answer().await.is_some(), "it was not told anything");
+    assert!(hanging.answer().await.is_some(), "it got no answer");
     assert_eq!(running.take().len(), 1);
 }
 
-/// Whoever has not finished when the service must end is told so, not cut off.
+/// A request that is not finished when the service stops gets an answer; it is not cut off.
 #[tokio::test]
 async fn requests_that_are_cut_by_the_shutdown_are_asked_to_come_again() {
     let mut running = Running::start(Setup::default()).await;
@@ -363,9 +363,9 @@ async fn requests_that_are_cut_by_the_shutdown_are_asked_to_come_again() {
     let head = "POST /v1/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
                 content-length: 100\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
-    until(|| running.shared.admission.held() >= 64 << 10).await;
+    until(|| running.shared.admission.granted() >= 64 << 10).await;
     running.shared.stop.cancel();
-    // Nobody new is let in, but what has begun may end ...
+    // No new request is admitted, but those that have begun may end ...
     until(|| std::net::TcpStream::connect(running.http).is_err()).await;
     assert!(timeout(SHORT, hanging.answer()).await.is_err());
     // ... until there is no more time.
@@ -374,7 +374,7 @@ async fn requests_that_are_cut_by_the_shutdown_are_asked_to_come_again() {
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(retry_delay(&status), Some(Duration::from_secs(5)));
-    let text = told(&mut stream).await;
+    let text = rest_of(&mut stream).await;
     assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
     assert!(text.contains("\r\nretry-after: 5\r\n"), "{text}");
     assert!(text.contains("shutting down"), "{text}");

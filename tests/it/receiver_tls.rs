@@ -145,7 +145,7 @@ async fn a_sender_that_does_not_trust_us_sends_nothing() {
     let tls = other.trusting(None, &[&TLS13]);
     assert!(post(running.http, tls, false).await.is_err());
     assert_eq!(running.take(), []);
-    // Nobody else suffers.
+    // Other connections are not affected.
     grpc(running.grpc, trusting(&authority)).await.unwrap();
 }
 
@@ -174,7 +174,7 @@ async fn min_and_max_version_hold() {
     }
 }
 
-/// A client that knows nothing newer than TLS 1.1 is told so by a fatal alert.
+/// A client that knows nothing newer than TLS 1.1 gets a fatal alert that says so.
 #[tokio::test]
 async fn tls_1_1_is_not_spoken() {
     let authority = Authority::new();
@@ -184,8 +184,11 @@ async fn tls_1_1_is_not_spoken() {
     let hello = [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &body].concat();
     let mut stream = TcpStream::connect(running.grpc).await.unwrap();
     stream.write_all(&hello).await.unwrap();
-    let told = until_closed(&mut stream).await;
-    assert!(matches!(told[..], [21, 3, _, 0, 2, 2, 40 | 70]), "{told:?}");
+    let alert = until_closed(&mut stream).await;
+    assert!(
+        matches!(alert[..], [21, 3, _, 0, 2, 2, 40 | 70]),
+        "{alert:?}"
+    );
 }
 
 /// All that comes until the other side closes.
@@ -321,11 +324,13 @@ service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], expo
     let failures = |process: &Process| process.stderr().matches("tls handshake failed").count();
 
     let process = start();
-    let told = process.stderr();
+    let stderr = process.stderr();
     assert_eq!(
-        told.matches("listens on all addresses without tls").count(),
+        stderr
+            .matches("listens on all addresses without tls")
+            .count(),
         1,
-        "{told}"
+        "{stderr}"
     );
     drop(TcpStream::connect(grpc).await.unwrap());
     for _ in 0..3 {

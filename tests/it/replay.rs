@@ -76,10 +76,10 @@ async fn a_recording_is_sent_over_both_protocols_and_found_again() {
         });
         let output = replayed.await.unwrap();
         assert!(output.status.success(), "{output:?}");
-        let said = stdout(&output);
+        let summary = stdout(&output);
         assert!(
-            said.starts_with("1311 events sent, 0 rejected, 0 given up in "),
-            "{said}"
+            summary.starts_with("1311 events sent, 0 rejected, 0 given up in "),
+            "{summary}"
         );
     }
     let (_, health) = service.extension_addresses()[0].clone();
@@ -138,7 +138,7 @@ fn lines_are_appended_in_their_time() {
 
 #[test]
 fn who_cannot_send_says_so() {
-    // Nobody listens there; a port that was free may have become another test's.
+    // No server listens there; a port that was free may have become another test's.
     let address = "127.0.0.1:1".to_owned();
     let log = corpus::path("kube-hunter.ndjson.gz").display().to_string();
     let output = auditwatch(&[
@@ -157,10 +157,10 @@ fn who_cannot_send_says_so() {
     ]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stdout(&output).starts_with("0 events sent, 0 rejected, 1311 given up"));
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("given up") && !told.contains("s3cret"),
-        "{told}"
+        stderr.contains("given up") && !stderr.contains("s3cret"),
+        "{stderr}"
     );
     for (arguments, wanted) in [
         (vec!["replay", "no/such.log"], "cannot read no/such.log"),
@@ -183,9 +183,9 @@ fn who_cannot_send_says_so() {
         ),
     ] {
         let output = auditwatch(&arguments);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(wanted), "{told}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(wanted), "{stderr}");
     }
 }
 
@@ -218,15 +218,15 @@ fn a_line_that_is_too_long_is_told() {
     );
     let output = auditwatch(&["replay", &log, "--output", &out, "--speed", "full"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = stdout(&output);
+    let summary = stdout(&output);
     assert!(
-        said.starts_with("2 events sent, 0 rejected, 0 given up, 1 too long in "),
-        "{said}"
+        summary.starts_with("2 events sent, 0 rejected, 0 given up, 1 too long in "),
+        "{summary}"
     );
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains(&format!("skipped 1 line longer than 64 MiB: {log}:2")),
-        "{told}"
+        stderr.contains(&format!("skipped 1 line longer than 64 MiB: {log}:2")),
+        "{stderr}"
     );
     assert_eq!(fs::read_to_string(out).unwrap(), "one\nthree\n");
 }

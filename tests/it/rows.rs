@@ -6,10 +6,11 @@ use std::{
 };
 
 use auditwatch::detection::{
+    columns::Columns,
     fields::AuditField,
     geo::{Locate, Location},
     json::{self, Document},
-    rows::{Columns, EscuRow, NativeRow, Row, Rows},
+    rows::{EscuRow, NativeRow, Row, Rows},
     rule::{MissingCity, Rule, Semantics, Who},
     time::Micros,
 };

@@ -334,7 +334,7 @@ fn one(body: &str) -> Screened {
     )
 }
 
-/// Only what passed the filter and is no JSON is unreadable; all else is somebody else's.
+/// Only candidates that are not JSON are unreadable; all other records are ignored.
 #[test]
 fn only_candidates_can_be_unreadable() {
     let event = corpus::denied("192.0.2.1", 0, "/");
@@ -415,5 +415,5 @@ fn a_configured_cluster_wins_and_sources_are_cut_from_the_left() {
     let claimed: Vec<_> = hits[0].texts.all(AuditField::ClaimedIps).collect();
     assert_eq!(claimed, ["192.0.2.7"]);
     assert_eq!(hits[0].key, "192.0.2.8");
-    assert_eq!(hits[0].time, None, "nobody knows any time");
+    assert_eq!(hits[0].time, None, "no time is known");
 }

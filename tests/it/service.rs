@@ -166,7 +166,7 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
     send(address, &scan("203.0.113.7", 27), None).await.unwrap();
     assert!(service.shutdown(LONG).await);
     let events = hec.events();
-    let told: Vec<_> = events
+    let states: Vec<_> = events
         .iter()
         .map(|event| {
             (
@@ -176,7 +176,7 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
         })
         .collect();
     assert_eq!(
-        told,
+        states,
         [
             ("opened", 6),
             ("updated", 12),
@@ -191,7 +191,7 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
     assert_eq!(ids.len(), 1);
 }
 
-/// As a risk event a finding is told once, and its scores add up once.
+/// A finding is sent as a risk event once, so its score counts once.
 #[tokio::test]
 async fn a_finding_is_one_risk_event() {
     let hec = HecServer::start(Options::default()).await;
@@ -341,13 +341,13 @@ fn what_is_wrong_with_a_configuration_is_told_with_file_and_line() {
     let mut process = Process::auditwatch_as_it_is(&config, &[]);
     assert_eq!(process.wait(LONG).code(), Some(1));
     process.wait_for("debgu", LONG);
-    let told = process.stderr();
-    assert!(told.contains("broken.yaml:3:24: "), "{told}");
+    let stderr = process.stderr();
+    assert!(stderr.contains("broken.yaml:3:24: "), "{stderr}");
     assert!(
-        told.contains("unknown key \"endpont\", did you mean \"endpoint\"?"),
-        "{told}"
+        stderr.contains("unknown key \"endpont\", did you mean \"endpoint\"?"),
+        "{stderr}"
     );
-    assert!(told.contains("broken.yaml:8:"), "{told}");
+    assert!(stderr.contains("broken.yaml:8:"), "{stderr}");
 }
 
 #[test]
@@ -370,13 +370,13 @@ fn validate_tells_all_that_is_wrong_and_starts_nothing() {
             .unwrap()
     };
     let output = validate(&config);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        told.contains("broken.yaml:1:40: ") && told.contains("did you mean \"http\"?"),
-        "{told}"
+        stderr.contains("broken.yaml:1:40: ") && stderr.contains("did you mean \"http\"?"),
+        "{stderr}"
     );
-    assert!(told.contains("did you mean \"exporters\"?"), "{told}");
+    assert!(stderr.contains("did you mean \"exporters\"?"), "{stderr}");
     let output = validate(&minimal());
     assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
     assert_eq!(
@@ -417,13 +417,13 @@ fn print_config_shows_what_several_sources_make_without_secrets() {
     }
     assert!(!shown.contains("secret-token"), "{shown}");
     let output = print("processors.detection.windw=2h");
-    let told = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout), (Some(1), vec![]));
     assert!(
-        told.starts_with("--set processors.detection.windw: "),
-        "{told}"
+        stderr.starts_with("--set processors.detection.windw: "),
+        "{stderr}"
     );
-    assert!(told.contains("did you mean \"window\"?"), "{told}");
+    assert!(stderr.contains("did you mean \"window\"?"), "{stderr}");
 }
 
 #[test]
@@ -520,18 +520,18 @@ async fn a_wrong_token_is_one_clear_line() {
     }
     process.signal("TERM");
     process.wait(LONG);
-    let told = process.stderr();
-    let lines: Vec<_> = told
+    let stderr = process.stderr();
+    let lines: Vec<_> = stderr
         .lines()
         .filter(|line| line.contains("given up"))
         .collect();
     // One at once, and one at the end for the rest.
-    assert_eq!(lines.len(), 2, "{told}");
+    assert_eq!(lines.len(), 2, "{stderr}");
     assert!(
         lines[0].contains("Splunk does not know the token, set token"),
-        "{told}"
+        "{stderr}"
     );
-    assert!(!told.contains("test-token"), "{told}");
+    assert!(!stderr.contains("test-token"), "{stderr}");
     let count = |line: &str| -> u32 {
         let (_, rest) = line.split_once("findings=").unwrap();
         rest.split(' ').next().unwrap().parse().unwrap()
@@ -566,7 +566,7 @@ async fn a_start_fails_while_hec_is_not_healthy() {
     assert!(start().await.unwrap().shutdown(LONG).await);
 }
 
-/// Findings that time causes wait for room and refuse nobody.
+/// Findings that a tick causes wait for room and refuse no request.
 #[tokio::test]
 async fn findings_of_time_hold_nobody_up() {
     let hec = HecServer::start(Options::default()).await;
@@ -656,7 +656,8 @@ async fn escu_semantics_send_each_row_once() {
     }
 }
 
-/// What waits for an exporter that hangs is told when it is lost, and costs no other anything.
+/// Findings that are lost with an exporter that hangs are logged, and other exporters are not
+/// affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_exporter_costs_no_other_its_last_states() {
     let hec = HecServer::start(Options::default()).await;

@@ -52,7 +52,7 @@ fn finding(number: u32) -> Arc<Finding> {
     })
 }
 
-/// Delivers so many findings, all of which wait from the start.
+/// Delivers this number of findings, all of which wait from the start.
 async fn deliver(config: &Config, count: u32) -> Totals {
     let (queue, receiver) = queue("splunk_hec".to_owned(), QueueConfig::default());
     for number in 0..count {

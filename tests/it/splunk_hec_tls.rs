@@ -113,7 +113,7 @@ async fn another_name_is_asked_for_and_looked_for() {
     assert!(refused.contains("tls::server_name_override"), "{refused}");
     drop(hec);
 
-    // This one knows its name only, and answers whoever asks for it.
+    // This server answers clients that ask for its name, and only those.
     let hec = HecServer::start_tls(server_of_name("splunk.example", &identity)).await;
     let named = |name: &str| client::Config {
         server_name_override: Some(name.to_owned()),

@@ -155,7 +155,7 @@ fn the_counts_are_right(seen: &Scrape) {
         ("auditwatch_candidates", &pipeline, 17.0),
         ("auditwatch_unreadable_log_records", &pipeline, 1.0),
         ("auditwatch_hits", &pipeline, 16.0),
-        ("auditwatch_hits_repeated", &pipeline, 8.0),
+        ("auditwatch_hits_duplicate", &pipeline, 8.0),
         ("auditwatch_tracked_keys", &pipeline, 1.0),
         ("auditwatch_evicted_keys", &pipeline, 0.0),
         (
@@ -170,7 +170,7 @@ fn the_counts_are_right(seen: &Scrape) {
             1.0,
         ),
         ("auditwatch_exporter_delivery_delay_count", &queue[..1], 1.0),
-        ("auditwatch_receiver_in_flight", &[], 0.0),
+        ("auditwatch_admission_memory", &[], 0.0),
     ] {
         assert_eq!(seen.sum(name, labels), Some(wanted), "{name} {labels:?}");
     }
@@ -308,9 +308,9 @@ async fn the_address_for_prometheus_is_logged_and_level_none_needs_none() {
     std::fs::write(&file, &on).unwrap();
     let mut process = Process::auditwatch(&file, &[]);
     process.wait_for("listening", LONG);
-    let told = process.stderr();
-    let (_, rest) = told.split_once("endpoint=http://").expect(&told);
-    let (metrics, _) = rest.split_once("/metrics").expect(&told);
+    let stderr = process.stderr();
+    let (_, rest) = stderr.split_once("endpoint=http://").expect(&stderr);
+    let (metrics, _) = rest.split_once("/metrics").expect(&stderr);
     send(address, &scan("203.0.113.7", 6), None).await.unwrap();
     let sent = "otelcol_exporter_sent_log_records";
     until(metrics.parse().unwrap(), sent, &[], 1.0).await;
@@ -483,12 +483,12 @@ async fn records_without_audit_events_are_told_once_with_their_shapes() {
     send(address, &scan("203.0.113.7", 6), None).await.unwrap();
     process.signal("TERM");
     assert_eq!(process.wait(LONG).code(), Some(0));
-    let told = process.stderr();
-    let lines: Vec<_> = told
+    let stderr = process.stderr();
+    let lines: Vec<_> = stderr
         .lines()
         .filter(|line| line.contains("no audit event"))
         .collect();
-    assert_eq!(lines.len(), 1, "{told}");
+    assert_eq!(lines.len(), 1, "{stderr}");
     for shape in [
         "20% text that is not JSON",
         "20% JSON object that holds an audit event under the key log",
@@ -499,7 +499,7 @@ async fn records_without_audit_events_are_told_once_with_their_shapes() {
     ] {
         assert!(lines[0].contains(shape), "{shape}: {}", lines[0]);
     }
-    assert!(!told.contains("secret"), "{told}");
+    assert!(!stderr.contains("secret"), "{stderr}");
     let findings = std::fs::read_to_string(folder.path().join("findings")).unwrap();
     assert!(findings.contains("203.0.113.7"));
 }
@@ -610,14 +610,14 @@ async fn requests_with_hits_and_deliveries_have_spans() {
     assert_eq!(attribute(&delivery, "outcome"), "accepted");
 }
 
-/// An endpoint that is not there is told once for metrics and once for spans, with no secret, and
+/// An unreachable endpoint is logged once for metrics and once for spans, with no secret, and
 /// holds up nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn telemetry_that_cannot_be_sent_is_told_and_costs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
-    let (address, nobody) = (free_address(), free_address());
-    let otlp = format!("otlp: {{endpoint: 'http://{nobody}/v1', headers: {{a: s3cret}}}}");
+    let (address, unused) = (free_address(), free_address());
+    let otlp = format!("otlp: {{endpoint: 'http://{unused}/v1', headers: {{a: s3cret}}}}");
     let grpc = otlp.replace("otlp: {", "otlp: {protocol: grpc, ");
     let telemetry = format!(
         "metrics: {{readers: [{{periodic: {{interval: 10, exporter: {{{otlp}}}}}}}]}}, \
@@ -634,18 +634,18 @@ async fn telemetry_that_cannot_be_sent_is_told_and_costs_nothing() {
     let begin = now();
     assert_eq!(process.wait(LONG).code(), Some(0));
     assert!(begin.elapsed() < Duration::from_secs(5));
-    let told = process.stderr();
+    let stderr = process.stderr();
     // Once at the first failure, and once for the last metrics.
     assert_eq!(
-        told.matches("metrics could not be sent").count(),
+        stderr.matches("metrics could not be sent").count(),
         2,
-        "{told}"
+        "{stderr}"
     );
-    assert!(told.contains("onnection refused"), "{told}");
-    assert!(!told.contains("s3cret"), "{told}");
+    assert!(stderr.contains("onnection refused"), "{stderr}");
+    assert!(!stderr.contains("s3cret"), "{stderr}");
 }
 
-/// A selector that fits nothing is told, and one that fits says nothing.
+/// A selector that selects no audit event is logged; one that selects some is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_selector_that_leaves_out_everything_is_told_once() {
     for (selector, warned) in [("/elsewhere", true), ("", false)] {
@@ -670,11 +670,11 @@ async fn a_selector_that_leaves_out_everything_is_told_once() {
         }
         process.signal("TERM");
         assert_eq!(process.wait(LONG).code(), Some(0));
-        let told = process.stderr();
-        let count = told
+        let stderr = process.stderr();
+        let count = stderr
             .matches("the selector has left out all audit events")
             .count();
-        assert_eq!(count, usize::from(warned), "{told}");
-        assert!(!told.contains("no audit event has come"), "{told}");
+        assert_eq!(count, usize::from(warned), "{stderr}");
+        assert!(!stderr.contains("no audit event has come"), "{stderr}");
     }
 }

@@ -26,8 +26,8 @@ fn asked(program: &str, args: &[&str], text: &str) -> Option<(bool, String)> {
         .stdin(input)
         .output()
         .ok()?;
-    let said = String::from_utf8_lossy(&ended.stderr) + String::from_utf8_lossy(&ended.stdout);
-    Some((ended.status.success(), said.into_owned()))
+    let output = String::from_utf8_lossy(&ended.stderr) + String::from_utf8_lossy(&ended.stdout);
+    Some((ended.status.success(), output.into_owned()))
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn every_shell_gets_completions_it_can_read() {
             );
         }
         if !args.is_empty()
-            && let Some((fine, said)) = asked(shell, args, &ran.out)
+            && let Some((fine, output)) = asked(shell, args, &ran.out)
         {
-            assert!(fine, "{shell}: {said}");
+            assert!(fine, "{shell}: {output}");
         }
     }
     assert_eq!(run(["completions", "sh"]).code, 2);
@@ -62,10 +62,10 @@ fn bash_completes_what_is_typed() {
         + "COMP_WORDS=(auditwatch scan --output ''); COMP_CWORD=3\n\
            _auditwatch auditwatch '' --output\n\
            echo \"${COMPREPLY[@]}\"\n";
-    let (fine, said) = asked("bash", &["--norc"], &script).expect("bash is installed");
+    let (fine, output) = asked("bash", &["--norc"], &script).expect("bash is installed");
     assert!(
-        fine && said.contains("table json ndjson findings html"),
-        "{said}"
+        fine && output.contains("table json ndjson findings html"),
+        "{output}"
     );
 }
 
@@ -111,14 +111,14 @@ fn there_is_a_page_of_the_manual_for_every_command() {
     }
     for name in names {
         let page = fs::read_to_string(pages.join(&name)).unwrap();
-        if let Some((fine, said)) = asked("mandoc", &["-T", "lint", "-W", "error"], &page) {
-            assert!(fine, "{name}: {said}");
+        if let Some((fine, output)) = asked("mandoc", &["-T", "lint", "-W", "error"], &page) {
+            assert!(fine, "{name}: {output}");
         }
-        if let Some((fine, said)) = asked("groff", &["-man", "-ww", "-z"], &page) {
-            assert!(fine && said.is_empty(), "{name}: {said}");
+        if let Some((fine, output)) = asked("groff", &["-man", "-ww", "-z"], &page) {
+            assert!(fine && output.is_empty(), "{name}: {output}");
         }
     }
-    // A file in the way is told of.
+    // A file in the way is an error that names it.
     let ran = run(["man".as_ref(), pages.join("auditwatch.1").as_os_str()]);
     assert_eq!(ran.code, 1);
     assert!(

@@ -246,7 +246,7 @@ impl Server {
         })
     }
 
-    /// Sends a message so many times, and says how much CPU that took.
+    /// Sends a message this number of times, and returns the CPU time that took.
     async fn measure(
         &mut self,
         kind: Kind,

@@ -147,7 +147,7 @@ impl Samples {
             count(log.lines().count()),
             metric("otelcol_exporter_queue_size")?,
             state,
-            metric("auditwatch_receiver_in_flight")?,
+            metric("auditwatch_admission_memory")?,
             metric("auditwatch_tracked_keys")?,
         ];
         let mut row = [0.0; KINDS.len()];

@@ -82,7 +82,7 @@ async fn findings(addresses: Addresses, rate: u32) {
         }
         if let Some(sender) = &mut sender {
             let request = of_cluster(request(&events), number / 16 % CLUSTERS);
-            // Refusals are counted by the service; what comes next tells whether it recovers.
+            // Refusals are counted by the service; the next requests show whether it recovers.
             let _answered = sender.export(request).await;
         }
     }

@@ -296,7 +296,7 @@ fn now() -> Micros {
     Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default()
 }
 
-/// How far it is, on a terminal.
+/// The progress bar, on a terminal.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}");

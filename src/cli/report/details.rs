@@ -1,10 +1,9 @@
-//! What each address tried, folded up.
+//! The requests of each address, in sections that open on a click.
 
 use maud::{Markup, html};
 
 use super::{
-    entry::Entry,
-    place,
+    entry::{Entry, place},
     shown::{Shown, counted, number, time},
 };
 use crate::detection::{
@@ -18,9 +17,9 @@ use crate::detection::{
 const MOST: usize = 500;
 /// Bytes of all sections together, about: values are an attacker's, and there may be many.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// More values than these stand side by side where there is room.
+/// Lists with more values than this are laid out in columns.
 const FEW_VALUES: usize = 8;
-/// So few sections are open from the start.
+/// Up to this number of sections are open from the start.
 const FEW: usize = 2;
 
 /// A section for each entry, as many as there is room for.

@@ -5,11 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::Report;
+use maud::{Markup, html};
+
+use super::{input::Report, shown::Shown};
 use crate::{
     cli::table,
     detection::{
-        rows::{Columns, Detail, Row},
+        columns::Columns,
+        rows::{Detail, Row},
         time::Micros,
     },
 };
@@ -121,4 +124,15 @@ pub(super) fn totals(entries: &[Entry<'_>]) -> Totals {
         totals.span = Some((first.min(entry.first), last.max(entry.last)));
     }
     totals
+}
+
+/// City and country, or that they are not known.
+pub(super) fn place(entry: &Entry<'_>) -> Markup {
+    html! {
+        @match (&entry.city, &entry.country) {
+            (Some(city), Some(country)) => { (Shown(city)) ", " (Shown(country)) }
+            (Some(name), None) | (None, Some(name)) => { (Shown(name)) }
+            (None, None) => { span.quiet { "unknown" } }
+        }
+    }
 }

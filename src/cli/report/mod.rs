@@ -9,28 +9,24 @@
 
 mod details;
 mod entry;
+mod input;
 pub(super) mod rules;
 mod shown;
 mod timeline;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
+pub(super) use self::input::Report;
 use self::{
-    entry::{Entry, Totals, entries, totals},
+    entry::{Entry, Totals, entries, place, totals},
     shown::{Shown, counted, number, time},
 };
-use super::tally::Tally;
 use crate::{
     detection::{
-        geo::Locate,
-        rows::Row,
         rule::{MissingCity, Rule, Semantics, Who},
         time::Micros,
     },
@@ -47,20 +43,6 @@ const MOST_PLACES: usize = 500;
 const MOST_FILES: usize = 50;
 /// Codes with a column of their own.
 const MOST_CODES: usize = 4;
-
-/// What there is to report.
-pub(super) struct Report<'a> {
-    pub(super) rule: &'a Rule,
-    /// Whether the rows hold addresses below the threshold too.
-    pub(super) all: bool,
-    /// With their details.
-    pub(super) rows: &'a [Row],
-    pub(super) locate: Option<&'a dyn Locate>,
-    pub(super) files: &'a [PathBuf],
-    pub(super) tally: &'a Tally,
-    /// First and last time of all events of the log.
-    pub(super) span: Option<(Micros, Micros)>,
-}
 
 /// The page: the same for the same report.
 pub(super) fn page(report: &Report<'_>) -> String {
@@ -254,17 +236,6 @@ fn address(at: Option<usize>, entry: &Entry<'_>, codes: &BTreeSet<u16>, others: 
                 }
                 td.n data-label="Most in window" { (number(entry.most.unwrap_or(0))) }
             }
-        }
-    }
-}
-
-/// City and country, or that they are not known.
-fn place(entry: &Entry<'_>) -> Markup {
-    html! {
-        @match (&entry.city, &entry.country) {
-            (Some(city), Some(country)) => { (Shown(city)) ", " (Shown(country)) }
-            (Some(name), None) | (None, Some(name)) => { (Shown(name)) }
-            (None, None) => { span.quiet { "unknown" } }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Text that somebody else wrote, as the report shows it.
+//! Text from outside (logs, file names), made safe for the report.
 //!
 //! Everything from a log, a database or the command line enters the page through [`Shown`], and
 //! only as the content of an element: never as an attribute, never as a link.

@@ -42,7 +42,7 @@ fn kind(code: u16) -> usize {
     }
 }
 
-/// The shortest step that makes at most so many of a length.
+/// The shortest step that divides `length` into at most `most` steps.
 fn step(length: i64, most: i64) -> i64 {
     let fits = |step: &i64| length / (step * SECOND) < most;
     STEPS.into_iter().find(fits).unwrap_or_else(|| {
@@ -216,7 +216,7 @@ fn anchor(place: Percent) -> &'static str {
     }
 }
 
-/// How high so many of `most` are; what is there can be seen.
+/// Height of a bar of `count`, where `most` has the full height; a bar of at least 1 is visible.
 fn height_of(count: u64, most: u64, height: u64) -> u64 {
     if count == 0 {
         0

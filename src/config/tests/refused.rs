@@ -1,4 +1,4 @@
-//! Broken configurations, and word for word what is said of them.
+//! Broken configurations, and their errors word for word.
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
@@ -6,16 +6,16 @@ use proptest::prelude::*;
 use super::{DEBUG, DETECTION, OTLP, SERVICE, env, identity};
 use crate::config::parse;
 
-/// Checks that exactly these problems are told, each without the name of the file.
+/// Checks that exactly these errors are reported, each without the name of the file.
 #[track_caller]
 fn refused(text: &str, wanted: &[&str]) {
     let error = parse("a.yaml", text, &env).expect_err(text);
-    let told: Vec<_> = error
+    let message: Vec<_> = error
         .problems()
         .iter()
         .map(|line| line.strip_prefix("a.yaml:").unwrap())
         .collect();
-    assert_eq!(told, wanted, "{text}");
+    assert_eq!(message, wanted, "{text}");
     assert!(!error.to_string().contains("s3cret"), "{error}");
 }
 
@@ -198,7 +198,7 @@ exporters: {{debug: , logging/x: , splunkhec: }}
     );
 }
 
-/// Whoever takes the Collector's processors away finds out in the same go what belongs there.
+/// The error for the Collector's processors also says what belongs there.
 #[test]
 fn asks_for_a_detection_where_only_foreign_processors_stand() {
     let service = SERVICE.replace("[detection]", "[batch, transform]");
@@ -246,9 +246,12 @@ fn shows_no_secret_in_the_wrong_place() {
         let text =
             format!("exporters: {{splunk_hec: {{{hec},\n  {keys}}}}}\n{OTLP}{DETECTION}{service}");
         let error = parse("a.yaml", &text, &env).expect_err(keys);
-        let told = error.to_string();
-        assert!(told.starts_with(&format!("a.yaml:{wanted}")), "{told}");
-        assert!(!told.contains("s3cret"), "{told}");
+        let message = error.to_string();
+        assert!(
+            message.starts_with(&format!("a.yaml:{wanted}")),
+            "{message}"
+        );
+        assert!(!message.contains("s3cret"), "{message}");
     }
 }
 
@@ -1047,7 +1050,7 @@ fn refuses_selectors_that_select_nothing() {
     );
 }
 
-/// Whoever names a guard shall not be left without one.
+/// A misspelled authenticator is an error: it must not disable authentication.
 #[test]
 fn refuses_authenticators_that_do_not_stand_at_a_door() {
     let at = "receivers::otlp::protocols::grpc::auth";

@@ -182,7 +182,7 @@ fn a_file_may_hold_a_secret_or_a_part() {
     assert_eq!(hec.source, "a: b: [c");
     assert!(!printed(&[yaml(&text)]).contains("s3cret"));
 
-    // What is wrong inside is told with the file it stands in.
+    // An error inside names the file that it is in.
     write("exporters.yaml", "debug:\n  verbosty: basic\n");
     let text = text.replace("[splunk_hec]", "[debug]");
     let wanted = format!(
@@ -204,17 +204,19 @@ fn a_file_may_hold_a_secret_or_a_part() {
         )),
     ])
     .unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.contains(&format!("cannot read {none}: No such file")),
-        "{told}"
+        message.contains(&format!("cannot read {none}: No such file")),
+        "{message}"
     );
     assert!(
-        told.contains("more than 64 files or variables are pulled in"),
-        "{told}"
+        message.contains("more than 64 files or variables are pulled in"),
+        "{message}"
     );
-    assert!(told.contains("expected basic, normal or detailed, got something else (from ${file:"));
-    assert!(!told.contains("s3cret"), "{told}");
+    assert!(
+        message.contains("expected basic, normal or detailed, got something else (from ${file:")
+    );
+    assert!(!message.contains("s3cret"), "{message}");
 }
 
 /// As in the Collector: only a value that is a variable as a whole, and only when it has that form.
@@ -253,10 +255,12 @@ fn a_variable_may_hold_a_list_or_map() {
     ] {
         assert_eq!(load(&[set]).unwrap_err().problems(), [wanted]);
     }
-    let told = load(&["processors.detection.codes=${LOOP}"]).unwrap_err();
+    let message = load(&["processors.detection.codes=${LOOP}"]).unwrap_err();
     assert!(
-        told.to_string().contains("more than 64 files or variables"),
-        "{told}"
+        message
+            .to_string()
+            .contains("more than 64 files or variables"),
+        "{message}"
     );
 }
 
@@ -326,14 +330,14 @@ exporters:
             "{text}"
         );
         let (first, again) = (load(&sources), load(&[yaml(&text)]));
-        let told = again.as_ref().err().map(ToString::to_string);
+        let message = again.as_ref().err().map(ToString::to_string);
         assert_eq!(
             format!("{:?}", first.unwrap()),
             format!("{again:?}")
                 .replacen("Ok(", "", 1)
                 .strip_suffix(')')
                 .unwrap_or_default(),
-            "{told:?}\n{text}"
+            "{message:?}\n{text}"
         );
         assert_eq!(printed(&[yaml(&text)]), text);
     }
@@ -382,10 +386,10 @@ receivers::otlp::protocols::grpc::tls: {cert_file: no/such.crt, key_file: no/suc
 #[test]
 fn nothing_wrong_is_printed() {
     let error = print(&[whole(), yaml("exporters: {splunk_hec: {tokn: s3cret}}")]);
-    let told = error.unwrap_err().to_string();
+    let message = error.unwrap_err().to_string();
     assert!(
-        told.contains("did you mean \"token\"?") && !told.contains("s3cret"),
-        "{told}"
+        message.contains("did you mean \"token\"?") && !message.contains("s3cret"),
+        "{message}"
     );
 }
 
@@ -429,9 +433,9 @@ service:
             "not available",
         ),
     ] {
-        let told = load(&[whole(), yaml(text), self::set(set)])
+        let message = load(&[whole(), yaml(text), self::set(set)])
             .unwrap_err()
             .to_string();
-        assert!(told.contains(wanted), "{told}");
+        assert!(message.contains(wanted), "{message}");
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Open {
     before: Hits,
     /// Time of its last hit.
     last: Micros,
-    /// How far the cluster was quiet when a hit last joined.
+    /// The closing watermark when a hit last joined.
     joined: Micros,
     /// Count when it was last sent.
     sent: u64,
@@ -83,7 +83,7 @@ impl Key {
         }
     }
 
-    /// How precious the key is: by its hits at hand, with an open finding above all others.
+    /// Eviction priority: the hits at hand; a key with an open finding ranks above all others.
     pub(super) fn hits_at_hand(&self, params: &Params<'_>) -> u64 {
         match &self.open {
             Some(open) if !open.is_closed => u64::MAX,
@@ -91,9 +91,9 @@ impl Key {
         }
     }
 
-    /// Time at which the finding closes, if one is open: after a window of quiet. A finding that
-    /// grows by late hits is always behind; it gets a window from the last of them, so that it
-    /// does not close and go on with each.
+    /// Time at which the finding closes, if one is open: a window after its last hit. A finding that
+    /// grows by late hits is always behind; it stays open for a window after the last of them, so that
+    /// it does not close and reopen with each.
     pub(super) fn closes_at(&self, params: &Params<'_>) -> Option<Micros> {
         let open = self.open.as_ref().filter(|open| !open.is_closed)?;
         Some(
@@ -109,7 +109,7 @@ impl Key {
         self.arrival.max.plus(params.retention)
     }
 
-    /// Most findings that so many further hits can cause.
+    /// The greatest number of emissions that `hits` further hits can cause.
     pub(super) fn bound(&self, hits: u64, params: &Params<'_>) -> u64 {
         let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
         let count = self.unassigned.len() as u64 + hits;
@@ -179,10 +179,10 @@ impl Key {
         }
     }
 
-    /// Closes the finding if it has been quiet for a window. Free hits behind it may then open the
-    /// next.
-    pub(super) fn close(&mut self, quiet: Micros, params: &Params<'_>, emit: Emit<'_>) {
-        if self.closes_at(params).is_none_or(|at| at > quiet) {
+    /// Closes the finding if its window has ended before the watermark. Unassigned hits behind it may
+    /// then open the next.
+    pub(super) fn close(&mut self, watermark: Micros, params: &Params<'_>, emit: Emit<'_>) {
+        if self.closes_at(params).is_none_or(|at| at > watermark) {
             return;
         }
         let Some(open) = &mut self.open else { return };
@@ -194,7 +194,7 @@ impl Key {
         }
     }
 
-    /// Says what has not been said yet, because nothing may come any more.
+    /// Emits what is pending, because no further hit may arrive.
     pub(super) fn drain(&mut self, params: &Params<'_>, emit: Emit<'_>) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
             if open.is_changed {
@@ -287,7 +287,7 @@ impl Key {
         open.emit(FindingState::Opened, emit);
         self.open = Some(open);
         self.merge(params);
-        // One hit says one thing at most: what came with it is told with the next.
+        // One hit emits at most once: what it changed besides is emitted with the next.
         if let (Some(open), None) = (&mut self.open, opening) {
             open.emit_growth(emit);
         }

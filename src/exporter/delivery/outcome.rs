@@ -33,7 +33,7 @@ pub(super) fn possible(outcome: Outcome, findings: usize) -> Outcome {
     }
 }
 
-/// Says in a span how an attempt ended.
+/// Records the outcome of an attempt in its span.
 pub(super) fn describe(span: &mut Span, outcome: &Outcome) {
     let (name, reason) = match outcome {
         Outcome::Accepted(count) => {

@@ -99,7 +99,7 @@ impl Appender {
     }
 }
 
-/// Whether a crash left half a line. A file that cannot be read is none of ours to mend.
+/// Whether a crash left an incomplete line. A file that cannot be read is left as it is.
 fn ends_within_a_line(path: &Path) -> bool {
     let last = || -> io::Result<u8> {
         let mut file = fs::File::open(path)?;

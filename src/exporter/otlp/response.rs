@@ -50,20 +50,20 @@ pub fn accepted(
     let Some(partial) = partial else {
         return Outcome::Accepted(findings).into();
     };
-    let words = quoted(&partial.error_message, secrets);
+    let text = quoted(&partial.error_message, secrets);
     match usize::try_from(partial.rejected_log_records) {
         Ok(rejected) if rejected > 0 => Outcome::Partial {
             findings,
             rejected: rejected.min(findings),
             reason: format!(
                 "the receiver rejects {rejected} of {findings} findings and does not say which: \
-                 {words}"
+                 {text}"
             ),
         }
         .into(),
         _ => Judged {
             outcome: Outcome::Accepted(findings),
-            warning: (!partial.error_message.is_empty()).then_some(words),
+            warning: (!partial.error_message.is_empty()).then_some(text),
         },
     }
 }
@@ -73,10 +73,10 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
     use std::error::Error as _;
 
     if status.source().is_some() {
-        // There was no answer. The end of a connection may carry words of its own, though.
+        // There was no answer. The end of a connection may carry text of its own, though.
         return Outcome::retry(redact::hidden(status.message(), secrets));
     }
-    let said = format!(
+    let summary = format!(
         "{} {}",
         name(status.code()),
         quoted(status.message(), secrets)
@@ -91,12 +91,12 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => return retry(said, after),
-        Code::ResourceExhausted if after.is_some() => return retry(said, after),
+        | Code::DataLoss => return retry(summary, after),
+        Code::ResourceExhausted if after.is_some() => return retry(summary, after),
         Code::ResourceExhausted => {
             return Outcome::TooLarge {
                 findings,
-                reason: format!("{said}: too large, or the receiver has no room for it"),
+                reason: format!("{summary}: too large, or the receiver has no room for it"),
             };
         }
         Code::Unauthenticated => {
@@ -109,7 +109,7 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
         Code::InvalidArgument => "the receiver does not understand the findings",
         _ => "by OTLP that is not to be sent again, look into the receiver's log",
     };
-    permanent(&said, hint)
+    permanent(&summary, hint)
 }
 
 /// An answer over HTTP, as far as it matters.
@@ -142,23 +142,23 @@ pub fn http(answer: &Answer<'_>) -> Judged {
             ),
             None => Outcome::retry(format!(
                 "{}: that is no answer of an OTLP receiver, does something else answer there?",
-                said(answer)
+                summary(answer)
             ))
             .into(),
         };
     }
-    let said = said(answer);
+    let summary = summary(answer);
     let hint = match answer.status {
         429 | 502..=504 => {
             let after = answer
                 .retry_after
                 .and_then(|text| retry_after(text, answer.now));
-            return retry(said, after).into();
+            return retry(summary, after).into();
         }
         413 => {
             return Outcome::TooLarge {
                 findings: answer.findings,
-                reason: format!("{said}: the receiver takes no request of this size"),
+                reason: format!("{summary}: the receiver takes no request of this size"),
             }
             .into();
         }
@@ -174,10 +174,10 @@ pub fn http(answer: &Answer<'_>) -> Judged {
         415 => "the receiver does not take this form, set encoding or compression to another",
         _ => "by OTLP that is not to be sent again, look into the receiver's log",
     };
-    permanent(&said, hint).into()
+    permanent(&summary, hint).into()
 }
 
-/// What a 2xx says; `None` when it is no OTLP receiver that says it. Some answer with nothing.
+/// The message of a 2xx answer; `None` when it is not from an OTLP receiver. The body may be empty.
 fn acceptance(answer: &Answer<'_>) -> Option<ExportLogsServiceResponse> {
     if answer.body.is_empty() {
         return Some(ExportLogsServiceResponse::default());
@@ -234,8 +234,8 @@ fn form(answer: &Answer<'_>) -> Option<Form> {
     }
 }
 
-/// Status and words of an answer, made safe for a log.
-fn said(answer: &Answer<'_>) -> String {
+/// Status and text of an answer, made safe for a log.
+fn summary(answer: &Answer<'_>) -> String {
     #[derive(Deserialize)]
     struct ErrorBody {
         message: String,
@@ -270,9 +270,9 @@ fn retry(reason: String, after: Option<Duration>) -> Outcome {
     }
 }
 
-fn permanent(said: &str, hint: &str) -> Outcome {
+fn permanent(summary: &str, hint: &str) -> Outcome {
     Outcome::Permanent {
-        reason: format!("{said}: {hint}"),
+        reason: format!("{summary}: {hint}"),
     }
 }
 

@@ -116,7 +116,7 @@ impl Connection {
         self.health.path()
     }
 
-    /// An answer to a request with so many events, for its judgement.
+    /// The answer to a request with this number of events, for [`super::response`].
     pub(super) fn judged<'a>(&'a self, answer: &'a Answer, events: usize) -> response::Answer<'a> {
         let retry_after = answer.retry_after.as_ref();
         response::Answer {

@@ -1,6 +1,6 @@
 //! What an answer of HEC means. Pure.
 //!
-//! Splunk's replies carry a code in JSON, but what stands between may answer in HTML or not at
+//! Splunk's replies carry a code in JSON, but a proxy between may answer in HTML or not at
 //! all. Only a reply that says so itself is taken for acceptance: a proxy's friendly 200 is not.
 
 use std::time::Duration;
@@ -42,49 +42,52 @@ struct Reply {
 /// Judges an answer to a request with events.
 pub fn judge(answer: &Answer<'_>) -> Outcome {
     let reply: Reply = serde_json::from_str(answer.body).unwrap_or_default();
-    let said = said(answer, &reply);
+    let summary = summary(answer, &reply);
     if matches!(reply.code, Some(8 | 9 | 18..=20 | 23 | 26 | 27)) {
         // Busy or shutting down, whatever the status; 18 to 20 are what health checks call it.
-        return retry(answer, said);
+        return retry(answer, summary);
     }
     match (answer.status, reply.code) {
         // 24 and 25: accepted, but a queue is nearly full. The next answer will show.
         (200..=299, Some(0 | 24 | 25)) => Outcome::Accepted(answer.events),
         (200..=299, _) => retry(
             answer,
-            format!("{said}: that is no answer of Splunk's, does something else answer there?"),
+            format!("{summary}: that is no answer of Splunk's, does something else answer there?"),
         ),
         (300..=399, _) => permanent(
-            &said,
+            &summary,
             "redirects are not followed because the token would travel with them, set endpoint \
              to where it leads",
         ),
-        (400, Some(6 | 12 | 13 | 15)) => invalid(answer, &reply, said),
+        (400, Some(6 | 12 | 13 | 15)) => invalid(answer, &reply, summary),
         (400, Some(7)) => permanent(
-            &said,
+            &summary,
             "add the index to those the token may write to, or set another index",
         ),
         (400, Some(10 | 11)) => permanent(
-            &said,
+            &summary,
             "the token asks for indexer acknowledgement, set ack: {enabled: true} or use a token \
              without (useACK = 0)",
         ),
-        (401 | 403, code) => permanent(&said, token_hint(code)),
+        (401 | 403, code) => permanent(&summary, token_hint(code)),
         (404, _) => Outcome::Retry {
-            reason: format!("{said}: is HEC enabled, and is the path of endpoint right?"),
+            reason: format!("{summary}: is HEC enabled, and is the path of endpoint right?"),
             after: retry_after(answer),
             limit: Some(NOT_FOUND_LIMIT),
         },
         (413, _) => Outcome::TooLarge {
             findings: answer.events,
-            reason: format!("{said}: lower max_content_length_logs to what the receiver takes"),
+            reason: format!("{summary}: lower max_content_length_logs to what the receiver takes"),
         },
         (415, _) => permanent(
-            &said,
+            &summary,
             "set disable_compression if something in between wants it",
         ),
-        (..=199 | 408 | 429 | 500.., _) => retry(answer, said),
-        (400..=499, _) => permanent(&said, "the request is not understood there, check endpoint"),
+        (..=199 | 408 | 429 | 500.., _) => retry(answer, summary),
+        (400..=499, _) => permanent(
+            &summary,
+            "the request is not understood there, check endpoint",
+        ),
     }
 }
 
@@ -100,15 +103,15 @@ pub fn health(answer: &Answer<'_>) -> Result<(), String> {
         (404, _) => "is HEC enabled, and is health_path right?",
         (200..=299, _) => "that is no answer of Splunk's, does something else answer there?",
         (300..=399, _) => "redirects are not followed, set endpoint to where it leads",
-        (500.., _) => "Splunk or what stands before it is not ready, try again later",
+        (500.., _) => "Splunk or a proxy before it is not ready, try again later",
         _ => "check endpoint and health_path",
     };
-    Err(format!("{}: {hint}", said(answer, &reply)))
+    Err(format!("{}: {hint}", summary(answer, &reply)))
 }
 
-/// Status and words of an answer that means nothing to us, made safe for a log.
+/// Status and text of an unexpected answer, made safe for a log.
 pub(super) fn describe(answer: &Answer<'_>) -> String {
-    said(
+    summary(
         answer,
         &serde_json::from_str(answer.body).unwrap_or_default(),
     )
@@ -119,13 +122,13 @@ fn token_hint(code: Option<i64>) -> &'static str {
         Some(1) => "the token is disabled, enable it in Splunk or set another token",
         Some(2 | 3) => "the token did not arrive as one, is something removing the header?",
         Some(4) => "Splunk does not know the token, set token to one that is enabled",
-        _ => "access was refused, check token and what stands between",
+        _ => "access was refused, check token and the proxies between",
     }
 }
 
 /// One event is at fault. Splunk mostly says which; when it does not, halving the request finds it
 /// in few requests and saves the others.
-fn invalid(answer: &Answer<'_>, reply: &Reply, said: String) -> Outcome {
+fn invalid(answer: &Answer<'_>, reply: &Reply, summary: String) -> Outcome {
     // A number that is none does not spoil the rest of the reply.
     let number = reply
         .invalid_event_number
@@ -134,15 +137,15 @@ fn invalid(answer: &Answer<'_>, reply: &Reply, said: String) -> Outcome {
     match number.and_then(|number| usize::try_from(number).ok()) {
         Some(index) if index < answer.events => Outcome::Invalid {
             index,
-            reason: said,
+            reason: summary,
         },
         _ if answer.events == 1 => Outcome::Invalid {
             index: 0,
-            reason: said,
+            reason: summary,
         },
         _ => Outcome::TooLarge {
             findings: answer.events,
-            reason: said,
+            reason: summary,
         },
     }
 }
@@ -155,20 +158,20 @@ fn retry(answer: &Answer<'_>, reason: String) -> Outcome {
     }
 }
 
-fn permanent(said: &str, hint: &str) -> Outcome {
+fn permanent(summary: &str, hint: &str) -> Outcome {
     Outcome::Permanent {
-        reason: format!("{said}: {hint}"),
+        reason: format!("{summary}: {hint}"),
     }
 }
 
-/// Status and words of the answer, made safe for a log.
-fn said(answer: &Answer<'_>, reply: &Reply) -> String {
+/// Status and text of the answer, made safe for a log.
+fn summary(answer: &Answer<'_>, reply: &Reply) -> String {
     let status = answer.status;
     match (reply.code, &reply.text) {
-        (Some(code), Some(words)) => {
+        (Some(code), Some(text)) => {
             format!(
                 "HTTP {status}, code {code} {}",
-                quoted(words, answer.secrets)
+                quoted(text, answer.secrets)
             )
         }
         (Some(code), None) => format!("HTTP {status}, code {code}"),

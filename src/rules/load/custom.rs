@@ -1,4 +1,4 @@
-//! What Sigma cannot say: the keys under `custom:`.
+//! The keys under `custom:`, for what Sigma has no key.
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,7 @@ pub(super) struct Document {
     /// Names by which others may refer to it, each where it is.
     pub(super) names: Vec<(String, Mark)>,
     pub(super) mark: Mark,
-    /// What of the text shapes the state, for the fingerprint.
+    /// The parts that shape the state, for the fingerprint.
     pub(super) shape: String,
 }
 
@@ -338,7 +338,7 @@ impl<'d> Reader<'d> {
     }
 }
 
-/// What of a document shapes its state: its logic, and not its words.
+/// The part of a document that shapes its state: its logic without its texts.
 fn shape(map: &Map<'_, '_>) -> String {
     let mut out = String::new();
     for key in ["detection", "correlation"] {

@@ -1,4 +1,4 @@
-//! What a rule or correlation says about itself, and whose log it is for.
+//! The metadata of a rule or correlation, and its log source.
 
 use super::{
     custom::Custom,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{rules::model::Annotations, yaml::Mark};
 
-/// Keys of any document that say something about it.
+/// Metadata keys of any document.
 pub(super) const HEAD: [&str; 19] = [
     "title",
     "id",

@@ -81,7 +81,7 @@ impl Linker<'_> {
         self.problems.push(Problem::new(mark, text));
     }
 
-    /// Documents by identifier, name and title; each of them is there once.
+    /// Documents by identifier, name and title. Reports those that are not unique.
     fn names<'d>(&mut self, documents: &'d [Document]) -> Names<'d> {
         let mut names = Names::new();
         for (at, document) in documents.iter().enumerate() {
@@ -414,7 +414,7 @@ impl Linker<'_> {
     }
 }
 
-/// What a rule and a correlation say differently.
+/// The differences between a rule and a correlation.
 struct Shape {
     parts: Vec<Part>,
     names: Vec<String>,

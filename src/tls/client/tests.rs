@@ -92,11 +92,11 @@ fn what_cannot_be_used_is_named_and_no_key_is_shown() {
         ),
     ] {
         for error in [config.check().unwrap_err(), config.build().unwrap_err()] {
-            let told = error.to_string();
-            assert!(told.starts_with(wanted), "{told}");
-            // A chain of causes is printed as well; what was said is not said again.
-            assert!(std::error::Error::source(&error).is_none(), "{told}");
-            assert!(!told.contains("PRIVATE KEY-") && !format!("{config:?}").contains("MI"));
+            let message = error.to_string();
+            assert!(message.starts_with(wanted), "{message}");
+            // A chain of causes is printed as well; no cause repeats another.
+            assert!(std::error::Error::source(&error).is_none(), "{message}");
+            assert!(!message.contains("PRIVATE KEY-") && !format!("{config:?}").contains("MI"));
         }
     }
 }

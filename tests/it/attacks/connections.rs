@@ -509,7 +509,7 @@ async fn streams_of_headers_leave_room_for_others() {
     let other = from(source(1), service.http, &whole_post()).await;
     assert_eq!(answer(other.unwrap()).await, "HTTP/1.1 200");
     let scrape = service.scrape().await;
-    let held_now = scrape.sum("auditwatch_receiver_in_flight", &[]).unwrap();
+    let held_now = scrape.sum("auditwatch_admission_memory", &[]).unwrap();
     assert!(held_now <= 6.0 * 1024.0 * 1024.0, "{held_now}");
 }
 

@@ -50,7 +50,7 @@ fn metrics_of(process: &Process) -> SocketAddr {
     endpoint.split('/').next().unwrap().parse().unwrap()
 }
 
-/// The first bytes of a request whose one record of so many bytes never ends.
+/// The first bytes of a request whose one record of this length never ends.
 fn half_a_record(bytes: usize) -> Vec<u8> {
     let mut half = framed_request(&["x".repeat(bytes)]);
     half.pop();
@@ -278,7 +278,7 @@ async fn requests_are_charged_for_real_memory() {
     let metrics = metrics_of(&process);
     let held = async || {
         let held = scrape(metrics).await;
-        held.sum("auditwatch_receiver_in_flight", &[]).unwrap()
+        held.sum("auditwatch_admission_memory", &[]).unwrap()
     };
     // What a connection and a thread set up once is no part of a request.
     let whole = vec!["x".repeat(20 << 20)];

@@ -316,14 +316,14 @@ async fn signals_lose_nothing() {
             .collect();
         assert_eq!(counts, [Some(6), Some(8)], "{stop}");
         let stderr = process.stderr();
-        let said = |text: &str| stderr.matches(text).count();
+        let logged = |text: &str| stderr.matches(text).count();
         for name in ["USR2", "ALRM", "IO"] {
-            assert_eq!(said(&format!("SIG{name}\"")), 1, "{stderr}");
+            assert_eq!(logged(&format!("SIG{name}\"")), 1, "{stderr}");
         }
         // One at once, and at most one at the end that counts the suppressed ones.
-        assert!((1..=2).contains(&said("SIGUSR1\"")), "{stderr}");
+        assert!((1..=2).contains(&logged("SIGUSR1\"")), "{stderr}");
         assert_eq!(
-            said("SIGHUP drains and ends"),
+            logged("SIGHUP drains and ends"),
             usize::from(stop == "HUP"),
             "{stderr}"
         );
@@ -449,7 +449,7 @@ async fn a_log_that_is_not_read_stops_nothing() {
             let mut piece = vec![0; 64 * 1024];
             while !String::from_utf8_lossy(&all).contains("log lines were dropped") {
                 let count = reader.read(&mut piece).unwrap();
-                assert!(count > 0, "it is never told");
+                assert!(count > 0, "it is never logged");
                 all.extend_from_slice(&piece[..count]);
             }
             all
@@ -489,12 +489,12 @@ fn an_error_at_the_start_waits_for_no_reader() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut service = Bare::start(&["--config", path], writer);
     assert_eq!(service.wait().code(), Some(1));
-    let mut told = String::new();
-    reader.read_to_string(&mut told).unwrap();
-    let last = told.lines().last().unwrap_or_default();
+    let mut stderr = String::new();
+    reader.read_to_string(&mut stderr).unwrap();
+    let last = stderr.lines().last().unwrap_or_default();
     assert!(
         last.starts_with("auditwatch: cannot start receiver otlp") && last.contains(&taken),
-        "{told}"
+        "{stderr}"
     );
 }
 
@@ -551,7 +551,7 @@ fn fifo(path: &Path) -> std::fs::File {
 }
 
 /// A pipe that no process reads from: the service starts and says so, is not ready, and ends in time
-/// with the loss said. When a reader comes, findings go to it.
+/// and the loss is logged. When a reader comes, findings go to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipe_without_a_reader_stops_nothing() {
     let health = free_address();

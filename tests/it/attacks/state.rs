@@ -99,7 +99,7 @@ fn findings(file: &Path) -> Vec<Value> {
     lines.collect()
 }
 
-/// A refused request of an address, so many seconds after a day began.
+/// A refused request of an address, this number of seconds after a day began.
 fn refused(source: &str, id: usize, seconds: f64, message: &str) -> String {
     let (minutes, seconds) = ((seconds / 60.0).floor(), seconds % 60.0);
     format!(
@@ -166,10 +166,10 @@ async fn a_second_scan_an_hour_later_costs_what_the_first_did() {
         assert!(begin.elapsed() < LONG, "{:?}", service.findings());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(service.metric("auditwatch_hits_crowded_out").await == 0.0);
+    assert!(service.metric("auditwatch_hits_overflow").await == 0.0);
 }
 
-/// More than are kept of a waiting scan are forgotten from the front, and counted; what waits
+/// Unassigned hits beyond the limit are discarded, oldest first, and counted; what waits
 /// takes little, for its texts are bounded too.
 #[tokio::test]
 async fn what_waits_has_a_bound_in_hits_and_in_bytes() {
@@ -195,8 +195,8 @@ async fn what_waits_has_a_bound_in_hits_and_in_bytes() {
     // Ten million bytes of messages waited for the first scan to close.
     let state = service.metric("auditwatch_state_memory").await;
     assert!(state < 6.0 * 1024.0 * 1024.0, "{state}");
-    let crowded = service.metric("auditwatch_hits_crowded_out").await;
-    assert!((crowded - 1000.0).abs() < 0.5, "{crowded}");
+    let overflow = service.metric("auditwatch_hits_overflow").await;
+    assert!((overflow - 1000.0).abs() < 0.5, "{overflow}");
     let grown = service.process.peak().saturating_sub(before);
     assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
     service.send(&[refused("192.0.2.3", 0, 7000.0, "")]).await;

@@ -233,7 +233,7 @@ fn a_name_of_a_file_in_a_configuration_is_shown_and_not_obeyed() {
     }
 }
 
-/// What is said of a configuration that cannot be started.
+/// The errors of a configuration that cannot be started.
 #[track_caller]
 fn told_of(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -511,28 +511,34 @@ fn a_variable_without_braces_is_refused_where_it_would_be_sent_as_it_is() {
         "token: t, endpoint: 'https://$HOST:8088'",
         "token: t, endpoint: 'http://a', headers: {X-A: Bearer $TOKEN}",
     ] {
-        let (code, told) = validated(&hec(keys));
+        let (code, stderr) = validated(&hec(keys));
         assert_eq!(code, 1, "{keys}");
-        assert!(told.contains("${env:") && !told.contains("TOKEN"), "{told}");
+        assert!(
+            stderr.contains("${env:") && !stderr.contains("TOKEN"),
+            "{stderr}"
+        );
     }
     for keys in [
         "token: $$TOKEN, endpoint: 'http://a'",
         "token: pa$word, endpoint: 'http://a'",
         "token: '${env:PATH:-x}', endpoint: 'http://a'",
     ] {
-        let (code, told) = validated(&hec(keys));
-        assert_eq!(code, 0, "{told}");
+        let (code, stderr) = validated(&hec(keys));
+        assert_eq!(code, 0, "{stderr}");
     }
 }
 
 #[test]
 fn an_endpoint_of_hec_that_takes_no_events_is_refused() {
     for path in ["raw", "raw/1.0", "ack", "health", "health/1.0/"] {
-        let (code, told) = validated(&hec(&format!(
+        let (code, stderr) = validated(&hec(&format!(
             "token: t, endpoint: 'https://a:8088/services/collector/{path}'"
         )));
         assert_eq!(code, 1, "{path}");
-        assert!(told.contains("end it with /services/collector"), "{told}");
+        assert!(
+            stderr.contains("end it with /services/collector"),
+            "{stderr}"
+        );
     }
     let good = "token: t, endpoint: 'https://a:8088/services/collector/event'";
     assert_eq!(validated(&hec(good)).0, 0);
@@ -545,9 +551,9 @@ fn trust_in_every_address_is_refused_unless_it_is_meant() {
             .replace("detection: }", &format!("detection: {{{keys}}}}}"))
     };
     for proxies in ["0.0.0.0/0", "'::/0'", "'0.0.0.0/1,128.0.0.0/1'"] {
-        let (code, told) = validated(&config(&format!("trusted_proxies: {proxies}")));
+        let (code, stderr) = validated(&config(&format!("trusted_proxies: {proxies}")));
         assert_eq!(code, 1, "{proxies}");
-        assert!(told.contains("allow_all: true"), "{told}");
+        assert!(stderr.contains("allow_all: true"), "{stderr}");
         let meant = format!("trusted_proxies: {proxies}, allow_all: true");
         assert_eq!(validated(&config(&meant)).0, 0);
     }
@@ -571,13 +577,16 @@ fn an_inline_key_that_can_never_work_is_an_error_and_a_file_a_note() {
         ("cert_pem: x, key_file: k", "cert_pem: holds no"),
         ("ca_pem: x", "ca_pem: holds no"),
     ] {
-        let (code, told) = validated(&tls(keys));
+        let (code, stderr) = validated(&tls(keys));
         assert_eq!(code, 1, "{keys}");
-        assert!(told.contains(wanted) && !told.contains("s3cret"), "{told}");
+        assert!(
+            stderr.contains(wanted) && !stderr.contains("s3cret"),
+            "{stderr}"
+        );
     }
-    let (code, told) = validated(&tls("cert_file: c, key_file: k"));
+    let (code, stderr) = validated(&tls("cert_file: c, key_file: k"));
     assert_eq!(code, 0);
-    assert!(told.starts_with("note: "), "{told}");
+    assert!(stderr.starts_with("note: "), "{stderr}");
 }
 
 /// Lines of a log whose second half is due in an hour.
@@ -623,14 +632,14 @@ fn a_replay_that_is_stopped_says_what_was_not_sent() {
             std::thread::sleep(Duration::from_millis(20));
         }
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}{told}");
+        let summary = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{summary}{stderr}");
         assert!(
-            said.starts_with("4 events sent, 0 rejected, 0 given up, 4 not sent in "),
-            "{said}"
+            summary.starts_with("4 events sent, 0 rejected, 0 given up, 4 not sent in "),
+            "{summary}"
         );
-        assert!(told.contains("4 events were not sent"), "{told}");
+        assert!(stderr.contains("4 events were not sent"), "{stderr}");
     }
 }
 

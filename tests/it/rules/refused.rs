@@ -1,4 +1,4 @@
-//! What is wrong in a rule is said with its place, why, and what to write instead; all at once.
+//! Each error in a rule names its place, the reason, and what to write instead; all are reported at once.
 
 use auditwatch::{detection::rule::Rule, rules::load};
 use proptest::prelude::*;

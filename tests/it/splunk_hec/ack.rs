@@ -36,7 +36,7 @@ fn accepted(number: u64) -> Answer {
     Answer::new(200, body.to_string())
 }
 
-fn told(number: u64, indexed: bool) -> Answer {
+fn acked(number: u64, indexed: bool) -> Answer {
     Answer::new(
         200,
         json!({"acks": {number.to_string(): indexed}}).to_string(),
@@ -64,12 +64,12 @@ async fn asking_goes_on_through_trouble() {
     let server = indexing().await;
     server.answer_next(vec![
         accepted(7).storing(),
-        told(7, false),
+        acked(7, false),
         Answer::code(9),
         Answer::reset(),
         Answer::new(200, "<html>Welcome</html>"),
-        told(8, true),
-        told(7, true),
+        acked(8, true),
+        acked(7, true),
     ]);
     assert_eq!(deliver(&with_ack(&server), 2).await, sent(2));
     assert_eq!(numbers(&server), [0, 1]);

@@ -107,7 +107,7 @@ impl Authority {
         identity
     }
 
-    /// A client that trusts this authority, and shows who it is if it is somebody.
+    /// A client that trusts this authority and presents its certificate, if it has one.
     pub(crate) fn trusting(
         &self,
         identity: Option<&Identity>,

@@ -265,7 +265,7 @@ impl HecServer {
         self.shared.state().script.extend(answers);
     }
 
-    /// Waits until so many events are there, and returns them.
+    /// Waits until this number of events has arrived, and returns them.
     pub(crate) async fn wait_for(&self, events: usize, timeout: Duration) -> Vec<HecEvent> {
         self.wait_until(|all| all.len() >= events, timeout).await
     }
@@ -335,7 +335,7 @@ async fn accept(
         connections.spawn(async move {
             match tls {
                 None => serve(stream, shared).await,
-                // Whoever fails at TLS has sent no request.
+                // A client that fails in the TLS handshake has sent no request.
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
                         serve(stream, shared).await;
@@ -551,7 +551,7 @@ fn collect(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Result
     ))
 }
 
-/// Tells which requests of a channel are indexed, each once.
+/// Answers which requests of a channel are indexed, each once.
 fn acknowledge(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Result<Reply, Reply> {
     #[derive(Deserialize)]
     struct Asked {
@@ -663,7 +663,7 @@ struct Envelope {
     fields: Option<Value>,
 }
 
-/// Tells null from absent.
+/// Distinguishes null from absent.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }

@@ -9,7 +9,7 @@ pub(crate) enum J {
     Bool(bool),
     Num(String),
     Str(String),
-    /// A text that is an event time: so many microseconds since 1970, if it can be read.
+    /// The event time that a text is, in microseconds since 1970, if it can be read.
     Time(String, Option<i64>),
     List(Vec<J>),
     Map(Vec<(String, J)>),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An address of this machine that nobody listens on now.
+/// A local address that has no listener now.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()

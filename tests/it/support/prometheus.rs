@@ -14,7 +14,7 @@ use tokio::{
 /// One sample's labels.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// What one scrape said.
+/// The values of one scrape.
 #[derive(Debug, Default)]
 pub(crate) struct Scrape {
     /// Families and their types.

@@ -2,7 +2,7 @@
 
 use proptest::test_runner::Config;
 
-/// So many cases by default, and in proportion when `PROPTEST_CASES` asks for more or fewer than
+/// This number of cases by default, and in proportion when `PROPTEST_CASES` asks for more or fewer than
 /// proptest's own 256.
 pub(crate) fn cases(default: u32) -> Config {
     let config = Config::default();

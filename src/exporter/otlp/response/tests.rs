@@ -57,9 +57,9 @@ fn every_code_of_grpc_has_its_meaning() {
     ] {
         let outcome = grpc(&Status::new(code, "words"), 3, &[]);
         assert_eq!(kind(&outcome), bare, "{code:?}");
-        let told = reason(outcome);
+        let message = reason(outcome);
         let named = format!("{} \"words\"", name(code));
-        assert!(told.starts_with(&named), "{told}");
+        assert!(message.starts_with(&named), "{message}");
         assert_eq!(
             kind(&grpc(&waiting(code), 3, &[])),
             with_retry_info,
@@ -142,10 +142,10 @@ fn every_status_of_http_has_its_meaning() {
         let outcome = http(&answer(status, "", b"")).outcome;
         assert_eq!(kind(&outcome), wanted, "{status}");
         if status > 299 {
-            let told = reason(outcome);
+            let message = reason(outcome);
             assert!(
-                told.starts_with(&format!("HTTP {status} without a body")),
-                "{told}"
+                message.starts_with(&format!("HTTP {status} without a body")),
+                "{message}"
             );
         }
     }
@@ -187,9 +187,9 @@ fn only_a_receivers_own_words_are_an_acceptance() {
         let outcome = http(&answer(200, kind_of_body, body)).outcome;
         assert_eq!(kind(&outcome), wanted, "{kind_of_body} {body:?}");
     }
-    let told = reason(http(&answer(200, JSON, in_json)).outcome);
+    let message = reason(http(&answer(200, JSON, in_json)).outcome);
     assert_eq!(
-        told,
+        message,
         "the receiver rejects 2 of 3 findings and does not say which: \"too old\""
     );
 }
@@ -233,8 +233,8 @@ fn reasons_are_the_receivers_words_safe_and_short() {
             secrets: &secrets,
             ..answer(status, kind, body)
         };
-        let told = reason(http(&answer).outcome);
-        assert!(told.starts_with(wanted), "{told}");
+        let message = reason(http(&answer).outcome);
+        assert!(message.starts_with(wanted), "{message}");
     }
     let huge = reason(http(&answer(502, HTML, &vec![b'x'; 64 * 1024])).outcome);
     assert!(huge.len() < 300, "{huge}");

@@ -187,15 +187,15 @@ fn health_is_what_hec_itself_says() {
         (502, "<html>", Some("not ready")),
         (405, "", Some("health_path")),
     ] {
-        let told = health(&answer(status, body)).err();
+        let message = health(&answer(status, body)).err();
         assert_eq!(
-            told.is_some(),
+            message.is_some(),
             wanted.is_some(),
-            "{status} {body}: {told:?}"
+            "{status} {body}: {message:?}"
         );
-        if let (Some(told), Some(wanted)) = (told, wanted) {
-            assert!(told.starts_with(&format!("HTTP {status}")), "{told}");
-            assert!(told.contains(wanted), "{told}");
+        if let (Some(message), Some(wanted)) = (message, wanted) {
+            assert!(message.starts_with(&format!("HTTP {status}")), "{message}");
+            assert!(message.contains(wanted), "{message}");
         }
     }
 }
@@ -307,15 +307,15 @@ proptest! {
             .prop_flat_map(|token| (Just(token.clone()), hostile(&token)))
     ) {
         let answer = Answer { secrets: &[token.as_str().into()], ..answer(status, &body) };
-        let told = format!("{:?} {:?} {}", judge(&answer), health(&answer), describe(&answer));
+        let message = format!("{:?} {:?} {}", judge(&answer), health(&answer), describe(&answer));
         let word = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
-        for (at, _) in told.match_indices(&token) {
-            let (before, rest) = told.split_at(at);
+        for (at, _) in message.match_indices(&token) {
+            let (before, rest) = message.split_at(at);
             let (_, after) = rest.split_at(token.len());
             // One of few letters may be part of a word of ours.
             prop_assert!(
                 token.len() < 8 && (word(before.chars().next_back()) || word(after.chars().next())),
-                "{told}"
+                "{message}"
             );
         }
     }
