@@ -112,6 +112,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "memory",
             "clock",
             "deadline",
+            "rules",
             "telemetry",
         ],
     ),
