@@ -1,21 +1,26 @@
-//! auditwatch finds unauthenticated addresses that scan a Kubernetes API server.
+//! auditwatch runs detections over Kubernetes audit logs.
 //!
-//! Audit logs come in over OTLP, findings go out to Splunk HEC. The modules in the order in which
-//! the data flows, with what each may use below it:
+//! Audit logs arrive over OTLP. Findings leave to Splunk HEC, as OTLP logs, or to a file. The modules
+//! in the order of the data:
 //!
 //! ```text
-//!  main -> cli -> service -> config, pipeline
+//!  main -> cli -> service -> config
 //!
-//!  receiver          bytes off the wire, frame by frame
-//!     | detection::screen     pdata walks them; almost nothing comes out: hits
-//!  pipeline          intake, admission, engine task, exporter lanes
-//!     | processor -> detection::engine     hits and ticks to findings
-//!  exporter          queue, retry, and the way out
+//!  receiver          authenticate, admit, read, submit: one function for each protocol
+//!     | pdata            walks the OTLP bytes and shows each record to the visitor
+//!     | detection::screen    prefilter (rules), one parse per event (audit), match: hits
+//!  pipeline          intake -> admission -> engine task -> exporter lanes
+//!     | processor        budgets of state, ticks
+//!     | detection::engine    hits and ticks -> one shard per cluster -> emissions
+//!     | finding          the typed finding that all exporters encode
+//!  exporter          queue, delivery loop, destination
 //! ```
 //!
-//! `detection` is the pure core and knows `pdata`, and `visible` for text that others wrote. Receivers, processors and exporters never
-//! know each other. `http_server` and `tls` are what others connect to, `extension` stands beside the
-//! data. ARCHITECTURE.md follows one batch through these modules.
+//! `audit` reads one event. `rules` loads detections from Sigma files. `detection` is the pure core:
+//! no I/O, no clock, no threads. Receivers, processors and exporters do not depend on each other.
+//! `http_server` and `tls` serve connections, `extension` holds authentication and the health check,
+//! and `telemetry` our own logs, metrics and spans. ARCHITECTURE.md follows one record through these
+//! modules.
 
 pub mod audit;
 pub mod cli;

@@ -3,8 +3,6 @@
 use super::{Finding, GroupValue, ids, message};
 use crate::rules::model::{Detection, GroupBy, Window};
 
-/// The derived field that is the trusted source address.
-pub(crate) const SOURCE_ADDRESS: &str = "source.address";
 /// The field whose elements are a group each, in a detection that groups by sources.
 const SOURCES: &str = "sourceIPs";
 
@@ -56,7 +54,7 @@ pub(crate) fn group_by(finding: &mut Finding, detection: &Detection, key: &str) 
             let values = detection.group(key).into_iter();
             finding.group_by = values.map(|(name, value)| of(&name, value)).collect();
             let source = finding.group_by.iter();
-            let mut source = source.filter(|group| group.name == SOURCE_ADDRESS);
+            let mut source = source.filter(|group| group.name == ids::SOURCE_ADDRESS);
             source.next().and_then(|group| group.value.clone())
         }
     };

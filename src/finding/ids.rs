@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::{Finding, GroupValue, annotate::SOURCE_ADDRESS};
+use super::{Finding, GroupValue};
 use crate::{
     audit::{
         Identity,
@@ -18,6 +18,9 @@ use crate::{
         settings::SECOND,
     },
 };
+
+/// The derived field that is the trusted source address.
+pub(crate) const SOURCE_ADDRESS: &str = "source.address";
 
 /// Id of a finding of a session: rule, cluster, key, and time and identity of the hit that opened
 /// it.

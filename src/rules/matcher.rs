@@ -8,7 +8,10 @@
 use ipnet::IpNet;
 use regex::bytes;
 
-use super::necessary;
+use super::{
+    necessary,
+    pattern::{Comparison, Piece, Wanted},
+};
 use crate::audit::{
     address,
     event::{Composite, Field},
@@ -43,34 +46,6 @@ impl Scratch {
             }
         }
     }
-}
-
-/// A piece of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
-    Letter(char),
-    /// `?`
-    One,
-    /// `*`
-    Any,
-}
-
-/// A text of a rule, in which `*` and `?` are wildcards unless a backslash is before them.
-pub(crate) fn pieces(text: &str) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(text.len());
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        pieces.push(match letter {
-            '\\' => match letters.next_if(|next| matches!(next, '*' | '?' | '\\')) {
-                Some(escaped) => Piece::Letter(escaped),
-                None => Piece::Letter('\\'),
-            },
-            '*' => Piece::Any,
-            '?' => Piece::One,
-            other => Piece::Letter(other),
-        });
-    }
-    pieces
 }
 
 /// Where in a value a text has to be.
@@ -119,31 +94,6 @@ pub(crate) struct OneOf {
     pub(super) literals: Option<Vec<String>>,
     /// All that match are these numbers.
     pub(super) codes: Option<Vec<u16>>,
-}
-
-/// `lt`, `lte`, `gt`, `gte`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-/// One value of a rule.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Wanted {
-    Text(Vec<Piece>),
-    Number(f64),
-    Bool(bool),
-    Expression {
-        text: String,
-        ignore_case: bool,
-        multi_line: bool,
-        dot_all: bool,
-    },
-    Network(IpNet),
-    Compare(Comparison, f64),
 }
 
 /// A pattern that is invalid or too large.
@@ -410,6 +360,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rules::pattern::pieces;
 
     fn one(text: &str, cased: bool) -> OneOf {
         OneOf::new(&[Wanted::Text(pieces(text))], cased).unwrap()

@@ -16,6 +16,7 @@ pub(crate) mod matcher;
 pub mod matches;
 pub mod model;
 mod necessary;
+pub(crate) mod pattern;
 pub(crate) mod predicate;
 pub(crate) mod prefilter;
 pub mod settings;

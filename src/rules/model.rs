@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{
     derived::Hops,
-    load,
     matcher::Scratch,
     necessary::{self, Need},
     predicate::{Condition, Context, Operand},
@@ -214,14 +213,20 @@ pub enum Emit {
     Each,
 }
 
-impl Detection {
-    /// The detection of scans that these settings describe.
-    pub fn of(settings: &Rule) -> Self {
-        // The shipped files load with any settings, which a test holds. If one did not, nothing
-        // would match.
-        load::scan(settings).unwrap_or_default()
+impl From<Need> for Cost {
+    fn from(need: Need) -> Self {
+        if need.every {
+            Self::EveryEvent
+        } else {
+            Self::Prefilter {
+                codes: need.codes,
+                literals: need.literals,
+            }
+        }
     }
+}
 
+impl Detection {
     /// The literals that the bytes of a matching event contain.
     pub(crate) fn need(&self) -> Need {
         let parts = self.parts.iter().map(|part| necessary::of(&part.condition));

@@ -5,8 +5,7 @@
 //! number or truth value, which a map does not spell.
 
 use super::{
-    matcher::{Piece, Wanted},
-    model::Cost,
+    pattern::{Piece, Wanted},
     predicate::{Condition, Kind, Operand, Test},
 };
 
@@ -191,19 +190,6 @@ fn rarity(literal: &str) -> usize {
     }
 }
 
-impl From<Need> for Cost {
-    fn from(need: Need) -> Self {
-        if need.every {
-            Self::EveryEvent
-        } else {
-            Self::Prefilter {
-                codes: need.codes,
-                literals: need.literals,
-            }
-        }
-    }
-}
-
 /// What an event needs for a condition to hold.
 pub(crate) fn of(condition: &Condition) -> Need {
     match condition {
@@ -311,7 +297,7 @@ fn is_telling(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::matcher::pieces;
+    use crate::rules::pattern::pieces;
 
     #[test]
     fn literals_are_the_longest_runs_that_can_be_looked_for() {

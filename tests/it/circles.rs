@@ -14,24 +14,14 @@ use crate::floors::{production, sources};
 const REMAINING: &[(&str, &str)] = &[
     ("audit::event", "audit::json"),
     ("audit::event", "audit::map"),
-    ("cli::report", "cli::report::details"),
-    ("cli::report", "cli::report::entry"),
-    ("config", "config::detection"),
-    ("config", "config::exporters"),
-    ("config", "config::extensions"),
-    ("config", "config::receivers"),
-    ("config", "config::service"),
-    ("config", "config::source"),
-    ("config", "config::telemetry"),
-    ("config::exporters", "config::otlp_exporters"),
-    ("config::extensions", "config::receivers"),
+    // The declarations of settings and the reader that they drive.
+    ("config::components", "config::extensions"),
+    ("config::components", "config::read"),
+    ("config::components", "config::service"),
+    ("config::forms", "config::settings"),
+    ("config::forms", "config::value"),
+    ("config::read", "config::settings"),
     ("config::read", "config::value"),
-    ("detection", "finding::ids"),
-    ("detection::escu", "detection::ranking"),
-    ("detection::rows", "detection::values"),
-    ("telemetry", "telemetry::otlp"),
-    ("telemetry", "telemetry::prometheus"),
-    ("telemetry", "telemetry::traces"),
 ];
 
 /// The path of a file's module: `src/audit/json.rs` is `audit::json`, `src/cli/mod.rs` is `cli`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::reader::{Reader, Typed};
+use super::reader::{Reader, Typed, find};
 use crate::{
     audit::json,
     yaml::{Mark, Node, Value},
@@ -62,7 +62,7 @@ pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool
 
 /// Adds an event, or `{event: ..., repeat: N}`.
 fn add<'d>(reader: &Reader<'d>, node: &'d Node, events: &mut Vec<String>) {
-    let (event, repeat) = match super::custom::find(node, "event") {
+    let (event, repeat) = match find(node, "event") {
         Some(event) => {
             let Some(map) = reader.map(node, "tests", &["event", "repeat"]) else {
                 return;

@@ -6,7 +6,8 @@ use super::reader::{hint, quoted};
 use crate::{
     audit::event::Field,
     rules::{
-        matcher::{self, OneOf, Scratch, Wanted},
+        matcher::{OneOf, Scratch},
+        pattern::{self, Wanted},
         predicate::Condition,
     },
 };
@@ -267,6 +268,6 @@ pub(super) fn joined(
 
 /// Whether a name is like a pattern, in which `*` is any text and `?` any letter.
 fn is_like(pattern: &str, name: &str) -> bool {
-    let pattern = OneOf::new(&[Wanted::Text(matcher::pieces(pattern))], true);
+    let pattern = OneOf::new(&[Wanted::Text(pattern::pieces(pattern))], true);
     pattern.is_ok_and(|one| one.matches(&Field::Text(name.into()), &mut Scratch::default()))
 }

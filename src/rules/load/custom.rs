@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     cases::{self, Case},
     duration,
-    reader::{Map, Parameters, Reader, Scalar, Typed, is_name, quoted},
+    reader::{Map, Parameters, Reader, Scalar, Typed, find, is_name, quoted},
 };
 use crate::{
     rules::{
@@ -261,15 +261,6 @@ fn values(reader: &Reader<'_>, node: &Node) -> Vec<Scalar> {
         }
     }
     values
-}
-
-/// The value of a key of a map.
-pub(super) fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-    let Value::Map(entries) = &node.value else {
-        return None;
-    };
-    let found = entries.iter().find(|(own, _)| own.name == key);
-    found.map(|(_, node)| node)
 }
 
 /// A document that takes a shipped rule with other parameters.

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Mode,
     custom::{Custom, WindowKind},
     document::{Alias, Body, Correlation, Counted, Document},
+    mode::Mode,
     reader::{hint, quoted},
 };
 use crate::{

@@ -2,8 +2,8 @@
 //!
 //! Each construct is either supported or refused with its file, line and column: nothing is ignored
 //! that would change what matches. [`reader`] reads values with their places, [`document`] one rule
-//! or correlation, [`head`] what it says about itself, [`selection`] and [`condition`] its match, [`custom`] what Sigma cannot say,
-//! [`cases`] its tests; [`link`] puts rules and correlations together.
+//! or correlation, [`head`] its metadata, [`selection`] and [`condition`] its match, [`custom`] the keys
+//! that Sigma does not have, [`cases`] its tests; [`link`] joins rules and correlations.
 
 mod cases;
 mod condition;
@@ -12,13 +12,17 @@ mod document;
 mod duration;
 mod head;
 mod link;
+mod mode;
+mod problem;
 mod reader;
 mod selection;
 mod sources;
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 pub use cases::Case;
+pub use mode::Mode;
+pub use problem::{Problem, Problems};
 
 use self::{
     document::Document,
@@ -31,10 +35,7 @@ use super::{
     settings::{Rule, Semantics, Who},
     shipped,
 };
-use crate::{
-    visible,
-    yaml::{self, Mark},
-};
+use crate::yaml::{self, Mark};
 
 /// Values of one file, aliases counted as what they hold.
 const MOST_VALUES: usize = 100_000;
@@ -42,56 +43,6 @@ const MOST_VALUES: usize = 100_000;
 const MOST_RULES: usize = 5000;
 /// Problems that are shown; more than these are rarely read.
 const MOST_PROBLEMS: usize = 1000;
-
-/// Something that is wrong with a rule, or may be meant otherwise.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
-    /// The file as it was named, or that of a shipped rule.
-    pub file: String,
-    /// Counted from 1; 0 when the file as a whole is meant.
-    pub line: usize,
-    /// Counted from 1, in characters.
-    pub column: usize,
-    /// What failed, why, and what to write instead.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = visible::escaped(&self.file);
-        let text = visible::escaped(&self.text);
-        match self.line {
-            0 => write!(f, "{file}: {text}"),
-            line => write!(f, "{file}:{line}:{}: {text}", self.column),
-        }
-    }
-}
-
-/// All that is wrong with rules, a line each.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut end = "";
-        for problem in &self.0 {
-            write!(f, "{end}{problem}")?;
-            end = "\n";
-        }
-        Ok(())
-    }
-}
-
-/// What rules are loaded for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// To run together: each parameter has a value, and no two rules have one identifier.
-    #[default]
-    Run,
-    /// To look at them, or to test them: an empty parameter is what `tests: parameters:` says, and
-    /// variants of one rule may stand side by side.
-    Look,
-}
 
 /// Rules that were loaded.
 #[derive(Debug, Default)]
@@ -122,6 +73,15 @@ impl Loaded {
     pub fn detections(&self) -> Vec<Arc<Detection>> {
         let rules = self.rules.iter().filter(|rule| rule.reports);
         rules.map(|rule| Arc::clone(&rule.detection)).collect()
+    }
+}
+
+impl Detection {
+    /// The detection of scans that these settings describe.
+    pub fn of(settings: &Rule) -> Self {
+        // The shipped files load with any settings, which a test holds. If one did not, nothing
+        // would match.
+        scan(settings).unwrap_or_default()
     }
 }
 

@@ -288,3 +288,12 @@ pub(super) fn quoted(text: &str) -> String {
     let more = if shown.len() < text.len() { "..." } else { "" };
     format!("\"{}{more}\"", visible::escaped(shown))
 }
+
+/// The value of a key of a map.
+pub(super) fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
+    let found = entries.iter().find(|(own, _)| own.name == key);
+    found.map(|(_, node)| node)
+}

@@ -8,7 +8,8 @@ use crate::{
     audit::path::Path,
     rules::{
         derived::Derived,
-        matcher::{self, BadPattern, Comparison, OneOf, Piece, Place, Wanted},
+        matcher::{BadPattern, OneOf, Place},
+        pattern::{self, Comparison, Piece, Wanted},
         predicate::{Condition, Kind, Operand, Test},
         settings::parse_proxy,
     },
@@ -563,7 +564,7 @@ impl Modifiers {
                 "an empty text is part of every text: write a text, or exists: true".to_owned(),
             );
         }
-        let mut pieces = matcher::pieces(text);
+        let mut pieces = pattern::pieces(text);
         if matches!(self.place, Place::Inside | Place::End) {
             pieces.insert(0, Piece::Any);
         }

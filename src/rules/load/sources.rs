@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Problem,
+    problem::Problem,
     reader::{Scalar, hint, quoted},
 };
 use crate::{
