@@ -32,6 +32,7 @@ RUN if [ "${TARGETARCH:-$BUILDARCH}" != "$BUILDARCH" ]; then \
 
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY rules rules
 
 # Only images and releases use the profile dist (link-time optimisation, stripped). The caches keep the downloads and
 # results of cargo between builds, with one target folder for each architecture. They exist only during this step, so it

@@ -59,7 +59,7 @@ pub fn escape(c: char) -> impl fmt::Display {
     c.escape_default()
 }
 
-/// The beginning of a text, fit to stand between quotes: [escaped](escaped), quotes and backslashes
+/// The beginning of a text, fit to stand between quotes: [`escaped`], quotes and backslashes
 /// too, and cut to `most` characters of the original.
 pub fn quotable(text: &str, most: usize) -> String {
     let (kept, cut) = match text.char_indices().nth(most) {

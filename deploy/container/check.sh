@@ -91,6 +91,10 @@ hec=$(port) otlp=$(port) health=$(port)
 python3 demo/hec_sink.py "$hec" "$work/findings" >/dev/null &
 sink=$!
 trap 'kill "$sink" 2>/dev/null; rm -rf "$work"' EXIT
+for _ in $(seq 100); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$hec") 2>/dev/null && break
+    sleep 0.1
+done
 run_service() {
     "${tool[@]}" run --user 65532:65532 --cap-drop all --env "AUDITWATCH_OTLP_ENDPOINT=127.0.0.1:$otlp" \
         --env SPLUNK_HEC_TOKEN=check --env "SPLUNK_HEC_URL=http://localhost:$hec" "$container" -- \

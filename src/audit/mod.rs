@@ -1,8 +1,8 @@
 //! One Kubernetes audit event: read from JSON or from a parsed map, whatever sent it.
 //!
-//! [`event`] is what is read, from JSON text ([`json`], over [`lexer`]) or from a map of OTLP
-//! values ([`map`]); [`fields`] is the table of what is kept of it, [`path`] leads to any other field.
-//! [`address`] finds the source address that can be trusted, [`identity`] says
+//! [`event`] is what is read, from JSON text ([`json`], over `lexer`) or from a map of OTLP
+//! values (`map`); [`fields`] is the table of what is kept of it, [`path`] leads to any other field.
+//! [`address`] finds the source address that can be trusted, `identity` says
 //! which two events are one request, [`time`] is event time. [`selector`] looks at the attributes
 //! around an event, and [`shapes`] describes records that hold none.
 

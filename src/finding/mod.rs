@@ -1,9 +1,9 @@
 //! The finding as it leaves auditwatch: the message of `finding.proto`, and its JSON form.
 //!
 //! Every form (JSON, OTLP log records, HEC events) is made from this one type, and its lists of
-//! evidence from the table of the audit event ([`fields`]). [`annotate`] writes what the detection
-//! says, [`message`] the line for people, [`ids`] the id and the search behind the finding,
-//! [`group`] is the text of what events are grouped by. What a finding holds while it grows is
+//! evidence from the table of the audit event ([`fields`]). `annotate` writes what the detection
+//! says, `message` the line for people, [`ids`] the id and the search behind the finding,
+//! `group` is the text of what events are grouped by. What a finding holds while it grows is
 //! known to the engine alone.
 
 pub(crate) mod annotate;

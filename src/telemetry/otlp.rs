@@ -1,7 +1,7 @@
 //! Our own metrics and spans, pushed over OTLP by the exporters of OpenTelemetry's own crate.
 //!
 //! The exporters run in tasks of the service, so that its shutdown waits for them. Over HTTP they
-//! hide the cause of a failed connection; [`Cause`] keeps it for the log. They also read
+//! hide the cause of a failed connection; `Cause` keeps it for the log. They also read
 //! `OTEL_EXPORTER_OTLP_*` on their own: `config` reads these variables first, refuses contradictions
 //! to the configuration, and passes the values on, so the exporters find nothing that is not set
 //! here.

@@ -114,7 +114,12 @@ class Files(unittest.TestCase):
                 self.assertTrue(row[by] and row[out])
 
     def test_the_rule_has_the_name_that_the_exporter_writes(self):
-        self.assertIn(f'"{RULE}"', (REPOSITORY / "src/exporter/splunk_hec/config.rs").read_text(encoding="utf-8"))
+        # The exporter writes "auditwatch - " and the title of the rule.
+        title = RULE.removeprefix("auditwatch - ")
+        self.assertNotEqual(title, RULE)
+        self.assertIn('"auditwatch - ', (REPOSITORY / "src/exporter/splunk_hec/risk.rs").read_text(encoding="utf-8"))
+        for name in ("scanning.yaml", "scanning-escu.yaml"):
+            self.assertIn(f"title: {title}\n", (REPOSITORY / "rules" / name).read_text(encoding="utf-8"))
         self.assertIn(RULE, SAVED)
 
     def test_the_licence_is_that_of_the_repository(self):

@@ -1,9 +1,9 @@
 //! Rules in Sigma 2: files, folders and shipped rules to detections.
 //!
 //! Each construct is either supported or refused with its file, line and column: nothing is ignored
-//! that would change what matches. [`reader`] reads values with their places, [`document`] one rule
-//! or correlation, [`head`] its metadata, [`selection`] and [`condition`] its match, [`custom`] the keys
-//! that Sigma does not have, [`cases`] its tests; [`link`] joins rules and correlations.
+//! that would change what matches. `reader` reads values with their places, `document` one rule
+//! or correlation, `head` its metadata, `selection` and `condition` its match, `custom` the keys
+//! that Sigma does not have, `cases` its tests; `link` joins rules and correlations.
 
 mod cases;
 mod condition;
