@@ -309,12 +309,12 @@ impl Builder<'_> {
         if let Some(tag) = tag {
             let text = if tag.is_yaml_core_schema() {
                 format!(
-                    "the tag !!{} means nothing here, remove it (quotes make a text)",
+                    "the tag !!{} is not supported, remove it (quotes make a text)",
                     tag.suffix
                 )
             } else {
                 // It may be a secret, which is not shown.
-                "what begins with ! is a tag and means nothing here, remove it (quotes make a text)"
+                "what begins with ! is a tag, which is not supported, remove it (quotes make a text)"
                     .to_owned()
             };
             self.problems.push(Problem::new(mark, text));
@@ -368,7 +368,7 @@ impl Builder<'_> {
             let line = earlier.mark.line;
             self.problems.push(Problem::new(
                 mark,
-                format!("the key {text:?} stands twice, first in line {line}: remove one"),
+                format!("the key {text:?} is defined twice, first in line {line}: remove one"),
             ));
             NextKey::Repeated
         } else {

@@ -161,11 +161,11 @@ impl Scan {
             ("--window-offset", self.window_offset.is_some()),
             ("--missing-city", self.missing_city.is_some()),
         ];
-        let (foreign, other) = match self.semantics {
+        let (excluded, other) = match self.semantics {
             Semantics::Native => (escu.as_slice(), Semantics::Escu),
             Semantics::Escu => (native.as_slice(), Semantics::Native),
         };
-        if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
+        if let Some((flag, _)) = excluded.iter().find(|(_, given)| *given) {
             return Err(format!(
                 "{flag} is not valid with --semantics {}, only with {other}",
                 self.semantics

@@ -165,8 +165,8 @@ mod tests {
             let logged = logged(form, log);
             let line = logged.strip_suffix('\n').unwrap();
             let ours = |c: char| c == '\x1b' && matches!(form, Form::Colours);
-            let foreign = |c: char| !(visible::is_visible(c) || ours(c));
-            assert!(!line.contains(foreign), "{line:?}");
+            let unexpected = |c: char| !(visible::is_visible(c) || ours(c));
+            assert!(!line.contains(unexpected), "{line:?}");
             assert!(!line.contains("\u{1b}[31mb"), "{line:?}");
             if matches!(form, Form::Json) {
                 let read: serde_json::Value = serde_json::from_str(line).unwrap();

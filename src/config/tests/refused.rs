@@ -133,14 +133,14 @@ fn refuses_tags_and_repeated_keys_and_goes_on() {
     refused(
         &format!("{OTLP}{DETECTION}{debug}{SERVICE}receivers: 1\n"),
         &[
-            "3:32: the tag !!str means nothing here, remove it (quotes make a text)",
-            "6:1: the key \"receivers\" stands twice, first in line 1: remove one",
+            "3:32: the tag !!str is not supported, remove it (quotes make a text)",
+            "6:1: the key \"receivers\" is defined twice, first in line 1: remove one",
         ],
     );
     refused_detection(
         "window: 1h,\n  window: 2h, <<: 1",
         &[
-            "2:3: the key \"window\" stands twice, first in line 1: remove one",
+            "2:3: the key \"window\" is defined twice, first in line 1: remove one",
             "2:19: \"<<\" takes a map or a list of maps",
         ],
     );
@@ -234,7 +234,7 @@ fn shows_no_secret_in_the_wrong_place() {
         ),
         (
             "source: !s3cret a",
-            "2:11: what begins with ! is a tag and means nothing here, remove it (quotes make a text)",
+            "2:11: what begins with ! is a tag, which is not supported, remove it (quotes make a text)",
         ),
         (
             "source: 'a${s3cret!}'",
