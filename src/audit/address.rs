@@ -4,7 +4,7 @@
 //! connection. Only what stands to the right of the first untrusted hop can be believed, so the
 //! list is walked from the right over the trusted proxies.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{fmt, net::IpAddr};
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -29,31 +29,61 @@ pub fn parse(text: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-/// The address (or network) an event is counted for, or [`UNKNOWN`].
-pub(crate) fn key(sources: &[Field<'_>], trusted: &[IpNet], ipv6_prefix: u8) -> String {
+/// What an event is counted for. Shown, it is a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trusted {
+    /// An address, as [`parse`] reads it.
+    Address(IpAddr),
+    /// The IPv6 network it is in, of less than 128 bits.
+    Network(Ipv6Net),
+    /// Of a request that names no usable address.
+    Unknown,
+}
+
+impl fmt::Display for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Network(network) => network.fmt(f),
+            Self::Unknown => f.write_str(UNKNOWN),
+        }
+    }
+}
+
+impl Trusted {
+    /// Whether an element of `sourceIPs` is this.
+    pub(crate) fn is(self, source: &str) -> bool {
+        match (self, parse(source)) {
+            (Self::Address(own), Some(address)) => own == address,
+            (Self::Network(network), Some(IpAddr::V6(address))) => network.contains(&address),
+            _ => false,
+        }
+    }
+}
+
+/// The address (or network) an event is counted for.
+pub(crate) fn trusted(sources: &[Field<'_>], proxies: &[IpNet], ipv6_prefix: u8) -> Trusted {
     let mut found = None;
     for source in sources.iter().rev().take(MAX_HOPS) {
         let Some(address) = (match source {
             Field::Text(text) => text.short().and_then(|text| parse(&text)),
             _ => None,
         }) else {
-            return UNKNOWN.to_owned();
+            return Trusted::Unknown;
         };
         found = Some(address);
-        if !trusted.iter().any(|net| net.contains(&address)) {
+        if !proxies.iter().any(|net| net.contains(&address)) {
             break;
         }
     }
     match found {
-        None => UNKNOWN.to_owned(),
-        Some(IpAddr::V6(address)) if ipv6_prefix < 128 => network(address, ipv6_prefix),
-        Some(address) => address.to_string(),
+        None => Trusted::Unknown,
+        Some(IpAddr::V6(address)) if ipv6_prefix < 128 => Ipv6Net::new(address, ipv6_prefix)
+            .map_or(Trusted::Address(address.into()), |network| {
+                Trusted::Network(network.trunc())
+            }),
+        Some(address) => Trusted::Address(address),
     }
-}
-
-fn network(address: Ipv6Addr, prefix: u8) -> String {
-    Ipv6Net::new(address, prefix)
-        .map_or_else(|_| address.to_string(), |net| net.trunc().to_string())
 }
 
 /// The address to look a key or a logged source up by: that of a network is its first.
@@ -71,7 +101,7 @@ mod tests {
     fn key_of(sources: &[&str], trusted: &[&str], prefix: u8) -> String {
         let sources: Vec<_> = sources.iter().map(|s| Field::Text((*s).into())).collect();
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        key(&sources, &trusted, prefix)
+        super::trusted(&sources, &trusted, prefix).to_string()
     }
 
     #[test]

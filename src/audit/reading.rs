@@ -30,6 +30,10 @@ const _: () = assert!(fields::COUNT <= Fields::BITS as usize);
 
 macro_rules! lookups {
     ($($(#[$meaning:meta])* $name:ident: $path:literal $kind:ident, $($what:ident $of:tt),*;)*) => {
+        /// The member inside an object that the path of each field names, in the order of the
+        /// table.
+        static INNER: [Option<&[u8]>; fields::COUNT] = [$(fields::members($path).1),*];
+
         /// The fields that are this member of an event, or are in the object that it is.
         #[inline]
         fn at_member(key: &[u8]) -> Fields {
@@ -81,12 +85,12 @@ impl<'a, 't> Reading<'a, 't> {
             return;
         }
         let mut inner = 0;
-        for (field, row) in self.event.values.iter_mut().zip(&fields::TABLE) {
-            let bit = 1 << row.field.index();
+        for (at, (field, name)) in self.event.values.iter_mut().zip(&INNER).enumerate() {
+            let bit = 1 << at;
             if found & bit == 0 {
                 continue;
             }
-            if fields::members(row.path).1.is_none() {
+            if name.is_none() {
                 *field = value.field();
             } else {
                 inner |= bit;
@@ -101,9 +105,8 @@ impl<'a, 't> Reading<'a, 't> {
     /// Takes a member that is an object with these fields.
     fn object(&mut self, key: &[u8], inner: Fields, value: impl Member<'a>) {
         let is_object = value.members(|key, value| {
-            for (field, row) in self.event.values.iter_mut().zip(&fields::TABLE) {
-                if inner & (1 << row.field.index()) != 0 && fields::members(row.path).1 == Some(key)
-                {
+            for (at, (field, name)) in self.event.values.iter_mut().zip(&INNER).enumerate() {
+                if inner & (1 << at) != 0 && *name == Some(key) {
                     *field = value.field();
                 }
             }

@@ -280,6 +280,11 @@ fn unit(digits: Option<&[u8]>) -> Option<u32> {
 /// that differ are two.
 pub(crate) fn bounded(name: &[u8], most: usize) -> Cow<'_, str> {
     const HASH: usize = 8;
+    if name.len() <= most
+        && let Ok(name) = std::str::from_utf8(name)
+    {
+        return Cow::Borrowed(name);
+    }
     let text = Text::plain(name);
     let cut = text.cut(most);
     if cut.len() <= most {

@@ -1,11 +1,9 @@
 //! The [`Hit`] that an event becomes when it matches.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+use std::sync::Arc;
 
 use super::{
-    address,
+    address::Trusted,
     event::{Event, List, Value},
     fields::{self, AuditField, Kind},
     hit::{Hit, Texts},
@@ -37,7 +35,7 @@ impl Event<'_> {
     fn hit(&self, detection: &Detection, found: Match, bounds: &Bounds) -> Hit {
         let sources = sources(self.sources().unwrap_or_default(), bounds);
         let (sources, claimed) = match detection.group_by {
-            GroupBy::Fields(_) => (Vec::new(), claimed(sources, &detection.address(self))),
+            GroupBy::Fields(_) => (Vec::new(), claimed(sources, detection.address(self))),
             // Every element is a source of its own, so none is a mere claim.
             GroupBy::Sources { .. } => {
                 let mut kept = Vec::with_capacity(sources.len());
@@ -50,7 +48,8 @@ impl Event<'_> {
             detection: 0,
             time: self.time(),
             clamped: false,
-            cluster: "".into(),
+            // The screen names it at the end of the resource.
+            cluster: Arc::default(),
             key: found.key,
             sources,
             code: code.and_then(number).unwrap_or_default(),
@@ -62,7 +61,12 @@ impl Event<'_> {
 
 /// A status code as a whole number, however it is spelled.
 fn number(code: Text<'_>) -> Option<u16> {
-    let number = crate::rules::number(&code.short()?)?;
+    let code = code.short()?;
+    // As nearly all are spelled.
+    if let Ok(code) = code.parse() {
+        return Some(code).filter(|code| *code <= 999);
+    }
+    let number = crate::rules::number(&code)?;
     (0..=999).find(|code| f64::from(*code).total_cmp(&number).is_eq())
 }
 
@@ -109,36 +113,9 @@ fn sources<'a>(list: List<'a>, bounds: &Bounds) -> Vec<Text<'a>> {
     texts.into_vec()
 }
 
-/// The address or network that an event counts for.
-#[derive(Clone, Copy)]
-enum Own {
-    Network(IpNet),
-    Address(IpAddr),
-    Unknown,
-}
-
-impl Own {
-    fn of(key: &str) -> Self {
-        if let Ok(network) = key.parse() {
-            return Self::Network(network);
-        }
-        key.parse().map_or(Self::Unknown, Self::Address)
-    }
-
-    fn is(self, source: Text<'_>) -> bool {
-        let source = source.short();
-        match (self, source.and_then(|source| address::parse(&source))) {
-            (Self::Network(network), Some(address)) => network.contains(&address),
-            (Self::Address(own), Some(address)) => own == address,
-            _ => false,
-        }
-    }
-}
-
-/// The sources that are mere claims: those that are not the key.
-pub(super) fn claimed<'a>(mut sources: Vec<Text<'a>>, key: &str) -> Vec<Text<'a>> {
-    let own = Own::of(key);
-    sources.retain(|source| !own.is(*source));
+/// The sources that are mere claims: those that are not what the event counts for.
+fn claimed(mut sources: Vec<Text<'_>>, own: Trusted) -> Vec<Text<'_>> {
+    sources.retain(|source| !source.short().is_some_and(|source| own.is(&source)));
     sources
 }
 

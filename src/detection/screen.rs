@@ -338,7 +338,7 @@ impl ScreenVisitor {
                 Some(map::event(&record.attributes(), time_field)).filter(Event::is_audit_event);
         }
         match event {
-            Some(event) => self.judge(record, &event),
+            Some(event) => self.judge(record, &event, &screen),
             None if broken && !screen.rule.selector.is_empty() => {
                 let matched = screen.rule.selector.evaluate(&record.attributes());
                 *self.broken.entry(matched).or_default() += 1;
@@ -383,8 +383,7 @@ impl ScreenVisitor {
         }
     }
 
-    fn judge(&mut self, record: &Record<'_>, event: &Event<'_>) {
-        let screen = Arc::clone(&self.screen);
+    fn judge(&mut self, record: &Record<'_>, event: &Event<'_>, screen: &Inner) {
         let mut scratch = std::mem::take(&mut self.scratch);
         for (place, detection) in (0..).zip(&screen.detections) {
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {

@@ -60,9 +60,12 @@ impl Sessions {
         };
         let key = keyed.value();
         let disposition = key.observe(&arrival, params, &mut transitions);
-        if disposition == Disposition::TooLate && keyed.is_new() {
-            let name = Arc::clone(keyed.name());
-            self.keys.remove(&name);
+        if matches!(disposition, Disposition::Duplicate | Disposition::TooLate) {
+            // The key is as it was.
+            if keyed.is_new() {
+                let name = Arc::clone(keyed.name());
+                self.keys.remove(&name);
+            }
             return disposition;
         }
         append(keyed.name(), transitions, out);

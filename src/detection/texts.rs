@@ -109,7 +109,7 @@ impl Texts {
                 if rest.is_empty() {
                     break;
                 }
-                let _value = read(&mut rest);
+                let _value = read_bytes(&mut rest);
             }
             values = values
                 .split_off(..values.len() - rest.len())
@@ -250,13 +250,19 @@ fn read_number(bytes: &mut &[u8]) -> Option<usize> {
 
 /// The next value, or `None` when there is none in its place.
 fn read<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let text = read_bytes(bytes)?;
+    Some(std::str::from_utf8(text).unwrap_or_default())
+}
+
+/// The same, not checked to be text: where the next value begins needs no look at this one.
+fn read_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = read_number(bytes)?.checked_sub(1)?;
     let Some(text) = bytes.split_off(..length) else {
         // Broken: what follows is no value either.
         *bytes = &[];
         return None;
     };
-    Some(std::str::from_utf8(text).unwrap_or_default())
+    Some(text)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::audit::{
-    address,
+    address::{self, Trusted},
     event::{Event, Field},
 };
 
@@ -62,12 +62,12 @@ impl Derived {
 
     /// Shows each of its values.
     pub(crate) fn resolve(self, event: &Event<'_>, hops: &Hops, show: &mut dyn FnMut(&str)) {
-        let key = trusted(event, hops);
+        let own = trusted(event, hops);
         match self {
-            Self::Address => show(&key),
-            Self::Prefix => show(&prefix(&key)),
+            Self::Address => show(&own.to_string()),
+            Self::Prefix => show(&prefix(&own.to_string())),
             Self::Claimed => event.for_each_source(&mut |source: &str| {
-                if !is_same(source, &key) {
+                if !own.is(source) {
                     show(source);
                 }
             }),
@@ -75,8 +75,8 @@ impl Derived {
     }
 }
 
-/// The address an event is counted for, or `unknown`.
-pub(crate) fn trusted(event: &Event<'_>, hops: &Hops) -> String {
+/// The address an event is counted for.
+pub(crate) fn trusted(event: &Event<'_>, hops: &Hops) -> Trusted {
     // The last elements of the list, the oldest of them at `oldest`.
     let mut last = [Field::Absent; address::MAX_HOPS];
     let mut count = 0;
@@ -90,7 +90,7 @@ pub(crate) fn trusted(event: &Event<'_>, hops: &Hops) -> String {
         last.rotate_left(count % address::MAX_HOPS);
     }
     let last = last.get(..count.min(address::MAX_HOPS)).unwrap_or_default();
-    address::key(last, &hops.trusted_proxies, hops.ipv6_prefix)
+    address::trusted(last, &hops.trusted_proxies, hops.ipv6_prefix)
 }
 
 fn prefix(key: &str) -> String {
@@ -100,17 +100,6 @@ fn prefix(key: &str) -> String {
         None => None,
     };
     network.map_or_else(|| key.to_owned(), |network| network.trunc().to_string())
-}
-
-/// Whether an element of `sourceIPs` is the address that was found.
-fn is_same(source: &str, key: &str) -> bool {
-    let Some(address) = address::parse(source) else {
-        return false;
-    };
-    match key.parse::<IpNet>() {
-        Ok(network) => network.contains(&address),
-        Err(_) => key.parse() == Ok(address),
-    }
 }
 
 #[cfg(test)]

@@ -296,6 +296,10 @@ fn expression(pieces: &[Piece], cased: bool) -> String {
 
 /// Whether a text is this one, which is folded.
 fn is_folded(text: Text<'_>, folded: &str) -> bool {
+    if folded.is_ascii() {
+        // No other letter folds to one of ASCII.
+        return text.is_ignoring_case(folded);
+    }
     let mut wanted = folded.chars();
     let mut same = true;
     text.decode(|piece| {

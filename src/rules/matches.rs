@@ -10,6 +10,7 @@ use super::{
 };
 use crate::audit::{
     Identity,
+    address::Trusted,
     event::{Event, Field},
     fields::AuditField,
     identity, text,
@@ -86,7 +87,7 @@ impl Detection {
     }
 
     /// The address an event counts for.
-    pub(crate) fn address(&self, event: &Event<'_>) -> String {
+    pub(crate) fn address(&self, event: &Event<'_>) -> Trusted {
         derived::trusted(event, &self.hops)
     }
 
@@ -131,8 +132,13 @@ impl Detection {
                     values.push(value);
                 }
             });
-            if values.is_empty() {
-                values.push(None);
+            if values.len() < 2 {
+                // As nearly always: nothing to combine.
+                let value = values.pop().flatten();
+                for group in &mut groups {
+                    group.push(value.clone());
+                }
+                continue;
             }
             let combined = groups.iter().flat_map(|group| {
                 values.iter().map(|value| {
