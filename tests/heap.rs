@@ -63,6 +63,7 @@ fn hit(id: u64, cluster: &str, key: &str, after: i64) -> Hit {
         code: 403,
         texts: values.into_iter().collect(),
         identity: Identity(identity),
+        ..Hit::default()
     }
 }
 

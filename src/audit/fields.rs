@@ -63,7 +63,7 @@ macro_rules! audit_fields {
                 convention ["user_agent.original"], heading ["User agents"];
             /// `user.username`, which the ESCU search renames
             Username: "user.username" Single,
-                list [users], sample [], column ["user"], escu [1],
+                list [users], sample [user], column ["user"], escu [1],
                 convention [], heading ["Users"];
             /// `user.groups`
             Groups: "user.groups" List,

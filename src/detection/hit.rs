@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 pub use super::texts::{Texts, Values};
 use super::{heap::block, time::Micros};
-pub use crate::audit::Identity;
+pub use crate::{audit::Identity, rules::model::LabelSet};
 
 /// What hits are ordered by: event time, and an identity among those of one time.
 pub(super) type Place = (Micros, Identity);
 
 /// One event that counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hit {
     /// Which detection it is a hit of: its place in the list of the pipeline.
     pub detection: u32,
@@ -33,6 +33,26 @@ pub struct Hit {
     pub texts: Texts,
     /// What makes two deliveries one request.
     pub identity: Identity,
+    /// What it is a hit for.
+    pub role: Role,
+    /// Which labels of the detection the event has.
+    pub labels: LabelSet,
+    /// The entry of `exclude` that it matches: its place in the list. It does not count then.
+    pub excluded: Option<u16>,
+    /// Its time was logged in whole seconds, so that its identity does not tell requests apart.
+    pub is_time_coarse: bool,
+}
+
+/// What an event is a hit for.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub enum Role {
+    /// It matches the rule: it counts.
+    #[default]
+    Match,
+    /// It is a success that the detection follows up for its key: it never counts.
+    Success,
 }
 
 impl Hit {

@@ -388,6 +388,7 @@ mod tests {
         Fields {
             code: 403,
             clamped: false,
+            labels: super::super::hit::LabelSet::default(),
             texts,
         }
     }

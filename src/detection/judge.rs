@@ -26,9 +26,19 @@ impl Event<'_> {
         bounds: &Bounds,
         show: &mut dyn FnMut(Hit),
     ) {
+        let mut matches = Vec::new();
         detection.matches(self, scratch, bounds.value_bytes, &mut |found| {
-            show(self.hit(detection, found, bounds));
+            matches.push(found);
         });
+        if matches.is_empty() {
+            return;
+        }
+        let labels = detection.labels_of(self, scratch);
+        for found in matches {
+            let mut hit = self.hit(detection, found, bounds);
+            hit.labels = labels;
+            show(hit);
+        }
     }
 
     /// The hit that a match makes of the event, with as much of it as these bounds allow.
@@ -55,6 +65,7 @@ impl Event<'_> {
             code: code.and_then(number).unwrap_or_default(),
             texts: texts(self, &claimed, bounds),
             identity: found.identity,
+            ..Hit::default()
         }
     }
 }

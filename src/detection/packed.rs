@@ -2,13 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{hit::Hit, texts::Texts};
+use super::{
+    hit::{Hit, LabelSet},
+    texts::Texts,
+};
 
 /// What evidence takes from one hit: borrowed from the hit itself, or from its packed form.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub(super) code: u16,
     pub(super) clamped: bool,
+    pub(super) labels: LabelSet,
     /// Empty when they were given up, for they were more than are kept of one key.
     pub(super) texts: &'a Texts,
 }
@@ -18,19 +22,21 @@ impl<'a> Fields<'a> {
         Self {
             code: hit.code,
             clamped: hit.clamped,
+            labels: hit.labels,
             texts: &hit.texts,
         }
     }
 }
 
 /// The version of [`Packed::to_bytes`].
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What evidence takes from one hit. The texts are those of the hit, not a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Packed {
     code: u16,
     clamped: bool,
+    labels: LabelSet,
     texts: Texts,
 }
 
@@ -39,6 +45,7 @@ impl Packed {
         Self {
             code: fields.code,
             clamped: fields.clamped,
+            labels: fields.labels,
             texts: fields.texts.clone(),
         }
     }
@@ -48,6 +55,7 @@ impl Packed {
         Self {
             code: fields.code,
             clamped: fields.clamped,
+            labels: fields.labels,
             texts: Texts::default(),
         }
     }
@@ -70,18 +78,27 @@ impl Packed {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let [low, high] = self.code.to_le_bytes();
         let mut bytes = vec![VERSION, u8::from(self.clamped), low, high];
+        bytes.extend_from_slice(&self.labels.0.to_le_bytes());
         bytes.extend_from_slice(self.texts.as_bytes());
         bytes
     }
 
-    /// Reads them again; `None` when they are of another version.
+    /// Reads them again, and those of version 1, which knew no labels; `None` when they are of
+    /// another version.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&[VERSION, clamped, low, high], texts) = bytes.split_first_chunk()? else {
-            return None;
+        let (&[version, clamped, low, high], rest) = bytes.split_first_chunk()?;
+        let (labels, texts) = match version {
+            1 => (0, rest),
+            VERSION => {
+                let (labels, texts) = rest.split_first_chunk()?;
+                (u64::from_le_bytes(*labels), texts)
+            }
+            _ => return None,
         };
         Some(Self {
             code: u16::from_le_bytes([low, high]),
             clamped: clamped != 0,
+            labels: LabelSet(labels),
             texts: Texts::from_bytes(texts),
         })
     }
@@ -90,6 +107,7 @@ impl Packed {
         Fields {
             code: self.code,
             clamped: self.clamped,
+            labels: self.labels,
             texts: &self.texts,
         }
     }

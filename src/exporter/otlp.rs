@@ -234,8 +234,9 @@ fn sample_value(sample: &Sample) -> Value {
         path,
         code,
         user_agent,
+        user,
     } = sample;
-    let mut list = Attributes(Vec::with_capacity(7));
+    let mut list = Attributes(Vec::with_capacity(8));
     list.optional("time", time.map(time_value));
     list.text("audit_id", audit_id);
     list.text("stage", stage);
@@ -243,6 +244,7 @@ fn sample_value(sample: &Sample) -> Value {
     list.text("path", path);
     list.text("code", code);
     list.text("user_agent", user_agent);
+    list.text("user", user);
     Value::KvlistValue(KeyValueList { values: list.0 })
 }
 

@@ -7,19 +7,19 @@
 //! known to the engine alone.
 
 pub(crate) mod annotate;
+pub(crate) mod assess;
 pub mod fields;
 pub mod ids;
 pub(crate) mod message;
-mod severity;
 mod state;
 
 use prost::Message as _;
 
 use crate::rules::settings::Semantics;
+pub use crate::rules::severity::{Severity, UnknownSeverity};
 
-pub use crate::proto::finding::{Finding, GroupValue, Sample};
-pub use severity::{Severity, UnknownSeverity};
-pub use state::{FindingState, UnknownState};
+pub use crate::proto::finding::{Finding, GroupValue, Label, Member, New, Sample};
+pub use state::{CloseReason, FindingState, UnknownState};
 
 impl Finding {
     /// The JSON form: one object on one line, field names as in `finding.proto`. What a terminal

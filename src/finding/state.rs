@@ -42,3 +42,31 @@ impl FromStr for FindingState {
         all.find(|state| state.as_str() == name).ok_or(UnknownState)
     }
 }
+
+/// Why a finding was closed, as its `close_reason` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CloseReason {
+    /// No hit has joined it for a window.
+    Quiet,
+    /// It is 24 hours old; the next one continues it.
+    RolledOver,
+    /// Late hits joined it to the finding before it.
+    Merged,
+    /// The state was full, and it was the weakest.
+    Evicted,
+    /// The process ends, and its state cannot be kept.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// As `close_reason` of a finding names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::RolledOver => "rolled_over",
+            Self::Merged => "merged",
+            Self::Evicted => "evicted",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}

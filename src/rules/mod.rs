@@ -20,6 +20,7 @@ pub(crate) mod pattern;
 pub(crate) mod predicate;
 pub(crate) mod prefilter;
 pub mod settings;
+pub mod severity;
 pub mod shipped;
 
 pub use matcher::Scratch;

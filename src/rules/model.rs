@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     derived::Hops,
     matcher::Scratch,
     necessary::{self, Need},
     predicate::{Condition, Context, Operand},
     settings::{MissingCity, Rule},
+    severity::Severity,
 };
 use crate::audit::event::Event;
 
@@ -32,6 +35,8 @@ pub struct Detection {
     pub dedup: Dedup,
     /// Which findings leave.
     pub emit: Emit,
+    /// What matching events may look like, at most 64. They decide the severity, if there are any.
+    pub labels: Vec<Label>,
     /// How far an event may be behind the greatest event time and still be on time, in
     /// microseconds.
     pub lateness: i64,
@@ -141,6 +146,92 @@ impl Part {
     }
 }
 
+/// One thing that requests may look like, and what that says about their severity.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Its name, such as `reads_secrets`.
+    pub name: String,
+    /// What kind of thing it says.
+    pub kind: LabelKind,
+    /// What it says, for people.
+    pub title: String,
+    /// The severity that it asks for; `None` when it says nothing about that.
+    pub severity: Option<Severity>,
+    /// What an event has to be to have it.
+    pub(crate) condition: Condition,
+    /// How much of it a finding has to hold.
+    pub bounds: LabelBounds,
+}
+
+/// How much of the events of a label a finding has to hold, for the finding to have the label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LabelBounds {
+    /// At least this many requests with the label.
+    pub min_requests: Option<u64>,
+    /// At least this many distinct paths in the finding.
+    pub min_paths: Option<u64>,
+    /// At most this many requests in the finding.
+    pub max_requests: Option<u64>,
+    /// At most this many distinct paths in the finding.
+    pub max_paths: Option<u64>,
+    /// At most this many distinct user agents in the finding.
+    pub max_user_agents: Option<u64>,
+}
+
+/// A set of labels of one detection, by their place in its list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LabelSet(pub u64);
+
+impl LabelSet {
+    /// The most labels that a detection has.
+    pub const MOST: usize = 64;
+
+    /// Adds the label at this place.
+    pub fn insert(&mut self, place: usize) {
+        if let Ok(place) = u32::try_from(place) {
+            self.0 |= 1_u64.checked_shl(place).unwrap_or_default();
+        }
+    }
+
+    /// Whether it has the label at this place.
+    pub fn contains(self, place: usize) -> bool {
+        let bit = u32::try_from(place).ok();
+        let bit = bit.and_then(|place| 1_u64.checked_shl(place));
+        bit.is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// The places of its labels, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..Self::MOST).filter(move |place| self.contains(*place))
+    }
+}
+
+/// What kind of thing a label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelKind {
+    /// What the requests are after. The finding has it when one request has it.
+    Behaviour,
+    /// How the requests are spread over paths and time.
+    Shape,
+    /// Which program sends them.
+    Tool,
+    /// A cause that is no attack. The finding has it only while all its requests have it: it
+    /// lowers the severity, and hides nothing.
+    Benign,
+}
+
+impl LabelKind {
+    /// As `kind` of a label in a finding names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Behaviour => "behaviour",
+            Self::Shape => "shape",
+            Self::Tool => "tool",
+            Self::Benign => "benign",
+        }
+    }
+}
+
 /// The cost class of a detection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cost {
@@ -236,6 +327,22 @@ impl Detection {
     /// What looking for matches costs.
     pub fn cost(&self) -> Cost {
         self.need().into()
+    }
+
+    /// The labels that an event has.
+    pub(crate) fn labels_of(&self, event: &Event<'_>, scratch: &mut Scratch) -> LabelSet {
+        let mut labels = LabelSet::default();
+        for (place, label) in self.labels.iter().enumerate() {
+            let mut context = Context {
+                event,
+                hops: &self.hops,
+                scratch,
+            };
+            if label.condition.holds(&mut context) {
+                labels.insert(place);
+            }
+        }
+        labels
     }
 
     /// The name to show for it, the title if it has no other.

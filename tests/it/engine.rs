@@ -202,6 +202,7 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
         path: text(hit, AuditField::RequestUri),
         code: text(hit, AuditField::Code),
         user_agent: text(hit, AuditField::UserAgent),
+        user: text(hit, AuditField::Username),
     };
     Finding {
         cluster: members[0].cluster.to_string(),

@@ -13,8 +13,9 @@ use super::{
         threshold::value,
         time::{BEGINNING, Micros},
     },
-    Aggregate, Disposition, FindingState, Params,
+    Disposition, FindingState, Params,
 };
+use crate::rules::model::Aggregate;
 
 /// Takes each new state of a finding.
 pub(super) type Emit<'s> = &'s mut dyn FnMut(FindingState, &Open);

@@ -8,11 +8,14 @@ use super::{
     super::{
         event_time::EventTime,
         fields::AuditField,
+        finding::Finding,
         hit::{Hit, Identity},
         limits::Limits,
     },
+    open::MOST_BEFORE,
     *,
 };
+use crate::rules::model::{Aggregate, Emit};
 
 const WINDOW: i64 = 1000;
 
@@ -85,6 +88,7 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
         code: 401 + u16::from(request.value % 2),
         texts: values.into_iter().collect(),
         identity: Identity(identity),
+        ..Hit::default()
     }
 }
 

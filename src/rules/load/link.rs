@@ -408,6 +408,7 @@ impl Linker<'_> {
             threshold,
             dedup: custom.dedup,
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
+            labels: Vec::new(),
             lateness,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
         })

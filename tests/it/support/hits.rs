@@ -51,6 +51,7 @@ pub(crate) fn hit(id: u32, cluster: &str, key: &str, after: i64) -> Hit {
         code,
         texts: values.into_iter().chain(claimed).collect(),
         identity: Identity(identity),
+        ..Hit::default()
     }
 }
 

@@ -36,3 +36,36 @@ impl FromStr for Severity {
         })
     }
 }
+
+impl Severity {
+    /// All of them, the least first.
+    pub const ALL: [Self; 5] = [
+        Self::Informational,
+        Self::Low,
+        Self::Medium,
+        Self::High,
+        Self::Critical,
+    ];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The risk score of a finding whose labels decide its severity.
+    pub fn score(self) -> u32 {
+        match self {
+            Self::Informational => 0,
+            Self::Low => 20,
+            Self::Medium => 40,
+            Self::High => 60,
+            Self::Critical => 80,
+        }
+    }
+}
