@@ -1,5 +1,6 @@
-#![cfg_attr(not(test), expect(dead_code, reason = "the engine will call it"))]
 //! How bad a finding is: its severity and labels, from what its requests look like.
+
+#![expect(dead_code, reason = "the engine will call it")]
 
 use crate::{
     audit::time::Micros,

@@ -1,6 +1,6 @@
 //! A finding that may still grow: what it holds, and when a state of it is due.
 
-use super::{Params, Transition};
+use super::params::{Params, Transition};
 use crate::{
     detection::{
         dedup::DedupSet,

@@ -28,7 +28,7 @@ pub(in crate::detection) struct Params<'a> {
 
 impl Params<'_> {
     /// What makes a window an alert.
-    pub(super) fn alert(&self) -> Alert {
+    pub(in crate::detection) fn alert(&self) -> Alert {
         Alert {
             aggregate: self.aggregate,
             threshold: self.threshold,
@@ -37,7 +37,7 @@ impl Params<'_> {
     }
 
     /// Whether each match is a finding of its own.
-    pub(super) fn is_each_a_finding(&self) -> bool {
+    pub(in crate::detection) fn is_each_a_finding(&self) -> bool {
         self.emit == Emit::Each && self.threshold == 0
     }
 }
