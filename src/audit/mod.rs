@@ -13,6 +13,7 @@ pub(crate) mod identity;
 pub mod json;
 pub(crate) mod lexer;
 pub(crate) mod map;
+pub(crate) mod marked;
 pub mod path;
 mod reading;
 pub mod selector;

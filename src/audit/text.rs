@@ -185,6 +185,17 @@ impl<'a> Text<'a> {
         });
     }
 
+    /// Bytes of the text at most, without a look at them.
+    pub(crate) fn longest(self) -> usize {
+        /// The digits of a double.
+        const DIGITS: usize = 400;
+        match self.0 {
+            // A byte that is no text is three as U+FFFD; what is escaped is never longer.
+            Form::Plain(bytes) | Form::Escaped(bytes) => bytes.len().saturating_mul(3),
+            Form::Int(_) | Form::Double(_) => DIGITS,
+        }
+    }
+
     /// Adds its length and all of it to a hash.
     pub(crate) fn hash_into(self, hash: &mut Sha256) {
         if let Form::Plain(bytes) = self.0

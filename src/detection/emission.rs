@@ -55,6 +55,8 @@ pub(super) enum Origin {
         /// Time of the first hit, in order of event time, that takes a window above the
         /// threshold.
         alert_at: Micros,
+        /// Event time and identity of the hit that opened the finding which it continues.
+        continues: Option<Place>,
     },
     /// A group of a tumbling window.
     Tumbling { group: GroupId, end: Micros },

@@ -28,7 +28,7 @@ use super::{
     session::Disposition,
     shard::{Context, DetectionState, Shard},
     steps,
-    time::Micros,
+    time::{BEGINNING, Micros},
 };
 use crate::rules::model::{Detection, Window};
 
@@ -229,8 +229,15 @@ impl Engine {
             if let Some(program) = self.setup.program(hit)
                 && matches!(program.detection.window, Window::Session { .. })
             {
-                let key = (self.setup.cluster_name(hit), index(hit), hit.key.as_str());
-                *counts.0.entry(key).or_default() += 1;
+                let (cluster, detection) = (self.setup.cluster_name(hit), index(hit));
+                let key = (cluster, detection, hit.key.as_str());
+                *counts.by_key.entry(key).or_default() += 1;
+                if let Some(time) = hit.time {
+                    let times = counts.times.entry((cluster, detection));
+                    let (earliest, latest) = times.or_insert((time, time));
+                    *earliest = (*earliest).min(time);
+                    *latest = (*latest).max(time);
+                }
             }
         }
     }
@@ -238,16 +245,19 @@ impl Engine {
     /// What [`Self::bound`] says of this many of the keys that were counted, which are then taken
     /// away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
-        let counted = std::iter::from_fn(|| counts.0.pop_first()).take(keys);
+        let HitCounts { by_key, times } = counts;
+        let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
         let bound = counted.map(|((cluster, detection, key), hits)| {
+            let times = times.get(&(cluster, detection)).copied();
+            let times = times.unwrap_or((BEGINNING, BEGINNING));
             let Some(context) = self.setup.context(detection) else {
                 return 0;
             };
             let shard = self.state.shards.get(cluster);
             match shard.and_then(|shard| shard.get(detection)) {
-                Some(state) => state.bound(key, hits, &context),
+                Some(state) => state.bound(key, hits, times, &context),
                 None => DetectionState::new(detection, context.detection.window)
-                    .bound(key, hits, &context),
+                    .bound(key, hits, times, &context),
             }
         });
         usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX)
@@ -451,14 +461,19 @@ impl Engine {
     }
 }
 
-/// Hits of one request, by cluster, detection and key.
+/// Hits of one request.
 #[derive(Debug, Default)]
-pub struct HitCounts<'h>(BTreeMap<(&'h str, usize, &'h str), u64>);
+pub struct HitCounts<'h> {
+    /// How many, by cluster, detection and key.
+    by_key: BTreeMap<(&'h str, usize, &'h str), u64>,
+    /// Their earliest and latest time, by cluster and detection.
+    times: BTreeMap<(&'h str, usize), (Micros, Micros)>,
+}
 
 impl HitCounts<'_> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_key.is_empty()
     }
 }
 

@@ -1,196 +1,36 @@
 //! What a finding gathers while it grows, within bounds, whatever the order of arrival.
 //!
-//! Of more values than fit, those seen earliest in event time are kept. That choice does not
-//! depend on the order of arrival: a value that was pushed out was later than all that stayed.
+//! Of more values than fit, half are those that appeared first in event time, half those that
+//! appeared last, so that neither a flood before nor one after hides the others. That choice does
+//! not depend on the order of arrival (`ends`). Beside it all distinct values are counted
+//! (`sketch`).
 
-use std::cmp::Ordering;
-
-use serde::{Deserialize, Serialize};
+mod ends;
+mod labelled;
+mod samples;
+mod sketch;
+mod stored;
+mod values;
 
 use super::{
     fields::{self, AuditField, Row},
-    finding::{Finding, Sample},
+    finding::{
+        Finding, New, Sample,
+        assess::{LabelSeen, Seen},
+    },
     heap,
-    hit::{Identity, Values},
+    hit::{LabelSet, Place, Texts},
     limits::Limits,
     packed::Fields,
     time::Micros,
-    wire::{self, StateError},
 };
-use crate::proto::state as proto;
+use ends::When;
+use labelled::Labelled;
+use samples::Samples;
+use values::ValueSet;
 
-/// Sample requests of a finding.
-const SAMPLES: usize = 10;
-
-/// When something was first seen: event time, and an identity to break ties.
-type First = (Micros, Identity);
-
-/// Distinct things with the time they were first seen, by their own order. A list, not a tree: of
-/// most fields there is one value, and there may be a hundred thousand findings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Earliest<T> {
-    things: Vec<(T, First)>,
-    /// Bytes on the heap of the things themselves.
-    texts: usize,
-    /// Whether there was more than fits.
-    full: bool,
-    /// When the last of them was first seen, once that was looked for and until they change: of a
-    /// flood of values each is later.
-    bar: Option<First>,
-}
-
-/// Something that is kept.
-trait Thing: Ord {
-    /// Bytes on the heap.
-    fn heap_bytes(&self) -> usize;
-}
-
-impl<T> Default for Earliest<T> {
-    fn default() -> Self {
-        Self {
-            things: Vec::new(),
-            texts: 0,
-            full: false,
-            bar: None,
-        }
-    }
-}
-
-impl<T: Thing> Earliest<T> {
-    fn heap_bytes(&self) -> usize {
-        heap::list(&self.things) + self.texts
-    }
-
-    /// Takes a thing, made only if it is to be kept; `compare` says how another one compares with
-    /// it. Whether it is kept as seen just now.
-    fn add(
-        &mut self,
-        compare: impl Fn(&T) -> Ordering,
-        seen: First,
-        most: usize,
-        own: impl FnOnce() -> T,
-    ) -> bool {
-        let at = match self.things.binary_search_by(|(known, _)| compare(known)) {
-            Ok(at) => {
-                return match self.things.get_mut(at) {
-                    Some((_, first)) if *first > seen => {
-                        *first = seen;
-                        self.bar = None;
-                        true
-                    }
-                    _ => false,
-                };
-            }
-            Err(at) => at,
-        };
-        let mut place = at;
-        if self.things.len() >= most {
-            self.full = true;
-            if self.bar.is_some_and(|bar| bar < seen) {
-                return false;
-            }
-            let Some(latest) = self.latest() else {
-                return false;
-            };
-            let Some((known, first)) = self.things.get(latest) else {
-                return false;
-            };
-            self.bar = Some(*first);
-            if first.cmp(&seen).then_with(|| compare(known)).is_le() {
-                return false;
-            }
-            self.texts = self.texts.saturating_sub(known.heap_bytes());
-            self.things.remove(latest);
-            place -= usize::from(latest < at);
-        }
-        if self.things.is_empty() {
-            self.things.reserve_exact(1);
-        }
-        self.bar = None;
-        let thing = own();
-        self.texts += thing.heap_bytes();
-        self.things.insert(place, (thing, seen));
-        true
-    }
-
-    /// Where the thing is that was first seen last.
-    fn latest(&self) -> Option<usize> {
-        (0..self.things.len()).max_by(|a, b| {
-            let place = |at: &usize| self.things.get(*at).map(|(thing, first)| (first, thing));
-            place(a).cmp(&place(b))
-        })
-    }
-}
-
-impl Thing for Box<str> {
-    fn heap_bytes(&self) -> usize {
-        heap::block(self.len())
-    }
-}
-
-/// The distinct values of one field.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct ValueSet(Earliest<Box<str>>);
-
-impl ValueSet {
-    fn add(&mut self, value: &str, seen: First, limits: &Limits) {
-        let whole = value.len();
-        let value = cut(value, limits.value_bytes);
-        self.0.full |= value.len() < whole;
-        self.0.add(
-            |known| (**known).cmp(value),
-            seen,
-            limits.values_per_field,
-            || value.into(),
-        );
-    }
-
-    /// The values into a list of the finding; its name into `truncated` when some are missing.
-    fn write(&self, name: &str, list: &mut Vec<String>, truncated: &mut Vec<String>) {
-        list.extend(self.0.things.iter().map(|(value, _)| value.to_string()));
-        if self.0.full {
-            truncated.push(name.to_owned());
-        }
-    }
-}
-
-/// At most this many bytes of a text, cut between characters.
-fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
-}
-
-/// One request of a distinct verb and path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Request {
-    verb: Box<str>,
-    path: Box<str>,
-}
-
-impl Thing for Request {
-    fn heap_bytes(&self) -> usize {
-        heap::block(self.verb.len()) + heap::block(self.path.len())
-    }
-}
-
-/// What else a sample shows: the values of the fields in [`details`], in their order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Detail(Box<[Box<str>]>);
-
-/// The fields that a sample shows besides those that make it distinct.
-fn details() -> impl Iterator<Item = &'static Row> {
-    let own = |row: &&Row| !matches!(row.field, AuditField::Verb | AuditField::RequestUri);
-    fields::TABLE
-        .iter()
-        .filter(|row| row.sample.is_some())
-        .filter(own)
-}
-
-impl Detail {
-    fn heap_bytes(&self) -> usize {
-        let texts = self.0.iter().map(|text| heap::block(text.len()));
-        heap::block(size_of_val(&*self.0)) + texts.sum::<usize>()
-    }
-}
+/// Requests that succeeded of which a finding shows a sample.
+const MOST_SUCCESSES: usize = 10;
 
 /// The fields that a list of the finding holds.
 fn listed() -> impl Iterator<Item = (&'static Row, &'static str)> {
@@ -199,21 +39,43 @@ fn listed() -> impl Iterator<Item = (&'static Row, &'static str)> {
         .filter_map(|row| Some((row, row.list?)))
 }
 
-/// How many they are.
-const LISTED: usize = {
-    let (mut count, mut rows) = (0, fields::TABLE.as_slice());
-    while let [row, rest @ ..] = rows {
+/// How many rows of the table before this one have a list.
+const fn lists_before(end: usize) -> usize {
+    let (mut count, mut at, mut rows) = (0, 0, fields::TABLE.as_slice());
+    while at < end
+        && let [row, rest @ ..] = rows
+    {
         count += row.list.is_some() as usize;
         rows = rest;
+        at += 1;
     }
     count
-};
+}
+
+/// How many lists there are.
+const LISTED: usize = lists_before(fields::COUNT);
+const PATHS: usize = lists_before(AuditField::RequestUri.index());
+const USER_AGENTS: usize = lists_before(AuditField::UserAgent.index());
+const VERBS: usize = lists_before(AuditField::Verb.index());
+const CODES: usize = lists_before(AuditField::Code.index());
+const USERS: usize = lists_before(AuditField::Username.index());
 
 type Sets = [ValueSet; LISTED];
 
+/// What of a URI is a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// All of it, as the ESCU search has it.
+    #[default]
+    Whole,
+    /// What is before its query.
+    WithoutQuery,
+}
+
 /// Everything gathered for one finding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Evidence {
+    pub(super) paths: Paths,
     pub(super) count: u64,
     /// By code, in order.
     by_code: Vec<(u16, u64)>,
@@ -221,25 +83,65 @@ pub(super) struct Evidence {
     pub(super) last: Option<Micros>,
     clamped: bool,
     pub(super) unverified: u64,
+    /// Verbs that write, by their place in [`write_verb`].
+    write_verbs: u16,
     /// The values of each field that a list of the finding holds, in the order of the table.
     sets: Sets,
-    requests: Earliest<Request>,
-    details: Vec<(First, Detail)>,
-    /// Bytes on the heap of their texts.
-    detail_texts: usize,
+    samples: Samples,
+    labels: Labelled,
+    /// Requests that succeeded.
+    successes: u64,
+    /// The first of them, in order.
+    first_successes: Vec<(When, Texts)>,
+}
+
+/// What decides whether a finding has something new, in a few numbers. All grow, but for `all`,
+/// which loses labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Requests.
+    pub(super) count: u64,
+    /// Distinct status codes.
+    pub(super) codes: u64,
+    /// Verbs that write.
+    pub(super) write_verbs: u16,
+    /// Distinct paths.
+    pub(super) paths: u64,
+    /// Distinct user agents.
+    pub(super) user_agents: u64,
+    /// Requests that succeeded.
+    pub(super) successes: u64,
+    /// Labels that at least one request has.
+    pub(super) any: LabelSet,
+    /// Labels that every request has.
+    pub(super) all: LabelSet,
 }
 
 impl Evidence {
+    /// Evidence of a finding that compares paths in this way.
+    pub(super) fn new(paths: Paths) -> Self {
+        Self {
+            paths,
+            ..Self::default()
+        }
+    }
+
     /// Bytes on the heap, but for those of the evidence itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        let sets: usize = self.sets.iter().map(|set| set.0.heap_bytes()).sum();
-        let details = heap::list(&self.details) + self.detail_texts;
-        heap::list(&self.by_code) + sets + self.requests.heap_bytes() + details
+        let sets: usize = self.sets.iter().map(ValueSet::heap_bytes).sum();
+        let successes = self.first_successes.iter();
+        let successes: usize = successes.map(|(_, texts)| texts.heap_bytes()).sum();
+        heap::list(&self.by_code)
+            + sets
+            + self.samples.0.heap_bytes()
+            + self.labels.heap_bytes()
+            + heap::list(&self.first_successes)
+            + successes
     }
 
     /// Takes one request (or, in escu semantics, one event as often as it names an address).
-    pub(super) fn add(&mut self, hit: &Fields<'_>, seen: First, times: u64, limits: &Limits) {
-        let (time, _) = seen;
+    pub(super) fn add(&mut self, hit: &Fields<'_>, seen: Place, times: u64, limits: &Limits) {
+        let (time, when) = (seen.0, When::from(seen));
         self.count += times;
         if hit.code != 0 {
             self.count_code(hit.code, times);
@@ -249,18 +151,67 @@ impl Evidence {
         self.clamped |= hit.clamped;
         if hit.texts.is_empty() {
             // Of any field there may be more values than are kept.
-            self.sets.iter_mut().for_each(|set| set.0.full = true);
+            self.sets.iter_mut().for_each(|set| set.is_cut = true);
+            self.labels.add(hit.labels, when, times, None);
             return;
         }
         let values = hit.texts.rows();
+        self.labels.add(hit.labels, when, times, Some(&values));
         let all = fields::TABLE.iter().zip(&values);
         let listed = all.filter(|(row, _)| row.list.is_some());
-        for (set, (_, values)) in self.sets.iter_mut().zip(listed) {
+        for (set, (row, values)) in self.sets.iter_mut().zip(listed) {
             for value in values.clone() {
-                set.add(value, seen, limits);
+                match row.field {
+                    AuditField::RequestUri if self.paths == Paths::WithoutQuery => {
+                        set.add(without_query(value), when, limits);
+                    }
+                    AuditField::Verb => {
+                        self.write_verbs |= write_verb(value);
+                        set.add(value, when, limits);
+                    }
+                    _ => set.add(value, when, limits),
+                }
             }
         }
-        self.sample(&values, seen, limits);
+        self.samples
+            .add(hit.texts, &values, when, limits.value_bytes);
+    }
+
+    /// Takes a request that succeeded. It does not count among the others.
+    pub(super) fn add_success(&mut self, hit: &Fields<'_>, seen: Place) {
+        let when = When::from(seen);
+        self.successes += 1;
+        let at = self.first_successes.partition_point(|(at, _)| *at < when);
+        if at < MOST_SUCCESSES {
+            self.first_successes
+                .insert(at, (when, samples::reduced(hit.texts)));
+            self.first_successes.truncate(MOST_SUCCESSES);
+        }
+    }
+
+    /// Takes all requests of other evidence for the same key. None of them may be in both.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for findings that are joined"))]
+    pub(super) fn merge(&mut self, other: &Self, limits: &Limits) {
+        self.count += other.count;
+        for (code, count) in &other.by_code {
+            self.count_code(*code, *count);
+        }
+        let first = [self.first, other.first].into_iter().flatten();
+        self.first = first.min();
+        self.last = self.last.max(other.last);
+        self.clamped |= other.clamped;
+        self.unverified += other.unverified;
+        self.write_verbs |= other.write_verbs;
+        for (set, other) in self.sets.iter_mut().zip(&other.sets) {
+            set.merge(other, limits);
+        }
+        self.samples.merge(&other.samples);
+        self.labels.merge(&other.labels);
+        self.successes += other.successes;
+        self.first_successes
+            .extend(other.first_successes.iter().cloned());
+        self.first_successes.sort_by_key(|(when, _)| *when);
+        self.first_successes.truncate(MOST_SUCCESSES);
     }
 
     fn count_code(&mut self, code: u16, times: u64) {
@@ -277,33 +228,70 @@ impl Evidence {
         }
     }
 
-    fn sample(&mut self, values: &[Values<'_>; fields::COUNT], seen: First, limits: &Limits) {
-        let text = |field: AuditField| {
-            let value = values.get(field.index()).and_then(|all| all.clone().next());
-            cut(value.unwrap_or_default(), limits.value_bytes)
+    fn distinct(&self, list: usize) -> u64 {
+        self.sets.get(list).map_or(0, ValueSet::distinct)
+    }
+
+    /// What decides whether something is new.
+    pub(super) fn marks(&self) -> Marks {
+        Marks {
+            count: self.count,
+            codes: self.by_code.len() as u64,
+            write_verbs: self.write_verbs,
+            paths: self.distinct(PATHS),
+            user_agents: self.distinct(USER_AGENTS),
+            successes: self.successes,
+            any: self.labels.any,
+            all: self.labels.all.unwrap_or_default(),
+        }
+    }
+
+    /// What decides how bad the finding is.
+    pub(super) fn seen(&self) -> Seen {
+        let labels = self.labels.each.iter().map(|label| LabelSeen {
+            place: label.place,
+            requests: label.requests,
+            first: label.first,
+            example: label
+                .example
+                .as_ref()
+                .map_or_else(String::new, |(_, example)| example.to_string()),
+        });
+        let marks = self.marks();
+        Seen {
+            requests: marks.count,
+            paths: marks.paths,
+            user_agents: marks.user_agents,
+            labels: labels.collect(),
+            all: marks.all,
+            successes: marks.successes,
+        }
+    }
+
+    /// Requests that have a label.
+    pub(super) fn labelled(&self, place: usize) -> u64 {
+        let label = self.labels.each.iter().find(|label| label.place == place);
+        label.map_or(0, |label| label.requests)
+    }
+
+    /// Notes that a state of the finding shows all this; what of it no state has shown before.
+    pub(super) fn send(&mut self, limits: &Limits) -> New {
+        let mut send = |list: usize| {
+            let set = self.sets.get_mut(list);
+            set.map(|set| set.send(limits)).unwrap_or_default()
         };
-        let (verb, path) = (text(AuditField::Verb), text(AuditField::RequestUri));
-        let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(verb, path));
-        let own = || Request {
-            verb: verb.into(),
-            path: path.into(),
-        };
-        if self.requests.add(compare, seen, SAMPLES, own) {
-            let detail = Detail(details().map(|row| text(row.field).into()).collect());
-            if self.details.is_empty() {
-                self.details.reserve_exact(1);
-            }
-            self.details.push((seen, detail));
-            let kept = &self.requests.things;
-            self.details
-                .retain(|(seen, _)| kept.iter().any(|(_, first)| first == seen));
-            let texts = self.details.iter().map(|(_, detail)| detail.heap_bytes());
-            self.detail_texts = texts.sum();
+        New {
+            paths: send(PATHS),
+            user_agents: send(USER_AGENTS),
+            verbs: send(VERBS),
+            codes: send(CODES),
+            users: send(USERS),
+            ..New::default()
         }
     }
 
     /// Writes all this into a finding.
-    pub(super) fn write(&self, finding: &mut Finding) {
+    pub(super) fn write(&self, finding: &mut Finding, limits: &Limits) {
         finding.count = self.count;
         finding.count_by_code = self
             .by_code
@@ -314,182 +302,190 @@ impl Evidence {
         finding.last_time = self.last.map(Micros::to_proto);
         finding.time_clamped = self.clamped;
         finding.unverified = self.unverified;
-        let mut truncated = Vec::new();
         for (set, (row, name)) in self.sets.iter().zip(listed()) {
             if let Some(list) = finding.list_mut(row.field) {
-                set.write(name, list, &mut truncated);
+                *list = set.list(limits);
+            }
+            if set.is_truncated() {
+                finding.truncated.push(name.to_owned());
+            }
+            if set.distinct() > 0 {
+                finding.distinct.insert(name.to_owned(), set.distinct());
+            }
+            if set.is_estimated() {
+                finding.estimated.push(name.to_owned());
             }
         }
-        finding.truncated = truncated;
-        let mut requests: Vec<_> = self.requests.things.iter().collect();
-        requests.sort_by_key(|(request, first)| (first, request));
-        for (request, seen) in requests {
-            let Some((_, detail)) = self.details.iter().find(|(first, _)| first == seen) else {
-                continue;
-            };
-            let mut sample = Sample {
-                time: Some(seen.0.to_proto()),
-                verb: request.verb.to_string(),
-                path: request.path.to_string(),
-                ..Sample::default()
-            };
-            for (text, row) in detail.0.iter().zip(details()) {
-                if let Some(shown) = sample.text_mut(row.field) {
-                    *shown = text.to_string();
-                }
-            }
-            finding.samples.push(sample);
+        finding.samples = self.samples.list(limits.value_bytes);
+        finding.success_count = self.successes;
+        if self.successes > 0 {
+            finding.outcome = "success".to_owned();
         }
+        let successes = self.first_successes.iter();
+        let sample = |(when, texts): &(When, Texts)| -> Sample {
+            samples::of(texts, when.time, limits.value_bytes)
+        };
+        finding.successes = successes.map(sample).collect();
     }
 }
 
-impl Evidence {
-    /// As it is written into the state of the engine.
-    pub(super) fn to_state(&self) -> proto::EvidenceState {
-        let codes = self.by_code.iter().map(|(code, count)| proto::CodeCount {
-            code: (*code).into(),
-            count: *count,
-        });
-        let fields = listed().zip(&self.sets);
-        let fields = fields.filter(|(_, set)| !set.0.things.is_empty() || set.0.full);
-        let fields = fields.map(|((_, name), set)| proto::FieldState {
-            name: name.to_owned(),
-            values: set
-                .0
-                .things
-                .iter()
-                .map(|(text, first)| proto::ValueState {
-                    text: text.to_string(),
-                    first: wire::place(*first),
-                })
-                .collect(),
-            is_truncated: set.0.full,
-        });
-        let samples = self.requests.things.iter().map(|(request, first)| {
-            let detail = self.details.iter().find(|(seen, _)| seen == first);
-            let texts = detail.into_iter().flat_map(|(_, detail)| detail.0.iter());
-            let texts = details().filter_map(|row| row.sample).zip(texts);
-            proto::SampleState {
-                place: wire::place(*first),
-                verb: request.verb.to_string(),
-                path: request.path.to_string(),
-                texts: texts
-                    .map(|(name, text)| proto::SampleText {
-                        name: name.to_owned(),
-                        text: text.to_string(),
-                    })
-                    .collect(),
-            }
-        });
-        proto::EvidenceState {
-            count: self.count,
-            codes: codes.collect(),
-            first: self.first.map(|time| time.0),
-            last: self.last.map(|time| time.0),
-            is_clamped: self.clamped,
-            unverified: self.unverified,
-            fields: fields.collect(),
-            samples: samples.collect(),
-            samples_truncated: self.requests.full,
-        }
-    }
+/// A URI without its query, as far as it was kept.
+fn without_query(uri: &str) -> &str {
+    uri.split_once('?').map_or(uri, |(path, _)| path)
+}
 
-    /// As it is read from the state of an engine. Fields that are not known are left out.
-    pub(super) fn from_state(state: proto::EvidenceState) -> Result<Self, StateError> {
-        let mut evidence = Self {
-            count: state.count,
-            first: state.first.map(Micros),
-            last: state.last.map(Micros),
-            clamped: state.is_clamped,
-            unverified: state.unverified,
-            ..Self::default()
-        };
-        for code in state.codes {
-            let value = u16::try_from(code.code).map_err(|_| StateError::Invalid("status code"))?;
-            evidence.count_code(value, code.count);
-        }
-        for field in state.fields {
-            let mut sets = listed().zip(&mut evidence.sets);
-            let Some((_, set)) = sets.find(|((_, name), _)| *name == field.name) else {
-                continue;
-            };
-            for value in field.values {
-                let first = wire::read_place(value.first)?;
-                let text = value.text.as_str();
-                set.0.add(
-                    |known| (**known).cmp(text),
-                    first,
-                    usize::MAX,
-                    || text.into(),
-                );
-            }
-            set.0.full = field.is_truncated;
-        }
-        for sample in state.samples {
-            let first = wire::read_place(sample.place)?;
-            let (verb, path) = (sample.verb.as_str(), sample.path.as_str());
-            let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(verb, path));
-            let own = || Request {
-                verb: verb.into(),
-                path: path.into(),
-            };
-            evidence.requests.add(compare, first, usize::MAX, own);
-            let text = |row: &Row| {
-                let texts = sample.texts.iter();
-                let mut texts = texts.filter(|text| row.sample == Some(text.name.as_str()));
-                texts.next().map_or("", |text| &text.text).into()
-            };
-            let detail = Detail(details().map(text).collect());
-            evidence.detail_texts += detail.heap_bytes();
-            evidence.details.push((first, detail));
-        }
-        evidence.requests.full = state.samples_truncated;
-        Ok(evidence)
+/// The bit of a verb that writes; 0 for others.
+fn write_verb(verb: &str) -> u16 {
+    match verb {
+        "create" => 1,
+        "update" => 2,
+        "patch" | "PATCH" => 4,
+        "delete" | "DELETE" => 8,
+        "deletecollection" => 16,
+        "post" | "POST" => 32,
+        "put" | "PUT" => 64,
+        _ => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::detection::hit::{Hit, Identity};
 
-    impl Thing for u8 {
-        fn heap_bytes(&self) -> usize {
-            1
+    /// One request; everything follows from the numbers.
+    fn hit(number: u64, value: u32) -> Hit {
+        let mut identity = [0; 16];
+        identity[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+        let values = [
+            (
+                AuditField::Verb,
+                ["get", "create", "delete"][value as usize % 3].to_owned(),
+            ),
+            (
+                AuditField::RequestUri,
+                format!("/path/{}?q={number}", value % 700),
+            ),
+            (AuditField::UserAgent, format!("agent{}", value % 5)),
+            (AuditField::AuditId, format!("id{number}")),
+            (AuditField::Code, "403".to_owned()),
+        ];
+        Hit {
+            time: Some(Micros(i64::from(value.wrapping_mul(2_654_435_761) % 1000))),
+            code: 403,
+            labels: LabelSet(u64::from(value) % 7),
+            identity: Identity(identity),
+            texts: values.into_iter().collect(),
+            ..Hit::default()
         }
     }
 
-    proptest! {
-        /// Whatever the order of arrival, the same things are kept: those seen earliest.
-        #[test]
-        fn keeps_the_earliest(
-            things in prop::collection::vec((0u8..12, 0i64..20), 0..60),
-            most in 1usize..6,
-        ) {
-            let seen = |time| (Micros(time), Identity::default());
-            let mut first: BTreeMap<u8, i64> = BTreeMap::new();
-            for (thing, time) in &things {
-                let entry = first.entry(*thing).or_insert(*time);
-                *entry = (*entry).min(*time);
-            }
-            let mut wanted: Vec<_> = first.iter().map(|(thing, time)| (*time, *thing)).collect();
-            wanted.sort_unstable();
-            let full = wanted.len() > most;
-            wanted.truncate(most);
+    fn add(evidence: &mut Evidence, hit: &Hit, limits: &Limits) {
+        let place = (hit.time.unwrap(), hit.identity);
+        if hit.labels.0 == 5 {
+            evidence.add_success(&Fields::of(hit), place);
+        } else {
+            evidence.add(&Fields::of(hit), place, 1, limits);
+        }
+    }
 
-            let mut kept = Earliest::default();
-            for (thing, time) in &things {
-                kept.add(|known: &u8| known.cmp(thing), seen(*time), most, || *thing);
+    fn written(evidence: &Evidence, limits: &Limits) -> (Finding, Vec<LabelSeen>, LabelSet) {
+        let mut finding = Finding::default();
+        evidence.write(&mut finding, limits);
+        let seen = evidence.seen();
+        (finding, seen.labels, seen.all)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: ProptestConfig::default().cases / 8,
+            ..ProptestConfig::default()
+        })]
+
+        /// Whatever the order of arrival, and in one or merged from two: the same is written. What
+        /// was stored is what it was.
+        #[test]
+        fn evidence_does_not_depend_on_order(
+            values in vec(0u32..2000, 0..200),
+            split in 0usize..200,
+            most in prop::sample::select(vec![1usize, 2, 7, 100]),
+        ) {
+            let limits = Limits { values_per_field: most, ..Limits::default() };
+            let hits: Vec<_> = (0..).zip(&values).map(|(number, value)| hit(number, *value)).collect();
+            let gather = |hits: &[Hit]| {
+                let mut evidence = Evidence::new(Paths::WithoutQuery);
+                hits.iter().for_each(|hit| add(&mut evidence, hit, &limits));
+                evidence
+            };
+            let evidence = gather(&hits);
+            let wanted = written(&evidence, &limits);
+            let mut sorted = hits.clone();
+            sorted.sort_by_key(|hit| (hit.time, hit.identity));
+            prop_assert_eq!(&written(&gather(&sorted), &limits), &wanted);
+            sorted.reverse();
+            prop_assert_eq!(&written(&gather(&sorted), &limits), &wanted);
+            let (one, other) = hits.split_at(split.min(hits.len()));
+            let mut merged = gather(other);
+            merged.merge(&gather(one), &limits);
+            prop_assert_eq!(&written(&merged, &limits), &wanted);
+            let state = evidence.to_state();
+            let read = Evidence::from_state(state.clone(), Paths::WithoutQuery).unwrap();
+            prop_assert_eq!(read.to_state(), state);
+            prop_assert_eq!(&read, &evidence);
+            // It continues as the other does.
+            let (mut read, mut evidence) = (read, evidence);
+            for hit in &hits {
+                add(&mut read, hit, &limits);
+                add(&mut evidence, hit, &limits);
             }
-            let mut got: Vec<_> =
-                kept.things.iter().map(|(thing, first)| (first.0.0, *thing)).collect();
-            got.sort_unstable();
-            prop_assert_eq!(kept.texts, got.len());
-            prop_assert_eq!(got, wanted);
-            prop_assert_eq!(kept.full, full);
+            prop_assert_eq!(written(&read, &limits), written(&evidence, &limits));
+            prop_assert!(read.send(&limits) == evidence.send(&limits));
+        }
+    }
+
+    /// A URI that is padded beyond what is kept of it is still one of its own.
+    #[test]
+    fn padded_paths_are_counted_each() {
+        let limits = Limits::default();
+        for paths in [Paths::Whole, Paths::WithoutQuery] {
+            let mut evidence = Evidence::new(paths);
+            for number in 0..200_u64 {
+                let mut hit = hit(number, 1);
+                let uri = format!("/{}/{number}", "x".repeat(1100));
+                hit.texts.set(AuditField::RequestUri, &[&uri]);
+                hit.cut(limits.value_bytes);
+                assert!(hit.texts.heap_bytes() < 1300);
+                add(&mut evidence, &hit, &limits);
+            }
+            let (finding, ..) = written(&evidence, &limits);
+            assert_eq!(finding.distinct["paths"], 200);
+            assert_eq!(finding.estimated, [""; 0]);
+            assert_eq!((finding.paths.len(), finding.samples.len()), (100, 10));
+            assert!(finding.paths.iter().all(|path| path.len() <= 1024));
+            assert!(finding.truncated.contains(&"paths".to_owned()));
+        }
+    }
+
+    /// Native paths have no query, samples have it; of the ESCU columns nothing is left out.
+    #[test]
+    fn paths_are_compared_without_their_query() {
+        let limits = Limits::default();
+        for (paths, wanted) in [(Paths::WithoutQuery, 1), (Paths::Whole, 3)] {
+            let mut evidence = Evidence::new(paths);
+            for number in 0..3 {
+                add(&mut evidence, &hit(number, 1), &limits);
+            }
+            let (finding, ..) = written(&evidence, &limits);
+            assert_eq!(finding.paths.len(), wanted);
+            assert_eq!(finding.distinct["paths"], wanted as u64);
+            assert!(
+                finding
+                    .samples
+                    .iter()
+                    .any(|sample| sample.path == "/path/1?q=0")
+            );
         }
     }
 }

@@ -78,8 +78,8 @@ impl Gathered {
 
     pub(super) fn write(&self, seen: &mut Finding) {
         match self {
-            Self::Few(few) => evidence(few).write(seen),
-            Self::Many(_, evidence) => evidence.write(seen),
+            Self::Few(few) => evidence(few).write(seen, &Limits::default()),
+            Self::Many(_, evidence) => evidence.write(seen, &Limits::default()),
         }
     }
 }

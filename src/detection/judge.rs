@@ -11,10 +11,13 @@ use super::{
     text::Text,
     texts::Writer,
 };
-use crate::rules::{
-    Scratch,
-    matches::Match,
-    model::{Detection, GroupBy},
+use crate::{
+    audit::marked::Marker,
+    rules::{
+        Scratch,
+        matches::Match,
+        model::{Detection, GroupBy},
+    },
 };
 
 impl Event<'_> {
@@ -138,7 +141,7 @@ pub(super) fn texts(event: &Event<'_>, claimed: &[Text<'_>], bounds: &Bounds) ->
             Kind::Single => {
                 let value = event.field(row.field).value().into_iter();
                 writer.single(value, |text, out| {
-                    text.pieces(bounds.value_bytes, |piece| out.text(piece));
+                    text.marked(bounds.value_bytes, |piece| out.text(piece));
                 });
             }
             Kind::List | Kind::Map => {
@@ -177,25 +180,18 @@ fn several<'a>(writer: &mut Writer, bounds: &Bounds, each: impl Fn(&mut dyn FnMu
     });
 }
 
-/// Shows a value, cut as one text.
-fn pieces(value: Value<'_>, bounds: &Bounds, mut show: impl FnMut(&str)) {
-    let most = bounds.value_bytes;
+/// Shows a value, marked as one text if it is cut.
+fn pieces(value: Value<'_>, bounds: &Bounds, show: impl FnMut(&str)) {
     let Some(key) = value.key else {
-        value.text.pieces(most, show);
+        value.text.marked(bounds.value_bytes, show);
         return;
     };
-    let mut length = 0;
-    key.pieces(most, |piece| {
-        length += piece.len();
-        show(piece);
-    });
-    if length <= most {
-        show("=");
-        length += 1;
-    }
-    if let Some(rest) = most.checked_sub(length) {
-        value.text.pieces(rest, show);
-    }
+    let longest = key.longest().saturating_add(value.text.longest());
+    let mut marker = Marker::new(bounds.value_bytes, longest.saturating_add(1), show);
+    marker.text(key);
+    marker.piece("=");
+    marker.text(value.text);
+    marker.finish();
 }
 
 /// The least distinct values, whatever their number.
@@ -206,8 +202,7 @@ fn least<'a>(
 ) -> Vec<String> {
     let reduce = |kept: &mut Vec<String>| {
         kept.sort_unstable();
-        let shown = |text: &str| text.floor_char_boundary(bounds.value_bytes);
-        kept.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
+        kept.dedup();
         kept.truncate(most);
     };
     let mut kept: Vec<String> = Vec::new();
@@ -235,6 +230,7 @@ fn least<'a>(
 #[cfg(test)]
 mod tests {
     use super::{super::json, *};
+    use crate::audit::marked::marked;
     use crate::detection::rule::{Rule, Semantics};
 
     fn judge(event: &Event<'_>, rule: &Rule, bounds: &Bounds) -> Option<Hit> {
@@ -289,10 +285,11 @@ mod tests {
                 (AuditField::ClaimedIps, &claimed[last..]),
             ] {
                 let mut all = all.to_vec();
+                let cut: Vec<_> = all.iter().map(|text| marked(text, value_bytes)).collect();
                 if all.len() > most + 1 {
-                    let shown = |text: &str| text.floor_char_boundary(value_bytes);
+                    all = cut.iter().map(|text| &**text).collect();
                     all.sort_unstable();
-                    all.dedup_by(|a, b| a.get(..shown(a)) == b.get(..shown(b)));
+                    all.dedup();
                     all.truncate(most + 1);
                 }
                 wanted.texts.set(field, &all);

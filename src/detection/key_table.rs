@@ -32,8 +32,8 @@ pub(super) struct Listing {
     pub(super) hits: u64,
     /// Time of the latest of them.
     pub(super) last: Micros,
-    /// When its finding may be closed.
-    pub(super) closes_at: Option<Micros>,
+    /// When something may be due for its finding.
+    pub(super) due_at: Option<Micros>,
     /// When it may be forgotten.
     pub(super) expires_at: Option<Micros>,
     /// Bytes on the heap of its state.
@@ -247,8 +247,8 @@ impl<N: Name, V> Keyed<'_, N, V> {
         self.entry.priority.is_none()
     }
 
-    /// Lists the key where it belongs by now. A deadline that it has stays until it is popped; its
-    /// priority changes with its number of hits.
+    /// Lists the key where it belongs by now. A deadline that it has stays until it is popped, unless
+    /// something is due earlier; its priority changes with its number of hits.
     pub(super) fn list(self, listing: Listing) {
         let Self { name, entry, .. } = self;
         if entry
@@ -269,7 +269,12 @@ impl<N: Name, V> Keyed<'_, N, V> {
             entry.expiry = Some(at);
             self.expiries.insert((at, name.clone()));
         }
-        if let (None, Some(at)) = (entry.closing, listing.closes_at) {
+        if let Some(at) = listing.due_at
+            && entry.closing.is_none_or(|listed| at < listed)
+        {
+            if let Some(listed) = entry.closing {
+                self.closings.remove(&(listed, name.clone()));
+            }
             entry.closing = Some(at);
             self.closings.insert((at, name.clone()));
         }
@@ -290,7 +295,7 @@ impl<N: Name, V> Keyed<'_, N, V> {
         self.list(Listing {
             hits: listed.priority.hits,
             last: listed.priority.last,
-            closes_at: listed.closing,
+            due_at: listed.closing,
             expires_at: listed.expiry,
             heap_bytes,
         });

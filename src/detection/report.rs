@@ -43,8 +43,12 @@ impl Report {
                 key,
                 opening,
                 alert_at,
+                continues,
             } => {
                 finding.finding_id = ids::native(rule, cluster, &key, opening);
+                if let Some(opening) = continues {
+                    finding.continues = ids::native(rule, cluster, &key, opening);
+                }
                 finding.alert_at = Some(alert_at.to_proto());
                 annotate::group_by(&mut finding, &self.detection, &key);
                 let location = self.location(&finding.src_ip);

@@ -16,11 +16,12 @@
 //! lies at or before `horizon`.
 
 mod open;
+mod pace;
 mod params;
 
 use super::{
     dedup::DedupSet,
-    finding::FindingState,
+    finding::CloseReason,
     heap,
     hit::{Identity, Place},
     hits::Unassigned,
@@ -31,7 +32,8 @@ use super::{
 use crate::rules::model::Dedup;
 
 pub(super) use open::Open;
-use open::remember;
+use open::{State, remember};
+pub(super) use pace::Sent;
 pub(super) use params::{Arrival, Disposition, Params, Transition};
 
 /// State of one key.
@@ -76,9 +78,7 @@ impl Key {
 
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        let open = self.open.as_ref().map_or(0, |open| {
-            heap::block(size_of::<Open>()) + open.before.heap_bytes() + open.evidence.heap_bytes()
-        });
+        let open = self.open.as_ref().map_or(0, |open| open.heap_bytes());
         let dedup = self.dedup.as_ref().map_or(0, |set| {
             heap::block(size_of::<DedupSet>()) + set.heap_bytes()
         });
@@ -93,16 +93,9 @@ impl Key {
         }
     }
 
-    /// Time at which the finding closes, if one is open: after a window without hits. A finding
-    /// that grows by late hits is always behind; it gets a window from the last of them, so that
-    /// it does not close and reopen with each.
-    pub(super) fn closes_at(&self, params: &Params<'_>) -> Option<Micros> {
-        let open = self.open.as_ref().filter(|open| !open.is_closed)?;
-        Some(
-            open.last
-                .plus(params.window)
-                .max(open.joined.plus(params.window)),
-        )
+    /// When something is due for its finding, as a closing watermark: a state, or its close.
+    pub(super) fn due_at(&self, params: &Params<'_>) -> Option<Micros> {
+        self.open.as_ref()?.due_at(params)
     }
 
     /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
@@ -111,28 +104,36 @@ impl Key {
         self.max_event_time.plus(params.retention)
     }
 
-    /// Most findings that this many further hits can cause.
-    pub(super) fn bound(&self, hits: u64, params: &Params<'_>) -> u64 {
+    /// Most findings that this many further hits can cause, while the closing watermark moves on
+    /// by at most `advance` microseconds.
+    pub(super) fn bound(&self, hits: u64, advance: i64, params: &Params<'_>) -> u64 {
+        /// A success, and a rise to each severity.
+        const URGENT: u64 = 5;
         if params.is_each_a_finding() {
             return hits;
         }
         let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
         let count = self.unassigned.len() as u64 + hits;
-        let grows = self.open.as_ref().map_or(0, |open| {
+        // Each further one needs a window without hits, or a day.
+        let open = u64::from(self.open.is_some());
+        let spans = (advance.max(0) / params.window.max(1)).unsigned_abs();
+        let opens = count / params.threshold.saturating_add(1);
+        let opens = opens.min(spans.saturating_add(1)) + 2 * open + spans.min(open * hits);
+        if opens == 0 {
+            return 0;
+        }
+        let (mut most, mut least) = (count, params.threshold.saturating_add(1));
+        if let Some(open) = &self.open {
             // A late hit may bring in unassigned ones, or earlier ones that were no members so
             // far.
-            let outside = open.alert_at.minus(params.window);
-            let earlier = open.before.partition_point(|hit| hit.time() <= outside) as u64;
-            let most = open.evidence.count + earlier + count;
-            u64::from(open.is_closed) + doublings(open.sent, most)
-        });
-        let opens = if count > params.threshold {
-            1 + doublings(params.threshold + 1, count)
-        } else {
-            0
-        };
-        let due = grows + opens;
-        due.min(hits)
+            most += open.evidence.count + open.before.len() as u64;
+            least = 1;
+        }
+        // A finding and what it was opened with, each doubling twice: of requests and successes.
+        let each = 1 + 2 * doublings(least, most) + URGENT;
+        let all = opens.saturating_mul(each);
+        all.saturating_add(Sent::most_news(opens, advance))
+            .min(hits)
     }
 
     /// Takes a hit. It is late when the watermark had passed it before it arrived.
@@ -164,13 +165,14 @@ impl Key {
             return Disposition::Counted;
         }
         if let Some(open) = &mut self.open {
-            if time < open.last.plus(params.window) {
+            let at = event_time.closing_watermark;
+            open.step_back(at);
+            if time < open.latest().plus(params.window) {
                 remember(&mut self.dedup, &mut self.horizon, open, place, params);
-                open.joined = event_time.closing_watermark;
-                open.join(place, fields, &mut self.horizon, params);
+                open.join(place, fields, (&mut self.horizon, at), params);
                 self.merge(params);
                 if let Some(open) = &mut self.open {
-                    open.emit_growth(params, out);
+                    open.emit_growth(at, params, out);
                 }
                 return Disposition::Counted;
             }
@@ -198,23 +200,46 @@ impl Key {
         }
     }
 
-    /// Closes the finding if no hit has joined it for a window. Unassigned hits behind it may then
-    /// open the next.
-    pub(super) fn close(
+    /// Takes a request that succeeded where it should not have: the finding says so at once.
+    /// `TooLate` when no finding is open that could.
+    pub(super) fn succeed(
+        &mut self,
+        arrival: &Arrival<'_>,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) -> Disposition {
+        let ((time, identity), at) = (arrival.place, arrival.event_time.closing_watermark);
+        if self.is_counted(identity) {
+            return Disposition::Duplicate;
+        }
+        let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) else {
+            return Disposition::TooLate;
+        };
+        open.step_back(at);
+        let place = (time, identity);
+        remember(&mut self.dedup, &mut self.horizon, open, place, params);
+        open.succeed(place, &arrival.fields, params);
+        open.emit_growth(at, params, out);
+        Disposition::Counted
+    }
+
+    /// Does one thing that is due by this closing watermark: a state of the finding, its roll-over,
+    /// or its close when no hit has joined it for a window. Unassigned hits behind it may then open
+    /// the next.
+    pub(super) fn settle(
         &mut self,
         closing_watermark: Micros,
         params: &Params<'_>,
         out: &mut Vec<Transition>,
     ) {
-        if self
-            .closes_at(params)
-            .is_none_or(|at| at > closing_watermark)
-        {
+        if self.due_at(params).is_none_or(|at| at > closing_watermark) {
             return;
         }
         let Some(open) = &mut self.open else { return };
-        open.is_closed = true;
-        open.emit(FindingState::Closed, params, out);
+        if open.settle(closing_watermark, params, out) {
+            return;
+        }
+        open.close(CloseReason::Quiet, closing_watermark, params, out);
         if !self.unassigned.is_empty() {
             self.finalize();
             if let Some(alert) = self.first_alert(params) {
@@ -223,18 +248,18 @@ impl Key {
         }
     }
 
-    /// Emits what has changed since it was sent last, because no more hits may come.
+    /// Closes what is open, because no more hits may come. A scan that waits for the finding
+    /// before it to close must not be lost.
     pub(super) fn drain(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
-        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
-            if open.is_changed {
-                open.emit(FindingState::Updated, params, out);
-            }
-            // A scan that waits for the finding before it to close must not be lost.
+        let at = self.closing_watermark;
+        let is_open = |open: &&mut Box<Open>| !open.is_closed;
+        if let Some(open) = self.open.as_mut().filter(is_open) {
+            open.close(CloseReason::Shutdown, at, params, out);
             if let Some(alert) = self.first_alert(params) {
                 self.finalize();
                 self.open_with(alert, None, params, out);
-                if let Some(open) = self.open.as_mut().filter(|open| open.is_changed) {
-                    open.emit(FindingState::Updated, params, out);
+                if let Some(open) = self.open.as_mut().filter(is_open) {
+                    open.close(CloseReason::Shutdown, at, params, out);
                 }
             }
         }
@@ -243,7 +268,7 @@ impl Key {
     /// Closes a finding that is open, because its key is evicted.
     pub(super) fn evict(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
-            open.emit(FindingState::Closed, params, out);
+            open.close(CloseReason::Evicted, self.closing_watermark, params, out);
         }
     }
 
@@ -303,7 +328,7 @@ impl Key {
     /// The finding is over for good.
     fn finalize(&mut self) {
         if let Some(open) = self.open.take() {
-            self.horizon = self.horizon.max(open.last);
+            self.horizon = self.horizon.max(open.latest());
         }
     }
 
@@ -338,7 +363,8 @@ impl Key {
         let mut open = Open::new(place, place.0, self.closing_watermark);
         remember(&mut self.dedup, &mut self.horizon, &mut open, place, params);
         open.evidence.add(fields, place, 1, params.limits);
-        open.emit(FindingState::Opened, params, out);
+        let at = self.closing_watermark;
+        open.emit(State::grown(at, None), params, out);
     }
 
     /// Opens a finding with the window of unassigned hits that ends with `alert`. `opening` is the
@@ -367,24 +393,27 @@ impl Key {
         open.before.strip_after(outside);
         open.bound_before(&mut self.horizon, params);
         self.unassigned.shrink();
-        open.emit(FindingState::Opened, params, out);
+        let at = self.closing_watermark;
+        open.emit(State::grown(at, None), params, out);
         self.open = Some(open);
         self.merge(params);
         // One hit causes one state at most: what came with it is sent with the next.
         if let (Some(open), None) = (&mut self.open, opening) {
-            open.emit_growth(params, out);
+            open.emit_growth(at, params, out);
         }
     }
 
     /// Merges unassigned hits into the finding as far as its last hit has come near them.
     fn merge(&mut self, params: &Params<'_>) {
+        let at = self.closing_watermark;
         let Some(open) = &mut self.open else { return };
         while let Some(place) = self.unassigned.first()
-            && place.0 < open.last.plus(params.window)
+            && place.0 < open.latest().plus(params.window)
             && let Some(hit) = self.unassigned.pop_first()
         {
             remember(&mut self.dedup, &mut self.horizon, open, place, params);
-            open.join(place, &hit.packed.fields(), &mut self.horizon, params);
+            let fields = hit.packed.fields();
+            open.join(place, &fields, (&mut self.horizon, at), params);
         }
     }
 }

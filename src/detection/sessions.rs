@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     emission::{Draft, Origin},
     event_time::EventTime,
-    hit::Hit,
+    hit::{Hit, Role},
     key_table::{KeyTable, Listing},
     late::Horizons,
     packed::Fields,
@@ -25,11 +25,12 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Most findings that this many further hits of one key can cause.
-    pub(super) fn bound(&self, key: &str, hits: u64, params: &Params<'_>) -> u64 {
+    /// Most findings that this many further hits of one key can cause, while the closing watermark
+    /// moves on by at most `advance` microseconds.
+    pub(super) fn bound(&self, key: &str, hits: u64, advance: i64, params: &Params<'_>) -> u64 {
         match self.keys.get(key) {
-            Some(key) => key.bound(hits, params),
-            None => Key::new(BEGINNING).bound(hits, params),
+            Some(key) => key.bound(hits, advance, params),
+            None => Key::new(BEGINNING).bound(hits, advance, params),
         }
     }
 
@@ -59,7 +60,10 @@ impl Sessions {
             event_time,
         };
         let key = keyed.value();
-        let disposition = key.observe(&arrival, params, &mut transitions);
+        let disposition = match hit.role {
+            Role::Match => key.observe(&arrival, params, &mut transitions),
+            Role::Success => key.succeed(&arrival, params, &mut transitions),
+        };
         if matches!(disposition, Disposition::Duplicate | Disposition::TooLate) {
             // The key is as it was.
             if keyed.is_new() {
@@ -74,7 +78,8 @@ impl Sessions {
         disposition
     }
 
-    /// Closes findings that no hit has joined for a window, and forgets keys that no hit can meet
+    /// Emits states of findings that are due, closes those that no hit has joined for a window, and
+    /// forgets keys that no hit can meet
     /// any more, in at most this many steps; whether that was all.
     pub(super) fn settle(
         &mut self,
@@ -92,7 +97,7 @@ impl Sessions {
             };
             let mut transitions = Vec::new();
             let key = keyed.value();
-            key.close(event_time.closing_watermark, params, &mut transitions);
+            key.settle(event_time.closing_watermark, params, &mut transitions);
             let listing = listing(key, params);
             append(keyed.name(), transitions, out);
             keyed.list(listing);
@@ -156,7 +161,7 @@ pub(super) fn listing(key: &Key, params: &Params<'_>) -> Listing {
     Listing {
         hits: key.hits_at_hand(params),
         last: key.last(),
-        closes_at: key.closes_at(params),
+        due_at: key.due_at(params),
         expires_at: Some(key.expires_at(params)),
         heap_bytes: key.heap_bytes(),
     }
@@ -169,6 +174,7 @@ fn append(key: &Arc<str>, transitions: Vec<Transition>, out: &mut Vec<Draft>) {
             key: Arc::clone(key),
             opening: transition.opening,
             alert_at: transition.alert_at,
+            continues: transition.continues,
         },
         evidence: transition.evidence,
     }));

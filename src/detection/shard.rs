@@ -47,6 +47,7 @@ impl<'a> Context<'a> {
             dedup: self.detection.dedup,
             emit: self.detection.emit,
             limits: self.limits,
+            detection: self.detection,
             retention: window
                 .saturating_mul(1 + LATE_WINDOWS)
                 .saturating_add(self.lateness),
@@ -270,11 +271,22 @@ impl DetectionState {
         }
     }
 
-    /// Most findings that this many further hits of one key can cause; those that time causes are
-    /// not among them.
-    pub(super) fn bound(&self, key: &str, hits: u64, context: &Context<'_>) -> u64 {
+    /// Most findings that this many further hits of one key can cause, where all hits are of these
+    /// times; those that time causes are not among them.
+    pub(super) fn bound(
+        &self,
+        key: &str,
+        hits: u64,
+        (earliest, latest): (Micros, Micros),
+        context: &Context<'_>,
+    ) -> u64 {
+        let from = match self.event_time.max {
+            BEGINNING => earliest,
+            max => max,
+        };
+        let advance = latest.0.saturating_sub(from.0);
         match &self.windows {
-            Windows::Session(sessions) => sessions.bound(key, hits, &context.session()),
+            Windows::Session(sessions) => sessions.bound(key, hits, advance, &context.session()),
             Windows::Tumbling(_) => 0,
         }
     }

@@ -13,13 +13,14 @@ use super::{
     engine::{EngineState, Known, Stats},
     event_time::EventTime,
     eviction::{Priority, Usage},
-    evidence::Evidence,
+    evidence::{Evidence, Paths},
+    finding::Severity,
     group::{GroupId, GroupKey},
-    hit::{Identity, Place},
+    hit::{Identity, LabelSet, Place},
     hits::{Few, Kept, Unassigned},
     key_table::Listed,
     packed::Packed,
-    session::{Key, Open},
+    session::{Key, Open, Sent},
     sessions::Sessions,
     shard::{DetectionState, Shard, Windows},
     time::{BEGINNING, Micros},
@@ -340,9 +341,48 @@ fn open_state(open: &Open) -> proto::OpenState {
             .collect(),
         last: time(open.last),
         joined: time(open.joined),
-        sent: open.sent,
+        sent: open.sent.count,
         is_changed: open.is_changed,
         is_closed: open.is_closed,
+        was_sent: Some(sent_state(&open.sent)),
+        continues: open.continues.and_then(place),
+        rolls_at: open.rolls_at.and_then(time),
+        continued: open.continued.as_deref().map(open_state).map(Box::new),
+    }
+}
+
+fn sent_state(sent: &Sent) -> proto::SentState {
+    let name = |severity: Option<Severity>| severity.map_or("", Severity::as_str).to_owned();
+    proto::SentState {
+        at: time(sent.at),
+        interval: sent.interval,
+        codes: sent.codes,
+        write_verbs: sent.write_verbs.into(),
+        user_agents: sent.user_agents,
+        successes: sent.successes,
+        labels: sent.labels.0,
+        severity: name(sent.severity),
+        greatest_severity: name(sent.greatest),
+    }
+}
+
+/// What was sent last. A version that did not write it sent states on doubling alone: nothing that
+/// is there by now is new.
+fn read_sent(count: u64, state: Option<proto::SentState>, open: &Open) -> Sent {
+    match state {
+        Some(state) => Sent {
+            count,
+            codes: state.codes,
+            write_verbs: u16::try_from(state.write_verbs).unwrap_or_default(),
+            user_agents: state.user_agents,
+            successes: state.successes,
+            labels: LabelSet(state.labels),
+            severity: state.severity.parse().ok(),
+            greatest: state.greatest_severity.parse().ok(),
+            at: micros(state.at),
+            interval: state.interval,
+        },
+        None => open.as_sent(count),
     }
 }
 
@@ -351,17 +391,22 @@ fn read_open(state: proto::OpenState) -> Result<Open, StateError> {
     for hit in state.before {
         before.insert(read_hit(hit)?);
     }
-    Ok(Open {
-        opening: read_place(state.opening)?,
-        alert_at: micros(state.alert_at),
-        evidence: Evidence::from_state(state.evidence.unwrap_or_default())?,
-        before,
-        last: micros(state.last),
-        joined: micros(state.joined),
-        sent: state.sent,
-        is_changed: state.is_changed,
-        is_closed: state.is_closed,
-    })
+    let evidence = state.evidence.unwrap_or_default();
+    let evidence = Evidence::from_state(evidence, Paths::WithoutQuery)?;
+    let mut open = Open::stored(read_place(state.opening)?, evidence);
+    open.alert_at = micros(state.alert_at);
+    open.before = before;
+    open.last = micros(state.last);
+    open.joined = micros(state.joined);
+    open.is_changed = state.is_changed;
+    open.is_closed = state.is_closed;
+    open.sent = read_sent(state.sent, state.was_sent, &open);
+    let continues = state.continues.map(|place| read_place(Some(place)));
+    open.continues = continues.transpose()?;
+    open.rolls_at = state.rolls_at.map(Micros);
+    let continued = state.continued.map(|continued| read_open(*continued));
+    open.continued = continued.transpose()?.map(Box::new);
+    Ok(open)
 }
 
 fn tumbling_state(windows: &tumbling::Windows) -> proto::TumblingState {
@@ -392,7 +437,7 @@ fn read_tumbling(state: proto::TumblingState) -> Result<tumbling::Windows, State
     for state in state.groups {
         let listed = read_listing(state.listing)?;
         let group = Group {
-            evidence: Evidence::from_state(state.evidence.unwrap_or_default())?,
+            evidence: Evidence::from_state(state.evidence.unwrap_or_default(), Paths::Whole)?,
             dedup: read_dedup(state.dedup)?,
             values: state.values.into_iter().collect(),
         };

@@ -201,7 +201,7 @@ impl Windows {
             && group.counted(params) > params.threshold
         {
             let mut evidence = Finding::default();
-            group.evidence.write(&mut evidence);
+            group.evidence.write(&mut evidence, params.limits);
             out.push(Draft {
                 state: FindingState::Opened,
                 origin: Origin::Tumbling {
@@ -227,7 +227,7 @@ pub(super) fn listing(start: Micros, group: &Group, params: &Params<'_>) -> List
     Listing {
         hits: group.counted(params),
         last: start,
-        closes_at: None,
+        due_at: None,
         expires_at: None,
         heap_bytes: group.heap_bytes(),
     }

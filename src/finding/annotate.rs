@@ -6,8 +6,8 @@ use crate::rules::model::{Detection, GroupBy, Window};
 /// The field whose elements are a group each, in a detection that groups by sources.
 const SOURCES: &str = "sourceIPs";
 
-/// Writes what the detection says into a finding that has all else: the rule, and, from all that
-/// the finding holds, its message.
+/// Writes what the detection says into a finding that has all else: the rule, its level unless
+/// labels have decided the severity, and, from all that the finding holds, its message.
 pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
     let annotations = &detection.annotations;
     let semantics = match detection.window {
@@ -18,8 +18,10 @@ pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
     finding.rule_id.clone_from(&annotations.id);
     finding.rule_name.clone_from(&annotations.title);
     finding.rule_version.clone_from(&annotations.version);
-    finding.severity.clone_from(&annotations.level);
-    finding.risk_score = annotations.score;
+    if finding.severity.is_empty() {
+        finding.severity.clone_from(&annotations.level);
+        finding.risk_score = annotations.score;
+    }
     finding.threshold = detection.threshold;
     finding.window_seconds = ids::seconds(detection.window.length());
     let technique = &annotations.technique_id;

@@ -1,7 +1,5 @@
 //! How bad a finding is: its severity and labels, from what its requests look like.
 
-#![expect(dead_code, reason = "the engine will call it")]
-
 use crate::{
     audit::time::Micros,
     proto::finding::Label,

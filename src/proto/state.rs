@@ -252,6 +252,49 @@ pub struct OpenState {
     /// Whether it was closed.
     #[prost(bool, tag = "9")]
     pub is_closed: bool,
+    /// What the last state that was sent was decided by.
+    #[prost(message, optional, tag = "30")]
+    pub was_sent: ::core::option::Option<SentState>,
+    /// The hit that opened the finding which this one continues.
+    #[prost(message, optional, tag = "31")]
+    pub continues: ::core::option::Option<Place>,
+    /// Event time from which on requests belong to the finding that continues this one.
+    #[prost(sfixed64, optional, tag = "32")]
+    pub rolls_at: ::core::option::Option<i64>,
+    /// That finding, while both are open.
+    #[prost(message, optional, boxed, tag = "33")]
+    pub continued: ::core::option::Option<::prost::alloc::boxed::Box<OpenState>>,
+}
+/// What was known when a state of a finding was sent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SentState {
+    /// Closing watermark then.
+    #[prost(sfixed64, optional, tag = "1")]
+    pub at: ::core::option::Option<i64>,
+    /// Microseconds until a state with something new may follow.
+    #[prost(sint64, tag = "2")]
+    pub interval: i64,
+    /// Distinct status codes.
+    #[prost(uint64, tag = "3")]
+    pub codes: u64,
+    /// Verbs that write, a bit each.
+    #[prost(uint32, tag = "4")]
+    pub write_verbs: u32,
+    /// Distinct user agents.
+    #[prost(uint64, tag = "5")]
+    pub user_agents: u64,
+    /// Requests that succeeded.
+    #[prost(uint64, tag = "6")]
+    pub successes: u64,
+    /// Labels of the finding, a bit each.
+    #[prost(fixed64, tag = "7")]
+    pub labels: u64,
+    /// Severity of that state.
+    #[prost(string, tag = "8")]
+    pub severity: ::prost::alloc::string::String,
+    /// The greatest severity of all states.
+    #[prost(string, tag = "9")]
+    pub greatest_severity: ::prost::alloc::string::String,
 }
 /// The evidence of a finding.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -283,6 +326,40 @@ pub struct EvidenceState {
     /// Whether there were more samples than are kept.
     #[prost(bool, tag = "9")]
     pub samples_truncated: bool,
+    /// Labels that requests have, by place.
+    #[prost(message, repeated, tag = "30")]
+    pub labels: ::prost::alloc::vec::Vec<LabelState>,
+    /// The labels that every request has, a bit each; absent before the first request.
+    #[prost(fixed64, optional, tag = "31")]
+    pub all_labels: ::core::option::Option<u64>,
+    /// Verbs that write, a bit each.
+    #[prost(uint32, tag = "32")]
+    pub write_verbs: u32,
+    /// Requests that succeeded.
+    #[prost(uint64, tag = "33")]
+    pub successes: u64,
+    /// The first of them.
+    #[prost(message, repeated, tag = "34")]
+    pub first_successes: ::prost::alloc::vec::Vec<SampleState>,
+}
+/// A label of requests.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LabelState {
+    /// Its place in the detection.
+    #[prost(uint32, tag = "1")]
+    pub place: u32,
+    /// Requests that have it.
+    #[prost(uint64, tag = "2")]
+    pub requests: u64,
+    /// Event time of the first of them.
+    #[prost(sfixed64, optional, tag = "3")]
+    pub first: ::core::option::Option<i64>,
+    /// The request of the example.
+    #[prost(message, optional, tag = "4")]
+    pub example_place: ::core::option::Option<Place>,
+    /// Verb, path and user agent of that request.
+    #[prost(string, tag = "5")]
+    pub example: ::prost::alloc::string::String,
 }
 /// Hits of one status code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -303,24 +380,42 @@ pub struct FieldState {
     /// In order.
     #[prost(message, repeated, tag = "2")]
     pub values: ::prost::alloc::vec::Vec<ValueState>,
-    /// Whether some are missing.
+    /// Whether there were more than are kept.
     #[prost(bool, tag = "3")]
     pub is_truncated: bool,
+    /// Whether values were cut or given up.
+    #[prost(bool, tag = "30")]
+    pub is_cut: bool,
+    /// Hashes of all values, in order, once there were more than are kept.
+    #[prost(fixed64, repeated, tag = "31")]
+    pub hashes: ::prost::alloc::vec::Vec<u64>,
+    /// In place of very many hashes: the registers of their HyperLogLog.
+    #[prost(bytes = "vec", tag = "32")]
+    pub registers: ::prost::alloc::vec::Vec<u8>,
+    /// Hashes of values that a state of the finding has shown and that are not kept any more.
+    #[prost(fixed32, repeated, tag = "33")]
+    pub gone: ::prost::alloc::vec::Vec<u32>,
 }
-/// A value, and the hit that it was first seen in.
+/// A value, and the hits that it was first and last seen in.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ValueState {
     /// The value.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
-    /// The first hit that has it.
+    /// The first hit that has it, if it is among the values that appeared first.
     #[prost(message, optional, tag = "2")]
     pub first: ::core::option::Option<Place>,
+    /// The last hit that has it, if it is among the values that appeared last.
+    #[prost(message, optional, tag = "30")]
+    pub last: ::core::option::Option<Place>,
+    /// Whether a state of the finding has shown it.
+    #[prost(bool, tag = "31")]
+    pub is_sent: bool,
 }
 /// A sample request.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SampleState {
-    /// The hit.
+    /// The first hit of this verb and path, if it is among those that appeared first.
     #[prost(message, optional, tag = "1")]
     pub place: ::core::option::Option<Place>,
     /// HTTP or Kubernetes verb.
@@ -329,9 +424,15 @@ pub struct SampleState {
     /// Request URI.
     #[prost(string, tag = "3")]
     pub path: ::prost::alloc::string::String,
-    /// The other values that it shows.
+    /// The values that it shows.
     #[prost(message, repeated, tag = "4")]
     pub texts: ::prost::alloc::vec::Vec<SampleText>,
+    /// The last hit, if it is among those that appeared last.
+    #[prost(message, optional, tag = "30")]
+    pub last: ::core::option::Option<Place>,
+    /// The values of that one.
+    #[prost(message, repeated, tag = "31")]
+    pub last_texts: ::prost::alloc::vec::Vec<SampleText>,
 }
 /// A value that a sample shows.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,24 +1,28 @@
 //! A model of one key: the same rules over plain sorted lists of whole hits, with linear searches.
 //! It is slow and large, and easy to see through; [`super::Key`] has to emit the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
         dedup::DedupSet,
         event_time::EventTime,
-        evidence::Evidence,
+        evidence::{Evidence, Paths},
+        finding::{CloseReason, Finding, FindingState, New, Severity, assess},
         hit::{Hit, Identity},
         packed::Fields,
         threshold::value,
         time::{BEGINNING, Micros},
     },
-    Disposition, FindingState, Params,
+    Disposition, Params, Transition,
 };
-use crate::rules::model::Aggregate;
+use crate::rules::{model::Aggregate, settings::SECOND};
 
-/// Takes each new state of a finding.
-pub(super) type Emit<'s> = &'s mut dyn FnMut(FindingState, &Open);
+/// What is emitted.
+pub(super) type Emit<'s> = &'s mut Vec<Transition>;
+
+/// From the alert on, a finding takes hits for this long.
+const DAY: i64 = 24 * 3600 * SECOND;
 
 /// A hit with its time made certain.
 #[derive(Clone, Debug)]
@@ -63,12 +67,50 @@ pub(super) struct Open {
     last: Micros,
     /// The closing watermark when a hit last joined.
     joined: Micros,
-    /// Count when it was last sent.
-    sent: u64,
+    /// What was shown, once it was.
+    shown: Option<Shown>,
     /// Whether anything has changed since.
     is_changed: bool,
     /// Whether it was closed; it stays, for a backlog may show that more belongs to it.
     is_closed: bool,
+    /// The opening hit of the finding before it, of which this is the next day.
+    continues: Option<(Micros, Identity)>,
+    /// When that next day begins, once there is one.
+    ends_at: Option<Micros>,
+    next_day: Option<Box<Open>>,
+}
+
+/// What states of a finding have shown.
+#[derive(Clone, Debug)]
+struct Shown {
+    last: Finding,
+    severity: Option<Severity>,
+    greatest: Option<Severity>,
+    labels: BTreeSet<String>,
+    /// All values that any state has shown, by list.
+    values: BTreeMap<&'static str, BTreeSet<String>>,
+    at: Micros,
+    interval: i64,
+}
+
+/// The lists in which a state names what is new.
+fn lists(finding: &Finding) -> [(&'static str, &Vec<String>); 5] {
+    [
+        ("paths", &finding.paths),
+        ("user_agents", &finding.user_agents),
+        ("verbs", &finding.verbs),
+        ("codes", &finding.codes),
+        ("users", &finding.users),
+    ]
+}
+
+fn writes(finding: &Finding) -> BTreeSet<&String> {
+    let verbs = finding.verbs.iter();
+    verbs
+        .filter(|verb| {
+            ["create", "update", "patch", "delete", "deletecollection"].contains(&verb.as_str())
+        })
+        .collect()
 }
 
 impl Key {
@@ -92,42 +134,15 @@ impl Key {
         }
     }
 
-    /// Time at which the finding closes, if one is open: a window after its last hit. A finding that
-    /// grows by late hits is always behind; it stays open for a window after the last of them, so that
-    /// it does not close and reopen with each.
-    pub(super) fn closes_at(&self, params: &Params<'_>) -> Option<Micros> {
-        let open = self.open.as_ref().filter(|open| !open.is_closed)?;
-        Some(
-            open.last
-                .plus(params.window)
-                .max(open.joined.plus(params.window)),
-        )
+    /// When something is due.
+    pub(super) fn due_at(&self, params: &Params<'_>) -> Option<Micros> {
+        self.open.as_ref()?.due_at(params)
     }
 
     /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
     /// meet its hits then, and late ones have had their time.
     pub(super) fn expires_at(&self, params: &Params<'_>) -> Micros {
         self.arrival.max.plus(params.retention)
-    }
-
-    /// The greatest number of emissions that `hits` further hits can cause.
-    pub(super) fn bound(&self, hits: u64, params: &Params<'_>) -> u64 {
-        let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
-        let count = self.unassigned.len() as u64 + hits;
-        let grows = self.open.as_ref().map_or(0, |open| {
-            // A late hit may bring in unassigned ones, or earlier ones that were no members so far.
-            let outside = open.alert_at.minus(params.window);
-            let earlier = open.before.partition_point(|hit| hit.time <= outside) as u64;
-            let most = open.evidence.count + earlier + count;
-            u64::from(open.is_closed) + doublings(open.sent, most)
-        });
-        let opens = if count > params.threshold {
-            1 + doublings(params.threshold + 1, count)
-        } else {
-            0
-        };
-        let due = grows + opens;
-        due.min(hits)
     }
 
     /// Takes a hit. It is late when the watermark had passed it before it arrived.
@@ -153,13 +168,14 @@ impl Key {
         self.arrival = arrival;
         self.forget(self.last.minus(params.retention));
         if let Some(open) = &mut self.open {
-            if time < open.last.plus(params.window) {
+            let at = arrival.closing_watermark;
+            open.step_back(at);
+            if time < open.latest().plus(params.window) {
                 remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
-                open.joined = arrival.closing_watermark;
-                open.join(hit, params);
+                open.join(hit, at, params);
                 self.merge(params);
                 if let Some(open) = &mut self.open {
-                    open.emit_growth(emit);
+                    open.emit_growth(at, params, emit);
                 }
                 return Disposition::Counted;
             }
@@ -180,33 +196,45 @@ impl Key {
         }
     }
 
-    /// Closes the finding if its window has ended before the watermark. Unassigned hits behind it may
-    /// then open the next.
-    pub(super) fn close(&mut self, watermark: Micros, params: &Params<'_>, emit: Emit<'_>) {
-        if self.closes_at(params).is_none_or(|at| at > watermark) {
+    /// Does one thing that is due.
+    pub(super) fn settle(&mut self, watermark: Micros, params: &Params<'_>, emit: Emit<'_>) {
+        if self.due_at(params).is_none_or(|at| at > watermark) {
             return;
         }
         let Some(open) = &mut self.open else { return };
-        open.is_closed = true;
-        open.emit(FindingState::Closed, emit);
-        if !self.unassigned.is_empty() {
-            self.finalize();
-            self.open_if_due(None, params, emit);
+        if let Some(next_day) = open
+            .next_day
+            .take_if(|_| open.ends_at.unwrap() <= watermark)
+        {
+            open.emit(
+                Some(CloseReason::RolledOver),
+                false,
+                watermark,
+                (params, emit),
+            );
+            self.open = Some(next_day);
+        } else if open.next_day.is_none() && open.quiet_at(params) <= watermark {
+            open.close(CloseReason::Quiet, watermark, params, emit);
+            if !self.unassigned.is_empty() {
+                self.finalize();
+                self.open_if_due(None, params, emit);
+            }
+        } else {
+            assert!(open.emit_due(watermark, params, emit));
         }
     }
 
     /// Emits what is pending, because no further hit may arrive.
     pub(super) fn drain(&mut self, params: &Params<'_>, emit: Emit<'_>) {
+        let at = self.arrival.closing_watermark;
         if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
-            if open.is_changed {
-                open.emit(FindingState::Updated, emit);
-            }
+            open.close(CloseReason::Shutdown, at, params, emit);
             // A scan that waits for the finding before it to close must not be lost.
             if first_above(&self.unassigned, params).is_some() {
                 self.finalize();
                 self.open_if_due(None, params, emit);
-                if let Some(open) = self.open.as_mut().filter(|open| open.is_changed) {
-                    open.emit(FindingState::Updated, emit);
+                if let Some(open) = self.open.as_mut() {
+                    open.close(CloseReason::Shutdown, at, params, emit);
                 }
             }
         }
@@ -244,7 +272,7 @@ impl Key {
     /// The finding is over for good.
     fn finalize(&mut self) {
         if let Some(open) = self.open.take() {
-            self.horizon = self.horizon.max(open.last);
+            self.horizon = self.horizon.max(open.latest());
         }
     }
 
@@ -269,13 +297,16 @@ impl Key {
         let mut open = Box::new(Open {
             opening: opening.unwrap_or(alert),
             alert_at: alert.0,
-            evidence: Evidence::default(),
+            evidence: Evidence::new(Paths::WithoutQuery),
             before: Hits::default(),
             last: alert.0,
             joined: self.arrival.closing_watermark,
-            sent: 0,
+            shown: None,
             is_changed: false,
             is_closed: false,
+            continues: None,
+            ends_at: None,
+            next_day: None,
         });
         for hit in &before {
             remember(&mut self.dedup, &mut self.horizon, &mut open, hit, params);
@@ -285,20 +316,22 @@ impl Key {
                 .add(&Fields::of(&member.hit), member.place(), 1, params.limits);
         }
         open.before = Hits(before);
-        open.emit(FindingState::Opened, emit);
+        let at = self.arrival.closing_watermark;
+        open.emit(None, false, at, (params, emit));
         self.open = Some(open);
         self.merge(params);
         // One hit emits at most once: what it changed besides is emitted with the next.
         if let (Some(open), None) = (&mut self.open, opening) {
-            open.emit_growth(emit);
+            open.emit_growth(at, params, emit);
         }
     }
 
     /// Lets unassigned hits join the finding as far as its last hit has come near them.
     fn merge(&mut self, params: &Params<'_>) {
+        let at = self.arrival.closing_watermark;
         let Some(open) = &mut self.open else { return };
         let mut near = 0;
-        let mut last = open.last;
+        let mut last = open.latest();
         while let Some(unassigned) = self.unassigned.get(near)
             && unassigned.time < last.plus(params.window)
         {
@@ -307,7 +340,7 @@ impl Key {
         }
         for hit in self.unassigned.take_first(near) {
             remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
-            open.join(hit, params);
+            open.join(hit, at, params);
         }
     }
 }
@@ -326,14 +359,195 @@ impl Open {
         time > start || latest > start
     }
 
-    fn emit(&mut self, state: FindingState, emit: Emit<'_>) {
-        self.sent = self.evidence.count;
+    fn latest(&self) -> Micros {
+        self.next_day
+            .as_ref()
+            .map_or(self.last, |next| next.latest())
+    }
+
+    fn quiet_at(&self, params: &Params<'_>) -> Micros {
+        self.last.max(self.joined).plus(params.window)
+    }
+
+    fn due_at(&self, params: &Params<'_>) -> Option<Micros> {
+        if self.is_closed {
+            return None;
+        }
+        let over = match &self.next_day {
+            Some(_) => self.ends_at.unwrap(),
+            None => self.quiet_at(params),
+        };
+        let mut all = vec![over];
+        all.extend(self.update_at(params).map(|(at, _)| at));
+        all.extend(self.next_day.as_ref().and_then(|next| next.due_at(params)));
+        all.into_iter().min()
+    }
+
+    /// What a state would show by now.
+    fn content(&self, params: &Params<'_>) -> (Finding, Option<Severity>, BTreeSet<String>) {
+        let mut finding = Finding::default();
+        self.evidence.write(&mut finding, params.limits);
+        let judged = assess::assess(params.detection, &self.evidence.seen());
+        let level = params.detection.annotations.level.parse().ok();
+        let severity = judged.as_ref().map(|judged| judged.severity).or(level);
+        let mut labels = BTreeSet::new();
+        if let Some(judged) = judged {
+            labels = judged
+                .labels
+                .iter()
+                .map(|label| label.name.clone())
+                .collect();
+            finding.severity = judged.severity.as_str().to_owned();
+            finding.risk_score = judged.severity.score();
+            finding.labels = judged.labels;
+            finding.severity_reasons = judged.reasons;
+        }
+        (finding, severity, labels)
+    }
+
+    /// When a state is due, and whether the next one after it has to wait longer.
+    fn update_at(&self, params: &Params<'_>) -> Option<(Micros, bool)> {
+        let Some(shown) = &self.shown else {
+            return Some((self.joined, false));
+        };
+        let (now, severity, labels) = self.content(params);
+        let before = &shown.last;
+        if severity > shown.greatest || now.count >= 2 * before.count {
+            return Some((shown.at, false));
+        }
+        let agents = |finding: &Finding| finding.distinct.get("user_agents").copied();
+        let is_news = now.count_by_code.len() > before.count_by_code.len()
+            || writes(&now) != writes(before)
+            || agents(&now) > agents(before)
+            || severity != shown.severity
+            || !labels.is_subset(&shown.labels);
+        if is_news {
+            return Some((shown.at.plus(shown.interval), true));
+        }
+        self.is_changed
+            .then(|| (shown.at.plus(3600 * SECOND), false))
+    }
+
+    fn emit(
+        &mut self,
+        closed: Option<CloseReason>,
+        is_news: bool,
+        at: Micros,
+        (params, emit): (&Params<'_>, Emit<'_>),
+    ) {
+        let (mut finding, severity, labels) = self.content(params);
+        let interval = match &self.shown {
+            Some(shown) if at.0 - shown.at.0 < 3600 * SECOND => {
+                let longer = (2 * shown.interval).min(600 * SECOND);
+                if is_news { longer } else { shown.interval }
+            }
+            _ => 10 * SECOND,
+        };
+        let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        if let Some(shown) = &self.shown {
+            values.clone_from(&shown.values);
+            let new = |list: usize| -> Vec<String> {
+                let (name, list) = lists(&finding)[list];
+                let is_new = |value: &&String| !shown.values[name].contains(*value);
+                list.iter().filter(is_new).cloned().collect()
+            };
+            let new = New {
+                paths: new(0),
+                user_agents: new(1),
+                verbs: new(2),
+                codes: new(3),
+                users: new(4),
+                labels: labels.difference(&shown.labels).cloned().collect(),
+                severity_before: shown
+                    .severity
+                    .filter(|_| shown.severity != severity)
+                    .map_or("", Severity::as_str)
+                    .to_owned(),
+                count: finding.count - shown.last.count,
+                successes: 0,
+            };
+            finding.new = Some(new).filter(|new| *new != New::default());
+        }
+        for (name, list) in lists(&finding) {
+            values.entry(name).or_default().extend(list.iter().cloned());
+        }
+        let state = match (&self.shown, closed) {
+            (None, _) => FindingState::Opened,
+            (_, None) => FindingState::Updated,
+            (_, Some(reason)) => {
+                finding.close_reason = reason.as_str().to_owned();
+                FindingState::Closed
+            }
+        };
+        let greatest = self.shown.as_ref().and_then(|shown| shown.greatest);
+        self.shown = Some(Shown {
+            last: finding.clone(),
+            severity,
+            greatest: severity.max(greatest),
+            labels,
+            values,
+            at,
+            interval,
+        });
         self.is_changed = false;
-        emit(state, self);
+        emit.push(Transition {
+            state,
+            opening: self.opening,
+            alert_at: self.alert_at,
+            continues: self.continues,
+            evidence: finding,
+        });
+        if closed.is_some() && state == FindingState::Opened {
+            self.emit(closed, false, at, (params, emit));
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason, at: Micros, params: &Params<'_>, emit: Emit<'_>) {
+        let next_day = self.next_day.as_ref();
+        let own = next_day.map_or(reason, |_| CloseReason::RolledOver);
+        self.emit(Some(own), false, at, (params, emit));
+        self.is_closed = true;
+        if let Some(next_day) = &mut self.next_day {
+            next_day.close(reason, at, params, emit);
+        }
+    }
+
+    fn step_back(&mut self, at: Micros) {
+        if let Some(shown) = &mut self.shown {
+            shown.at = shown.at.min(at);
+        }
+        if let Some(next_day) = &mut self.next_day {
+            next_day.step_back(at);
+        }
     }
 
     /// Takes a hit that is less than a window behind the last one, or before it.
-    fn join(&mut self, hit: TimedHit, params: &Params<'_>) {
+    fn join(&mut self, hit: TimedHit, at: Micros, params: &Params<'_>) {
+        let ends_at = self.ends_at.unwrap_or(self.alert_at.plus(DAY));
+        if hit.time >= ends_at {
+            self.ends_at = Some(ends_at);
+            let new = Self {
+                opening: hit.place(),
+                alert_at: hit.time,
+                evidence: Evidence::new(Paths::WithoutQuery),
+                before: Hits::default(),
+                last: hit.time,
+                joined: at,
+                shown: None,
+                is_changed: false,
+                is_closed: false,
+                continues: Some(self.opening),
+                ends_at: None,
+                next_day: None,
+            };
+            let next_day = self.next_day.get_or_insert(Box::new(new));
+            next_day.join(hit, at, params);
+            return;
+        }
+        self.joined = at;
+        if self.continues.is_some() {
+            self.alert_at = self.alert_at.min(hit.time);
+        }
         if hit.time > self.alert_at.minus(params.window) {
             self.evidence
                 .add(&Fields::of(&hit.hit), hit.place(), 1, params.limits);
@@ -347,12 +561,30 @@ impl Open {
     }
 
     /// Says what has come of the hits that joined, if it is due.
-    fn emit_growth(&mut self, emit: Emit<'_>) {
+    fn emit_growth(&mut self, at: Micros, params: &Params<'_>, emit: Emit<'_>) {
         if self.is_closed && self.is_changed {
             self.is_closed = false;
-            self.emit(FindingState::Updated, emit);
-        } else if self.evidence.count >= self.sent.saturating_mul(2) {
-            self.emit(FindingState::Updated, emit);
+            self.emit(None, false, at, (params, emit));
+            return;
+        }
+        if self.is_closed
+            && let Some(next_day) = self.next_day.take()
+        {
+            *self = *next_day;
+        }
+        self.emit_due(at, params, emit);
+    }
+
+    fn emit_due(&mut self, at: Micros, params: &Params<'_>, emit: Emit<'_>) -> bool {
+        match self.update_at(params) {
+            Some((due, is_news)) if due <= at => {
+                self.emit(None, is_news, at, (params, emit));
+                true
+            }
+            _ => {
+                let next_day = self.next_day.as_mut();
+                next_day.is_some_and(|next| next.emit_due(at, params, emit))
+            }
         }
     }
 
@@ -392,7 +624,7 @@ fn remember(
     params: &Params<'_>,
 ) {
     let forgotten = dedup.insert(hit.hit.identity, hit.time, params.limits.hits_per_key);
-    if forgotten.until > open.last.minus(params.retention) {
+    if forgotten.until > open.latest().minus(params.retention) {
         open.evidence.unverified += forgotten.requests;
     }
     *horizon = (*horizon).max(forgotten.until);

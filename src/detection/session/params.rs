@@ -9,7 +9,7 @@ use super::super::{
     threshold::Alert,
     time::Micros,
 };
-use crate::rules::model::{Aggregate, Dedup, Emit};
+use crate::rules::model::{Aggregate, Dedup, Detection, Emit};
 
 /// What a key needs to know of its detection and its bounds.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub(in crate::detection) struct Params<'a> {
     pub(in crate::detection) dedup: Dedup,
     pub(in crate::detection) emit: Emit,
     pub(in crate::detection) limits: &'a Limits,
+    /// The detection, whose labels decide how bad a finding is.
+    pub(in crate::detection) detection: &'a Detection,
     /// How far back hits are remembered, in microseconds: at least as far as hits on time can
     /// reach.
     pub(in crate::detection) retention: i64,
@@ -58,6 +60,8 @@ pub(in crate::detection) struct Transition {
     pub(in crate::detection) opening: Place,
     /// Time of the first hit, in order of event time, that takes a window above the threshold.
     pub(in crate::detection) alert_at: Micros,
+    /// Event time and identity of the hit that opened the finding which it continues.
+    pub(in crate::detection) continues: Option<Place>,
     /// The evidence, written into a finding that is empty otherwise.
     pub(in crate::detection) evidence: Finding,
 }

@@ -8,14 +8,17 @@ use super::{
     super::{
         event_time::EventTime,
         fields::AuditField,
-        finding::Finding,
-        hit::{Hit, Identity},
+        finding::{FindingState, Severity},
+        hit::{Hit, Identity, LabelSet},
         limits::Limits,
     },
     open::MOST_BEFORE,
     *,
 };
-use crate::rules::model::{Aggregate, Emit};
+use crate::rules::{
+    model::{Aggregate, Detection, Emit, Label, LabelBounds, LabelKind},
+    settings::{Rule, SECOND},
+};
 
 const WINDOW: i64 = 1000;
 
@@ -65,7 +68,10 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
     let mut values = vec![
         (AuditField::Code, "403".to_owned()),
         (AuditField::Username, of(3, "user")),
-        (AuditField::Verb, of(4, "verb")),
+        (
+            AuditField::Verb,
+            ["get", "list", "create", "delete"][usize::from(request.value % 4)].to_owned(),
+        ),
         (AuditField::RequestUri, of(40, "/päth/")),
         (AuditField::Message, of(20, "message")),
         (AuditField::Status, String::new()),
@@ -77,7 +83,12 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
         ),
     ];
     values.extend((0..request.value % 5).map(|n| (AuditField::Groups, format!("group{n}"))));
-    values.extend((request.value > 5).then(|| (AuditField::UserAgent, "agent".repeat(9))));
+    values.extend((request.value > 5).then(|| {
+        (
+            AuditField::UserAgent,
+            "agent".repeat(9 + usize::from(request.value / 20)),
+        )
+    }));
     Hit {
         detection: 0,
         time: Some(time),
@@ -88,52 +99,85 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
         code: 401 + u16::from(request.value % 2),
         texts: values.into_iter().collect(),
         identity: Identity(identity),
+        // Of few requests all may be benign.
+        labels: LabelSet(match request.value {
+            0..30 => 8 | u64::from(request.value % 2),
+            30..38 => 4 | 8,
+            _ => 2 | 4,
+        }),
         ..Hit::default()
     }
 }
 
 /// What a key and its model are compared by.
-fn listing(key: &Key, params: &Params<'_>) -> (u64, Option<Micros>, Micros, Vec<u64>, Vec<Place>) {
-    let bounds = [0, 1, 7, 1000].map(|hits| key.bound(hits, params)).to_vec();
+type Listing = (u64, Option<Micros>, Micros, Vec<Place>);
+
+fn listing(key: &Key, params: &Params<'_>) -> Listing {
     let unassigned = key.unassigned.iter().map(|(place, _)| place).collect();
     (
         key.hits_at_hand(params),
-        key.closes_at(params),
+        key.due_at(params),
         key.expires_at(params),
-        bounds,
         unassigned,
     )
 }
 
-fn model_listing(
-    key: &model::Key,
-    params: &Params<'_>,
-) -> (u64, Option<Micros>, Micros, Vec<u64>, Vec<Place>) {
-    let bounds = [0, 1, 7, 1000].map(|hits| key.bound(hits, params)).to_vec();
+fn model_listing(key: &model::Key, params: &Params<'_>) -> Listing {
     let unassigned = key.unassigned.iter().map(model::TimedHit::place).collect();
     (
         key.hits_at_hand(params),
-        key.closes_at(params),
+        key.due_at(params),
         key.expires_at(params),
-        bounds,
         unassigned,
     )
 }
 
-/// What the model emits, as a key would.
-fn transition(state: FindingState, open: &model::Open) -> Transition {
-    let mut evidence = Finding::default();
-    open.evidence.write(&mut evidence);
-    Transition {
-        state,
-        opening: open.opening,
-        alert_at: open.alert_at,
-        evidence,
+/// A detection with labels of all kinds, whose bounds lie where findings of these tests come.
+fn labelled() -> Detection {
+    let detection = Detection::of(&Rule::default());
+    let label = |name: &str, kind, severity, bounds| Label {
+        name: name.to_owned(),
+        kind,
+        title: name.to_owned(),
+        severity,
+        condition: detection.parts[0].condition.clone(),
+        bounds,
+    };
+    let none = LabelBounds::default();
+    let labels = vec![
+        label("tool", LabelKind::Tool, None, none),
+        label("reads", LabelKind::Behaviour, Some(Severity::High), none),
+        label(
+            "many",
+            LabelKind::Shape,
+            Some(Severity::Medium),
+            LabelBounds {
+                min_requests: Some(4),
+                min_paths: Some(3),
+                ..none
+            },
+        ),
+        label(
+            "probe",
+            LabelKind::Benign,
+            None,
+            LabelBounds {
+                max_requests: Some(40),
+                max_paths: Some(9),
+                max_user_agents: Some(1),
+                ..none
+            },
+        ),
+    ];
+    Detection {
+        labels,
+        ..detection
     }
 }
 
-fn params(threshold: u64, limits: &Limits) -> Params<'_> {
+fn params<'a>(threshold: u64, limits: &'a Limits, detection: &'a Detection) -> Params<'a> {
     Params {
+        detection,
         threshold,
         window: WINDOW,
         aggregate: Aggregate::Events,
@@ -153,7 +197,7 @@ fn at(max: Micros, lateness: i64) -> EventTime {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases / 4,
+        cases: ProptestConfig::default().cases / 8,
         ..ProptestConfig::default()
     })]
 
@@ -162,29 +206,37 @@ proptest! {
         requests in vec(request(), 0..500),
         threshold in select(vec![0u64, 1, 5, 30]),
         hits_per_key in select(vec![40usize, 100, 10_000]),
-        lateness in select(vec![0, WINDOW / 6, WINDOW - 1]),
+        (window, lateness) in select(vec![0, WINDOW / 6, WINDOW - 1, WINDOW]).prop_flat_map(|lateness| {
+            let window = select(vec![WINDOW, 600 * SECOND, 12 * 3600 * SECOND]);
+            window.prop_map(move |window| (window, (window / WINDOW * lateness).min(window - 1)))
+        }),
         values in select(vec![None, Some(1), Some(4), Some(7), Some(50), Some(600)]),
     ) {
+        let detection = labelled();
         let limits = Limits { hits_per_key, values_per_field: 6, value_bytes: 40, ..Limits::default() };
         let params = Params {
             aggregate: values.map_or(Aggregate::Events, |_| Aggregate::Values),
-            retention: 5 * WINDOW + lateness,
-            ..params(threshold, &limits)
+            window,
+            retention: 5 * window + lateness,
+            ..params(threshold, &limits, &detection)
         };
+        let scale = window / WINDOW;
         let start = Micros(1_000_000);
         let (mut key, mut model) = (Key::new(BEGINNING), model::Key::new(BEGINNING));
         let (mut max, mut now) = (start, start);
         for (number, request) in requests.iter().enumerate() {
-            now = now.plus(request.step);
-            let time = now.plus(request.ahead);
+            now = now.plus(request.step * scale);
+            let time = now.plus(request.ahead * scale);
+            let advance = time.0 - max.0;
             max = max.max(time);
             let event_time = at(max, lateness);
             let (mut emitted, mut wanted) = (Vec::new(), Vec::new());
-            let mut want = |state, open: &model::Open| wanted.push(transition(state, open));
-            if request.close {
-                key.close(event_time.closing_watermark, &params, &mut emitted);
-                model.close(event_time.closing_watermark, &params, &mut want);
+            while request.close && key.due_at(&params).is_some_and(|at| at <= event_time.closing_watermark) {
+                key.settle(event_time.closing_watermark, &params, &mut emitted);
+                model.settle(event_time.closing_watermark, &params, &mut wanted);
+                prop_assert_eq!(key.due_at(&params), model.due_at(&params));
             }
+            let (bound, settled) = (key.bound(1, advance, &params), emitted.len());
             let hit = hit(request, time, values.unwrap_or(1));
             let arrival = Arrival {
                 place: (time, hit.identity),
@@ -192,11 +244,12 @@ proptest! {
                 event_time: &event_time,
             };
             let disposition = key.observe(&arrival, &params, &mut emitted);
+            prop_assert!((emitted.len() - settled) as u64 <= bound);
             let timed = model::TimedHit { time, hit };
-            let wanted_disposition = model.observe(timed, event_time, &params, &mut want);
+            let wanted_disposition = model.observe(timed, event_time, &params, &mut wanted);
             if number + 1 == requests.len() {
                 key.drain(&params, &mut emitted);
-                model.drain(&params, &mut want);
+                model.drain(&params, &mut wanted);
             }
             prop_assert_eq!(disposition, wanted_disposition);
             prop_assert_eq!(emitted, wanted);
@@ -247,10 +300,10 @@ fn repeated_values_leave_few_hits_to_look_at() {
         }),
     ];
     for (threshold, order) in orders {
-        let limits = Limits::default();
+        let (limits, detection) = (Limits::default(), labelled());
         let params = Params {
             aggregate: Aggregate::Values,
-            ..params(threshold, &limits)
+            ..params(threshold, &limits, &detection)
         };
         let mut key = Key::new(BEGINNING);
         let hits: Vec<_> = (0..9_000).map(order).collect();
@@ -268,10 +321,10 @@ fn repeated_values_leave_few_hits_to_look_at() {
 /// Where each delivery counts, one and the same event counts as often as it comes.
 #[test]
 fn deliveries_count_each_without_dedup() {
-    let limits = Limits::default();
+    let (limits, detection) = (Limits::default(), labelled());
     let params = Params {
         dedup: Dedup::None,
-        ..params(5, &limits)
+        ..params(5, &limits, &detection)
     };
     let mut key = Key::new(BEGINNING);
     let mut emitted = Vec::new();
@@ -293,10 +346,10 @@ fn deliveries_count_each_without_dedup() {
 /// and a key keeps no more of it than its identity.
 #[test]
 fn each_match_is_a_finding() {
-    let limits = Limits::default();
+    let (limits, detection) = (Limits::default(), labelled());
     let params = Params {
         emit: Emit::Each,
-        ..params(0, &limits)
+        ..params(0, &limits, &detection)
     };
     let mut key = Key::new(BEGINNING);
     let hits: Vec<_> = (0..10).map(|n| (n * 619 % WINDOW, 1)).collect();
@@ -310,11 +363,54 @@ fn each_match_is_a_finding() {
         );
     }
     assert_eq!(observe(&mut key, &hits, &params), []);
-    assert_eq!(
-        (key.hits_at_hand(&params), key.closes_at(&params)),
-        (0, None)
-    );
+    assert_eq!((key.hits_at_hand(&params), key.due_at(&params)), (0, None));
     let mut late = Vec::new();
     key.drain(&params, &mut late);
     assert_eq!(late, []);
+}
+
+/// A success emits a state at once, however short ago the last one was; further ones when they have
+/// doubled. One delivery of it is as good as two.
+#[test]
+fn a_success_goes_at_once() {
+    let (limits, detection) = (Limits::default(), labelled());
+    let params = params(5, &limits, &detection);
+    let mut key = Key::new(BEGINNING);
+    let hits: Vec<_> = (0..6).map(|n| (n, 1)).collect();
+    assert_eq!(observe(&mut key, &hits, &params).len(), 1);
+    let mut succeed = |id: u64| {
+        let request = Request {
+            id,
+            ahead: 0,
+            step: 0,
+            value: 6,
+            close: false,
+        };
+        let hit = hit(&request, Micros(7), 1);
+        let arrival = Arrival {
+            place: (Micros(7), hit.identity),
+            fields: Fields::of(&hit),
+            event_time: &at(Micros(WINDOW), WINDOW - 1),
+        };
+        let mut emitted = Vec::new();
+        let disposition = key.succeed(&arrival, &params, &mut emitted);
+        (disposition, emitted)
+    };
+    let (disposition, emitted) = succeed(1_000);
+    assert_eq!(disposition, Disposition::Counted);
+    let [one] = emitted.as_slice() else {
+        panic!("{emitted:?}")
+    };
+    assert_eq!(one.state, FindingState::Updated);
+    let finding = &one.evidence;
+    assert_eq!(
+        (finding.outcome.as_str(), finding.success_count),
+        ("success", 1)
+    );
+    assert_eq!((finding.count, finding.successes.len()), (6, 1));
+    assert_eq!(finding.new.as_ref().unwrap().successes, 1);
+    assert_eq!(succeed(1_000), (Disposition::Duplicate, vec![]));
+    let counts: Vec<_> = (1_001..1_020).map(|id| succeed(id).1.len()).collect();
+    let sent: Vec<_> = (2..).zip(counts).filter(|(_, sent)| *sent > 0).collect();
+    assert_eq!(sent, [(2, 1), (4, 1), (8, 1), (16, 1)]);
 }
