@@ -132,9 +132,8 @@ fn each_state_has_its_uid() {
                 success_count: *success_count,
                 ..(*samples::opened(7)).clone()
             };
-            let [first, again] = [&finding, &finding.clone()].map(|finding| {
-                get(&log_record(finding, 0).attributes, "log.record.uid").map(json)
-            });
+            let [first, again] = [&finding, &finding.clone()]
+                .map(|finding| get(&log_record(finding, 0).attributes, "log.record.uid").map(json));
             assert_eq!(first, again);
             first.unwrap().to_string()
         })
