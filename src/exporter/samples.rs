@@ -45,6 +45,7 @@ pub(super) fn by_user() -> Finding {
     Finding {
         rule_name: "Secrets are read".to_owned(),
         severity: "high".to_owned(),
+        risk_score: 60,
         message: "eve reads secrets".to_owned(),
         mitre_tactic: "Credential Access".to_owned(),
         src_ip: String::new(),
