@@ -1,6 +1,6 @@
 //! Findings for the exporters' unit tests.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message as _;
 use prost_reflect::{
@@ -144,6 +144,125 @@ pub(super) fn rolled_up() -> Finding {
         count_by_code: [("403".to_owned(), 200)].into(),
         ..(*opened(2)).clone()
     }
+}
+
+/// A finding about a cluster that cannot be seen in whole.
+pub(super) fn blind_spot() -> Finding {
+    Finding {
+        rule_name: "Audit Logs with Gaps".to_owned(),
+        message: "No audit event from cluster prod for an hour".to_owned(),
+        severity: "medium".to_owned(),
+        risk_score: 40,
+        src_ip: String::new(),
+        src: String::new(),
+        measures: [("silent_seconds".to_owned(), 3600.0)].into(),
+        count: 0,
+        count_by_code: BTreeMap::new(),
+        verbs: Vec::new(),
+        ..(*opened(3)).clone()
+    }
+}
+
+/// What the tests of the Splunk add-on read: findings of every kind, one of them in three states.
+pub(super) fn states() -> Vec<Finding> {
+    let low = |number| Finding {
+        severity: "low".to_owned(),
+        risk_score: 20,
+        ..(*opened(number)).clone()
+    };
+    let first = Finding {
+        labels: rich().labels.split_off(1),
+        ..low(1)
+    };
+    let closed = Finding {
+        state: "closed".to_owned(),
+        close_reason: "quiet".to_owned(),
+        new: None,
+        ..rich()
+    };
+    let informational = Finding {
+        severity: "informational".to_owned(),
+        risk_score: 0,
+        severity_reasons: vec!["health checks of a load balancer".to_owned()],
+        ..low(4)
+    };
+    let continued = Finding {
+        continues: format!("{:032x}", 9),
+        severity: "high".to_owned(),
+        risk_score: 60,
+        ..low(5)
+    };
+    let elsewhere = Finding {
+        cluster: "test".to_owned(),
+        src_ip: "10.20.0.5".to_owned(),
+        src: "10.20.0.5".to_owned(),
+        message: "Kubernetes scanning from ip 10.20.0.5".to_owned(),
+        ..low(6)
+    };
+    let escu = Finding {
+        semantics: "escu".to_owned(),
+        users: vec!["system:anonymous".to_owned()],
+        ..low(7)
+    };
+    let written = Finding {
+        finding_id: format!("{:032x}", 8),
+        continues: String::new(),
+        risk_score: 60,
+        semantics: "native".to_owned(),
+        cluster: "prod".to_owned(),
+        ..hostile("\"} | delete <script>alert(1)</script> `x` $finding$ \\")
+    };
+    let rich = Finding {
+        continues: String::new(),
+        ..rich()
+    };
+    let all = [
+        first,
+        rich,
+        Finding {
+            continues: String::new(),
+            ..closed
+        },
+        rolled_up(),
+        blind_spot(),
+        informational,
+        continued,
+        elsewhere,
+        escu,
+        written,
+    ];
+    all.map(|finding| Finding {
+        rule_id: "f9cadf4e-df22-4f4e-a08f-9d3344c2165d".to_owned(),
+        mitre_technique_id: "T1046".to_owned(),
+        mitre_tactic: "Discovery".to_owned(),
+        threshold: 5,
+        window_seconds: 3600.0,
+        drilldown_search: r#"`auditwatch_audit` "sourceIPs{}"="203.0.113.7""#.to_owned(),
+        ..finding
+    })
+    .into()
+}
+
+/// The add-on is tested with findings as they are, not as they were.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "UPDATE_FIXTURE=1 writes the file afresh instead of comparing it"
+)]
+fn the_tests_of_the_add_on_read_findings_as_they_are() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/deploy/splunk/tests/data/states.ndjson"
+    );
+    let lines: String = states().iter().map(|one| one.to_json() + "\n").collect();
+    if std::env::var_os("UPDATE_FIXTURE").is_some() {
+        std::fs::write(path, &lines).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap();
+    assert!(
+        kept == lines,
+        "run UPDATE_FIXTURE=1 cargo test --lib exporter::samples"
+    );
 }
 
 /// A finding in which a stranger wrote every text that is not the state.
