@@ -3,15 +3,11 @@
 use maud::{Markup, html};
 
 use super::{
+    assessment,
     entry::{Entry, place},
     shown::{Shown, counted, number, time},
 };
-use crate::detection::{
-    fields::AuditField,
-    finding::{Finding, Sample},
-    rows::Detail,
-    time::Micros,
-};
+use crate::detection::{fields::AuditField, finding::Sample, rows::Detail, time::Micros};
 
 /// Addresses with a section of their own, at most.
 const MOST: usize = 500;
@@ -41,12 +37,14 @@ fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
             summary {
                 span.address { (Shown(entry.address)) }
                 span.meta {
+                    (assessment::badge(entry))
                     (counted(entry.count, "request", "requests")) ", "
                     (counted(entry.columns.get(AuditField::RequestUri).len() as u64, "path", "paths")) ", "
                     @if let Some((start, _)) = entry.window { "window from " (time(start)) }
                     @else { (time(entry.first)) }
                 }
             }
+            (assessment::findings(entry))
             dl.lists {
                 div { dt { "Location" } dd { (place(entry)) } }
                 div { dt { "Time" } dd {
@@ -63,7 +61,9 @@ fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
                 } }
                 @if let Some(detail) = entry.detail { (lists(entry, detail)) }
             }
-            @if let Some(detail) = entry.detail { (samples(&detail.seen)) }
+            @if let Some(detail) = entry.detail {
+                (samples("Sample requests: the first of each verb and path", &detail.seen.samples))
+            }
         }
     }
 }
@@ -108,23 +108,24 @@ fn values(name: &str, values: &[String], distinct: usize, cut: bool) -> Markup {
     }
 }
 
-/// The first request of each verb and path.
-fn samples(seen: &Finding) -> Markup {
+/// Requests one by one.
+pub(super) fn samples(caption: &str, samples: &[Sample]) -> Markup {
     html! {
-        @if !seen.samples.is_empty() {
+        @if !samples.is_empty() {
             table.cards.samples {
-                caption { "Sample requests: the first of each verb and path" }
+                caption { (caption) }
                 thead {
                     tr {
                         th scope="col" { "Time" }
                         th scope="col" { "Code" }
                         th scope="col" { "Verb" }
                         th scope="col" { "Path" }
+                        th scope="col" { "User" }
                         th scope="col" { "User agent" }
                         th scope="col" { "Audit id" }
                     }
                 }
-                tbody { @for sample in &seen.samples { (request(sample)) } }
+                tbody { @for sample in samples { (request(sample)) } }
             }
         }
     }
@@ -143,6 +144,7 @@ fn request(sample: &Sample) -> Markup {
             td data-label="Code" { (Shown(&sample.code)) }
             td data-label="Verb" { (Shown(&sample.verb)) }
             td.text data-label="Path" { (Shown(&sample.path)) }
+            td.text data-label="User" { (Shown(&sample.user)) }
             td.text data-label="User agent" { (Shown(&sample.user_agent)) }
             td.text data-label="Audit id" { (Shown(&sample.audit_id)) }
         }

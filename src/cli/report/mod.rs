@@ -7,6 +7,7 @@
 //! The page asks nothing of the network and has no script, and its policy forbids both. What others
 //! wrote enters it through [`shown`].
 
+mod assessment;
 mod details;
 mod entry;
 mod input;
@@ -129,6 +130,12 @@ fn summary(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals) -> Marku
 fn facts(totals: &Totals, first: Micros, last: Micros) -> Markup {
     html! {
         dl.facts {
+            @if totals.with_success > 0 {
+                div { dt { "With a success" } dd.critical { (number(totals.with_success)) } }
+            }
+            @for (severity, count) in totals.by_severity.iter().rev() {
+                div { dt { "Severity " (severity.as_str()) } dd { (number(*count)) } }
+            }
             div { dt { "Addresses" } dd id="addresses-total" { (number(totals.addresses)) } }
             div { dt { "Requests" } dd id="requests-total" { (number(totals.requests)) } }
             @for (code, count) in &totals.by_code {
@@ -165,8 +172,8 @@ fn tried(details: &[Markup], all: usize) -> Markup {
 fn busiest(shown: usize, all: usize) -> Markup {
     html! {
         p.note {
-            "The busiest " (number(shown as u64)) " of " (number(all as u64))
-            " rows; --output json has all of them."
+            "The first " (number(shown as u64)) " of " (number(all as u64))
+            " rows, the worst and busiest; --output json has all of them."
         }
     }
 }
@@ -175,6 +182,7 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
     let codes = columns(totals);
     let others = totals.by_code.len() > codes.len();
     let escu = report.rule.semantics == Semantics::Escu;
+    let assessed = !totals.by_severity.is_empty();
     html! {
         section aria-labelledby="addresses" {
             h2 id="addresses" { "Addresses" }
@@ -182,6 +190,7 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
                 thead {
                     tr {
                         th scope="col" { "Address" }
+                        @if assessed { th scope="col" { "Severity" } }
                         th scope="col" { "Location" }
                         th.n scope="col" { "Requests" }
                         @for code in &codes { th.n scope="col" { (code) } }
@@ -197,7 +206,7 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
                 }
                 tbody {
                     @for (at, entry) in entries.iter().enumerate().take(MOST_ROWS) {
-                        (address((at < linked).then_some(at), entry, &codes, others))
+                        (address((at < linked).then_some(at), entry, (&codes, others), assessed))
                     }
                 }
             }
@@ -206,7 +215,12 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
     }
 }
 
-fn address(at: Option<usize>, entry: &Entry<'_>, codes: &BTreeSet<u16>, others: bool) -> Markup {
+fn address(
+    at: Option<usize>,
+    entry: &Entry<'_>,
+    (codes, others): (&BTreeSet<u16>, bool),
+    assessed: bool,
+) -> Markup {
     let rest = entry
         .by_code
         .iter()
@@ -217,6 +231,7 @@ fn address(at: Option<usize>, entry: &Entry<'_>, codes: &BTreeSet<u16>, others: 
                 @if let Some(at) = at { a href={ "#a" (at + 1) } { (Shown(entry.address)) } }
                 @else { (Shown(entry.address)) }
             }
+            @if assessed { td data-label="Severity" { (assessment::short(entry)) } }
             td.place data-label="Location" { (place(entry)) }
             td.n data-label="Requests" { (number(entry.count)) }
             @for code in codes {
