@@ -12,6 +12,7 @@ use crate::{
         emission::Emission,
         engine::Engine,
         event::Event,
+        finding::Severity,
         geo::Locate,
         hit::Hit,
         limits::{Bounds, Limits},
@@ -156,6 +157,11 @@ impl Assessed {
     pub(super) fn findings(&self, address: &str) -> &[Finding] {
         self.0.get(address).map_or(&[], Vec::as_slice)
     }
+
+    /// The greatest severity of an address.
+    pub(super) fn severity(&self, address: &str) -> Option<Severity> {
+        self.findings(address).first()?.severity()
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{audit::json, detection::finding::Severity, rules::settings::Rule};
+    use crate::{audit::json, rules::settings::Rule};
 
     /// Twenty refused requests of each of three addresses, in the course of ten hours.
     fn log() -> Vec<String> {

@@ -253,7 +253,10 @@ impl Scan {
             (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
             let assessed = assessing.map(Assessing::finish).unwrap_or_default();
             if html {
-                let rows = rows.busiest(rule, self.all, report::MOST_ROWS);
+                let rows = rows.busiest(rule, self.all, report::MOST_ROWS, |row| match row {
+                    Row::Native(row) => assessed.severity(&row.src_ip),
+                    Row::Escu(_) => None,
+                });
                 let report = Report {
                     rule,
                     all: self.all,

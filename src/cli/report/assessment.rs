@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::{
-    details::samples,
     entry::Entry,
+    samples::samples,
     shown::{Shown, counted, number, time},
 };
 use crate::{

@@ -5,9 +5,10 @@ use maud::{Markup, html};
 use super::{
     assessment,
     entry::{Entry, place},
+    samples::samples,
     shown::{Shown, counted, number, time},
 };
-use crate::detection::{fields::AuditField, finding::Sample, rows::Detail, time::Micros};
+use crate::detection::{fields::AuditField, rows::Detail};
 
 /// Addresses with a section of their own, at most.
 const MOST: usize = 500;
@@ -104,49 +105,6 @@ fn values(name: &str, values: &[String], distinct: usize, cut: bool) -> Markup {
                     @else if cut { p.note { "Not all of it: values are cut, or there were more." } }
                 }
             }
-        }
-    }
-}
-
-/// Requests one by one.
-pub(super) fn samples(caption: &str, samples: &[Sample]) -> Markup {
-    html! {
-        @if !samples.is_empty() {
-            table.cards.samples {
-                caption { (caption) }
-                thead {
-                    tr {
-                        th scope="col" { "Time" }
-                        th scope="col" { "Code" }
-                        th scope="col" { "Verb" }
-                        th scope="col" { "Path" }
-                        th scope="col" { "User" }
-                        th scope="col" { "User agent" }
-                        th scope="col" { "Audit id" }
-                    }
-                }
-                tbody { @for sample in samples { (request(sample)) } }
-            }
-        }
-    }
-}
-
-fn request(sample: &Sample) -> Markup {
-    let at = sample.time.unwrap_or_default();
-    let at = Micros(
-        at.seconds
-            .saturating_mul(1_000_000)
-            .saturating_add(i64::from(at.nanos) / 1000),
-    );
-    html! {
-        tr {
-            td data-label="Time" { (time(at)) }
-            td data-label="Code" { (Shown(&sample.code)) }
-            td data-label="Verb" { (Shown(&sample.verb)) }
-            td.text data-label="Path" { (Shown(&sample.path)) }
-            td.text data-label="User" { (Shown(&sample.user)) }
-            td.text data-label="User agent" { (Shown(&sample.user_agent)) }
-            td.text data-label="Audit id" { (Shown(&sample.audit_id)) }
         }
     }
 }

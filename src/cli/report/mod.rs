@@ -12,6 +12,7 @@ mod details;
 mod entry;
 mod input;
 pub(super) mod rules;
+mod samples;
 mod shown;
 mod timeline;
 
@@ -73,7 +74,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
                     @if !entries.is_empty() {
                         (timeline::section(&entries, linked))
                         (addresses(report, &entries, &totals, linked))
-                        (tried(&details, entries.len()))
+                        (tried(&details, entries.len(), !totals.by_severity.is_empty()))
                         (places(report, &entries))
                     }
                     (rule(report.rule))
@@ -159,21 +160,22 @@ fn columns(totals: &Totals) -> BTreeSet<u16> {
 }
 
 /// What is behind each address; not all have room.
-fn tried(details: &[Markup], all: usize) -> Markup {
+fn tried(details: &[Markup], all: usize, assessed: bool) -> Markup {
     html! {
         section aria-labelledby="tried" {
             h2 id="tried" { "What each tried" }
             @for detail in details { (detail) }
-            @if details.len() < all { (busiest(details.len(), all)) }
+            @if details.len() < all { (foremost(details.len(), all, assessed)) }
         }
     }
 }
 
-fn busiest(shown: usize, all: usize) -> Markup {
+fn foremost(shown: usize, all: usize, assessed: bool) -> Markup {
     html! {
         p.note {
-            "The first " (number(shown as u64)) " of " (number(all as u64))
-            " rows, the worst and busiest; --output json has all of them."
+            @if assessed { "The worst and busiest " } @else { "The busiest " }
+            (number(shown as u64)) " of " (number(all as u64))
+            " rows; --output json has all of them."
         }
     }
 }
@@ -210,7 +212,7 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
                     }
                 }
             }
-            @if entries.len() > MOST_ROWS { (busiest(MOST_ROWS, entries.len())) }
+            @if entries.len() > MOST_ROWS { (foremost(MOST_ROWS, entries.len(), assessed)) }
         }
     }
 }
