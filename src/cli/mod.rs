@@ -1,5 +1,6 @@
 //! The command line: one file for each command, and what they share.
 
+mod assessed;
 mod components;
 mod health;
 mod input;

@@ -12,6 +12,7 @@ use clap::{Args, ColorChoice, ValueEnum};
 use ipnet::IpNet;
 
 use super::{
+    assessed::Assessing,
     input::{self, Line},
     matches,
     progress::Progress,
@@ -239,19 +240,28 @@ impl Scan {
                 Rows::default()
             };
             let mut span = None;
+            let mut assessing = self.assessing(rule);
             self.read(rule, &mut tally, err, &mut |event, rule| {
                 if html {
                     widen(&mut span, event);
                 }
                 rows.add_event(event, rule, locate);
+                if let Some(assessing) = &mut assessing {
+                    assessing.add(event);
+                }
             })?;
             (tally.untimed, tally.left_out) = (rows.untimed, rows.left_out);
+            let assessed = assessing.map(Assessing::finish).unwrap_or_default();
             if html {
-                let rows = rows.busiest(rule, self.all, report::MOST_ROWS);
+                let rows = rows.busiest(rule, self.all, report::MOST_ROWS, |row| match row {
+                    Row::Native(row) => assessed.severity(&row.src_ip),
+                    Row::Escu(_) => None,
+                });
                 let report = Report {
                     rule,
                     all: self.all,
                     rows: &rows,
+                    assessed: &assessed,
                     locate,
                     files: &self.files,
                     tally: &tally,
@@ -260,7 +270,7 @@ impl Scan {
                 out.write_all(report::page(&report).as_bytes())?;
                 rows.iter().filter(|row| alerts(row)).count()
             } else {
-                self.print((&rows, rule), locate, &tally, out)?
+                self.print((&rows, rule), (locate, &assessed), &tally, out)?
             }
         };
         for complaint in tally.complaints() {
@@ -271,6 +281,13 @@ impl Scan {
             findings: findings > 0,
             trouble: !tally.unreadable.is_empty(),
         })
+    }
+
+    /// What says how bad it is, where people read it and it is not always the same.
+    fn assessing(&self, rule: &Rule) -> Option<Assessing> {
+        let is_read = matches!(self.output, Output::Html | Output::Table);
+        (is_read && rule.semantics == Semantics::Native)
+            .then(|| Assessing::new(vec![Arc::new(Detection::of(rule))], None))
     }
 
     /// Runs rules over the logs and prints what they find.
@@ -423,7 +440,7 @@ impl Scan {
     fn print(
         &self,
         (rows, rule): (&Rows, &Rule),
-        locate: Option<&dyn Locate>,
+        known: table::Known<'_>,
         tally: &Tally,
         out: &mut dyn Write,
     ) -> anyhow::Result<usize> {
@@ -436,7 +453,7 @@ impl Scan {
         };
         match self.output {
             Output::Table => {
-                self.print_table(&|| rows.rows(rule, self.all), locate, tally, out)?;
+                self.print_table(&|| rows.rows(rule, self.all), known, tally, out)?;
                 return Ok(rows.rows(rule, self.all).filter(alerts).count());
             }
             Output::Json => {
@@ -456,7 +473,7 @@ impl Scan {
     fn print_table<I: Iterator<Item = Row>>(
         &self,
         rows: &impl Fn() -> I,
-        locate: Option<&dyn Locate>,
+        known: table::Known<'_>,
         tally: &Tally,
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
@@ -473,7 +490,7 @@ impl Scan {
                 anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
             }
         };
-        let many = table::write(rows, locate, (width, styled), out)?;
+        let many = table::write(rows, known, (width, styled), out)?;
         if many == 0 {
             writeln!(out, "no address with {above} among {} events", tally.events)?;
             return Ok(());

@@ -12,10 +12,14 @@ use std::{
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::assessed::Assessed;
 use crate::{
-    detection::{address, fields::AuditField, geo::Locate, rows::Row, time::Micros},
+    detection::{Finding, address, fields::AuditField, geo::Locate, rows::Row, time::Micros},
     visible::escaped,
 };
+
+/// What is known of addresses beside their rows: where they are, and how bad their requests are.
+pub(super) type Known<'a> = (Option<&'a dyn Locate>, &'a Assessed);
 
 /// Width where there is no terminal to ask.
 const DEFAULT_WIDTH: usize = 160;
@@ -23,6 +27,8 @@ const DEFAULT_WIDTH: usize = 160;
 const MIN_WIDTH: usize = 60;
 /// Columns of an address: as many as the longest IPv6 address takes.
 const MAX_ADDRESS: usize = 45;
+/// Findings of one address that are shown at most.
+const MAX_FINDINGS: usize = 3;
 /// Values of one list that are shown at most.
 const MAX_VALUES: usize = 12;
 
@@ -30,7 +36,7 @@ const MAX_VALUES: usize = 12;
 /// Returns how many there are; of none, nothing is written.
 pub(super) fn write<I: Iterator<Item: Borrow<Row>>>(
     rows: &impl Fn() -> I,
-    locate: Option<&dyn Locate>,
+    (locate, assessed): Known<'_>,
     (width, styled): (Option<usize>, bool),
     out: &mut dyn Write,
 ) -> io::Result<usize> {
@@ -67,10 +73,16 @@ pub(super) fn write<I: Iterator<Item: Borrow<Row>>>(
     for row in rows() {
         let row = row.borrow();
         writeln!(out, "{}", line(&cells(row, locate), widths, width))?;
-        let columns = match row {
-            Row::Native(row) => &row.seen,
-            Row::Escu(row) => &row.columns,
+        let (address, columns) = match row {
+            Row::Native(row) => (&row.src_ip, &row.seen),
+            Row::Escu(row) => (&row.src_ip, &row.columns),
         };
+        for finding in assessed.findings(address).iter().take(MAX_FINDINGS) {
+            for (name, text) in assessment(finding) {
+                let shown = fit(&text, width.saturating_sub(10));
+                writeln!(out, "  {name:<6}  {shown}")?;
+            }
+        }
         for (name, field) in [
             ("verbs", AuditField::Verb),
             ("paths", AuditField::RequestUri),
@@ -81,6 +93,46 @@ pub(super) fn write<I: Iterator<Item: Borrow<Row>>>(
         }
     }
     Ok(many)
+}
+
+/// How bad a finding is, why, what its requests look like, and whether one succeeded. Nothing for
+/// one about which there is nothing to say but the severity of its rule.
+fn assessment(finding: &Finding) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let is_said = !(finding.severity_reasons.is_empty()
+        && finding.labels.is_empty()
+        && finding.outcome.is_empty());
+    if is_said {
+        let mut why = escaped(&finding.severity).to_string();
+        let reasons = finding.severity_reasons.iter().take(MAX_VALUES);
+        for (at, reason) in reasons.enumerate() {
+            why.push_str(if at == 0 { ": " } else { "; " });
+            // Writing into a string cannot fail.
+            let _ok = write!(why, "{}", escaped(reason));
+        }
+        lines.push(("level", why));
+    }
+    if finding.success_count > 0 {
+        let of = finding.successes.first().map(|sample| {
+            [&sample.verb, &sample.path, &sample.code, &sample.user]
+                .map(|text| quoted(text))
+                .join(" ")
+        });
+        let (count, of) = (finding.success_count, of.unwrap_or_default());
+        let more = match count - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        lines.push(("passed", format!("{of}{more}")));
+    }
+    if !finding.labels.is_empty() {
+        let labels = finding.labels.iter().take(MAX_VALUES).map(|label| {
+            let (title, example) = (quoted(&label.title), escaped(&label.example));
+            format!("{title} ({}: {example})", label.count)
+        });
+        lines.push(("labels", labels.collect::<Vec<_>>().join(", ")));
+    }
+    lines
 }
 
 /// The first line of a row.
@@ -205,7 +257,11 @@ fn fit(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::{columns::Columns, rows::EscuRow};
+    use crate::detection::{
+        columns::Columns,
+        finding::{Label, Sample},
+        rows::EscuRow,
+    };
 
     fn table(
         rows: &[Row],
@@ -214,8 +270,59 @@ mod tests {
         styled: bool,
     ) -> String {
         let mut out = Vec::new();
-        write(&|| rows.iter(), locate, (width, styled), &mut out).unwrap();
+        let assessed = Assessed::default();
+        write(
+            &|| rows.iter(),
+            (locate, &assessed),
+            (width, styled),
+            &mut out,
+        )
+        .unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_of_a_finding_is_on_lines_of_its_own() {
+        let text = |finding: &Finding| {
+            let lines = assessment(finding).into_iter();
+            lines
+                .map(|(name, text)| format!("{name} {text}"))
+                .collect::<Vec<_>>()
+        };
+        let plain = Finding {
+            severity: "low".to_owned(),
+            ..Finding::default()
+        };
+        assert_eq!(text(&plain), Vec::<String>::new());
+        let hostile = "x\u{1b}[2J\n\u{202e}";
+        let finding = Finding {
+            severity: "high".to_owned(),
+            severity_reasons: vec!["asks for secrets".to_owned(), hostile.to_owned()],
+            outcome: "success".to_owned(),
+            success_count: 3,
+            successes: vec![Sample {
+                verb: "get".to_owned(),
+                path: hostile.to_owned(),
+                code: "200".to_owned(),
+                ..Sample::default()
+            }],
+            labels: vec![Label {
+                title: "Asks for secrets".to_owned(),
+                count: 4,
+                example: format!("get /api/v1/secrets {hostile}"),
+                ..Label::default()
+            }],
+            ..Finding::default()
+        };
+        let shown = "x\\u{1b}[2J\\n\\u{202e}";
+        assert_eq!(
+            text(&finding),
+            [
+                format!("level high: asks for secrets; {shown}"),
+                format!("passed get {shown} 200 \"\" and 2 more"),
+                format!("labels Asks for secrets (4: get /api/v1/secrets {shown})"),
+            ]
+        );
     }
 
     #[test]

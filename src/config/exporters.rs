@@ -80,7 +80,8 @@ settings! {
             "What the events say found them; empty: \"auditwatch - \" and the title of the rule.",
             shown_in("risk");
         entity by format: ReadBy("src_ip, user or cluster"),
-            "What the risk is put on: src_ip, user or cluster. Unset: src_ip; user in escu semantics.",
+            "What the risk is put on: cluster, src_ip (a private one as address@cluster) or user. \
+             Unset: cluster; user in escu semantics.",
             shown_in("risk");
         timeout: Time(MILLISECOND..=HOUR), "How long one request may take.";
         disable_compression: Boolean, "Send plain JSON instead of gzip.";

@@ -326,14 +326,21 @@ impl Rows {
     }
 
     /// All rows, with the times of their requests, but with values and evidence of the `most`
-    /// busiest alone; of equally busy ones, of the first.
-    pub fn busiest(&self, rule: &Rule, all: bool, most: usize) -> Vec<Row> {
+    /// busiest alone; of equally busy ones, of the first. `rank` goes before the number of requests:
+    /// a row of a higher rank is not pushed out by busier ones.
+    pub fn busiest<K: Ord>(
+        &self,
+        rule: &Rule,
+        all: bool,
+        most: usize,
+        rank: impl Fn(&Row) -> K,
+    ) -> Vec<Row> {
         let mut rows: Vec<_> = self.bare(rule, all).collect();
         for row in &mut rows {
             self.add_times(row);
         }
         let mut busy: Vec<_> = rows.iter_mut().collect();
-        busy.sort_by_key(|row| Reverse(row.count()));
+        busy.sort_by_cached_key(|row| Reverse((rank(row), row.count())));
         for row in busy.into_iter().take(most) {
             self.add_values(row);
         }
@@ -507,5 +514,47 @@ pub(super) fn stamp_or_null<S: Serializer>(
     match time {
         Some(time) => out.collect_str(time),
         None => out.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{fields::AuditField, json};
+
+    /// Many busy addresses do not push out the details of a bad one.
+    #[test]
+    fn a_row_of_a_higher_rank_keeps_its_values_though_others_are_busier() {
+        let rule = Rule {
+            threshold: 0,
+            ..Rule::default()
+        };
+        let mut rows = Rows::detailed();
+        for address in 1..=9 {
+            for at in 0..address {
+                let line = format!(
+                    r#"{{"auditID":"{address}-{at}","verb":"get","requestURI":"/{at}",
+                    "user":{{"groups":["system:unauthenticated"]}},"sourceIPs":["192.0.2.{address}"],
+                    "responseStatus":{{"code":403}},
+                    "requestReceivedTimestamp":"2026-11-25T07:00:00Z"}}"#
+                );
+                let event = json::one(line.as_bytes(), "requestReceivedTimestamp");
+                rows.add_event(&event.unwrap().unwrap(), &rule, None);
+            }
+        }
+        let with_values = |bad: Option<&str>| -> Vec<String> {
+            let rank = |row: &Row| matches!(row, Row::Native(row) if Some(&*row.src_ip) == bad);
+            let rows = rows.busiest(&rule, true, 2, rank).into_iter();
+            rows.filter_map(|row| match row {
+                Row::Native(row) => {
+                    let seen = !row.seen.get(AuditField::Verb).is_empty();
+                    seen.then_some(row.src_ip)
+                }
+                Row::Escu(_) => None,
+            })
+            .collect()
+        };
+        assert_eq!(with_values(None), ["192.0.2.8", "192.0.2.9"]);
+        assert_eq!(with_values(Some("192.0.2.1")), ["192.0.2.1", "192.0.2.9"]);
     }
 }

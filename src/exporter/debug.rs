@@ -193,6 +193,17 @@ mod tests {
             "{lines}"
         );
         assert!(!lines.contains('\u{202e}'));
+
+        // In every field there is: as many lines as of a plain one.
+        let everywhere = detailed(&samples::hostile(&hostile));
+        let plain = detailed(&samples::hostile("x"));
+        assert_eq!(everywhere.lines().count(), plain.lines().count());
+        assert!(
+            everywhere
+                .chars()
+                .all(|c| c == '\n' || visible::is_visible(c)),
+            "{everywhere}"
+        );
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use prost_types::Timestamp;
 use crate::{
     detection::{
         Finding, Sample,
-        finding::{GroupValue, Severity},
+        finding::{FindingState, GroupValue, Label, Member, New, Severity},
     },
     exporter::{text, time},
     throttle::Throttle,
@@ -59,8 +59,8 @@ impl Warnings {
 ///
 /// Its time is that of the finding's state, the same as in a HEC event; 0, unknown, where the
 /// finding has none or OTLP cannot hold it. `observed_unix_nano` is when it was found, 0 if that
-/// is not known. `log.record.uid` is the finding's id and state, so that a repeated delivery can
-/// be recognised.
+/// is not known. `log.record.uid` is equal for deliveries of one state, and for them alone: the
+/// finding's id and its state, and of an update its counts, which grow with each.
 pub fn log_record(finding: &Finding, observed_unix_nano: u64) -> LogRecord {
     let micros = time::of_state(finding).map_or(0, |time| time.0);
     let (severity, severity_text) = severity(finding);
@@ -107,7 +107,9 @@ fn attributes(finding: &Finding) -> Vec<KeyValue> {
     let mut list = Attributes(Vec::with_capacity(40));
     identity(&mut list, finding);
     place_and_time(&mut list, finding);
+    counts(&mut list, finding);
     evidence(&mut list, finding);
+    assessment(&mut list, finding);
     list.0
 }
 
@@ -131,10 +133,10 @@ fn identity(list: &mut Attributes, finding: &Finding) {
         references,
         attack_techniques,
         matched_rules,
-        // The other fields are in `place_and_time` and `evidence`.
+        // The other fields are in `place_and_time`, `counts`, `evidence` and `assessment`.
         ..
     } = finding;
-    list.text("log.record.uid", &format!("{finding_id}-{state}"));
+    list.text("log.record.uid", &uid(finding));
     list.own_text("finding_id", finding_id);
     list.own_text("state", state);
     list.text("security_rule.uuid", rule_id);
@@ -149,13 +151,25 @@ fn identity(list: &mut Attributes, finding: &Finding) {
     list.own_text("config_fingerprint", config_fingerprint);
     list.own_text("drilldown_search", drilldown_search);
     list.own_text("message", message);
-    for (name, texts) in [
-        ("false_positives", false_positives),
-        ("references", references),
-        ("attack_techniques", attack_techniques),
-        ("matched_rules", matched_rules),
-    ] {
-        list.own_list(name, texts.iter().map(|text| text_value(text)));
+    list.own_texts("false_positives", false_positives);
+    list.own_texts("references", references);
+    list.own_texts("attack_techniques", attack_techniques);
+    list.own_texts("matched_rules", matched_rules);
+}
+
+/// What tells this state of the finding from its other states.
+fn uid(finding: &Finding) -> String {
+    let Finding {
+        finding_id,
+        state,
+        count,
+        success_count,
+        ..
+    } = finding;
+    if finding.state() == Some(FindingState::Updated) {
+        format!("{finding_id}-{state}-{count}-{success_count}")
+    } else {
+        format!("{finding_id}-{state}")
     }
 }
 
@@ -190,7 +204,7 @@ fn place_and_time(list: &mut Attributes, finding: &Finding) {
     }
 }
 
-fn evidence(list: &mut Attributes, finding: &Finding) {
+fn counts(list: &mut Attributes, finding: &Finding) {
     list.own_number("count", finding.count);
     list.own_counts("count_by_code", &finding.count_by_code);
     list.own_number("threshold", finding.threshold);
@@ -199,22 +213,58 @@ fn evidence(list: &mut Attributes, finding: &Finding) {
     }
     list.own_text("value_field", &finding.value_field);
     list.own_number("value_count", finding.value_count);
+    list.own_number("unverified", finding.unverified);
+    list.own_number("success_count", finding.success_count);
+    list.own_counts("distinct", &finding.distinct);
+    list.own_texts("estimated", &finding.estimated);
+    list.own_number("duplicates", finding.duplicates);
+    list.own_number("count_error", finding.count_error);
+    list.own_number("member_count", finding.member_count);
+    let measures = finding.measures.iter();
+    list.own_map(
+        "measures",
+        measures.map(|(name, value)| (name, Value::DoubleValue(*value))),
+    );
+    for (name, is) in [
+        ("time_clamped", finding.time_clamped),
+        ("is_partial", finding.is_partial),
+    ] {
+        if is {
+            list.own(name, Value::BoolValue(true));
+        }
+    }
+}
+
+fn evidence(list: &mut Attributes, finding: &Finding) {
     for evidence in finding.lists() {
         if let ([only], Some(name)) = (evidence.values.as_slice(), evidence.row.convention) {
             list.text(name, only);
         }
-        let values = evidence.values.iter().map(|text| text_value(text));
-        list.own_list(evidence.name, values);
+        list.own_texts(evidence.name, evidence.values);
     }
-    list.own_list(
-        "truncated",
-        finding.truncated.iter().map(|text| text_value(text)),
-    );
+    list.own_texts("truncated", &finding.truncated);
     list.own_list("samples", finding.samples.iter().map(sample_value));
-    if finding.time_clamped {
-        list.own("time_clamped", Value::BoolValue(true));
+    list.own_list("successes", finding.successes.iter().map(sample_value));
+    if let [only] = finding.peers.as_slice() {
+        list.text("network.peer.address", only);
     }
-    list.own_number("unverified", finding.unverified);
+    list.own_texts("peers", &finding.peers);
+}
+
+/// How bad it is and why, what is new, and what it belongs to.
+fn assessment(list: &mut Attributes, finding: &Finding) {
+    list.own_list("labels", finding.labels.iter().map(label_value));
+    list.own_texts("severity_reasons", &finding.severity_reasons);
+    list.own_text("outcome", &finding.outcome);
+    list.optional(
+        "auditwatch.finding.new",
+        finding.new.as_ref().map(new_value),
+    );
+    list.own_text("close_reason", &finding.close_reason);
+    list.own_text("continues", &finding.continues);
+    list.own_texts("related", &finding.related);
+    list.own_text("prefix", &finding.prefix);
+    list.own_list("members", finding.members.iter().map(member_value));
 }
 
 fn group_value(group: &GroupValue) -> Value {
@@ -222,7 +272,7 @@ fn group_value(group: &GroupValue) -> Value {
     let mut list = Attributes(Vec::with_capacity(2));
     list.text("name", name);
     list.optional("value", value.as_deref().map(text_value));
-    Value::KvlistValue(KeyValueList { values: list.0 })
+    list.into_value()
 }
 
 fn sample_value(sample: &Sample) -> Value {
@@ -245,7 +295,66 @@ fn sample_value(sample: &Sample) -> Value {
     list.text("code", code);
     list.text("user_agent", user_agent);
     list.text("user", user);
-    Value::KvlistValue(KeyValueList { values: list.0 })
+    list.into_value()
+}
+
+fn label_value(label: &Label) -> Value {
+    let Label {
+        name,
+        kind,
+        title,
+        severity,
+        count,
+        first_time,
+        example,
+    } = label;
+    let mut list = Attributes(Vec::with_capacity(7));
+    list.text("name", name);
+    list.text("kind", kind);
+    list.text("title", title);
+    list.text("severity", severity);
+    list.number("count", *count);
+    list.optional("first_time", first_time.map(time_value));
+    list.text("example", example);
+    list.into_value()
+}
+
+fn new_value(new: &New) -> Value {
+    let New {
+        paths,
+        user_agents,
+        verbs,
+        codes,
+        users,
+        labels,
+        severity_before,
+        count,
+        successes,
+    } = new;
+    let mut list = Attributes(Vec::with_capacity(9));
+    list.texts("paths", paths);
+    list.texts("user_agents", user_agents);
+    list.texts("verbs", verbs);
+    list.texts("codes", codes);
+    list.texts("users", users);
+    list.texts("labels", labels);
+    list.text("severity_before", severity_before);
+    list.number("count", *count);
+    list.number("successes", *successes);
+    list.into_value()
+}
+
+fn member_value(member: &Member) -> Value {
+    let Member {
+        source,
+        count,
+        finding_id,
+    } = member;
+    let mut list = Attributes(Vec::with_capacity(3));
+    list.text("source", source);
+    list.number("count", *count);
+    list.text("finding_id", finding_id);
+    list.into_value()
 }
 
 /// Attributes in the making. What is not set is not added.
@@ -280,27 +389,55 @@ impl Attributes {
         self.text(&format!("{OWN}{field}"), value);
     }
 
-    fn own_number(&mut self, field: &str, value: u64) {
+    fn number(&mut self, key: &str, value: u64) {
         if value != 0 {
-            self.own(field, number_value(value));
+            self.push(key, number_value(value));
+        }
+    }
+
+    fn own_number(&mut self, field: &str, value: u64) {
+        self.number(&format!("{OWN}{field}"), value);
+    }
+
+    fn list(&mut self, key: &str, values: impl Iterator<Item = Value>) {
+        let values: Vec<AnyValue> = values.map(any).collect();
+        if !values.is_empty() {
+            self.push(key, Value::ArrayValue(ArrayValue { values }));
         }
     }
 
     fn own_list(&mut self, field: &str, values: impl Iterator<Item = Value>) {
-        let values: Vec<AnyValue> = values.map(any).collect();
-        if !values.is_empty() {
-            self.own(field, Value::ArrayValue(ArrayValue { values }));
+        self.list(&format!("{OWN}{field}"), values);
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        self.list(key, texts.iter().map(|text| text_value(text)));
+    }
+
+    fn own_texts(&mut self, field: &str, texts: &[String]) {
+        self.texts(&format!("{OWN}{field}"), texts);
+    }
+
+    fn own_map<'a>(&mut self, field: &str, values: impl Iterator<Item = (&'a String, Value)>) {
+        let mut list = Self(Vec::new());
+        for (name, value) in values {
+            list.push(name, value);
+        }
+        if !list.0.is_empty() {
+            self.own(field, list.into_value());
         }
     }
 
     fn own_counts(&mut self, field: &str, counts: &BTreeMap<String, u64>) {
-        let mut list = Self(Vec::with_capacity(counts.len()));
-        for (name, count) in counts {
-            list.push(name, number_value(*count));
-        }
-        if !list.0.is_empty() {
-            self.own(field, Value::KvlistValue(KeyValueList { values: list.0 }));
-        }
+        let counts = counts.iter();
+        self.own_map(
+            field,
+            counts.map(|(name, count)| (name, number_value(*count))),
+        );
+    }
+
+    fn into_value(self) -> Value {
+        Value::KvlistValue(KeyValueList { values: self.0 })
     }
 }
 

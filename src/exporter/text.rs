@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use http::HeaderMap;
 use secrecy::SecretString;
 
-use crate::{detection::Finding, redact, visible::quotable};
+use crate::{
+    detection::{Finding, finding::New},
+    redact,
+    visible::quotable,
+};
 
 /// A value in a URL of fewer letters is more likely the name of an index than a key.
 const SHORTEST_IN_URL: usize = 8;
@@ -36,8 +40,12 @@ pub(super) fn quoted(words: &str, secrets: &[SecretString]) -> String {
 
 /// Characters of a message that are shown.
 const MOST_MESSAGE: usize = 512;
+/// Characters of another value that are shown.
+const MOST_VALUE: usize = 64;
+/// Values of one kind that are named.
+const MOST_NAMED: usize = 3;
 
-/// One line that summarizes a finding.
+/// One line that summarizes a state of a finding: what, where, how bad, how much, what is new.
 pub fn summary(finding: &Finding) -> String {
     let subject = [&finding.message, &finding.rule_name, &finding.rule_id];
     let subject = subject.into_iter().find(|text| !text.is_empty());
@@ -47,21 +55,44 @@ pub fn summary(finding: &Finding) -> String {
         .into_iter()
         .flatten()
         .filter(|name| !name.is_empty())
-        .map(|name| quotable(name, 64))
+        .map(|name| quotable(name, MOST_VALUE))
         .collect();
     // Writing into a string cannot fail.
     if !place.is_empty() {
         let _ok = write!(line, " ({})", place.join(", "));
     }
     if !finding.cluster.is_empty() {
-        let _ok = write!(line, " on cluster {}", quotable(&finding.cluster, 64));
+        let _ok = write!(
+            line,
+            " on cluster {}",
+            quotable(&finding.cluster, MOST_VALUE)
+        );
     }
-    let requests = if finding.count == 1 {
-        "request"
-    } else {
-        "requests"
+    line.push_str(": ");
+    if !finding.severity.is_empty() {
+        let _ok = write!(line, "{}, ", quotable(&finding.severity, 16));
+    }
+    requests(&mut line, finding);
+    let state = quotable(&finding.state, 16);
+    let _ok = match finding.close_reason.as_str() {
+        "" => write!(line, ", {state}"),
+        reason => write!(line, ", {state} ({})", quotable(reason, 16)),
     };
-    let _ok = write!(line, ": {} {requests}", finding.count);
+    if !finding.continues.is_empty() {
+        let _ok = write!(line, ", continues {}", quotable(&finding.continues, 32));
+    }
+    if let Some(new) = finding.new.as_ref().and_then(new) {
+        let _ok = write!(line, "; new: {new}");
+    }
+    if !finding.severity_reasons.is_empty() {
+        let _ok = write!(line, "; {}", reasons(finding));
+    }
+    line
+}
+
+/// How many requests, how they ended, and what they look like.
+fn requests(line: &mut String, finding: &Finding) {
+    line.push_str(&counted(finding.count, "request", "requests"));
     let mut codes = finding.count_by_code.keys().peekable();
     if codes.peek().is_some() && codes.all(|code| matches!(code.as_str(), "401" | "403")) {
         line.push_str(" refused");
@@ -72,15 +103,84 @@ pub fn summary(finding: &Finding) -> String {
         .take(4)
         .map(|(code, count)| format!("{count} with {}", quotable(code, 16)))
         .collect();
+    // Writing into a string cannot fail.
     if !codes.is_empty() {
         let _ok = write!(line, " ({})", codes.join(", "));
     }
     if finding.value_count > 0 {
-        let (count, field) = (finding.value_count, quotable(&finding.value_field, 64));
+        let (count, field) = (
+            finding.value_count,
+            quotable(&finding.value_field, MOST_VALUE),
+        );
         let _ok = write!(line, ", {count} distinct values of {field}");
     }
-    let _ok = write!(line, ", {}", quotable(&finding.state, 16));
-    line
+    if finding.success_count > 0 {
+        let _ok = write!(line, ", {} succeeded", finding.success_count);
+    }
+    if finding.member_count > 0 {
+        let members = counted(finding.member_count, "member", "members");
+        let _ok = match finding.prefix.as_str() {
+            "" => write!(line, ", {members}"),
+            prefix => write!(line, ", {members} of {}", quotable(prefix, MOST_VALUE)),
+        };
+    }
+    let labels = finding.labels.iter().map(|label| label.name.as_str());
+    if let Some(labels) = several(labels) {
+        let _ok = write!(line, ", {labels}");
+    }
+}
+
+/// Why the severity is what it is.
+pub(super) fn reasons(finding: &Finding) -> String {
+    several(finding.severity_reasons.iter().map(String::as_str)).unwrap_or_default()
+}
+
+/// What is new in a state, or nothing.
+fn new(new: &New) -> Option<String> {
+    let mut parts = Vec::new();
+    if !new.severity_before.is_empty() {
+        let before = quotable(&new.severity_before, 16);
+        parts.push(format!("severity (was {before})"));
+    }
+    if new.successes > 0 {
+        parts.push(counted(new.successes, "success", "successes"));
+    }
+    for (name, values) in [
+        ("labels", &new.labels),
+        ("codes", &new.codes),
+        ("verbs", &new.verbs),
+        ("paths", &new.paths),
+        ("user agents", &new.user_agents),
+        ("users", &new.users),
+    ] {
+        if let Some(values) = several(values.iter().map(String::as_str)) {
+            parts.push(format!("{name} {values}"));
+        }
+    }
+    if new.count > 0 {
+        parts.push(counted(new.count, "request", "requests"));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// The first values, and how many more there are; `None` of none.
+fn several<'a>(values: impl ExactSizeIterator<Item = &'a str>) -> Option<String> {
+    let more = values.len().saturating_sub(MOST_NAMED);
+    let shown: Vec<String> = values
+        .take(MOST_NAMED)
+        .map(|value| quotable(value, MOST_VALUE))
+        .collect();
+    let shown = shown.join(", ");
+    match more {
+        _ if shown.is_empty() => None,
+        0 => Some(shown),
+        more => Some(format!("{shown} and {more} more")),
+    }
+}
+
+/// `1 request`, `12 requests`
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]
@@ -110,7 +210,7 @@ mod tests {
     fn a_summary_says_what_the_rule_says() {
         assert_eq!(
             summary(&samples::by_user()),
-            "eve reads secrets on cluster prod: 6 requests (6 with 200), opened"
+            "eve reads secrets on cluster prod: high, 6 requests (6 with 200), opened"
         );
         assert_eq!(summary(&Finding::default()), "finding: 0 requests, ");
     }
@@ -132,5 +232,39 @@ mod tests {
             "Kubernetes scanning from ip 203.0.113.7\\n\\u{1b}[31m (Germany) on cluster prod: \
              6 requests refused (6 with 403), opened"
         );
+    }
+
+    /// In one line: how bad, what is new, the outcome, labels, what it continues, why it was closed.
+    #[test]
+    fn a_summary_says_what_matters() {
+        let rich = samples::rich();
+        assert_eq!(
+            summary(&rich),
+            "Kubernetes scanning from ip 203.0.113.7 on cluster prod: critical, 6 requests refused \
+             (6 with 403), 2 succeeded, reads_secrets, uses_curl, updated, \
+             continues 00000000000000000000000000000009; new: severity (was low); 1 success; \
+             labels reads_secrets; codes 401; verbs create; \
+             paths /api/v1/secrets, /api/v1/pods, /metrics and 1 more; user agents curl/8.5.0; \
+             users eve; 3 requests; 2 requests succeeded, 4 requests for secrets"
+        );
+        let rolled_up = Finding {
+            state: "closed".to_owned(),
+            close_reason: "quiet".to_owned(),
+            ..samples::rolled_up()
+        };
+        assert_eq!(
+            summary(&rolled_up),
+            "Distributed scanning from 198.51.100.0/24 on cluster prod: medium, 200 requests \
+             refused (200 with 403), 40 members of 198.51.100.0/24, closed (quiet)"
+        );
+    }
+
+    /// Whatever a stranger writes into any field: one line, and not longer than its bounds allow.
+    #[test]
+    fn no_field_of_a_summary_ends_the_line() {
+        let hostile = "x\n\x1b[31m\u{202e}\"".repeat(1000);
+        let line = summary(&samples::hostile(&hostile));
+        assert!(line.chars().all(crate::visible::is_visible), "{line}");
+        assert!(line.len() < 32 * 1024, "{}", line.len());
     }
 }

@@ -162,8 +162,9 @@ def recorded(name):
     return [dict(event) for event in recording(name)]
 
 
-def findings():
-    lines = (HERE / "data/findings.ndjson").read_text(encoding="utf-8").splitlines()
+def findings(name="findings"):
+    """Findings as auditwatch sent them: of recorded logs (findings), or of every kind, which a test in Rust writes (states)."""
+    lines = (HERE / f"data/{name}.ndjson").read_text(encoding="utf-8").splitlines()
     return [finding_event(line) for line in lines]
 
 

@@ -208,6 +208,9 @@ def mvindex(value, first, last=None):
     return multi(items[max(first, 0) : last + 1])
 
 
+# What now() says, in seconds.
+CLOCK = [0.0]
+
 # Function -> fewest and most arguments, and what it does. `lazy` ones are in Eval.call.
 FUNCTIONS = {
     "coalesce": (1, 99, lambda *a: next((v for v in a if v is not None), None)),
@@ -217,13 +220,14 @@ FUNCTIONS = {
     "mvdedup": (1, 1, lambda v: multi(dict.fromkeys(values(v)))),
     "mvindex": (2, 3, mvindex),
     "mvjoin": (2, 2, lambda v, by: None if v is None else by.join(text(i) for i in values(v))),
+    "now": (0, 0, lambda: CLOCK[0]),
     "null": (0, 0, lambda: None),
     "replace": (3, 3, lambda v, old, new: None if v is None else re.sub(old, new, text(v))),
     "round": (1, 2, lambda v, digits=0: None if v is None else round(v, int(digits))),
     "strftime": (2, 2, lambda v, form: None if v is None else f"{form}:{v}"),
     "true": (0, 0, lambda: True),
 }
-LAZY = {"case": (2, 99), "if": (3, 3)}
+LAZY = {"case": (2, 99), "if": (3, 3), "mvmap": (2, 2)}
 
 
 class Eval:
@@ -286,6 +290,8 @@ class Eval:
         least, most = (FUNCTIONS.get(name) or LAZY[name])[:2]
         if not least <= len(args) <= most or (name == "case" and len(args) % 2):
             raise SplError(f"{name}() with {len(args)} arguments")
+        if name == "mvmap" and args[0][0] != "read":
+            raise SplError("mvmap wants the name of a field")
         return (name, *args)
 
     def __call__(self, row):
@@ -301,6 +307,10 @@ class Eval:
             hit = (i for i in range(0, len(args), 2) if self.value(args[i], row) is True)
             found = next(hit, None)
             return None if found is None else self.value(args[found + 1], row)
+        if op == "mvmap":
+            name = args[0][1]
+            found = (self.value(args[1], {**row, name: value}) for value in values(row.get(name)))
+            return multi(value for value in found if value is not None)
         args = [self.value(arg, row) for arg in args]
         if op in FUNCTIONS:
             return FUNCTIONS[op][2](*args)

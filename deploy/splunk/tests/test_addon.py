@@ -5,6 +5,7 @@ import re
 import unittest
 
 import addon
+import spl
 from addon import ADDON, AUDIT, DASHBOARD, FINDING, MACROS, PROPS, REPOSITORY, SAVED
 from commands import Pipeline
 
@@ -23,6 +24,19 @@ class Fields(unittest.TestCase):
         self.assertEqual(set(addon.proto()) - set(indexed) - made, set(), "fields of finding.proto without a name in Splunk")
         self.assertEqual(set(indexed) & made, set(), "an indexed field that search time makes again")
         self.assertEqual(set(indexed.values()) - set(addon.proto()), set())
+
+    def test_every_kind_of_finding_has_its_fields(self):
+        for event in addon.findings("states"):
+            raw = json.loads(event["_raw"])
+            for name, is_list in addon.proto().items():
+                value = event.get(name) if name not in ("country", "city") else raw.get(name)
+                if is_list and name in raw:
+                    self.assertEqual(len(spl.values(value)), len(raw[name]), name)
+                else:
+                    self.assertEqual(value is None, raw.get(name) in (None, "", []), name)
+            self.assertTrue(event["subject"])
+        succeeded = [event["action"] for event in addon.findings("states") if event.get("outcome") == "success"]
+        self.assertEqual(set(succeeded), {"allowed"})
 
     def test_automatic_extraction_is_off(self):
         props = PROPS[FINDING]
@@ -148,10 +162,13 @@ class Rules(unittest.TestCase):
             objects = json.loads(stanza["action.risk.param._risk"])
             for part in objects:
                 self.assertIn(part.get("risk_object_field") or part["threat_object_field"], results)
-            self.assertEqual([part["risk_score"] for part in objects if "risk_score" in part], [20], name)
+            for part in objects:
+                # A field risk_N holds what is put at N points; all else is one finding of 20.
+                points = re.fullmatch(r"risk_(\d+)", part.get("risk_object_field") or "")
+                self.assertEqual(part.get("risk_score", 20), int(points[1]) if points else 20, name)
             drilldowns = json.loads(stanza["action.notable.param.drilldown_searches"])
-            told = stanza["action.risk.param._risk_message"] + json.dumps(drilldowns)
-            self.assertEqual(set(re.findall(r"\$(\w+)\$", told)) - results - {"info_min_time", "info_max_time"}, set())
+            texts = stanza["action.risk.param._risk_message"] + json.dumps(drilldowns)
+            self.assertEqual(set(re.findall(r"\$(\w+)\$", texts)) - results - {"info_min_time", "info_max_time"}, set())
             for field in filter(None, stanza.get("alert.suppress.fields", "").split(",")):
                 self.assertIn(field, results)
             self.assertEqual(json.loads(stanza["action.correlationsearch.annotations"])["mitre_attack"], ["T1046"])
@@ -163,6 +180,46 @@ class Rules(unittest.TestCase):
         self.assertEqual(len(rows), len({event["finding_id"] for event in events}))
         self.assertTrue(all(row["src_ip"] and row["requestURI"] for row in rows))
         self.assertEqual(Pipeline(SAVED[RULE]["search"], WORLD).run([], WORLD), [])
+
+    def risk_events(self, events):
+        """What the risk action of Enterprise Security makes of rows: an event for each field that holds an object."""
+        rows = Pipeline(SAVED[RULE]["search"], WORLD).run(events, WORLD)
+        objects = json.loads(SAVED[RULE]["action.risk.param._risk"])
+        for row in rows:
+            for part in objects:
+                if row.get(part.get("risk_object_field")) is not None:
+                    yield row[part["risk_object_field"]], part["risk_object_type"], part["risk_score"], row
+
+    def test_a_rise_in_severity_adds_the_difference_and_the_cluster_is_the_object(self):
+        events = addon.findings("states")
+        found = list(self.risk_events(events + [dict(event) for event in events]))
+        by_finding = {}
+        for object_, kind, score, row in found:
+            by_finding.setdefault(row["finding_id"][-1], []).append((object_, kind, score))
+        self.assertEqual(by_finding.pop("1"), [("prod", "other", 20), ("prod", "other", 60)])
+        self.assertEqual(by_finding.pop("6"), [("test", "other", 20)], "another cluster is another object")
+        self.assertEqual(by_finding.pop("7"), [("system:anonymous", "user", 20)], "escu keeps the object of ESCU")
+        self.assertEqual(by_finding.pop("2"), [("prod", "other", 40)], "a roll-up")
+        self.assertEqual(by_finding.pop("3"), [("prod", "other", 40)], "a blind spot")
+        self.assertEqual(by_finding.pop("8"), [("prod", "other", 60)])
+        self.assertEqual(by_finding, {}, "none for what is informational or continues another finding")
+        messages = {row["finding_id"][-1]: row["risk_text"] for _, _, score, row in found if row["state"] == "updated"}
+        self.assertEqual(messages["1"], "Kubernetes scanning from ip 203.0.113.7 on cluster prod: critical, was low; 2 requests succeeded; 4 requests for secrets")
+
+    def test_six_clusters_with_one_private_address_are_six_objects(self):
+        one = next(event for event in addon.findings("states") if event["cluster"] == "test")
+        raw = one["_raw"].replace('"cluster":"test"', '"cluster":"test-%d"')
+        events = [addon.finding_event((raw % n).replace(one["finding_id"], f"{n:032x}")) for n in range(6)]
+        scores = {}
+        for object_, _, score, _ in self.risk_events(events):
+            scores[object_] = scores.get(object_, 0) + score
+        self.assertEqual(scores, {f"test-{n}": 20 for n in range(6)})
+
+    def test_the_message_of_a_risk_is_that_of_the_exporter(self):
+        source = (REPOSITORY / "src/exporter/splunk_hec/risk.rs").read_text(encoding="utf-8")
+        for part in (" on cluster ", ", was "):
+            self.assertIn(part, source)
+            self.assertIn(part, SAVED[RULE]["search"])
 
     def test_the_filter_sees_the_columns_of_escu(self):
         filtered = {**MACROS, "auditwatch_filter": 'search NOT src_ip="203.0.113.*" NOT user="nobody" userAgent=* verb=*'}
@@ -209,14 +266,28 @@ class RepairedSearch(unittest.TestCase):
         self.assertEqual(len(located), len(self.rows(addon.recorded("scenario-1"))))
         self.assertEqual({(row["Country"], row["City"]) for row in located}, {("Romania", "unknown"), ("unknown", "unknown")})
 
+    def test_each_cluster_counts_for_itself(self):
+        events = addon.recorded("scenario-1")
+        address = self.rows(events)[0]["src_ip"]
+        again = [{**event, "k8s.cluster.name": "test", "cluster": "test"} for event in events]
+        rows = [row for row in self.rows(events + again) if row["src_ip"] == address]
+        self.assertEqual({row["cluster"] for row in rows}, {"prod", "test"})
+        self.assertEqual(len({row["count"] for row in rows}), 1, "none counts requests to the other")
+
     def test_nothing_is_no_error(self):
         self.assertEqual(self.rows([]), [])
 
 
 class Dashboard(unittest.TestCase):
-    def run_query(self, title, **tokens):
+    def run_query(self, title, events=None, **tokens):
         query = next(e for e in DASHBOARD.iter() if (e.findtext("title") or "").startswith(title)).find("search/query").text
-        return Pipeline(addon.with_tokens(query, **tokens), WORLD).run(addon.findings(), WORLD)
+        events = addon.findings() if events is None else events
+        return Pipeline(addon.with_tokens(query, **tokens), WORLD).run(events, WORLD)
+
+    def at(self, later):
+        """The clock of now(): so many seconds after the last finding arrived."""
+        newest = max(event["_indextime"] for event in addon.findings() + addon.findings("states"))
+        spl.CLOCK[0] = newest + later
 
     def test_it_is_simple_xml_without_scripts(self):
         self.assertEqual((DASHBOARD.tag, DASHBOARD.get("version")), ("form", "1.1"))
@@ -255,6 +326,72 @@ class Dashboard(unittest.TestCase):
             rows = Pipeline("`auditwatch_findings` | `auditwatch_latest`", WORLD).run(order, WORLD)
             self.assertEqual([r["state"] for r in rows if r["finding_id"] == last["finding_id"]], ["closed"])
 
+    def test_a_finding_without_news_is_stale_and_no_scan_that_goes_on(self):
+        events = [event for event in addon.findings("states") if event["finding_id"][-1] == "6"]
+        for later, is_open in ((0, 1), (2 * 3600, 1), (2 * 3600 + 1, 0), (10**7, 0)):
+            self.at(later + events[0]["_indextime"] - max(e["_indextime"] for e in addon.findings() + addon.findings("states")))
+            self.assertEqual(self.run_query("Scans going on", events), [{"open": is_open}], later)
+            self.assertEqual(self.run_query("Stale", events), [{"stale": 1 - is_open}], later)
+            (row,) = self.run_query("Findings in their latest state", events)
+            self.assertEqual(row["status"], "open" if is_open else "stale")
+        closed = [addon.finding_event(event["_raw"].replace('"opened"', '"closed"')) for event in events]
+        self.assertEqual(self.run_query("Stale", events + closed), [{"stale": 0}])
+        rows = [event for event in addon.findings("states") if event["semantics"] == "escu"]
+        self.assertEqual([r["status"] for r in self.run_query("Findings in their latest state", rows)], ["row"])
+
+    def test_the_worst_comes_first_with_why_labels_outcome_and_what_it_continues(self):
+        rows = self.run_query("Findings in their latest state", addon.findings("states"))
+        self.assertEqual([row["severity"] for row in rows][:2], ["critical", "high"])
+        worst = rows[0]
+        wanted = {"status": "closed", "outcome": "success", "success_count": 2, "dest": "prod", "subject": "203.0.113.7",
+                  "label": "reads_secrets, uses_curl", "why": "2 requests succeeded; 4 requests for secrets"}  # fmt: skip
+        self.assertEqual({name: worst[name] for name in wanted}, wanted)
+        continued = [row for row in rows if row["finding_id"].endswith("5")]
+        self.assertEqual(continued[0]["continues"][-1], "9")
+        self.assertEqual(self.run_query("Critical and high", addon.findings("states")), [{"findings": 3}])
+        self.assertEqual(self.run_query("Findings with a request that succeeded", addon.findings("states")), [{"findings": 1}])
+        self.assertEqual(len(self.run_query("Findings in their latest state", addon.findings("states"), severity="low")), 2)
+
+    def test_what_is_new_is_shown(self):
+        (row,) = self.run_query("What is new", addon.findings("states") * 2)
+        wanted = {"severity_before": "low", "severity": "critical", "new_requests": 3, "new_successes": 1,
+                  "new_labels": "reads_secrets", "new_verbs": "create"}  # fmt: skip
+        self.assertEqual({name: row[name] for name in wanted}, wanted)
+        self.assertEqual(row["new_paths"], ["/api/v1/secrets", "/api/v1/pods", "/metrics", "/version"])
+        states = self.run_query("States of the finding", addon.findings("states"), finding=row["finding_id"])
+        self.assertEqual([state["close_reason"] for state in states if state["state"] == "closed"], ["quiet"])
+
+    def test_labels_successes_and_members_of_one_finding(self):
+        events = addon.findings("states")
+        labels = self.run_query("Labels", events, finding="00000000000000000000000000000001")
+        self.assertEqual([(row["label"], row["kind"], row["severity"], row["requests"]) for row in labels],
+                         [("reads_secrets", "behaviour", "high", 4), ("uses_curl", "tool", "low", 4)])  # fmt: skip
+        self.assertTrue(all(row["example"].startswith("list /api") for row in labels))
+        found = self.run_query("Requests that succeeded", events, finding="00000000000000000000000000000001")
+        self.assertEqual([(row["path"], row["user"]) for row in found], [("/metrics", "system:anonymous"), ("/api", "eve")])
+        members = self.run_query("Members", events, finding="00000000000000000000000000000002")
+        self.assertEqual(len(members), 40)
+        self.assertEqual(sum(1 for row in members if row["own_finding"]), 5)
+
+    def test_roll_ups_and_blind_spots_have_panels_of_their_own(self):
+        events = addon.findings("states")
+        (network,) = self.run_query("Roll-ups", events, address="198.51.100.0/24")
+        self.assertEqual((network["prefix"], network["member_count"], network["findings_of_members"]), ("198.51.100.0/24", 40, 5))
+        (blind,) = self.run_query("Blind spots", events)
+        self.assertIn("silent_seconds", blind["measures"])
+        self.assertEqual(blind["finding_id"][-1], "3")
+
+    def test_what_a_stranger_wrote_is_a_value_and_nothing_else(self):
+        hostile = next(event for event in addon.findings("states") if event["finding_id"].endswith("8"))
+        text = json.loads(hostile["_raw"])["labels"][0]["example"]
+        self.assertIn("| delete", text)
+        (label, *_) = self.run_query("Labels", [hostile], finding=hostile["finding_id"])
+        self.assertEqual(label["example"], text)
+        (member, *_) = self.run_query("Members", [hostile], finding=hostile["finding_id"])
+        self.assertEqual(member["member"], text)
+        (row,) = self.run_query("Findings in their latest state", [hostile])
+        self.assertEqual(row["subject"], text)
+
     def test_one_finding_in_detail(self):
         event = max(addon.findings(), key=lambda event: len(event["_raw"]))
         detail = self.run_query("Finding $finding$", finding=event["finding_id"])
@@ -268,10 +405,11 @@ class Dashboard(unittest.TestCase):
 
     def test_numbers_with_and_without_data(self):
         ids = {event["finding_id"] for event in addon.findings()}
-        self.assertEqual(self.run_query("Findings", address="203.0.113.71"), [{"findings": 1}])
-        self.assertEqual(self.run_query("Findings"), [{"findings": len(ids)}])
-        self.assertEqual(self.run_query("Findings", cluster="elsewhere"), [{"findings": 0}])
-        self.assertEqual(self.run_query("Open findings"), [{"open": len(ids)}])
+        self.at(0)
+        self.assertEqual(self.run_query("All findings", address="203.0.113.71"), [{"findings": 1}])
+        self.assertEqual(self.run_query("All findings"), [{"findings": len(ids)}])
+        self.assertEqual(self.run_query("All findings", cluster="elsewhere"), [{"findings": 0}])
+        self.assertEqual(self.run_query("All findings", severity="high"), [{"findings": 0}])
         delays = self.run_query("Seconds from the request")
         self.assertEqual([row["max_delay"] for row in delays], [2.0])
 

@@ -3,15 +3,12 @@
 use maud::{Markup, html};
 
 use super::{
+    assessment,
     entry::{Entry, place},
+    samples::samples,
     shown::{Shown, counted, number, time},
 };
-use crate::detection::{
-    fields::AuditField,
-    finding::{Finding, Sample},
-    rows::Detail,
-    time::Micros,
-};
+use crate::detection::{fields::AuditField, rows::Detail};
 
 /// Addresses with a section of their own, at most.
 const MOST: usize = 500;
@@ -41,12 +38,14 @@ fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
             summary {
                 span.address { (Shown(entry.address)) }
                 span.meta {
+                    (assessment::badge(entry))
                     (counted(entry.count, "request", "requests")) ", "
                     (counted(entry.columns.get(AuditField::RequestUri).len() as u64, "path", "paths")) ", "
                     @if let Some((start, _)) = entry.window { "window from " (time(start)) }
                     @else { (time(entry.first)) }
                 }
             }
+            (assessment::findings(entry))
             dl.lists {
                 div { dt { "Location" } dd { (place(entry)) } }
                 div { dt { "Time" } dd {
@@ -63,7 +62,9 @@ fn detail(at: usize, entry: &Entry<'_>, open: bool) -> Markup {
                 } }
                 @if let Some(detail) = entry.detail { (lists(entry, detail)) }
             }
-            @if let Some(detail) = entry.detail { (samples(&detail.seen)) }
+            @if let Some(detail) = entry.detail {
+                (samples("Sample requests: the first of each verb and path", &detail.seen.samples))
+            }
         }
     }
 }
@@ -104,47 +105,6 @@ fn values(name: &str, values: &[String], distinct: usize, cut: bool) -> Markup {
                     @else if cut { p.note { "Not all of it: values are cut, or there were more." } }
                 }
             }
-        }
-    }
-}
-
-/// The first request of each verb and path.
-fn samples(seen: &Finding) -> Markup {
-    html! {
-        @if !seen.samples.is_empty() {
-            table.cards.samples {
-                caption { "Sample requests: the first of each verb and path" }
-                thead {
-                    tr {
-                        th scope="col" { "Time" }
-                        th scope="col" { "Code" }
-                        th scope="col" { "Verb" }
-                        th scope="col" { "Path" }
-                        th scope="col" { "User agent" }
-                        th scope="col" { "Audit id" }
-                    }
-                }
-                tbody { @for sample in &seen.samples { (request(sample)) } }
-            }
-        }
-    }
-}
-
-fn request(sample: &Sample) -> Markup {
-    let at = sample.time.unwrap_or_default();
-    let at = Micros(
-        at.seconds
-            .saturating_mul(1_000_000)
-            .saturating_add(i64::from(at.nanos) / 1000),
-    );
-    html! {
-        tr {
-            td data-label="Time" { (time(at)) }
-            td data-label="Code" { (Shown(&sample.code)) }
-            td data-label="Verb" { (Shown(&sample.verb)) }
-            td.text data-label="Path" { (Shown(&sample.path)) }
-            td.text data-label="User agent" { (Shown(&sample.user_agent)) }
-            td.text data-label="Audit id" { (Shown(&sample.audit_id)) }
         }
     }
 }

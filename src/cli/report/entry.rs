@@ -1,4 +1,4 @@
-//! The rows of a scan as the report shows them, the busiest first.
+//! The rows of a scan as the report shows them, the worst first, then the busiest.
 
 use std::{
     cmp::Reverse,
@@ -11,7 +11,9 @@ use super::{input::Report, shown::Shown};
 use crate::{
     cli::table,
     detection::{
+        Finding,
         columns::Columns,
+        finding::Severity,
         rows::{Detail, Row},
         time::Micros,
     },
@@ -33,12 +35,26 @@ pub(super) struct Entry<'a> {
     pub(super) window: Option<(Micros, Micros)>,
     pub(super) columns: &'a Columns,
     pub(super) detail: Option<&'a Detail>,
+    /// What the service would say of it, the worst first; none below the threshold.
+    pub(super) findings: &'a [Finding],
 }
 
 impl Entry<'_> {
     /// Whether it is above the threshold.
     pub(super) fn alerts(&self) -> bool {
         self.alert.is_some() || self.window.is_some()
+    }
+
+    /// The greatest severity of its findings.
+    pub(super) fn severity(&self) -> Option<Severity> {
+        self.findings.first()?.severity()
+    }
+
+    /// Whether a request of it succeeded.
+    pub(super) fn has_success(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.success_count > 0)
     }
 
     /// Time and code of each request.
@@ -50,8 +66,8 @@ impl Entry<'_> {
 /// All rows of a report.
 pub(super) fn entries<'a>(report: &Report<'a>) -> Vec<Entry<'a>> {
     let mut entries: Vec<_> = report.rows.iter().map(|row| entry(row, report)).collect();
-    // Stable: equally busy ones stay in the order of the rows.
-    entries.sort_by_key(|entry| Reverse(entry.count));
+    // Stable: equally bad and busy ones stay in the order of the rows.
+    entries.sort_by_key(|entry| Reverse((entry.severity(), entry.count)));
     entries
 }
 
@@ -71,6 +87,7 @@ fn entry<'a>(row: &'a Row, report: &Report<'a>) -> Entry<'a> {
             window: None,
             columns: &row.seen,
             detail: row.detail.as_deref(),
+            findings: report.assessed.findings(&row.src_ip),
         },
         Row::Escu(row) => Entry {
             address: &row.src_ip,
@@ -86,6 +103,7 @@ fn entry<'a>(row: &'a Row, report: &Report<'a>) -> Entry<'a> {
             window: Some((row.window_start, row.window_end)),
             columns: &row.columns,
             detail: row.detail.as_deref(),
+            findings: &[],
         },
     }
 }
@@ -103,6 +121,10 @@ pub(super) struct Totals {
     pub(super) by_code: BTreeMap<u16, u64>,
     /// First and last request.
     pub(super) span: Option<(Micros, Micros)>,
+    /// Addresses by severity.
+    pub(super) by_severity: BTreeMap<Severity, u64>,
+    /// Addresses with a request that succeeded.
+    pub(super) with_success: u64,
 }
 
 pub(super) fn totals(entries: &[Entry<'_>]) -> Totals {
@@ -117,6 +139,10 @@ pub(super) fn totals(entries: &[Entry<'_>]) -> Totals {
     (totals.above, totals.addresses) = (distinct(true), distinct(false));
     for entry in entries {
         totals.requests += entry.count;
+        if let Some(severity) = entry.severity() {
+            *totals.by_severity.entry(severity).or_default() += 1;
+        }
+        totals.with_success += u64::from(entry.has_success());
         for (code, count) in &entry.by_code {
             *totals.by_code.entry(*code).or_default() += count;
         }

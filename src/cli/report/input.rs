@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    cli::tally::Tally,
+    cli::{assessed::Assessed, tally::Tally},
     detection::{geo::Locate, rows::Row, rule::Rule, time::Micros},
 };
 
@@ -14,6 +14,8 @@ pub(in crate::cli) struct Report<'a> {
     pub(in crate::cli) all: bool,
     /// Rows with their details.
     pub(in crate::cli) rows: &'a [Row],
+    /// How bad their requests are.
+    pub(in crate::cli) assessed: &'a Assessed,
     pub(in crate::cli) locate: Option<&'a dyn Locate>,
     pub(in crate::cli) files: &'a [PathBuf],
     pub(in crate::cli) tally: &'a Tally,

@@ -7,10 +7,12 @@
 //! The page asks nothing of the network and has no script, and its policy forbids both. What others
 //! wrote enters it through [`shown`].
 
+mod assessment;
 mod details;
 mod entry;
 mod input;
 pub(super) mod rules;
+mod samples;
 mod shown;
 mod timeline;
 
@@ -72,7 +74,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
                     @if !entries.is_empty() {
                         (timeline::section(&entries, linked))
                         (addresses(report, &entries, &totals, linked))
-                        (tried(&details, entries.len()))
+                        (tried(&details, entries.len(), !totals.by_severity.is_empty()))
                         (places(report, &entries))
                     }
                     (rule(report.rule))
@@ -129,6 +131,12 @@ fn summary(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals) -> Marku
 fn facts(totals: &Totals, first: Micros, last: Micros) -> Markup {
     html! {
         dl.facts {
+            @if totals.with_success > 0 {
+                div { dt { "With a success" } dd.critical { (number(totals.with_success)) } }
+            }
+            @for (severity, count) in totals.by_severity.iter().rev() {
+                div { dt { "Severity " (severity.as_str()) } dd { (number(*count)) } }
+            }
             div { dt { "Addresses" } dd id="addresses-total" { (number(totals.addresses)) } }
             div { dt { "Requests" } dd id="requests-total" { (number(totals.requests)) } }
             @for (code, count) in &totals.by_code {
@@ -152,20 +160,21 @@ fn columns(totals: &Totals) -> BTreeSet<u16> {
 }
 
 /// What is behind each address; not all have room.
-fn tried(details: &[Markup], all: usize) -> Markup {
+fn tried(details: &[Markup], all: usize, assessed: bool) -> Markup {
     html! {
         section aria-labelledby="tried" {
             h2 id="tried" { "What each tried" }
             @for detail in details { (detail) }
-            @if details.len() < all { (busiest(details.len(), all)) }
+            @if details.len() < all { (foremost(details.len(), all, assessed)) }
         }
     }
 }
 
-fn busiest(shown: usize, all: usize) -> Markup {
+fn foremost(shown: usize, all: usize, assessed: bool) -> Markup {
     html! {
         p.note {
-            "The busiest " (number(shown as u64)) " of " (number(all as u64))
+            @if assessed { "The worst and busiest " } @else { "The busiest " }
+            (number(shown as u64)) " of " (number(all as u64))
             " rows; --output json has all of them."
         }
     }
@@ -175,6 +184,7 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
     let codes = columns(totals);
     let others = totals.by_code.len() > codes.len();
     let escu = report.rule.semantics == Semantics::Escu;
+    let assessed = !totals.by_severity.is_empty();
     html! {
         section aria-labelledby="addresses" {
             h2 id="addresses" { "Addresses" }
@@ -182,6 +192,7 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
                 thead {
                     tr {
                         th scope="col" { "Address" }
+                        @if assessed { th scope="col" { "Severity" } }
                         th scope="col" { "Location" }
                         th.n scope="col" { "Requests" }
                         @for code in &codes { th.n scope="col" { (code) } }
@@ -197,16 +208,21 @@ fn addresses(report: &Report<'_>, entries: &[Entry<'_>], totals: &Totals, linked
                 }
                 tbody {
                     @for (at, entry) in entries.iter().enumerate().take(MOST_ROWS) {
-                        (address((at < linked).then_some(at), entry, &codes, others))
+                        (address((at < linked).then_some(at), entry, (&codes, others), assessed))
                     }
                 }
             }
-            @if entries.len() > MOST_ROWS { (busiest(MOST_ROWS, entries.len())) }
+            @if entries.len() > MOST_ROWS { (foremost(MOST_ROWS, entries.len(), assessed)) }
         }
     }
 }
 
-fn address(at: Option<usize>, entry: &Entry<'_>, codes: &BTreeSet<u16>, others: bool) -> Markup {
+fn address(
+    at: Option<usize>,
+    entry: &Entry<'_>,
+    (codes, others): (&BTreeSet<u16>, bool),
+    assessed: bool,
+) -> Markup {
     let rest = entry
         .by_code
         .iter()
@@ -217,6 +233,7 @@ fn address(at: Option<usize>, entry: &Entry<'_>, codes: &BTreeSet<u16>, others: 
                 @if let Some(at) = at { a href={ "#a" (at + 1) } { (Shown(entry.address)) } }
                 @else { (Shown(entry.address)) }
             }
+            @if assessed { td data-label="Severity" { (assessment::short(entry)) } }
             td.place data-label="Location" { (place(entry)) }
             td.n data-label="Requests" { (number(entry.count)) }
             @for code in codes {

@@ -86,6 +86,77 @@ fn every_field_of_the_schema_appears_in_json_and_in_otlp_with_its_value() {
     );
 }
 
+/// The severities of a finding are five numbers of OTLP in the same order.
+#[test]
+fn a_worse_finding_has_a_greater_severity_number() {
+    let numbers: Vec<_> = Severity::ALL
+        .into_iter()
+        .map(|severity| {
+            let finding = Finding {
+                severity: severity.as_str().to_owned(),
+                ..Finding::default()
+            };
+            let record = log_record(&finding, 0);
+            (record.severity_number, record.severity_text)
+        })
+        .collect();
+    let wanted = [
+        (9, "INFO"),
+        (13, "WARN"),
+        (15, "WARN3"),
+        (17, "ERROR"),
+        (21, "FATAL"),
+    ];
+    assert_eq!(
+        numbers,
+        wanted.map(|(number, text)| (number, text.to_owned()))
+    );
+}
+
+/// Deliveries of one state have one uid, and two states never have the same.
+#[test]
+fn each_state_has_its_uid() {
+    let states = [
+        ("opened", 6, 0),
+        ("updated", 12, 0),
+        ("updated", 24, 0),
+        ("updated", 24, 1),
+        ("closed", 24, 1),
+    ];
+    let uids: std::collections::BTreeSet<_> = states
+        .iter()
+        .map(|(state, count, success_count)| {
+            let finding = Finding {
+                state: (*state).to_owned(),
+                count: *count,
+                success_count: *success_count,
+                ..(*samples::opened(7)).clone()
+            };
+            let [first, again] = [&finding, &finding.clone()]
+                .map(|finding| get(&log_record(finding, 0).attributes, "log.record.uid").map(json));
+            assert_eq!(first, again);
+            first.unwrap().to_string()
+        })
+        .collect();
+    assert_eq!(uids.len(), states.len());
+}
+
+/// As a lone user agent, a lone peer has the name of the conventions too.
+#[test]
+fn a_lone_peer_has_the_conventional_name_too() {
+    for (peers, wanted) in [
+        (&["10.0.0.1"] as &[&str], Some("10.0.0.1")),
+        (&["10.0.0.1", "10.0.0.2"], None),
+    ] {
+        let finding = Finding {
+            peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+            ..Finding::default()
+        };
+        let found = get(&log_record(&finding, 0).attributes, "network.peer.address").map(json);
+        assert_eq!(found, wanted.map(Into::into));
+    }
+}
+
 #[test]
 fn the_record_of_an_opened_finding() {
     let finding = samples::opened(7);

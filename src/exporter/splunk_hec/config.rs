@@ -95,7 +95,8 @@ pub enum Format {
     /// `finding`: every state of every finding, as a JSON object.
     #[default]
     Finding,
-    /// `risk`: one risk event for each finding, for Splunk's index=risk.
+    /// `risk`: a risk event when a finding opens and for each rise in severity, for Splunk's
+    /// index=risk.
     Risk(Risk),
 }
 
@@ -105,18 +106,18 @@ pub struct Risk {
     /// `search_name`: what the events say found them; empty: `auditwatch - ` and the title of the
     /// rule. Splunk counts distinct ones.
     pub search_name: String,
-    /// `entity`: whom the risk is put on; `None`: the address, or the user in escu semantics.
+    /// `entity`: what the risk is put on; `None`: the cluster, or the user in escu semantics.
     pub entity: Option<Entity>,
 }
 
-/// Whom a risk is put on.
+/// What a risk is put on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entity {
-    /// The address that scans.
+    /// The address that scans; a private one with the name of its cluster.
     SrcIp,
     /// The user name, as ESCU does: all scanners then share one.
     User,
-    /// The cluster that is scanned.
+    /// The cluster, which is what is at risk.
     Cluster,
 }
 

@@ -236,6 +236,30 @@ mod tests {
         );
     }
 
+    /// All that is said of a finding is in the event; fields hold texts alone, or Splunk refuses the
+    /// request.
+    #[test]
+    fn what_labels_and_successes_say_is_in_the_event_and_not_in_its_fields() {
+        for finding in samples::states() {
+            let event: Value = serde_json::from_str(&text(&finding)).unwrap();
+            assert_eq!(
+                event["event"],
+                serde_json::from_str::<Value>(&finding.to_json()).unwrap()
+            );
+            assert_eq!(event["host"], *finding.cluster);
+            let fields = event["fields"].as_object().unwrap();
+            assert_eq!(fields["cluster"], *finding.cluster);
+            let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+            for (name, value) in fields {
+                let is_list = |list: &Vec<Value>| !list.is_empty() && list.iter().all(is_text);
+                assert!(
+                    is_text(value) || value.as_array().is_some_and(is_list),
+                    "{name}: {value}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn a_finding_without_an_address_has_no_field_for_it() {
         let event: Value = serde_json::from_str(&text(&samples::by_user())).unwrap();
@@ -285,5 +309,18 @@ mod tests {
         assert!(events.next().is_none());
         assert_eq!(only["fields"]["userAgent"], json!([hostile]));
         assert_eq!(only["host"], json!(hostile));
+
+        // In every field, also of labels, members and what is new.
+        let event = text(&samples::hostile(hostile));
+        assert!(!event.bytes().any(|byte| byte < 0x20), "{event}");
+        let event: Value = serde_json::from_str(&event).unwrap();
+        for place in [
+            &event["event"]["labels"][0]["example"],
+            &event["event"]["members"][0]["source"],
+            &event["event"]["new"]["paths"][0],
+            &event["event"]["severity_reasons"][0],
+        ] {
+            assert_eq!(place, hostile);
+        }
     }
 }

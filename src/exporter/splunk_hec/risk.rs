@@ -4,28 +4,39 @@
 //! `stash`, with a key repeated for each of several values. Everything in it that came from a log
 //! was written by the sender of the requests, so no value may end its quotes or its line.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
 use super::config::{Entity, Risk};
 use crate::{
     detection::{
-        Finding, address::UNKNOWN, fields::AuditField, finding::FindingState, time::Micros,
+        Finding,
+        address::UNKNOWN,
+        fields::AuditField,
+        finding::{FindingState, Severity},
+        time::Micros,
     },
     exporter::time,
 };
 
 /// Most values of one key: a risk event is read by people.
 const MOST_VALUES: usize = 100;
+/// Most reasons in the message.
+const MOST_REASONS: usize = 3;
 /// The analytic story of the ESCU search, and its annotation after NIST.
 const STORY: &str = "Kubernetes Security";
 const NIST: &str = "DE.AE";
 
-/// The text of one finding; `None` for states that make none. There is one risk event for each
-/// finding, when it opens (an escu row is always "opened"), and never again: scores add up.
+/// The text of one finding; `None` for states that make none.
+///
+/// Scores add up, so there is one risk event when a finding opens (an escu row is always "opened"),
+/// and one more for each rise in severity, with the difference. None for a finding that continues
+/// another, whose risk is there already, nor for a score of 0.
 pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
-    if finding.state() != Some(FindingState::Opened) {
-        return None;
-    }
+    let Score {
+        points,
+        before,
+        sid,
+    } = score(finding)?;
     let mut pairs = Pairs::default();
     let seconds = |time: Option<prost_types::Timestamp>| {
         time.map(|time| plain_seconds(time::from_proto(time)))
@@ -35,16 +46,9 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
         .map(plain_seconds)
         .unwrap_or_default();
     let (object, object_type) = risk_object(finding, risk.entity);
-    let score = finding.risk_score.to_string();
     let (threat, threat_type) = threat_object(finding);
-    let message = match finding.message.as_str() {
-        "" => &finding.rule_name,
-        message => message,
-    };
-    let count = finding.count.to_string();
-    let search_name = search_name(finding, risk);
     for (key, value) in [
-        ("search_name", search_name.as_str()),
+        ("search_name", search_name(finding, risk).as_str()),
         (
             "info_min_time",
             &seconds(finding.window_start.or(finding.first_time)),
@@ -54,15 +58,98 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
             &seconds(finding.window_end.or(finding.last_time)),
         ),
         ("info_search_time", &at),
-        ("orig_sid", &finding.finding_id),
-        ("risk_object", object),
+        ("orig_sid", &sid),
+        ("risk_object", &object),
         ("risk_object_type", object_type),
-        ("risk_score", &score),
-        ("risk_message", message),
+        ("risk_score", &points.to_string()),
+        ("risk_message", &risk_message(finding, before)),
         ("threat_object", threat),
         ("threat_object_type", threat_type),
         ("severity", &finding.severity),
-        ("annotations.mitre_attack", &finding.mitre_technique_id),
+        ("severity_before", before.map_or("", Severity::as_str)),
+    ] {
+        pairs.add(key, value);
+    }
+    annotations(&mut pairs, finding);
+    columns(&mut pairs, finding);
+    Some(format!("{at}{}", pairs.text))
+}
+
+/// What a state of a finding adds to a risk.
+struct Score {
+    points: u32,
+    /// The severity before, if this is a rise.
+    before: Option<Severity>,
+    /// Equal for deliveries of one event, and for them alone.
+    sid: String,
+}
+
+/// What the state adds; `None` when it adds nothing.
+fn score(finding: &Finding) -> Option<Score> {
+    let score = if finding.state() == Some(FindingState::Opened) {
+        Score {
+            points: match finding.continues.as_str() {
+                "" => finding.risk_score,
+                // Its risk is there already.
+                _ => 0,
+            },
+            before: None,
+            sid: finding.finding_id.clone(),
+        }
+    } else {
+        let new = finding.new.as_ref()?;
+        let before: Severity = new.severity_before.parse().ok()?;
+        let is_rise = finding.severity()? > before;
+        Score {
+            points: match is_rise {
+                true => finding.risk_score.saturating_sub(before.score()),
+                false => 0,
+            },
+            before: Some(before),
+            sid: format!(
+                "{}-{}-{}",
+                finding.finding_id, finding.severity, finding.count
+            ),
+        }
+    };
+    (score.points > 0).then_some(score)
+}
+
+/// The line for people. Native: with the cluster, which is what is at risk, and with why the
+/// severity is what it is. Escu: that of the search, to the letter.
+fn risk_message(finding: &Finding, before: Option<Severity>) -> String {
+    let mut message = match finding.message.as_str() {
+        "" => finding.rule_name.clone(),
+        message => message.to_owned(),
+    };
+    if finding.is_row() {
+        return message;
+    }
+    if !finding.cluster.is_empty() {
+        let cluster = format!(" on cluster {}", finding.cluster);
+        if !message.contains(&cluster) {
+            message.push_str(&cluster);
+        }
+    }
+    let mut why = Vec::new();
+    if let Some(before) = before {
+        why.push(format!("{}, was {}", finding.severity, before.as_str()));
+    }
+    why.extend(finding.severity_reasons.iter().take(MOST_REASONS).cloned());
+    if !why.is_empty() {
+        // Writing into a string cannot fail.
+        let _ok = write!(message, ": {}", why.join("; "));
+    }
+    message
+}
+
+/// What Enterprise Security knows of the rule.
+fn annotations(pairs: &mut Pairs, finding: &Finding) {
+    for (key, value) in [
+        (
+            "annotations.mitre_attack",
+            finding.mitre_technique_id.as_str(),
+        ),
         (
             "annotations.mitre_attack.mitre_tactic_id",
             tactic_id(&finding.mitre_tactic),
@@ -89,30 +176,55 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
         ("annotations._frameworks", "analytic_story"),
         ("analyticstories", STORY),
         ("contributing_events_search", &unquoted_search(finding)),
-        ("cluster", &finding.cluster),
-        ("src_ip", &finding.src_ip),
-        ("Country", finding.country.as_deref().unwrap_or_default()),
-        ("City", finding.city.as_deref().unwrap_or_default()),
-        ("count", &count),
     ] {
         pairs.add(key, value);
     }
-    for (key, values) in finding.columns() {
-        for value in values.iter().take(MOST_VALUES) {
-            pairs.add(key, value);
-        }
+}
+
+/// What the requests had in them, under the names of the search where it has such.
+fn columns(pairs: &mut Pairs, finding: &Finding) {
+    let number = |number: u64| match number {
+        0 => String::new(),
+        number => number.to_string(),
+    };
+    for (key, value) in [
+        ("finding_id", finding.finding_id.as_str()),
+        ("cluster", &finding.cluster),
+        ("src_ip", &finding.src_ip),
+        ("prefix", &finding.prefix),
+        ("Country", finding.country.as_deref().unwrap_or_default()),
+        ("City", finding.city.as_deref().unwrap_or_default()),
+        ("count", &finding.count.to_string()),
+        ("outcome", &finding.outcome),
+        ("success_count", &number(finding.success_count)),
+        ("member_count", &number(finding.member_count)),
+    ] {
+        pairs.add(key, value);
     }
-    Some(format!("{at}{}", pairs.text))
+    pairs.add_all("severity_reasons", finding.severity_reasons.iter());
+    pairs.add_all("labels", finding.labels.iter().map(|label| &label.name));
+    pairs.add_all(
+        "members",
+        finding.members.iter().map(|member| &member.source),
+    );
+    for (key, values) in finding.columns() {
+        pairs.add_all(key, values.iter());
+    }
 }
 
 /// The drill-down without quotes, which no value may hold and this search can do without. Nothing
-/// where it is narrowed to more than an address, as the log may write one in an escu row: unquoted,
-/// its words would be those of the search.
+/// where it is narrowed to more than an address and a cluster of plain letters, as the log may write
+/// one in an escu row: unquoted, its words would be those of the search.
 fn unquoted_search(finding: &Finding) -> String {
     let bare = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '/');
     let is_safe = |text: &str| text == UNKNOWN || text.chars().all(bare);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_word = |text: &str| !is_operator(text) && text.chars().all(plain);
     let mut groups = finding.group_by.iter().map(|group| group.value.as_deref());
-    if is_safe(&finding.src_ip) && groups.all(|value| value.is_some_and(is_safe)) {
+    if is_safe(&finding.src_ip)
+        && is_word(&finding.cluster)
+        && groups.all(|value| value.is_some_and(is_safe))
+    {
         finding.drilldown_search.replace('"', "")
     } else {
         String::new()
@@ -128,27 +240,72 @@ pub(super) fn search_name(finding: &Finding, risk: &Risk) -> String {
     }
 }
 
+/// Whether Splunk reads a word without quotes as an operator.
+fn is_operator(word: &str) -> bool {
+    ["AND", "OR", "NOT", "IN"].contains(&word)
+}
+
 /// What the risk is put on, and its type in Splunk.
-fn risk_object(finding: &Finding, entity: Option<Entity>) -> (&str, &'static str) {
-    let preferred = entity.unwrap_or(if finding.is_row() {
-        Entity::User
-    } else {
-        Entity::SrcIp
-    });
-    let user = || user(finding).map(|user| (user, "user"));
-    let address = || named(&finding.src_ip).map(|address| (address, "system"));
-    let cluster = || named(&finding.cluster).map(|cluster| (cluster, "other"));
-    let chosen = match preferred {
+fn risk_object(finding: &Finding, entity: Option<Entity>) -> (Cow<'_, str>, &'static str) {
+    let user = || user(finding).map(|user| (user.into(), "user"));
+    let address = || named(&finding.src_ip).map(|_| (qualified(finding), "system"));
+    let cluster = || named(&finding.cluster).map(|cluster| (cluster.into(), "other"));
+    let chosen = match entity {
         // Failed authentication has no user.
-        Entity::User => user().or_else(address),
-        Entity::Cluster => cluster().or_else(address),
-        Entity::SrcIp => address(),
+        Some(Entity::User) => user().or_else(address),
+        None if finding.is_row() => user().or_else(address),
+        Some(Entity::SrcIp) => address(),
+        Some(Entity::Cluster) => cluster().or_else(address),
+        // A rule that groups by no address but by a user is about that user.
+        None if finding.src_ip.is_empty() && finding.prefix.is_empty() => user().or_else(cluster),
+        None => cluster().or_else(address),
     };
     // A rule may group by anything.
     chosen
         .or_else(user)
         .or_else(cluster)
-        .unwrap_or((UNKNOWN, "other"))
+        .unwrap_or((UNKNOWN.into(), "other"))
+}
+
+/// The address as a name that is one in all clusters. A private one, and a text that is no address,
+/// names another machine in each cluster: they get the name of the cluster behind them, or the
+/// scores of unlike machines would add up.
+fn qualified(finding: &Finding) -> Cow<'_, str> {
+    let address = finding.src_ip.as_str();
+    if finding.cluster.is_empty() || is_global(address) {
+        address.into()
+    } else {
+        format!("{address}@{}", finding.cluster).into()
+    }
+}
+
+/// Whether a text is an address, or a network, that is the same machine, or network, everywhere.
+fn is_global(text: &str) -> bool {
+    let network = text.parse().map(|net: ipnet::IpNet| net.addr());
+    network
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok())
+        .is_some_and(|address| !is_private(address.to_canonical()))
+}
+
+/// RFC 1918, shared by a carrier's customers (RFC 6598), link-local, loopback, unspecified, ULA.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, ..] = address.octets();
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || (a == 100 && (64..128).contains(&b))
+                || a == 0
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+        }
+    }
 }
 
 /// The user of the requests: the one they are grouped by, or the first.
@@ -161,9 +318,12 @@ fn user(finding: &Finding) -> Option<&str> {
         .and_then(named)
 }
 
-/// The address behind the requests; of a rule that does not group by it, nothing.
+/// The address or the network behind the requests; of a rule that does not group by it, nothing.
+/// Members of a roll-up are none: claimed addresses are among them, which may be victims.
 fn threat_object(finding: &Finding) -> (&str, &'static str) {
-    named(&finding.src_ip).map_or(("", ""), |address| (address, "ip_address"))
+    named(&finding.src_ip)
+        .or_else(|| named(&finding.prefix))
+        .map_or(("", ""), |address| (address, "ip_address"))
 }
 
 fn named(text: &str) -> Option<&str> {
@@ -213,6 +373,13 @@ impl Pairs {
         }
         // Writing into a string cannot fail.
         let _ok = write!(self.text, ", {key}=\"{}\"", quotable(value));
+    }
+
+    /// Adds the key for each of the values, for as many as are read.
+    fn add_all<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a String>) {
+        for value in values.take(MOST_VALUES) {
+            self.add(key, value);
+        }
     }
 }
 
@@ -284,30 +451,39 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn an_opened_finding_is_one_risk_event_and_no_other_state_is() {
-        let finding = Finding {
+    /// A finding with this severity, as labels make it.
+    fn graded(severity: Severity) -> Finding {
+        Finding {
+            severity: severity.as_str().to_owned(),
+            risk_score: severity.score(),
             mitre_technique_id: "T1046".to_owned(),
             ..(*samples::opened(1)).clone()
-        };
+        }
+    }
+
+    #[test]
+    fn an_opened_finding_is_one_risk_event() {
+        let finding = graded(Severity::Low);
         let event = text(&finding, &risk()).unwrap();
         assert!(event.starts_with("1764055023.035818, search_name=\"auditwatch - Kubernetes Scanning by Unauthenticated IP Address\", "), "{event}");
         let pairs = read(&event);
         for (key, wanted) in [
-            ("risk_object", finding.src_ip.as_str()),
-            ("risk_object_type", "system"),
-            ("risk_score", finding.risk_score.to_string().as_str()),
+            ("risk_object", "prod"),
+            ("risk_object_type", "other"),
+            ("risk_score", "20"),
+            (
+                "risk_message",
+                "Kubernetes scanning from ip 203.0.113.7 on cluster prod",
+            ),
             ("threat_object", &finding.src_ip),
             ("threat_object_type", "ip_address"),
             ("orig_sid", &finding.finding_id),
+            ("severity", "low"),
+            ("cluster", "prod"),
             ("annotations.mitre_attack", "T1046"),
         ] {
             assert_eq!(value(&pairs, key), [wanted], "{key}");
         }
-        assert_eq!(
-            value(&pairs, "risk_message"),
-            [format!("Kubernetes scanning from ip {}", finding.src_ip)]
-        );
         assert_eq!(value(&pairs, "verb"), finding.verbs);
         for state in ["updated", "closed"] {
             let finding = Finding {
@@ -318,45 +494,231 @@ mod tests {
         }
     }
 
+    /// The scores of a finding add up to the score of its greatest severity, in whatever steps it
+    /// came there.
     #[test]
-    fn the_risk_is_put_on_whom_the_search_or_the_setting_says() {
+    fn each_rise_in_severity_adds_the_difference() {
+        use Severity::{Critical, High, Informational, Low, Medium};
+        for steps in [
+            &[Low] as &[Severity],
+            &[Low, Low, Critical],
+            &[Low, Medium, Medium, High, Critical],
+            &[Informational, Informational, Low, High],
+            &[Informational],
+            &[Critical, Low],
+        ] {
+            let mut sum = 0;
+            let mut sids = std::collections::BTreeSet::new();
+            let mut events = 0;
+            let mut before: Option<Severity> = None;
+            for (severity, count) in steps.iter().zip(6..) {
+                let mut finding = Finding {
+                    count,
+                    ..graded(*severity)
+                };
+                if let Some(before) = before {
+                    finding.state = "updated".to_owned();
+                    finding.new = Some(crate::detection::finding::New {
+                        severity_before: if before == *severity {
+                            String::new()
+                        } else {
+                            before.as_str().to_owned()
+                        },
+                        count: 1,
+                        ..Default::default()
+                    });
+                }
+                before = Some(*severity);
+                // A second delivery is the same event.
+                assert_eq!(text(&finding, &risk()), text(&finding, &risk()));
+                if let Some(event) = text(&finding, &risk()) {
+                    let pairs = read(&event);
+                    sum += value(&pairs, "risk_score")[0].parse::<u32>().unwrap();
+                    sids.insert(value(&pairs, "orig_sid")[0].to_owned());
+                    events += 1;
+                }
+            }
+            let greatest = steps.iter().max().unwrap().score();
+            assert_eq!(sum, greatest, "{steps:?}");
+            assert_eq!(sids.len(), events, "each event has an id of its own");
+        }
+    }
+
+    #[test]
+    fn a_rise_says_from_where_and_why() {
+        let event = text(&samples::rich(), &risk()).unwrap();
+        let pairs = read(&event);
+        for (key, wanted) in [
+            ("risk_score", &["60"] as &[&str]),
+            ("orig_sid", &["00000000000000000000000000000001-critical-6"]),
+            ("finding_id", &["00000000000000000000000000000001"]),
+            (
+                "risk_message",
+                &[
+                    "Kubernetes scanning from ip 203.0.113.7 on cluster prod: critical, was low; \
+                   2 requests succeeded; 4 requests for secrets",
+                ],
+            ),
+            ("severity_before", &["low"]),
+            ("outcome", &["success"]),
+            ("success_count", &["2"]),
+            ("labels", &["reads_secrets", "uses_curl"]),
+            (
+                "severity_reasons",
+                &["2 requests succeeded", "4 requests for secrets"],
+            ),
+        ] {
+            assert_eq!(value(&pairs, key), wanted, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_continued_and_an_informational_finding_add_nothing() {
+        let continued = Finding {
+            continues: "00000000000000000000000000000009".to_owned(),
+            ..graded(Severity::High)
+        };
+        assert_eq!(text(&continued, &risk()), None);
+        assert_eq!(text(&graded(Severity::Informational), &risk()), None);
+    }
+
+    #[test]
+    fn a_roll_up_is_one_threat_and_its_members_are_none() {
+        let pairs = read(&text(&samples::rolled_up(), &risk()).unwrap());
+        for (key, wanted) in [
+            ("risk_object", "prod"),
+            ("threat_object", "198.51.100.0/24"),
+            ("threat_object_type", "ip_address"),
+            ("member_count", "40"),
+        ] {
+            assert_eq!(value(&pairs, key), [wanted], "{key}");
+        }
+        assert_eq!(value(&pairs, "members").len(), 40);
+    }
+
+    #[test]
+    fn the_risk_is_put_on_what_the_search_or_the_setting_says() {
         let native = Finding {
             state: "opened".to_owned(),
             semantics: "native".to_owned(),
             src_ip: "192.0.2.1".to_owned(),
             cluster: "prod".to_owned(),
             users: vec!["system:anonymous".to_owned()],
-            ..Finding::default()
+            ..graded(Severity::Low)
         };
         let escu = Finding {
             semantics: "escu".to_owned(),
             ..native.clone()
         };
-        let without_user = Finding {
+        let without = Finding {
             users: vec![],
             cluster: String::new(),
             ..native.clone()
         };
         for (finding, entity, wanted) in [
-            (&native, None, ("192.0.2.1", "system")),
+            (&native, None, ("prod", "other")),
             (&escu, None, ("system:anonymous", "user")),
             (&native, Some(Entity::User), ("system:anonymous", "user")),
+            (&native, Some(Entity::SrcIp), ("192.0.2.1", "system")),
             (&escu, Some(Entity::SrcIp), ("192.0.2.1", "system")),
-            (&native, Some(Entity::Cluster), ("prod", "other")),
-            (&without_user, Some(Entity::User), ("192.0.2.1", "system")),
-            (
-                &without_user,
-                Some(Entity::Cluster),
-                ("192.0.2.1", "system"),
-            ),
+            (&escu, Some(Entity::Cluster), ("prod", "other")),
+            (&without, None, ("192.0.2.1", "system")),
+            (&without, Some(Entity::User), ("192.0.2.1", "system")),
+            (&without, Some(Entity::Cluster), ("192.0.2.1", "system")),
         ] {
             let pairs = read(&text(finding, &Risk { entity, ..risk() }).unwrap());
             assert_eq!(value(&pairs, "risk_object"), [wanted.0]);
             assert_eq!(value(&pairs, "risk_object_type"), [wanted.1]);
         }
+        // ESCU's own words for ESCU's rows.
+        let pairs = read(&text(&escu, &risk()).unwrap());
+        assert_eq!(
+            value(&pairs, "risk_message"),
+            ["Kubernetes scanning from ip 203.0.113.7"]
+        );
+    }
+
+    /// Six clusters with a prober at one private address are six machines: whatever the setting,
+    /// none of their risk objects adds up to 120.
+    #[test]
+    fn one_private_address_in_six_clusters_is_six_risk_objects() {
+        for address in [
+            "10.20.0.5",
+            "172.31.255.1",
+            "192.168.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.1.1",
+            "127.0.0.1",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "fd00::5",
+            "fd00:0:0:1::/64",
+            "10.0.0.0/8",
+            "::ffff:10.0.0.1",
+            "unknown",
+            "not an address",
+        ] {
+            for entity in [None, Some(Entity::SrcIp), Some(Entity::Cluster)] {
+                let objects: std::collections::BTreeSet<_> = (0..6)
+                    .map(|cluster| {
+                        let finding = Finding {
+                            src_ip: address.to_owned(),
+                            cluster: format!("cluster-{cluster}"),
+                            ..graded(Severity::Low)
+                        };
+                        let event = text(&finding, &Risk { entity, ..risk() }).unwrap();
+                        value(&read(&event), "risk_object")[0].to_owned()
+                    })
+                    .collect();
+                assert_eq!(objects.len(), 6, "{address} {entity:?}");
+            }
+        }
+        // A public one is one machine everywhere.
+        for address in [
+            "203.0.113.7",
+            "100.128.0.1",
+            "172.32.0.1",
+            "2001:db8::/64",
+            "2001:db8::1",
+            "::ffff:203.0.113.7",
+        ] {
+            let finding = Finding {
+                src_ip: address.to_owned(),
+                ..graded(Severity::Low)
+            };
+            assert_eq!(qualified(&finding), address);
+        }
     }
 
     proptest! {
+        /// Nothing in any field of a finding writes a pair.
+        #[test]
+        fn no_field_writes_a_pair(hostile in hostile()) {
+            let keys = |finding: &Finding, escapes| -> Vec<String> {
+                let event = text(finding, &risk()).unwrap();
+                read_with(&event, escapes).into_iter().map(|(key, _)| key).collect()
+            };
+            let with = |text: &str| Finding {
+                continues: String::new(),
+                ..samples::hostile(text)
+            };
+            let plain = with("x");
+            let hostile = with(&hostile);
+            for escapes in [true, false] {
+                let keys = keys(&hostile, escapes);
+                let wanted = text(&plain, &risk()).unwrap();
+                let wanted: Vec<_> = read(&wanted).into_iter().map(|(key, _)| key).collect();
+                // The search behind it is left out where a group is not plain.
+                let others = |keys: Vec<String>| -> Vec<String> {
+                    let is_search = |key: &String| key == "contributing_events_search";
+                    keys.into_iter().filter(|key| !is_search(key)).collect()
+                };
+                prop_assert_eq!(others(keys), others(wanted));
+            }
+        }
+
         /// No value of a log writes a field: what is read back is what was meant, pair by pair,
         /// by either reader.
         #[test]
@@ -368,7 +730,7 @@ mod tests {
             let finding = |agents, paths, src_ip: String, cluster, user| Finding {
                 message: format!("Kubernetes scanning from ip {src_ip}"),
                 user_agents: agents, paths, src_ip, cluster, users: vec![user],
-                ..(*samples::opened(1)).clone()
+                ..graded(Severity::Low)
             };
             let words = |values: &Vec<String>| vec!["x".to_owned(); values.len()];
             let x = || "x".to_owned();
@@ -387,9 +749,8 @@ mod tests {
                 ("userAgent", &agents),
                 ("requestURI", &paths),
                 ("src_ip", &vec![src_ip.clone()]),
-                ("risk_object", &vec![src_ip.clone()]),
+                ("risk_object", &vec![cluster.clone()]),
                 ("threat_object", &vec![src_ip.clone()]),
-                ("risk_message", &vec![format!("Kubernetes scanning from ip {src_ip}")]),
                 ("cluster", &vec![cluster]),
                 ("user", &vec![user]),
             ] {
@@ -432,7 +793,7 @@ mod tests {
             ("search_name", &["auditwatch - Secrets are read"] as &[&str]),
             ("risk_object", &["eve"]),
             ("risk_object_type", &["user"]),
-            ("risk_message", &["eve reads secrets"]),
+            ("risk_message", &["eve reads secrets on cluster prod"]),
             ("threat_object", &[]),
             ("threat_object_type", &[]),
             ("annotations.mitre_attack.mitre_tactic_id", &["TA0006"]),
@@ -457,7 +818,8 @@ mod tests {
             (&no_one, ("unknown", "other")),
         ] {
             for entity in [None, Some(Entity::User), Some(Entity::Cluster)] {
-                assert_eq!(risk_object(finding, entity), wanted, "{entity:?}");
+                let (object, kind) = risk_object(finding, entity);
+                assert_eq!((object.as_ref(), kind), wanted, "{entity:?}");
             }
         }
         let named = Risk {
@@ -474,7 +836,7 @@ mod tests {
             drilldown_search: format!(
                 r#"`kube_audit` "user.groups{{}}"="a:b" "sourceIPs{{}}"="{src_ip}""#
             ),
-            ..(*samples::opened(1)).clone()
+            ..graded(Severity::Low)
         };
         let search = |src_ip: &str| -> Vec<String> {
             let pairs = read(&text(&finding(src_ip), &risk()).unwrap());
@@ -488,6 +850,19 @@ mod tests {
         assert_eq!(search("unknown").len(), 1);
         for hostile in ["1.2.3.4 OR index=*", "*", "1.2.3.4|delete", "a b"] {
             assert!(search(hostile).is_empty(), "{hostile}");
+        }
+        for (cluster, is_there) in [
+            ("prod-eu_1.example", true),
+            ("prod OR index=*", false),
+            ("*", false),
+            ("OR", false),
+            ("`delete`", false),
+        ] {
+            let finding = Finding {
+                cluster: cluster.to_owned(),
+                ..finding("192.0.2.1")
+            };
+            assert_ne!(unquoted_search(&finding).is_empty(), is_there, "{cluster}");
         }
     }
 }
