@@ -155,7 +155,7 @@ impl Writer {
     fn row<'t>(&mut self, kind: Kind, values: impl Iterator<Item = &'t str>) {
         match kind {
             Kind::Single => self.single(values.take(1), |text, out| out.text(text)),
-            Kind::List | Kind::Map | Kind::Claimed => {
+            Kind::List | Kind::Map | Kind::Claimed | Kind::Peer => {
                 self.several(|writer| {
                     values.fold(0, |count, text| {
                         writer.value(|out| out.text(text));
