@@ -192,6 +192,8 @@ impl<'a> Event<'a> {
         match row.kind {
             Kind::Single => plain(field),
             Kind::List | Kind::Claimed => field.list().unwrap_or_default().for_each(plain),
+            // What an event has of that name is another thing.
+            Kind::Peer => {}
             Kind::Map => field.for_each_member(|key, value| {
                 if let Some(text) = value.value() {
                     show(Value {

@@ -17,6 +17,9 @@ pub enum Kind {
     Map,
     /// The elements of `sourceIPs` that are not the address the event counts for.
     Claimed,
+    /// The last element of `sourceIPs`, the peer of the connection, when it is not the address
+    /// the event counts for: it handed that address over.
+    Peer,
 }
 
 /// What is known of one field.
@@ -24,7 +27,8 @@ pub enum Kind {
 pub struct Row {
     /// The field of this row.
     pub field: AuditField,
-    /// Its place in the audit event: a member, or a member of an object that is a member.
+    /// Its place in the audit event: a member, or a member of an object that is a member. Of a
+    /// derived field its name in rules.
     pub path: &'static str,
     /// Where its values come from.
     pub kind: Kind,
@@ -105,6 +109,10 @@ macro_rules! audit_fields {
             Annotations: "annotations" Map,
                 list [annotations], sample [], column [], escu [],
                 convention [], heading ["Annotations"];
+            /// The peer in `sourceIPs` that handed over the address the event counts for
+            Peers: "source.peer" Peer,
+                list [peers], sample [], column [], escu [],
+                convention [], heading ["Peers"];
         }
     };
 }

@@ -234,11 +234,11 @@ fn root(names: &[String]) -> (Root, usize) {
     // Values of a map have paths of their own.
     let known = fields::TABLE
         .iter()
-        .find(|row| row.path == text && row.kind != Kind::Map);
+        .find(|row| row.path == text && !matches!(row.kind, Kind::Map | Kind::Peer));
     if let Some(row) = known {
         let root = match row.kind {
             Kind::Single => Root::Field(row.field),
-            Kind::List | Kind::Claimed | Kind::Map => Root::List(row.field),
+            Kind::List | Kind::Claimed | Kind::Map | Kind::Peer => Root::List(row.field),
         };
         return (root, names.len());
     }

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{json, rule_rows::RuleRows};
+use super::{
+    engine::Engine,
+    json,
+    limits::{Bounds, Limits},
+    rule_rows::RuleRows,
+};
 use crate::rules::{
     Scratch,
     load::{Case, LoadedRule},
+    model::Detection,
 };
 
 /// A case that did not turn out as it should.
@@ -30,6 +36,9 @@ pub fn run(rule: &LoadedRule, time_field: &str) -> Vec<Failure> {
 }
 
 fn rows(rule: &LoadedRule, case: &Case, time_field: &str) -> usize {
+    if let Some(derivation) = &rule.detection.derivation {
+        return derived(rule, &derivation.source, case, time_field);
+    }
     let mut rows = RuleRows::new(vec![Arc::clone(&rule.detection)]);
     for text in &case.events {
         if let Ok(Some(event)) = json::one(text.as_bytes(), time_field) {
@@ -37,6 +46,32 @@ fn rows(rule: &LoadedRule, case: &Case, time_field: &str) -> usize {
         }
     }
     rows.finish().len()
+}
+
+/// The findings of a derived detection, which takes what the engine has counted for another one.
+fn derived(rule: &LoadedRule, source: &Detection, case: &Case, time_field: &str) -> usize {
+    let mut source = source.clone();
+    source
+        .hops
+        .trusted_proxies
+        .clone_from(&case.trusted_proxies);
+    let source = Arc::new(source);
+    let detections = vec![Arc::clone(&source), Arc::clone(&rule.detection)];
+    let mut engine = Engine::new(detections, Limits::default(), None);
+    let (mut scratch, mut found) = (Scratch::default(), Vec::new());
+    for text in &case.events {
+        if let Ok(Some(event)) = json::one(text.as_bytes(), time_field) {
+            let bounds = Bounds::from(&Limits::default());
+            event.hits(&source, &mut scratch, &bounds, &mut |hit| {
+                engine.observe(hit, &mut found);
+            });
+        }
+    }
+    engine.drain(&mut found);
+    let own = found
+        .iter()
+        .filter(|one| Arc::ptr_eq(&one.detection, &rule.detection));
+    own.count()
 }
 
 /// Why a case turned out as it did: for single events the decisive test, for several their number.
@@ -47,6 +82,13 @@ fn explain(rule: &LoadedRule, case: &Case, time_field: &str) -> String {
         "matches, but must not"
     };
     let detection = &rule.detection;
+    if let Some(derivation) = &detection.derivation {
+        return format!(
+            "the case {what}: {} events for {}",
+            case.events.len(),
+            derivation.source.name()
+        );
+    }
     if let ([text], [part]) = (case.events.as_slice(), detection.parts.as_slice())
         && detection.threshold == 0
         && let Ok(Some(event)) = json::one(text.as_bytes(), time_field)

@@ -19,6 +19,7 @@ use std::{
 };
 
 use super::{
+    derived,
     emission::{Draft, Emission},
     eviction::Evictions,
     geo::Locate,
@@ -93,6 +94,7 @@ pub struct EngineState {
     pub(super) quietest: BTreeSet<(Micros, Arc<str>)>,
     pub(super) evictions: Evictions,
     pub(super) detections: Vec<Known>,
+    pub(super) derived: derived::State,
 }
 
 /// A detection whose state is here, and what was counted for it.
@@ -109,6 +111,7 @@ struct Setup {
     programs: Vec<Program>,
     limits: Limits,
     locate: Option<Arc<dyn Locate>>,
+    derived: derived::Setup,
 }
 
 /// One detection, ready to run.
@@ -133,6 +136,7 @@ impl Engine {
         locate: Option<Arc<dyn Locate>>,
     ) -> Self {
         let detections: Vec<Arc<Detection>> = detections.into();
+        let derived = derived::Setup::of(&detections);
         let programs = detections.into_iter().map(|detection| {
             let lateness = match detection.window {
                 // With a longer one, a scan could be found after the one that followed it.
@@ -155,6 +159,7 @@ impl Engine {
                 programs,
                 limits,
                 locate,
+                derived,
             },
         }
     }
@@ -180,7 +185,7 @@ impl Engine {
 
     /// Bytes on the heap of all that is tracked, as the allocator counts them.
     pub fn heap_bytes(&self) -> usize {
-        self.state.evictions.heap_bytes()
+        self.state.evictions.heap_bytes() + self.state.derived.heap_bytes()
     }
 
     /// Everything the engine remembers.
@@ -209,6 +214,7 @@ impl Engine {
         for shard in state.shards.values_mut() {
             shard.move_detections(&places);
         }
+        state.derived.move_detections(&places);
         state.detections = detections;
         state.report();
         self.state = state;
@@ -270,6 +276,19 @@ impl Engine {
         let (Some(time), detection) = (hit.time, index(hit)) else {
             return true;
         };
+        let from = out.len();
+        let is_ready = self.make_ready((hit, time, detection), steps, out);
+        self.link(from, out);
+        is_ready && self.settle_derived(Some(hit), steps, out)
+    }
+
+    /// Makes room for the cluster of a hit, and does what its time makes due.
+    fn make_ready(
+        &mut self,
+        (hit, time, detection): (&Hit, Micros, usize),
+        steps: &mut usize,
+        out: &mut Vec<Emission>,
+    ) -> bool {
         let name = self.setup.cluster_name(hit);
         while let Some(quietest) = self.state.cluster_to_evict(name, &self.setup.limits) {
             if !self.evict_cluster(&quietest, steps, out) {
@@ -315,6 +334,7 @@ impl Engine {
         };
         let mut steps = usize::MAX;
         while !self.prepare(&hit, &mut steps, out) {}
+        let from = out.len();
         let (setup, state) = (&self.setup, &mut self.state);
         let name = setup.cluster_name(&hit);
         let (Some(context), Some(Known { stats, .. }), Some(shard)) = (
@@ -329,7 +349,8 @@ impl Engine {
         };
         stats.late += u64::from(time < of.event_time.watermark);
         let mut drafts = Vec::new();
-        match of.observe(&hit, time, &context, &mut drafts) {
+        let disposition = of.observe(&hit, time, &context, &mut drafts);
+        match disposition {
             Disposition::Counted => {}
             Disposition::Overflow => stats.overflow += 1,
             Disposition::Duplicate => stats.duplicates += 1,
@@ -339,11 +360,41 @@ impl Engine {
         if !drafts.is_empty() {
             setup.emit(detection, name, drafts, out);
         }
-        while let Some((detection, cluster)) = state.evictions.excess(&setup.limits) {
+        let limits = setup.limits_of_keys(state);
+        while let Some((detection, cluster)) = state.evictions.excess(&limits) {
             if !setup.evict_weakest(state, detection, &cluster, out) {
-                return;
+                break;
             }
         }
+        let is_counted = matches!(disposition, Disposition::Counted | Disposition::Overflow);
+        self.link(from, out);
+        if is_counted && self.setup.derived.is_source(detection) {
+            let (setup, state) = (&self.setup, &mut self.state);
+            let cluster = (setup.cluster_name(&hit), &setup.limits);
+            state.derived.observe(&setup.derived, &hit, cluster);
+        }
+    }
+
+    /// Links the findings from this place on with those of derived detections.
+    fn link(&mut self, from: usize, out: &mut Vec<Emission>) {
+        self.state.derived.link(&self.setup.derived, from, out);
+    }
+
+    /// Appends the findings of derived detections that are due, in the cluster of this hit or in
+    /// all; whether that was all.
+    fn settle_derived(
+        &mut self,
+        hit: Option<&Hit>,
+        steps: &mut usize,
+        out: &mut Vec<Emission>,
+    ) -> bool {
+        let (setup, state) = (&self.setup, &mut self.state);
+        let cluster = hit.map(|hit| setup.cluster_name(hit));
+        let mut emitted = Vec::new();
+        let how = (&setup.derived, &setup.limits);
+        let settled = state.derived.settle(how, cluster, steps, &mut emitted);
+        setup.emit_derived(emitted, out);
+        settled
     }
 
     /// Takes the passing of time and appends the findings it causes.
@@ -359,15 +410,23 @@ impl Engine {
 
     /// Takes the passing of time. What it makes due is emitted by [`Self::settle`].
     pub fn advance(&mut self, elapsed: Duration) {
-        let elapsed = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
+        let elapsed_micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
         let shards = self.state.shards.values_mut();
         for of in shards.flat_map(|shard| &mut shard.detections) {
-            of.event_time.advance_by_tick(elapsed);
+            of.event_time.advance_by_tick(elapsed_micros);
         }
+        self.state.derived.advance(elapsed);
     }
 
     /// Appends findings that time has made due, in about this many steps; whether that was all.
     pub fn settle(&mut self, mut steps: usize, out: &mut Vec<Emission>) -> bool {
+        let from = out.len();
+        let settled = self.settle_shards(&mut steps, out);
+        self.link(from, out);
+        settled && self.settle_derived(None, &mut steps, out)
+    }
+
+    fn settle_shards(&mut self, steps: &mut usize, out: &mut Vec<Emission>) -> bool {
         let (setup, state) = (&self.setup, &mut self.state);
         for shard in state.shards.values_mut() {
             for (detection, program) in setup.programs.iter().enumerate() {
@@ -375,9 +434,9 @@ impl Engine {
                 let Some(of) = shard.get_mut(detection) else {
                     continue;
                 };
-                let (mut drafts, before) = (Vec::new(), steps);
-                let settled = of.settle(&context, &mut steps, &mut drafts);
-                if !settled || steps != before {
+                let (mut drafts, before) = (Vec::new(), *steps);
+                let settled = of.settle(&context, steps, &mut drafts);
+                if !settled || *steps != before {
                     shard.report(detection, &mut state.evictions);
                     setup.emit(detection, &shard.name, drafts, out);
                 }
@@ -397,6 +456,22 @@ impl Engine {
 
     /// The same in about this many steps; whether that was all.
     pub fn drain_some(&mut self, mut steps: usize, out: &mut Vec<Emission>) -> bool {
+        let from = out.len();
+        let is_drained = self.drain_shards(&mut steps, out);
+        self.link(from, out);
+        if !is_drained {
+            return false;
+        }
+        let (setup, state) = (&self.setup, &mut self.state);
+        let mut emitted = Vec::new();
+        let is_all = state
+            .derived
+            .drain(&setup.derived, &mut steps, &mut emitted);
+        setup.emit_derived(emitted, out);
+        is_all
+    }
+
+    fn drain_shards(&mut self, steps: &mut usize, out: &mut Vec<Emission>) -> bool {
         loop {
             let (setup, state) = (&self.setup, &mut self.state);
             let Some(mut first) = state.shards.first_entry() else {
@@ -409,7 +484,7 @@ impl Engine {
                     continue;
                 };
                 let mut drafts = Vec::new();
-                while !of.is_empty() && steps::take(&mut steps) {
+                while !of.is_empty() && steps::take(steps) {
                     of.drain_first(&context, &mut drafts);
                 }
                 let is_drained = of.is_empty();
@@ -421,7 +496,7 @@ impl Engine {
             }
             // Nothing is left in it to be evicted.
             let name = Arc::clone(&shard.name);
-            self.evict_cluster(&name, &mut 1, out);
+            self.state.remove_shard(&name);
         }
     }
 
@@ -456,6 +531,11 @@ impl Engine {
         if !steps::take(steps) {
             return false;
         }
+        let mut emitted = Vec::new();
+        state
+            .derived
+            .remove_cluster(&setup.derived, name, &mut emitted);
+        setup.emit_derived(emitted, out);
         state.remove_shard(name);
         true
     }
@@ -574,6 +654,31 @@ impl Setup {
             state: draft.state,
             finding: program.report.finding(cluster, draft),
         }));
+    }
+
+    /// Writes findings of derived detections and appends them.
+    fn emit_derived(&self, emitted: Vec<derived::Emitted>, out: &mut Vec<Emission>) {
+        for one in emitted {
+            let from = out.len();
+            self.emit(one.detection, &one.cluster, vec![one.draft], out);
+            for emission in out.iter_mut().skip(from) {
+                if let Some(severity) = one.severity {
+                    emission.finding.set_severity(severity);
+                }
+                if let (Some(before), Some(new)) = (one.before, &mut emission.finding.new) {
+                    before.as_str().clone_into(&mut new.severity_before);
+                }
+            }
+        }
+    }
+
+    /// What the keys of all detections may take: what derived detections take is not theirs.
+    fn limits_of_keys(&self, state: &EngineState) -> Limits {
+        let derived = state.derived.heap_bytes();
+        Limits {
+            memory: self.limits.memory.saturating_sub(derived),
+            ..self.limits.clone()
+        }
     }
 
     /// Evicts the key of the lowest priority; whether there was one.

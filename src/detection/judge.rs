@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    address::Trusted,
+    address::{self, Trusted},
     event::{Event, List, Value},
     fields::{self, AuditField, Kind},
     hit::{Hit, Texts},
@@ -47,13 +47,13 @@ impl Event<'_> {
     /// The hit that a match makes of the event, with as much of it as these bounds allow.
     fn hit(&self, detection: &Detection, found: Match, bounds: &Bounds) -> Hit {
         let sources = sources(self.sources().unwrap_or_default(), bounds);
-        let (sources, claimed) = match detection.group_by {
-            GroupBy::Fields(_) => (Vec::new(), claimed(sources, detection.address(self))),
+        let (sources, claims) = match detection.group_by {
+            GroupBy::Fields(_) => (Vec::new(), claims(sources, detection.address(self))),
             // Every element is a source of its own, so none is a mere claim.
             GroupBy::Sources { .. } => {
                 let mut kept = Vec::with_capacity(sources.len());
                 kept.extend(sources.iter().map(|text| text.cut(bounds.value_bytes)));
-                (kept, Vec::new())
+                (kept, Claims::default())
             }
         };
         let code = self.field(AuditField::Code).value();
@@ -66,7 +66,7 @@ impl Event<'_> {
             key: found.key,
             sources,
             code: code.and_then(number).unwrap_or_default(),
-            texts: texts(self, &claimed, bounds),
+            texts: texts(self, &claims, bounds),
             identity: found.identity,
             ..Hit::default()
         }
@@ -127,14 +127,30 @@ fn sources<'a>(list: List<'a>, bounds: &Bounds) -> Vec<Text<'a>> {
     texts.into_vec()
 }
 
-/// The sources that are mere claims: those that are not what the event counts for.
-fn claimed(mut sources: Vec<Text<'_>>, own: Trusted) -> Vec<Text<'_>> {
-    sources.retain(|source| !source.short().is_some_and(|source| own.is(&source)));
-    sources
+/// What `sourceIPs` says besides the address an event counts for.
+#[derive(Default)]
+pub(super) struct Claims<'a> {
+    /// The sources that are mere claims.
+    addresses: Vec<Text<'a>>,
+    /// The peer that handed the address over, if it is not the peer itself.
+    peer: Option<String>,
+}
+
+/// Those of the sources that are not what the event counts for.
+fn claims(mut sources: Vec<Text<'_>>, own: Trusted) -> Claims<'_> {
+    let is_own = |source: Text<'_>| source.short().is_some_and(|source| own.is(&source));
+    let peer = sources.last().copied();
+    let peer = peer.filter(|peer| own != Trusted::Unknown && !is_own(*peer));
+    let peer = peer.and_then(|peer| address::parse(&peer.short()?));
+    sources.retain(|source| !is_own(*source));
+    Claims {
+        addresses: sources,
+        peer: peer.map(|peer| peer.to_string()),
+    }
 }
 
 /// The texts of an event, as many and as much of each as is kept of it.
-pub(super) fn texts(event: &Event<'_>, claimed: &[Text<'_>], bounds: &Bounds) -> Texts {
+pub(super) fn texts(event: &Event<'_>, claims: &Claims<'_>, bounds: &Bounds) -> Texts {
     let mut writer = Writer::default();
     for row in &fields::TABLE {
         match row.kind {
@@ -151,11 +167,17 @@ pub(super) fn texts(event: &Event<'_>, claimed: &[Text<'_>], bounds: &Bounds) ->
             }
             Kind::Claimed => {
                 several(&mut writer, bounds, |show| {
-                    for text in claimed.iter().copied() {
+                    for text in claims.addresses.iter().copied() {
                         show(Value { key: None, text });
                     }
                 });
             }
+            Kind::Peer => writer.several(|writer| {
+                if let Some(peer) = &claims.peer {
+                    writer.value(|out| out.text(peer));
+                }
+                usize::from(claims.peer.is_some())
+            }),
         }
     }
     writer.finish()

@@ -8,6 +8,7 @@
 pub mod cases;
 pub mod columns;
 mod dedup;
+mod derived;
 pub mod emission;
 pub mod engine;
 mod event_time;

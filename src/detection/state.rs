@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use super::{
     dedup::{DedupSet, Generation},
+    derived,
     engine::{EngineState, Known, Stats},
     event_time::EventTime,
     eviction::{Priority, Usage},
@@ -44,6 +45,7 @@ impl EngineState {
             version: VERSION,
             detections: detections.collect(),
             shards: shards.collect(),
+            derived: self.derived.to_state(),
         }
         .encode_to_vec()
     }
@@ -58,6 +60,9 @@ impl EngineState {
         let mut state = Self::default();
         for known in message.detections {
             state.detections.push(known_detection(known));
+        }
+        if let Some(derived) = message.derived {
+            state.derived = derived::State::from_state(derived)?;
         }
         for shard in message.shards {
             check(shard.version)?;

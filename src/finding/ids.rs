@@ -21,6 +21,8 @@ use crate::{
 
 /// The derived field that is the trusted source address.
 pub(crate) const SOURCE_ADDRESS: &str = "source.address";
+/// The derived fields that say where requests come from: a finding has that value as its `src_ip`.
+pub(crate) const SOURCE_FIELDS: [&str; 3] = [SOURCE_ADDRESS, "source.prefix", "source.peer"];
 
 /// Id of a finding of a session: rule, cluster, key, and time and identity of the hit that opened
 /// it.
@@ -116,7 +118,7 @@ const SOURCES: &str = "sourceIPs{}";
 
 /// The name in Splunk of a field that a rule groups by: its path, with `{}` behind a list.
 fn in_splunk(name: &str) -> String {
-    if name == SOURCE_ADDRESS {
+    if SOURCE_FIELDS.contains(&name) {
         return SOURCES.to_owned();
     }
     let row = fields::TABLE.iter().find(|row| row.path == name);

@@ -50,6 +50,12 @@ impl Finding {
         self.severity.parse().ok()
     }
 
+    /// Gives it a severity, and the risk score of that.
+    pub(crate) fn set_severity(&mut self, severity: Severity) {
+        severity.as_str().clone_into(&mut self.severity);
+        self.risk_score = severity.score();
+    }
+
     /// Whether it is a row of a tumbling window, which is sent once.
     pub fn is_row(&self) -> bool {
         self.semantics.parse() == Ok(Semantics::Escu)

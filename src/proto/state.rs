@@ -12,6 +12,9 @@ pub struct EngineState {
     /// In the order of cluster names.
     #[prost(message, repeated, tag = "3")]
     pub shards: ::prost::alloc::vec::Vec<ShardState>,
+    /// What derived detections keep.
+    #[prost(message, optional, tag = "50")]
+    pub derived: ::core::option::Option<DerivedState>,
 }
 /// A detection and its counters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -481,4 +484,286 @@ pub struct GroupState {
     /// Where it is listed.
     #[prost(message, optional, tag = "8")]
     pub listing: ::core::option::Option<Listing>,
+}
+/// Detections that take the requests which others have counted.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DerivedState {
+    /// Number of the next cluster.
+    #[prost(uint32, tag = "1")]
+    pub next: u32,
+    /// In the order of their numbers.
+    #[prost(message, repeated, tag = "2")]
+    pub clusters: ::prost::alloc::vec::Vec<DerivedCluster>,
+    /// In the order of their indexes.
+    #[prost(message, repeated, tag = "3")]
+    pub detections: ::prost::alloc::vec::Vec<DerivedDetection>,
+}
+/// A cluster, as derived detections know it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DerivedCluster {
+    /// Its number.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Greatest event time of a request.
+    #[prost(sfixed64, optional, tag = "3")]
+    pub max_event_time: ::core::option::Option<i64>,
+    /// As in DetectionState.
+    #[prost(sfixed64, optional, tag = "4")]
+    pub watermark: ::core::option::Option<i64>,
+    /// As in DetectionState.
+    #[prost(sfixed64, optional, tag = "5")]
+    pub closing_watermark: ::core::option::Option<i64>,
+    /// Whether requests came since the last tick.
+    #[prost(bool, tag = "6")]
+    pub is_busy: bool,
+    /// Open findings of the detections behind, in the order of detections, then of addresses.
+    #[prost(message, repeated, tag = "7")]
+    pub found: ::prost::alloc::vec::Vec<FoundState>,
+}
+/// An open finding of an address. Addresses have 16 bytes, those of IPv4 as mapped to IPv6.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FoundState {
+    /// Index of its detection.
+    #[prost(uint32, tag = "1")]
+    pub detection: u32,
+    /// Its address.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    /// Its id, 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// Whether it is only listed in the finding of its network, and not sent.
+    #[prost(bool, tag = "4")]
+    pub is_listed: bool,
+}
+/// A derived detection.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DerivedDetection {
+    /// Its index in EngineState.detections.
+    #[prost(uint32, tag = "1")]
+    pub detection: u32,
+    /// Buckets of its table.
+    #[prost(uint32, tag = "2")]
+    pub buckets: u32,
+    /// The bucket that is looked at next for entries that are over.
+    #[prost(uint32, tag = "3")]
+    pub sweep: u32,
+    /// Its findings, in the order of networks.
+    #[prost(message, repeated, tag = "7")]
+    pub lives: ::prost::alloc::vec::Vec<LifeState>,
+    /// What it keeps.
+    #[prost(oneof = "derived_detection::Tables", tags = "4, 5, 6")]
+    pub tables: ::core::option::Option<derived_detection::Tables>,
+}
+/// Nested message and enum types in `DerivedDetection`.
+pub mod derived_detection {
+    /// What it keeps.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Tables {
+        #[prost(message, tag = "4")]
+        Sites(super::SitesState),
+        #[prost(message, tag = "5")]
+        Slow(super::SlowState),
+        #[prost(message, tag = "6")]
+        Peers(super::PeersState),
+    }
+}
+/// Addresses by their networks.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SitesState {
+    /// In the order of their networks.
+    #[prost(message, repeated, tag = "1")]
+    pub sites: ::prost::alloc::vec::Vec<SiteState>,
+}
+/// The addresses of an IPv4 network of 24 bits, or an IPv6 network of 48.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SiteState {
+    /// Number of the cluster.
+    #[prost(uint32, tag = "1")]
+    pub cluster: u32,
+    /// In order.
+    #[prost(message, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<TraceState>,
+}
+/// Requests of an address by slots of time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceState {
+    /// The address.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    /// The latest slot with a request.
+    #[prost(uint32, tag = "2")]
+    pub newest: u32,
+    /// Requests of that slot and the ones before, a byte each.
+    #[prost(bytes = "vec", tag = "3")]
+    pub counts: ::prost::alloc::vec::Vec<u8>,
+    /// All its requests.
+    #[prost(uint32, tag = "4")]
+    pub count: u32,
+    /// The second of the first of them, since 1970 (of a site).
+    #[prost(uint32, tag = "5")]
+    pub first: u32,
+    /// Hash of its user agent (of a claim).
+    #[prost(uint32, tag = "6")]
+    pub agent: u32,
+    /// A bit for each path, by a hash (of a claim).
+    #[prost(fixed64, tag = "7")]
+    pub paths: u64,
+}
+/// Addresses over days.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SlowState {
+    /// In the order of clusters, then of addresses.
+    #[prost(message, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<SlowAddress>,
+}
+/// An address over days.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlowAddress {
+    /// Number of the cluster.
+    #[prost(uint32, tag = "1")]
+    pub cluster: u32,
+    /// The address.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    /// The latest hour with a request, since 1970.
+    #[prost(uint32, tag = "3")]
+    pub hour: u32,
+    /// A bit for each hour: 21 bytes, the lowest bit of the first is the latest.
+    #[prost(bytes = "vec", tag = "4")]
+    pub hours: ::prost::alloc::vec::Vec<u8>,
+    /// Requests of seven days, a byte each, the latest first.
+    #[prost(bytes = "vec", tag = "5")]
+    pub days: ::prost::alloc::vec::Vec<u8>,
+    /// Two sketches of paths, 6 bytes each.
+    #[prost(bytes = "vec", tag = "6")]
+    pub paths: ::prost::alloc::vec::Vec<u8>,
+}
+/// Peers that hand addresses over.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeersState {
+    /// In the order of clusters, then of addresses.
+    #[prost(message, repeated, tag = "1")]
+    pub peers: ::prost::alloc::vec::Vec<PeerState>,
+}
+/// A peer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerState {
+    /// Number of the cluster.
+    #[prost(uint32, tag = "1")]
+    pub cluster: u32,
+    /// Its address.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    /// The addresses that it has handed over, in order.
+    #[prost(message, repeated, tag = "3")]
+    pub claims: ::prost::alloc::vec::Vec<TraceState>,
+    /// The last of them.
+    #[prost(bytes = "vec", tag = "4")]
+    pub last_claim: ::prost::alloc::vec::Vec<u8>,
+    /// The last time that this was another one than before.
+    #[prost(sfixed64, optional, tag = "5")]
+    pub shared_at: ::core::option::Option<i64>,
+    /// Time of its latest request.
+    #[prost(sfixed64, optional, tag = "6")]
+    pub last: ::core::option::Option<i64>,
+    /// Its requests.
+    #[prost(uint64, tag = "7")]
+    pub requests: u64,
+}
+/// A finding of a derived detection, open or not.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LifeState {
+    /// Number of the cluster.
+    #[prost(uint32, tag = "1")]
+    pub cluster: u32,
+    /// First address of its network.
+    #[prost(bytes = "vec", tag = "2")]
+    pub network: ::prost::alloc::vec::Vec<u8>,
+    /// Bits of the network, of 128.
+    #[prost(uint32, tag = "3")]
+    pub bits: u32,
+    /// 0 closed, 1 gathering, 2 open.
+    #[prost(uint32, tag = "4")]
+    pub stage: u32,
+    /// The hit that opened it.
+    #[prost(message, optional, tag = "5")]
+    pub opening: ::core::option::Option<Place>,
+    /// Its id, 16 bytes.
+    #[prost(bytes = "vec", tag = "6")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// The id of the one that it continues; empty without one.
+    #[prost(bytes = "vec", tag = "7")]
+    pub continues: ::prost::alloc::vec::Vec<u8>,
+    /// Requests.
+    #[prost(uint64, tag = "8")]
+    pub count: u64,
+    /// Time of the first.
+    #[prost(sfixed64, optional, tag = "9")]
+    pub first: ::core::option::Option<i64>,
+    /// Time of the last.
+    #[prost(sfixed64, optional, tag = "10")]
+    pub last: ::core::option::Option<i64>,
+    /// The closing watermark when a request last joined.
+    #[prost(sfixed64, optional, tag = "11")]
+    pub joined: ::core::option::Option<i64>,
+    /// Its evidence.
+    #[prost(message, optional, tag = "12")]
+    pub evidence: ::core::option::Option<EvidenceState>,
+    /// Its members, in order.
+    #[prost(message, repeated, tag = "13")]
+    pub members: ::prost::alloc::vec::Vec<MemberState>,
+    /// A sketch of all members, once there were too many to be kept.
+    #[prost(bytes = "vec", tag = "14")]
+    pub sketch: ::prost::alloc::vec::Vec<u8>,
+    /// Ids of findings that belong to it, 16 bytes each.
+    #[prost(bytes = "vec", tag = "15")]
+    pub related: ::prost::alloc::vec::Vec<u8>,
+    /// Distinct values that were counted, where these are not its members.
+    #[prost(uint64, tag = "16")]
+    pub values: u64,
+    /// Its severity, if that is not the level of the rule.
+    #[prost(string, tag = "17")]
+    pub severity: ::prost::alloc::string::String,
+    /// Why, one sentence each.
+    #[prost(string, repeated, tag = "18")]
+    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What was sent last.
+    #[prost(message, optional, tag = "19")]
+    pub sent: ::core::option::Option<SentState>,
+    /// Whether anything has changed since.
+    #[prost(bool, tag = "20")]
+    pub is_changed: bool,
+}
+/// A member of a finding.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberState {
+    /// Its address.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    /// Its requests.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// The id of its own finding; empty without one.
+    #[prost(bytes = "vec", tag = "3")]
+    pub finding: ::prost::alloc::vec::Vec<u8>,
+}
+/// What was sent of a finding last.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SentState {
+    /// Requests.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// Members.
+    #[prost(uint64, tag = "2")]
+    pub members: u64,
+    /// Severity, if it was not the level of the rule.
+    #[prost(string, tag = "3")]
+    pub severity: ::prost::alloc::string::String,
+    /// Time of the cluster.
+    #[prost(sfixed64, optional, tag = "4")]
+    pub at: ::core::option::Option<i64>,
 }

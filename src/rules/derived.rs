@@ -35,6 +35,9 @@ pub enum Derived {
     Address,
     /// `source.prefix`: its network of 24 (IPv4) or 64 (IPv6) bits.
     Prefix,
+    /// `source.peer`: the peer that handed `source.address` over; nothing where that is the peer
+    /// itself.
+    Peer,
     /// `source.claimed`: the other elements of `sourceIPs`, which a client can write.
     Claimed,
 }
@@ -44,17 +47,27 @@ impl fmt::Display for Derived {
         f.write_str(match self {
             Self::Address => "source.address",
             Self::Prefix => "source.prefix",
+            Self::Peer => "source.peer",
             Self::Claimed => "source.claimed",
         })
     }
 }
 
 impl Derived {
+    /// The names of all.
+    pub(crate) const NAMES: [&str; 4] = [
+        "source.address",
+        "source.prefix",
+        "source.peer",
+        "source.claimed",
+    ];
+
     /// The derived field of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "source.address" => Self::Address,
             "source.prefix" => Self::Prefix,
+            "source.peer" => Self::Peer,
             "source.claimed" => Self::Claimed,
             _ => return None,
         })
@@ -66,6 +79,11 @@ impl Derived {
         match self {
             Self::Address => show(&own.to_string()),
             Self::Prefix => show(&prefix(&own.to_string())),
+            Self::Peer => {
+                if let Some(peer) = peer(event, own) {
+                    show(&peer.to_string());
+                }
+            }
             Self::Claimed => event.for_each_source(&mut |source: &str| {
                 if !own.is(source) {
                     show(source);
@@ -91,6 +109,22 @@ pub(crate) fn trusted(event: &Event<'_>, hops: &Hops) -> Trusted {
     }
     let last = last.get(..count.min(address::MAX_HOPS)).unwrap_or_default();
     address::trusted(last, &hops.trusted_proxies, hops.ipv6_prefix)
+}
+
+/// The peer that handed over the address an event is counted for: the last element of `sourceIPs`,
+/// which no client can write, when it is another address.
+pub(crate) fn peer(event: &Event<'_>, own: Trusted) -> Option<IpAddr> {
+    let mut last = Field::Absent;
+    event
+        .sources()
+        .unwrap_or_default()
+        .for_each(|source| last = source);
+    let Field::Text(text) = last else {
+        return None;
+    };
+    let text = text.short()?;
+    let peer = address::parse(&text)?;
+    (own != Trusted::Unknown && !own.is(&text)).then_some(peer)
 }
 
 fn prefix(key: &str) -> String {

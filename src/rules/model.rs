@@ -40,8 +40,45 @@ pub struct Detection {
     /// How far an event may be behind the greatest event time and still be on time, in
     /// microseconds.
     pub lateness: i64,
+    /// Where its hits come from, when it is not the screen: it looks at nothing itself then.
+    pub derivation: Option<Derivation>,
     /// 16 hex digits that are equal when equal settings shape the state.
     pub fingerprint: String,
+}
+
+/// A detection that takes the requests that another one has counted: deduplicated, once each.
+#[derive(Clone, Debug)]
+pub struct Derivation {
+    /// That other one. It groups by `source.address` alone, in session windows.
+    pub source: Arc<Detection>,
+    /// What is judged of them.
+    pub over: Over,
+}
+
+/// What a derived detection judges, besides its window and threshold. All lengths are in
+/// microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Networks (`source.prefix`): the threshold is for distinct addresses in one window.
+    Prefix {
+        /// They have more requests than this together.
+        requests: u64,
+    },
+    /// Addresses (`source.address`) over days: the threshold is for distinct paths.
+    Address {
+        /// Or they have at least this many requests.
+        or_requests: u64,
+        /// Spread over at least this many distinct hours.
+        hours: u32,
+        /// A finding is closed after this long without a request.
+        quiet: i64,
+    },
+    /// Peers that hand addresses over (`source.peer`): the threshold is for distinct addresses in
+    /// one window.
+    Peer {
+        /// They have more requests than this together.
+        requests: u64,
+    },
 }
 
 /// What a finding carries of its rule.
@@ -324,9 +361,20 @@ impl Detection {
         parts.fold(Need::impossible(), Need::or)
     }
 
+    /// Whether a derived detection takes the requests that this one counts.
+    pub(crate) fn is_source_of(&self, derivation: &Derivation) -> bool {
+        let source = &derivation.source;
+        self.annotations.id == source.annotations.id
+            && self.window == source.window
+            && self.group_by == source.group_by
+    }
+
     /// What looking for matches costs.
     pub fn cost(&self) -> Cost {
-        self.need().into()
+        match &self.derivation {
+            Some(derivation) => derivation.source.cost(),
+            None => self.need().into(),
+        }
     }
 
     /// The labels that an event has.

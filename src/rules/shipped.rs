@@ -21,6 +21,9 @@ macro_rules! files {
 pub const ALL: &[Shipped] = files![
     "scanning.yaml",
     "scanning-escu.yaml",
+    "distributed-scanning.yaml",
+    "low-and-slow.yaml",
+    "forged-forwarding.yaml",
     "secrets-unusual-principal.yaml",
     "pod-exec.yaml",
     "privileged-pod.yaml",
@@ -38,6 +41,19 @@ pub(crate) fn scan(semantics: Semantics) -> &'static str {
     match semantics {
         Semantics::Native => "scanning.yaml",
         Semantics::Escu => "scanning-escu.yaml",
+    }
+}
+
+/// The detections that take the requests which the detection of scans has counted in these
+/// semantics. Each is on with it.
+pub(crate) fn derived(semantics: Semantics) -> &'static [&'static str] {
+    match semantics {
+        Semantics::Native => &[
+            "distributed-scanning.yaml",
+            "low-and-slow.yaml",
+            "forged-forwarding.yaml",
+        ],
+        Semantics::Escu => &[],
     }
 }
 

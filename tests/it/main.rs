@@ -8,6 +8,7 @@ mod collector;
 mod collector_tls;
 mod deadlines;
 mod docs;
+mod derived;
 mod engine;
 mod engine_backlog;
 mod engine_detections;

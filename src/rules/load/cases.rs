@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use ipnet::IpNet;
+
 use super::reader::{Reader, Typed, find};
 use crate::{
     audit::json,
+    rules::settings::parse_proxy,
     yaml::{Mark, Node, Value},
 };
 
@@ -22,14 +25,27 @@ pub struct Case {
     pub events: Vec<String>,
     /// Its line in the file.
     pub line: usize,
+    /// Proxies whose word about the next address is believed in it.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Reads `custom: tests:`.
 pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool) -> Vec<Case> {
     let mut cases = Vec::new();
-    let Some(map) = reader.map(node, "tests", &["match", "no_match", "parameters"]) else {
+    let known = ["match", "no_match", "parameters", "trusted_proxies"];
+    let Some(map) = reader.map(node, "tests", &known) else {
         return cases;
     };
+    let mut trusted_proxies = Vec::new();
+    for (proxy, mark) in map.texts("trusted_proxies") {
+        match parse_proxy(&proxy) {
+            Ok(proxy) => trusted_proxies.push(proxy),
+            Err(_) => reader.fail(
+                mark,
+                "tests: trusted_proxies: expected networks or addresses, such as 10.0.0.0/8",
+            ),
+        }
+    }
     for (key, must_match) in [("match", true), ("no_match", false)] {
         let Some(node) = map.get(key) else { continue };
         let Value::List(items) = &node.value else {
@@ -54,6 +70,7 @@ pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool
                 must_match,
                 events,
                 line: item.mark.line,
+                trusted_proxies: trusted_proxies.clone(),
             });
         }
     }

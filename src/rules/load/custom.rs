@@ -19,9 +19,10 @@ use crate::{
 const MOST_VALUES: usize = 10_000;
 
 /// All keys, as docs/rules.md describes them.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "attack_technique",
     "dedup",
+    "derive",
     "drilldown",
     "emit",
     "group_by",
@@ -48,6 +49,15 @@ pub(super) enum WindowKind {
 /// A value of the author, and where its key is.
 pub(super) type At<T> = Option<(T, Mark)>;
 
+/// What is under `derive:`, as it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Derive {
+    pub(super) more_requests_than: At<u64>,
+    pub(super) or_requests: At<u64>,
+    pub(super) hours: At<u64>,
+    pub(super) quiet: At<i64>,
+}
+
 /// What is under `custom:`.
 #[derive(Debug, Default)]
 pub(super) struct Custom {
@@ -59,6 +69,7 @@ pub(super) struct Custom {
     pub(super) dedup: Dedup,
     pub(super) emit: At<Emit>,
     pub(super) missing_city: At<MissingCity>,
+    pub(super) derive: At<Derive>,
     pub(super) score: Option<u32>,
     pub(super) message: Option<String>,
     pub(super) drilldown: Option<String>,
@@ -111,6 +122,7 @@ impl<'d> Reader<'d> {
         }
         self.window(&map, &mut custom);
         self.location(&map, &mut custom);
+        custom.derive = self.derive(&map);
         if let Some(node) = map.get("tests") {
             custom.cases = cases::read(self, node, is_correlation);
         }
@@ -170,6 +182,30 @@ impl<'d> Reader<'d> {
                 },
             }
         }
+    }
+
+    /// What makes a correlation take the requests that another one has counted.
+    fn derive(&self, map: &Map<'d, '_>) -> At<Derive> {
+        let (node, mark) = (map.get("derive")?, map.mark_of("derive")?);
+        let known = ["more_requests_than", "or_requests", "hours", "quiet"];
+        let own = self.map(node, "derive", &known)?;
+        let derive = Derive {
+            more_requests_than: self.whole(&own, "more_requests_than"),
+            or_requests: self.whole(&own, "or_requests"),
+            hours: self.whole(&own, "hours"),
+            quiet: self.length(&own, "quiet"),
+        };
+        Some((derive, mark))
+    }
+
+    fn whole(&self, map: &Map<'d, '_>, key: &str) -> At<u64> {
+        let (node, mark) = (map.get(key)?, map.mark_of(key)?);
+        let scalar = self.filled(node, key)?;
+        let Ok(number) = scalar.text().parse() else {
+            self.fail(node.mark, format!("{key}: expected a whole number"));
+            return None;
+        };
+        Some((number, mark))
     }
 
     fn location(&self, map: &Map<'d, '_>, custom: &mut Custom) {

@@ -43,7 +43,7 @@ pub(super) struct Linker<'d> {
     pub(super) problems: Vec<Problem>,
 }
 
-type Names<'d> = BTreeMap<&'d str, usize>;
+pub(super) type Names<'d> = BTreeMap<&'d str, usize>;
 
 impl Linker<'_> {
     /// Links all documents; those that are wrong are left out.
@@ -77,7 +77,7 @@ impl Linker<'_> {
         linked.collect()
     }
 
-    fn fail(&mut self, mark: Mark, text: impl Into<String>) {
+    pub(super) fn fail(&mut self, mark: Mark, text: impl Into<String>) {
         self.problems.push(Problem::new(mark, text));
     }
 
@@ -139,7 +139,7 @@ impl Linker<'_> {
         )
     }
 
-    fn correlation(
+    pub(super) fn correlation(
         &mut self,
         document: &Document,
         correlation: &Correlation,
@@ -175,6 +175,9 @@ impl Linker<'_> {
                 .map_or(document.mark, |(_, mark)| *mark);
             self.fail(mark, format!("rules: more than {MOST} of them"));
             return None;
+        }
+        if custom.derive.is_some() {
+            return self.derived(document, correlation, documents, names);
         }
         self.check_aliases(correlation, documents, names)?;
         let mut parts = Vec::new();
@@ -325,7 +328,7 @@ impl Linker<'_> {
             return Some(Operand::Derived(derived));
         }
         if name.starts_with("source.") {
-            let known = ["source.address", "source.prefix", "source.claimed"];
+            let known = Derived::NAMES;
             let hint = hint(name, &known);
             self.fail(
                 *mark,
@@ -342,7 +345,7 @@ impl Linker<'_> {
         }
     }
 
-    fn detection(&mut self, document: &Document, shape: Shape) -> Option<Detection> {
+    pub(super) fn detection(&mut self, document: &Document, shape: Shape) -> Option<Detection> {
         let custom = &document.custom;
         let Shape {
             parts,
@@ -410,18 +413,19 @@ impl Linker<'_> {
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
             labels: Vec::new(),
             lateness,
+            derivation: None,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
         })
     }
 }
 
 /// The differences between a rule and a correlation.
-struct Shape {
-    parts: Vec<Part>,
-    names: Vec<String>,
-    length: i64,
-    aggregate: Aggregate,
-    threshold: u64,
+pub(super) struct Shape {
+    pub(super) parts: Vec<Part>,
+    pub(super) names: Vec<String>,
+    pub(super) length: i64,
+    pub(super) aggregate: Aggregate,
+    pub(super) threshold: u64,
 }
 
 /// A rule by location has one field, and no default.
@@ -433,7 +437,7 @@ fn default_group(default: Vec<(String, Mark)>, custom: &Custom) -> Vec<(String, 
     }
 }
 
-fn group_names(fields: &[(String, Mark)]) -> Vec<String> {
+pub(super) fn group_names(fields: &[(String, Mark)]) -> Vec<String> {
     let names = fields.iter().map(|(name, _)| name.clone());
     names.filter(|name| name != "cluster").collect()
 }

@@ -8,6 +8,7 @@
 mod cases;
 mod condition;
 mod custom;
+mod derive;
 mod document;
 mod duration;
 mod head;
@@ -91,7 +92,9 @@ impl Detection {
 /// # Errors
 /// All problems, by file and line.
 pub fn load(names: &[String], settings: &Rule) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
-    Ok(load_all(names, settings)?.detections())
+    let detections = load_all(names, settings)?.detections();
+    check_sources(&detections, names)?;
+    Ok(detections)
 }
 
 /// The detections of a pipeline: that of scans, if it is wanted, and those that are named.
@@ -105,9 +108,9 @@ pub fn pipeline(
 ) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
     let mut detections = Vec::new();
     if scanning {
-        detections.push(Arc::new(Detection::of(settings)));
+        detections.extend(scans(settings).into_iter().map(Arc::new));
     }
-    for detection in load(names, settings)? {
+    for detection in load_all(names, settings)?.detections() {
         let id = &detection.annotations.id;
         if detections.iter().any(|known| known.annotations.id == *id) {
             return Err(vec![Problem {
@@ -123,7 +126,34 @@ pub fn pipeline(
         }
         detections.push(detection);
     }
+    check_sources(&detections, names)?;
     Ok(detections)
+}
+
+/// A detection that takes the requests of another one needs it beside it.
+fn check_sources(detections: &[Arc<Detection>], names: &[String]) -> Result<(), Vec<Problem>> {
+    let is_missing = |detection: &&Arc<Detection>| {
+        detection.derivation.as_ref().is_some_and(|derivation| {
+            let mut others = detections.iter();
+            !others.any(|other| other.is_source_of(derivation))
+        })
+    };
+    let missing = detections.iter().filter(is_missing);
+    let problems = missing.filter_map(|detection| {
+        let source = &detection.derivation.as_ref()?.source;
+        Some(Problem {
+            file: names.join(", "),
+            line: 0,
+            column: 0,
+            text: format!(
+                "the rule {} takes the requests that {} counts, which is not there: name it as well",
+                detection.name(),
+                source.name()
+            ),
+        })
+    });
+    let problems: Vec<_> = problems.collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// The same with tests and warnings.
@@ -172,11 +202,43 @@ pub(crate) fn scan(settings: &Rule) -> Option<Detection> {
     let loaded = Loader::new(settings, Vec::new())
         .load(vec![Source::shipped(shipped)])
         .ok()?;
-    let mut detection = Detection::clone(&*loaded.detections().pop()?);
+    let detection = Detection::clone(&*loaded.detections().pop()?);
+    Some(as_set(detection, settings))
+}
+
+/// The detection of scans, and those that are derived from it: of networks, of addresses over
+/// days, and of peers. The settings of the first hold for all.
+pub fn scans(settings: &Rule) -> Vec<Detection> {
+    let mut detections = vec![Detection::of(settings)];
+    let files = shipped::derived(settings.semantics).iter();
+    let files = files.filter_map(|file| shipped::file(file));
+    let sources: Vec<_> = files.map(Source::shipped).collect();
+    if sources.is_empty() {
+        return detections;
+    }
+    // The shipped files load with any settings, which a test holds.
+    let loaded = Loader::new(settings, Vec::new()).load(sources);
+    for detection in loaded.map(|loaded| loaded.detections()).unwrap_or_default() {
+        let mut detection = Detection::clone(&detection);
+        if let Some(derivation) = &mut detection.derivation {
+            let source = as_set(Detection::clone(&derivation.source), settings);
+            detection
+                .annotations
+                .search
+                .clone_from(&source.annotations.search);
+            derivation.source = Arc::new(source);
+            detections.push(detection);
+        }
+    }
+    detections
+}
+
+/// The detection of scans with what follows from its settings as a whole.
+fn as_set(mut detection: Detection, settings: &Rule) -> Detection {
     // Stored with findings of earlier versions.
     detection.fingerprint = settings.fingerprint();
     detection.annotations.search = search(settings);
-    Some(detection)
+    detection
 }
 
 struct Loader<'s> {
@@ -202,9 +264,15 @@ impl<'s> Loader<'s> {
 
     fn load(mut self, sources: Vec<Source>) -> Result<Loaded, Vec<Problem>> {
         let mut queue: std::collections::VecDeque<_> = sources.into();
+        // What is loaded only because another rule takes its requests reports nothing.
+        let mut named = None;
         while let Some(source) = queue.pop_front() {
             for taken in self.add(&source) {
                 queue.push_back(taken);
+            }
+            if queue.is_empty() && named.is_none() {
+                named = Some(self.documents.len());
+                queue.extend(self.missing_sources());
             }
             if self.documents.len() > MOST_RULES {
                 self.problems.push(Problem {
@@ -236,12 +304,13 @@ impl<'s> Loader<'s> {
         }
         self.warnings.sort();
         let files = self.files;
-        let rules = self.documents.into_iter().zip(linked);
-        let rules = rules.filter_map(|(document, linked)| {
+        let named = named.unwrap_or(usize::MAX);
+        let rules = self.documents.into_iter().zip(linked).enumerate();
+        let rules = rules.filter_map(|(at, (document, linked))| {
             let Linked { detection, reports } = linked?;
             Some(LoadedRule {
                 detection: Arc::new(detection),
-                reports,
+                reports: reports && at < named,
                 cases: document.custom.cases,
                 file: files.get(document.mark.source).cloned().unwrap_or_default(),
                 line: document.mark.line,
@@ -251,6 +320,27 @@ impl<'s> Loader<'s> {
             rules: rules.collect(),
             warnings: self.warnings,
         })
+    }
+
+    /// The shipped files of correlations whose requests are taken and that are not loaded.
+    fn missing_sources(&self) -> Vec<Source> {
+        let mut files: Vec<&shipped::Shipped> = Vec::new();
+        for document in &self.documents {
+            let document::Body::Correlation(correlation) = &document.body else {
+                continue;
+            };
+            for (name, _) in &correlation.rules {
+                let mut names = self.documents.iter().flat_map(|one| &one.names);
+                if document.custom.derive.is_some()
+                    && !names.any(|(known, _)| known == name)
+                    && let Some(shipped) = shipped::named(name)
+                    && !files.contains(&shipped)
+                {
+                    files.push(shipped);
+                }
+            }
+        }
+        files.into_iter().map(Source::shipped).collect()
     }
 
     fn problem(&self, problem: yaml::Problem) -> Problem {
@@ -311,9 +401,12 @@ impl<'s> Loader<'s> {
     /// Puts in the parameters of another file, and the settings for the detection of scans.
     fn fill(&self, source: &Source, reader: &mut Reader<'_>) {
         if source.is_shipped()
-            && source
+            && (source
                 .file
                 .ends_with(shipped::scan(self.settings.semantics))
+                || shipped::derived(self.settings.semantics)
+                    .iter()
+                    .any(|file| source.file.ends_with(file)))
         {
             for (name, values) in settings(self.settings) {
                 if let Some(parameter) = reader.parameters.get_mut(name) {

@@ -251,7 +251,7 @@ impl<'d> Reader<'d> {
             return Some(Operand::Derived(derived));
         }
         if name.starts_with("source.") {
-            let known = ["source.address", "source.prefix", "source.claimed"];
+            let known = Derived::NAMES;
             self.fail(
                 mark,
                 format!(

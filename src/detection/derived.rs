@@ -1,0 +1,639 @@
+//! Derived detections: they take the requests that another detection has counted, deduplicated and
+//! once each, and judge them by other groups: networks, addresses over days, peers.
+//!
+//! What they keep is apart from the keys of the detection behind, and within bounds of its own: an
+//! eighth of the memory of all state for each. Their findings are emitted as event time comes to
+//! them, never by a hit, so [`super::engine::Engine::bound`] has nothing to add for them.
+//!
+//! They also see the findings of the detection behind ([`State::link`]): those of a network whose
+//! addresses share a finding are linked with it, and after the first few only listed in it.
+
+mod found;
+mod key;
+mod life;
+mod lives;
+mod members;
+mod peers;
+mod ring;
+mod rollup;
+mod slow;
+mod state;
+mod table;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use self::{
+    found::Found,
+    key::{Cluster, Key, Network},
+    life::{Arrived, Pace},
+    lives::{Due, Lives},
+    peers::Peers,
+    ring::Slots,
+    rollup::Rollup,
+    slow::Slow,
+    table::Bounds,
+};
+use super::{
+    emission::{Draft, Emission, Origin},
+    event_time::EventTime,
+    heap,
+    hit::Hit,
+    limits::Limits,
+    packed::Fields,
+    time::Micros,
+};
+use crate::{
+    finding::{FindingState, Severity, ids},
+    rules::{
+        model::{Detection, Over},
+        settings::SECOND,
+    },
+};
+
+/// Part of the memory of all state that each derived detection may take.
+const PART: usize = 8;
+/// Part of that for findings and their evidence.
+const LIVES_PART: usize = 4;
+const HOUR: i64 = 3600 * SECOND;
+const DAY: i64 = 24 * HOUR;
+
+/// The derived detections of an engine.
+pub(super) struct Setup {
+    programs: Vec<Program>,
+    /// The greatest lateness of them, in microseconds.
+    lateness: i64,
+}
+
+/// A derived detection, ready to run.
+struct Program {
+    /// Its place in the list of the engine.
+    detection: usize,
+    /// The place of the one behind it.
+    source: usize,
+    rule: Arc<Detection>,
+    over: Over,
+    slots: Slots,
+    pace: Pace,
+}
+
+/// A state of a finding of a derived detection.
+pub(super) struct Emitted {
+    pub(super) detection: usize,
+    pub(super) cluster: Arc<str>,
+    pub(super) draft: Draft,
+    /// Its severity, if that is not the level of the rule.
+    pub(super) severity: Option<Severity>,
+    /// The severity of the state before, where it has changed.
+    pub(super) before: Option<Severity>,
+}
+
+/// What derived detections remember.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// Numbers of clusters by name.
+    numbers: BTreeMap<Arc<str>, Cluster>,
+    clusters: BTreeMap<Cluster, ClusterState>,
+    next: Cluster,
+    /// By the place of the detection in the list of the engine.
+    tables: BTreeMap<usize, Tables>,
+    /// Entries in all lists of findings of the detections behind.
+    found: usize,
+}
+
+#[derive(Clone, Debug)]
+struct ClusterState {
+    name: Arc<str>,
+    event_time: EventTime,
+    /// By the place of the detection that they are of.
+    found: BTreeMap<usize, Found>,
+}
+
+#[derive(Clone, Debug)]
+enum Tables {
+    Prefix(Rollup),
+    Address(Slow),
+    Peer(Peers),
+}
+
+impl Setup {
+    pub(super) fn of(detections: &[Arc<Detection>]) -> Self {
+        let programs = detections.iter().enumerate();
+        let programs = programs.filter_map(|(at, rule)| {
+            let derivation = rule.derivation.as_ref()?;
+            let source = detections
+                .iter()
+                .position(|other| other.is_source_of(derivation))?;
+            let window = rule.window.length();
+            let (period, quiet, memory) = match derivation.over {
+                Over::Prefix { .. } | Over::Peer { .. } => (HOUR, window, window),
+                Over::Address { quiet, .. } => (DAY, quiet, window),
+            };
+            Some(Program {
+                detection: at,
+                source,
+                rule: Arc::clone(rule),
+                over: derivation.over,
+                slots: Slots::of(window),
+                pace: Pace {
+                    period,
+                    quiet,
+                    memory,
+                    lateness: rule.lateness,
+                },
+            })
+        });
+        let programs: Vec<_> = programs.collect();
+        let lateness = programs.iter().map(|program| program.pace.lateness).max();
+        Self {
+            programs,
+            lateness: lateness.unwrap_or_default(),
+        }
+    }
+
+    /// Whether requests and findings of a detection are of interest here.
+    pub(super) fn is_source(&self, detection: usize) -> bool {
+        self.programs.iter().any(|program| program.source == detection)
+    }
+
+    fn of_source(&self, detection: usize) -> impl Iterator<Item = &Program> {
+        self.programs
+            .iter()
+            .filter(move |program| program.source == detection)
+    }
+}
+
+impl Program {
+    fn id(&self, cluster: &str, network: &Network, hit: &Arrived<'_>) -> u128 {
+        let rule = &self.rule.annotations.id;
+        let id = ids::native(rule, cluster, &self.name(network), hit.place);
+        life::number(&id).unwrap_or_default()
+    }
+
+    /// The text of the key of a finding.
+    fn name(&self, network: &Network) -> String {
+        match self.over {
+            Over::Prefix { .. } => network.text(),
+            Over::Address { .. } => key::text(network.first, self.rule.hops.ipv6_prefix),
+            Over::Peer { .. } => key::text(network.first, 128),
+        }
+    }
+
+    fn prefix(&self) -> u8 {
+        self.rule.hops.ipv6_prefix
+    }
+
+    fn table(&self, limits: &Limits) -> Bounds {
+        let bytes = limits.memory / PART;
+        Bounds {
+            entries: limits.keys,
+            bytes: bytes - bytes / LIVES_PART,
+        }
+    }
+
+    fn rollup(&self, requests: u64, limits: &Limits) -> rollup::Needs {
+        rollup::Needs {
+            addresses: self.rule.threshold,
+            requests,
+            slots: self.slots,
+            pace: self.pace,
+            table: self.table(limits),
+        }
+    }
+
+    fn slow(&self, (requests, hours): (u64, u32), limits: &Limits) -> slow::Needs {
+        slow::Needs {
+            paths: self.rule.threshold,
+            requests,
+            hours,
+            pace: self.pace,
+            table: self.table(limits),
+        }
+    }
+
+    fn peers(&self, requests: u64) -> peers::Needs {
+        peers::Needs {
+            claims: self.rule.threshold,
+            requests,
+            slots: self.slots,
+            pace: self.pace,
+        }
+    }
+}
+
+impl Tables {
+    fn of(over: Over) -> Self {
+        match over {
+            Over::Prefix { .. } => Self::Prefix(Rollup::default()),
+            Over::Address { .. } => Self::Address(Slow::default()),
+            Over::Peer { .. } => Self::Peer(Peers::default()),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Prefix(rollup) => rollup.heap_bytes(),
+            Self::Address(slow) => slow.heap_bytes(),
+            Self::Peer(peers) => peers.heap_bytes(),
+        }
+    }
+
+    fn lives(&mut self) -> &mut Lives {
+        match self {
+            Self::Prefix(rollup) => &mut rollup.lives,
+            Self::Address(slow) => &mut slow.lives,
+            Self::Peer(peers) => &mut peers.lives,
+        }
+    }
+}
+
+impl ClusterState {
+    /// The time of the cluster: of its latest hit, and what ticks have added.
+    fn now(&self, lateness: i64) -> Micros {
+        self.event_time.closing_watermark.plus(lateness)
+    }
+}
+
+impl State {
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        const CLUSTER: usize = heap::entry(size_of::<(Arc<str>, Cluster)>())
+            + heap::entry(size_of::<(Cluster, ClusterState)>())
+            + heap::tree(1, size_of::<(usize, Found)>())
+            + found::LEAST;
+        let tables = self.tables.values().map(Tables::heap_bytes);
+        self.clusters.len() * CLUSTER + tables.sum::<usize>() + self.found * found::ENTRY
+    }
+
+    /// Takes a request that the detection behind has counted.
+    pub(super) fn observe(
+        &mut self,
+        setup: &Setup,
+        hit: &Hit,
+        (cluster, limits): (&str, &Limits),
+    ) {
+        let Some(time) = hit.time else { return };
+        let number = self.number(cluster);
+        let Some(state) = self.clusters.get_mut(&number) else {
+            return;
+        };
+        state.event_time.advance_by_hit(time, setup.lateness);
+        let Some(octets) = key::read(&hit.key) else {
+            return;
+        };
+        let arrived = Arrived {
+            place: (time, hit.identity),
+            fields: Fields::of(hit),
+            octets,
+            cluster: number,
+            closing: state.event_time.closing_watermark,
+            limits,
+        };
+        let source = hit.detection as usize;
+        let found = state.found.entry(source).or_default();
+        let name = Arc::clone(&state.name);
+        let key = Key {
+            cluster: number,
+            octets,
+        };
+        let is_found = found.get(&key).is_some();
+        for program in setup.of_source(source) {
+            let tables = self
+                .tables
+                .entry(program.detection)
+                .or_insert_with(|| Tables::of(program.over));
+            let id = |network: &Network| program.id(&name, network, &arrived);
+            match (tables, program.over) {
+                (Tables::Prefix(rollup), Over::Prefix { requests }) => {
+                    rollup.observe(&arrived, &program.rollup(requests, limits), found, id);
+                }
+                (Tables::Address(slow), Over::Address { or_requests, hours, .. }) if !is_found => {
+                    slow.observe(&arrived, &program.slow((or_requests, hours), limits), id);
+                }
+                (Tables::Peer(peers), Over::Peer { requests }) => {
+                    if let Some(peer) = peers::peer_of(&arrived) {
+                        peers.observe(&arrived, peer, (&program.peers(requests), found), id);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The number of a cluster, a new one if it is not known.
+    fn number(&mut self, name: &str) -> Cluster {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let (name, number): (Arc<str>, _) = (Arc::from(name), self.next);
+        self.next = self.next.wrapping_add(1);
+        self.numbers.insert(Arc::clone(&name), number);
+        let state = ClusterState {
+            name,
+            event_time: EventTime::default(),
+            found: BTreeMap::new(),
+        };
+        self.clusters.insert(number, state);
+        number
+    }
+
+    /// Takes the passing of time.
+    pub(super) fn advance(&mut self, elapsed: Duration) {
+        let elapsed = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
+        for cluster in self.clusters.values_mut() {
+            cluster.event_time.advance_by_tick(elapsed);
+        }
+    }
+
+    /// Emits what the time of a cluster, or of all, makes due, in at most this many steps; whether
+    /// that was all.
+    pub(super) fn settle(
+        &mut self,
+        (setup, limits): (&Setup, &Limits),
+        cluster: Option<&str>,
+        steps: &mut usize,
+        out: &mut Vec<Emitted>,
+    ) -> bool {
+        let mut all = Vec::new();
+        if cluster.is_none() {
+            self.sweep(setup, limits);
+        }
+        self.bound(setup, limits, &mut all);
+        let only = cluster.map(|name| self.numbers.get(name).copied());
+        let mut is_all = true;
+        for program in &setup.programs {
+            let Some(tables) = self.tables.get_mut(&program.detection) else {
+                continue;
+            };
+            let lives = tables.lives();
+            let mut due = Vec::new();
+            let mut settle = |number: Cluster, state: &ClusterState| {
+                let now = state.now(setup.lateness);
+                let how = (&program.pace, program.prefix());
+                lives.settle((number, now), how, steps, &mut due)
+            };
+            is_all &= match only {
+                Some(number) => {
+                    let state = number.and_then(|number| Some((number, self.clusters.get(&number)?)));
+                    state.is_none_or(|(number, state)| settle(number, state))
+                }
+                None => self
+                    .clusters
+                    .iter()
+                    .all(|(number, state)| settle(*number, state)),
+            };
+            all.extend(due.into_iter().map(|due| (program.detection, due)));
+        }
+        self.emit(setup, all, out);
+        is_all
+    }
+
+    /// Removes a little of what is over.
+    fn sweep(&mut self, setup: &Setup, limits: &Limits) {
+        for program in &setup.programs {
+            let clusters = &self.clusters;
+            let now = |number| Some(clusters.get(&number)?.now(setup.lateness));
+            let bounds = program.table(limits);
+            match self.tables.get_mut(&program.detection) {
+                Some(Tables::Prefix(rollup)) => rollup.sweep(&program.slots, bounds, now),
+                Some(Tables::Address(slow)) => slow.sweep(bounds, now),
+                Some(Tables::Peer(_)) | None => {}
+            }
+        }
+    }
+
+    /// Removes findings that are over the bounds.
+    fn bound(&mut self, setup: &Setup, limits: &Limits, out: &mut Vec<(usize, Due)>) {
+        let bytes = limits.memory / PART / LIVES_PART;
+        for program in &setup.programs {
+            if let Some(tables) = self.tables.get_mut(&program.detection) {
+                let mut due = Vec::new();
+                tables.lives().bound(bytes, program.prefix(), &mut due);
+                out.extend(due.into_iter().map(|due| (program.detection, due)));
+            }
+        }
+    }
+
+    fn emit(&self, setup: &Setup, all: Vec<(usize, Due)>, out: &mut Vec<Emitted>) {
+        for (detection, due) in all {
+            let program = setup.programs.iter().find(|one| one.detection == detection);
+            let cluster = self.clusters.get(&due.network.cluster);
+            if let (Some(program), Some(cluster)) = (program, cluster) {
+                out.push(emitted(program, &cluster.name, due));
+            }
+        }
+    }
+
+    /// Takes the findings that the engine has appended to a list from this place on: links those
+    /// of the detections behind with derived ones, and removes those that are only listed there.
+    pub(super) fn link(&mut self, setup: &Setup, from: usize, out: &mut Vec<Emission>) {
+        if from >= out.len() || setup.programs.is_empty() {
+            return;
+        }
+        let emissions = out.split_off(from);
+        for mut emission in emissions {
+            let source = setup.programs.iter().find(|program| {
+                let derivation = program.rule.derivation.as_ref();
+                derivation.is_some_and(|derivation| emission.detection.is_source_of(derivation))
+            });
+            let is_sent = match source.map(|program| program.source) {
+                Some(source) => self.link_one(setup, source, &mut emission),
+                None => true,
+            };
+            if is_sent {
+                out.push(emission);
+            }
+        }
+    }
+
+    /// Links one; whether it is to be sent.
+    fn link_one(&mut self, setup: &Setup, source: usize, emission: &mut Emission) -> bool {
+        let finding = &mut emission.finding;
+        let Some((octets, id)) = key::read(&finding.src_ip).zip(life::number(&finding.finding_id))
+        else {
+            return true;
+        };
+        let cluster = self.number(&finding.cluster);
+        let key = Key { cluster, octets };
+        let severity = finding.severity();
+        let has_succeeded = severity == Some(Severity::Critical) || !finding.outcome.is_empty();
+        let (state, peers) = (emission.state, finding.peers.clone());
+        let known = self.found(cluster, source).and_then(|found| found.get(&key).copied());
+        let known = known.filter(|known| known.id == id);
+        let mut is_listed = known.is_some_and(|known| known.is_listed);
+        for program in setup.of_source(source) {
+            let related = match (self.tables.get_mut(&program.detection), program.over) {
+                (Some(Tables::Prefix(rollup)), Over::Prefix { .. }) => {
+                    let around: Vec<_> = rollup.open_around(cluster, octets).collect();
+                    if known.is_none() && state == FindingState::Opened {
+                        let mut lives = around.iter().filter_map(|one| rollup.lives.get(one));
+                        is_listed = lives.any(|life| life.related.len() >= life::SINGLES);
+                    }
+                    for network in &around {
+                        rollup.lives.change(network, &program.pace, |life| {
+                            take_member(life, (key, id), severity, is_listed);
+                        });
+                    }
+                    let first = around.first().and_then(|one| rollup.lives.get(one));
+                    first.map(|life| life.id)
+                }
+                (Some(Tables::Address(slow)), Over::Address { .. }) => {
+                    if state == FindingState::Opened {
+                        slow.forget(key);
+                    }
+                    slow.relate(key, id, &program.pace)
+                }
+                (Some(Tables::Peer(all)), Over::Peer { .. }) => {
+                    let peers = peers.iter().filter_map(|peer| key::read(peer));
+                    let related = peers.filter_map(|octets| {
+                        let peer = Key { cluster, octets };
+                        all.relate((peer, key.octets), id, &program.pace)
+                    });
+                    related.last()
+                }
+                _ => None,
+            };
+            if let Some(related) = related.map(life::hex)
+                && !finding.related.contains(&related)
+            {
+                finding.related.push(related);
+            }
+        }
+        is_listed &= !has_succeeded;
+        let finding = found::Finding { id, is_listed };
+        if let Some(found) = self.found(cluster, source) {
+            let before = found.0.len();
+            match state {
+                FindingState::Closed => found.0.remove(&key),
+                FindingState::Opened | FindingState::Updated => found.0.insert(key, finding),
+            };
+            let now = found.0.len();
+            self.found = (self.found + now).saturating_sub(before);
+        }
+        !is_listed
+    }
+
+    fn found(&mut self, cluster: Cluster, source: usize) -> Option<&mut Found> {
+        let state = self.clusters.get_mut(&cluster)?;
+        Some(state.found.entry(source).or_default())
+    }
+
+    /// Emits what was not emitted yet, because the process ends, and forgets all.
+    pub(super) fn drain(
+        &mut self,
+        setup: &Setup,
+        steps: &mut usize,
+        out: &mut Vec<Emitted>,
+    ) -> bool {
+        let (mut is_all, mut all) = (true, Vec::new());
+        for program in &setup.programs {
+            let Some(tables) = self.tables.get_mut(&program.detection) else {
+                continue;
+            };
+            let mut due = Vec::new();
+            is_all &= tables.lives().drain(program.prefix(), steps, &mut due);
+            all.extend(due.into_iter().map(|due| (program.detection, due)));
+        }
+        self.emit(setup, all, out);
+        if is_all {
+            *self = Self {
+                next: self.next,
+                ..Self::default()
+            };
+        }
+        is_all
+    }
+
+    /// Gives the detections the places that are listed for them, and leaves out others.
+    pub(super) fn move_detections(&mut self, places: &[Option<usize>]) {
+        let place = |at: usize| places.get(at).copied().flatten();
+        let tables = std::mem::take(&mut self.tables).into_iter();
+        self.tables = tables
+            .filter_map(|(at, tables)| Some((place(at)?, tables)))
+            .collect();
+        for cluster in self.clusters.values_mut() {
+            let found = std::mem::take(&mut cluster.found).into_iter();
+            cluster.found = found
+                .filter_map(|(at, found)| Some((place(at)?, found)))
+                .collect();
+        }
+        let found = self.clusters.values().flat_map(|cluster| cluster.found.values());
+        self.found = found.map(|found| found.0.len()).sum();
+    }
+
+    /// Forgets a cluster; what its open findings are last.
+    pub(super) fn remove_cluster(&mut self, setup: &Setup, name: &str, out: &mut Vec<Emitted>) {
+        let Some(number) = self.numbers.remove(name) else {
+            return;
+        };
+        let mut all = Vec::new();
+        for program in &setup.programs {
+            let Some(tables) = self.tables.get_mut(&program.detection) else {
+                continue;
+            };
+            let mut due = Vec::new();
+            tables
+                .lives()
+                .remove_cluster(number, program.prefix(), &mut due);
+            if let Tables::Peer(peers) = tables {
+                peers.remove_cluster(number);
+            }
+            all.extend(due.into_iter().map(|due| (program.detection, due)));
+        }
+        self.emit(setup, all, out);
+        if let Some(cluster) = self.clusters.remove(&number) {
+            let found = cluster.found.values().map(|found| found.0.len());
+            self.found = self.found.saturating_sub(found.sum());
+        }
+    }
+}
+
+/// Notes in the finding of a network that one of its addresses has a finding.
+fn take_member(
+    life: &mut life::Life,
+    (key, id): (Key, u128),
+    severity: Option<Severity>,
+    is_listed: bool,
+) {
+    if !is_listed {
+        life.relate(id);
+        if let Some(member) = life.members.kept.get_mut(&key.octets) {
+            member.finding = Some(id);
+        }
+    }
+    if let Some(severity) = severity.filter(|severity| *severity > Severity::Medium) {
+        life.raise(severity, || {
+            let address = key::text(key.octets, 128);
+            format!("the finding of {address} has severity {}", severity.as_str())
+        });
+    }
+}
+
+fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
+    let mut evidence = due.evidence;
+    let (name, value_field) = match program.over {
+        Over::Prefix { .. } | Over::Peer { .. } => (program.name(&due.network), "source.address"),
+        Over::Address { .. } => (program.name(&due.network), "requestURI"),
+    };
+    value_field.clone_into(&mut evidence.value_field);
+    if let Over::Address { .. } = program.over {
+        evidence.estimated.push("paths".to_owned());
+        evidence.distinct.insert("paths".to_owned(), evidence.value_count);
+    }
+    let before = due.severity_before.filter(|before| *before != due.severity);
+    let level = program.rule.annotations.level.parse().ok();
+    Emitted {
+        detection: program.detection,
+        cluster: Arc::clone(cluster),
+        draft: Draft {
+            state: due.state,
+            origin: Origin::Session {
+                key: Arc::from(name),
+                opening: due.opening,
+                alert_at: due.opening.0,
+            },
+            evidence,
+        },
+        severity: due.severity,
+        before: before.and_then(|before| before.or(level)),
+    }
+}

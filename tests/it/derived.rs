@@ -1,0 +1,422 @@
+//! Derived detections: networks that share a scan, addresses that are slow, peers that hand over
+//! claims of one client.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use auditwatch::{
+    detection::{
+        Finding,
+        engine::{Engine, EngineState},
+        fields::AuditField,
+        hit::{Hit, Identity},
+        limits::Limits,
+        rule::Rule,
+        time::Micros,
+    },
+    rules::{load, model::Detection},
+};
+use proptest::{collection::vec, prelude::*};
+
+use crate::support::{
+    hits::{SECOND, START},
+    props::cases,
+};
+
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 3600 * SECOND;
+
+const NETWORK: &str = "Distributed Kubernetes Scanning From One Network";
+const SLOW: &str = "Slow Kubernetes Scanning Over Days";
+const FORGED: &str = "Forged Forwarding Headers Through One Peer";
+const SCAN: &str = "Kubernetes Scanning by Unauthenticated IP Address";
+
+fn detections() -> Vec<Arc<Detection>> {
+    let all = load::scans(&Rule::default());
+    assert_eq!(all.len(), 4);
+    all.into_iter().map(Arc::new).collect()
+}
+
+fn engine() -> Engine {
+    Engine::new(detections(), Limits::default(), None)
+}
+
+/// A request as the screen hands it on: of this address, handed over by this peer.
+fn request(id: u32, address: &str, peer: Option<&str>, uri: &str, after: i64) -> Hit {
+    let mut identity = [0; 16];
+    identity[..4].copy_from_slice(&id.wrapping_mul(2_654_435_761).to_le_bytes());
+    let audit_id = format!("id-{id}");
+    let values = [
+        (AuditField::Verb, "list"),
+        (AuditField::RequestUri, uri),
+        (AuditField::UserAgent, "curl/8.5.0"),
+        (AuditField::Username, "system:anonymous"),
+        (AuditField::Groups, "system:unauthenticated"),
+        (AuditField::Code, "403"),
+        (AuditField::AuditId, &audit_id),
+    ];
+    let peer = peer.map(|peer| (AuditField::Peers, peer));
+    Hit {
+        time: Some(Micros(START + after)),
+        cluster: Arc::from("prod"),
+        key: address.to_owned(),
+        code: 403,
+        texts: values.into_iter().chain(peer).collect(),
+        identity: Identity(identity),
+        ..Hit::default()
+    }
+}
+
+/// All findings of these requests, in order, with a tick of a second after each minute.
+fn run(engine: &mut Engine, hits: impl IntoIterator<Item = Hit>) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for hit in hits {
+        engine.observe(hit, &mut out);
+    }
+    engine.tick(Duration::from_secs(1), &mut out);
+    out.into_iter().map(|one| one.finding).collect()
+}
+
+fn of<'f>(findings: &'f [Finding], rule: &str) -> Vec<&'f Finding> {
+    let own = findings.iter().filter(|one| one.rule_name == rule);
+    own.collect()
+}
+
+fn opened<'f>(findings: &'f [Finding], rule: &str) -> Vec<&'f Finding> {
+    let all = of(findings, rule).into_iter();
+    all.filter(|one| one.state == "opened").collect()
+}
+
+/// Requests of many addresses in turn, some seconds apart.
+fn in_turn(addresses: &[String], each: u32, step: i64) -> Vec<Hit> {
+    let count = u32::try_from(addresses.len()).unwrap();
+    let all = (0..each * count).map(|n| {
+        let address = &addresses[(n % count) as usize];
+        let uri = format!("/api/v1/namespaces/{n}/secrets");
+        request(n, address, None, &uri, i64::from(n) * step)
+    });
+    all.collect()
+}
+
+#[test]
+fn forty_addresses_of_a_network_with_five_requests_each_are_one_finding() {
+    let v4: Vec<_> = (1..=40).map(|n| format!("198.51.100.{n}")).collect();
+    let v6: Vec<_> = (1..=40).map(|n| format!("2001:db8:7:1::{n:x}")).collect();
+    let by_64: Vec<_> = (1..=40).map(|n| format!("2001:db8:7:{n:x}::1")).collect();
+    let by_56: Vec<_> = (1..=40).map(|n| format!("2001:db8:7:{n:x}00::1")).collect();
+    for (addresses, prefix) in [
+        (v4, "198.51.100.0/24"),
+        (v6, "2001:db8:7:1::/64"),
+        (by_64, "2001:db8:7::/56"),
+        (by_56, "2001:db8:7::/48"),
+    ] {
+        let findings = run(&mut engine(), in_turn(&addresses, 5, 15 * SECOND));
+        assert!(of(&findings, SCAN).is_empty(), "{prefix}");
+        let opened = opened(&findings, NETWORK);
+        assert_eq!(opened.len(), 1, "{prefix}: {opened:#?}");
+        let last = of(&findings, NETWORK).pop().unwrap();
+        assert_eq!((&*last.prefix, &*last.src_ip), (prefix, prefix));
+        assert_eq!(last.severity, "medium");
+        let count = of(&findings, NETWORK).len();
+        assert!(count <= 6, "{count} states");
+        // What is behind it, when it closes.
+        let mut engine = engine();
+        let mut findings = run(&mut engine, in_turn(&addresses, 5, 15 * SECOND));
+        for _ in 0..200 {
+            let mut out = Vec::new();
+            engine.tick(Duration::from_secs(60), &mut out);
+            findings.extend(out.into_iter().map(|one| one.finding));
+        }
+        let last = of(&findings, NETWORK).pop().unwrap();
+        assert_eq!((&*last.state, &*last.close_reason), ("closed", "quiet"));
+        assert_eq!((last.count, last.member_count), (200, 40), "{prefix}");
+        assert_eq!(last.members.len(), 40);
+        assert!(last.members.iter().all(|member| member.count == 5));
+        assert!(last.paths.len() >= 90, "{}", last.paths.len());
+        assert_eq!(last.user_agents, ["curl/8.5.0"]);
+        assert!(last.message.starts_with("40 addresses of "), "{}", last.message);
+    }
+}
+
+#[test]
+fn five_hundred_members_that_scan_are_five_findings_and_one_of_their_network() {
+    let addresses: Vec<_> = (1..=500).map(|n| format!("2001:db8:7:1::{n:x}")).collect();
+    for (each, step) in [(6, SECOND), (6, 0)] {
+        let mut hits = in_turn(&addresses, each, step);
+        if step == 0 {
+            // One address after the other.
+            hits.sort_by_key(|hit| hit.key.clone());
+        }
+        let mut engine = engine();
+        let mut findings = run(&mut engine, hits);
+        for _ in 0..200 {
+            let mut out = Vec::new();
+            engine.tick(Duration::from_secs(60), &mut out);
+            findings.extend(out.into_iter().map(|one| one.finding));
+        }
+        let scans: std::collections::BTreeSet<_> =
+            of(&findings, SCAN).iter().map(|one| one.finding_id.clone()).collect();
+        assert_eq!(scans.len(), 5);
+        assert!(findings.len() < 40, "{} events", findings.len());
+        let networks = of(&findings, NETWORK);
+        let last = networks.last().unwrap();
+        assert_eq!(opened(&findings, NETWORK).len(), 1);
+        assert_eq!((last.member_count, last.count), (500, 3000));
+        assert_eq!(last.members.len(), 100);
+        let related: std::collections::BTreeSet<_> = last.related.iter().cloned().collect();
+        assert_eq!(related, scans, "the single ones are linked");
+        let closed = of(&findings, SCAN).into_iter().filter(|one| one.state == "closed");
+        for scan in closed {
+            assert_eq!(scan.related, [last.finding_id.clone()]);
+        }
+        assert_eq!(scans.iter().filter(|id| last.members.iter().any(|one| one.finding_id == **id)).count() > 0, true);
+    }
+}
+
+/// A network of one's own does not make a finding of a stranger in the wider network.
+#[test]
+fn a_wider_network_needs_members_in_several_narrower_ones() {
+    let mut hits = in_turn(
+        &(1..=40).map(|n| format!("2001:db8:7:1::{n:x}")).collect::<Vec<_>>(),
+        5,
+        SECOND,
+    );
+    for n in 0..4 {
+        hits.push(request(10_000 + n, &format!("2001:db8:7:{n}2::1"), None, "/", 300 * SECOND));
+    }
+    let findings = run(&mut engine(), hits);
+    let prefixes: Vec<_> = opened(&findings, NETWORK).iter().map(|one| one.prefix.clone()).collect();
+    assert_eq!(prefixes, ["2001:db8:7:1::/64"]);
+    // Few addresses, few requests, or far apart: nothing.
+    for (addresses, each, step) in [(4, 5, SECOND), (5, 4, SECOND), (20, 1, SECOND), (10, 5, 20 * MINUTE)] {
+        let addresses: Vec<_> = (1..=addresses).map(|n| format!("198.51.100.{n}")).collect();
+        let findings = run(&mut engine(), in_turn(&addresses, each, step));
+        assert!(of(&findings, NETWORK).is_empty(), "{} {each} {step}", addresses.len());
+    }
+}
+
+#[test]
+fn few_requests_an_hour_for_days_are_found() {
+    for (step, of_an_hour) in [(12 * MINUTE, 5), (12 * MINUTE + SECOND, 5)] {
+        let hits = (0..of_an_hour * 72).map(|n| {
+            let uri = format!("/api/v1/namespaces/{n}/secrets?limit=500");
+            request(n, "198.51.100.7", None, &uri, i64::from(n) * step)
+        });
+        let mut engine = engine();
+        let findings = run(&mut engine, hits);
+        assert!(of(&findings, SCAN).is_empty());
+        let states: Vec<_> = of(&findings, SLOW).iter().map(|one| one.state.clone()).collect();
+        // Opened, doubled, and each day.
+        assert!((3..=8).contains(&states.len()), "{states:?}");
+        let first = opened(&findings, SLOW);
+        assert_eq!(first.len(), 1);
+        let first = first[0];
+        assert_eq!(first.src_ip, "198.51.100.7");
+        let begin = START / SECOND;
+        let after = first.alert_at.as_ref().unwrap().seconds - begin;
+        assert!(after <= 6 * 3600, "{after} s");
+        assert!(first.count >= 24, "{}", first.count);
+        let mut later = Vec::new();
+        for _ in 0..30 {
+            engine.tick(Duration::from_secs(3600), &mut later);
+        }
+        let last = later.pop().unwrap().finding;
+        assert_eq!((&*last.state, last.count), ("closed", u64::from(of_an_hour) * 72));
+        assert_eq!(last.message, "slow Kubernetes scanning from ip 198.51.100.7");
+    }
+    // A burst, or what was found already, is none.
+    let burst = (0..300_u32).map(|n| request(n, "198.51.100.7", None, &format!("/{n}"), i64::from(n) * SECOND));
+    assert!(of(&run(&mut engine(), burst), SLOW).is_empty());
+    let steady = (0..3000_u32).map(|n| request(n, "198.51.100.7", None, "/healthz", i64::from(n) * MINUTE));
+    let findings = run(&mut engine(), steady);
+    assert_eq!(opened(&findings, SCAN).len(), 1);
+    assert!(of(&findings, SLOW).is_empty());
+}
+
+/// A slow scanner that pauses for more than a day is found again, as the same one.
+#[test]
+fn a_slow_scan_that_continues_says_so() {
+    let day = |day: i64| {
+        (0..40_u32).map(move |n| {
+            let id = u32::try_from(day).unwrap() * 1000 + n;
+            let after = day * 24 * HOUR + i64::from(n) * 12 * MINUTE;
+            request(id, "198.51.100.7", None, &format!("/{n}"), after)
+        })
+    };
+    let findings = run(&mut engine(), day(0).chain(day(2)));
+    let opened = opened(&findings, SLOW);
+    assert_eq!(opened.len(), 2);
+    assert_eq!(opened[1].continues, opened[0].finding_id);
+}
+
+/// A flood of addresses that are seen once does not displace one that was there in several hours.
+#[test]
+fn a_flood_does_not_hide_a_slow_scanner() {
+    let limits = Limits {
+        keys: 1000,
+        memory: 2 << 20,
+        ..Limits::default()
+    };
+    let mut engine = Engine::new(detections(), limits, None);
+    let mut out = Vec::new();
+    let mut id = 0;
+    for n in 0..60_u32 {
+        let at = i64::from(n) * 12 * MINUTE;
+        let uri = format!("/{n}");
+        engine.observe(request(1_000_000 + n, "198.51.100.7", None, &uri, at), &mut out);
+        // From the second hour on it is stronger than the flood.
+        let flood = if n < 10 { 0 } else { 2000 };
+        for one in 0..flood {
+            id += 1;
+            let address = format!("10.{}.{}.{}", id >> 16 & 255, id >> 8 & 255, id & 255);
+            engine.observe(request(id, &address, None, "/", at + i64::from(one)), &mut out);
+        }
+        assert!(engine.heap_bytes() <= (2 << 20) + (64 << 10), "{}", engine.heap_bytes());
+    }
+    let findings: Vec<_> = out.into_iter().map(|one| one.finding).collect();
+    let slow = opened(&findings, SLOW);
+    assert_eq!(slow.len(), 1);
+    assert_eq!(slow[0].src_ip, "198.51.100.7");
+}
+
+/// Requests through a peer that claim these addresses in turn.
+fn claims(victims: &[&str], peer: &str, requests: u32) -> Vec<Hit> {
+    let all = (0..requests).map(|n| {
+        let victim = victims[n as usize % victims.len()];
+        let uri = format!("/api/v1/namespaces/{n}/secrets");
+        request(n, victim, Some(peer), &uri, i64::from(n) * SECOND)
+    });
+    all.collect()
+}
+
+#[test]
+fn forged_addresses_are_a_finding_on_the_peer_that_hands_them_over() {
+    let many: Vec<String> = (0..200).map(|n| format!("198.51.{n}.9")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let some = &many[..10];
+    let one = &many[..1];
+    // X-Real-Ip of the client through a listed proxy, and a pod inside a listed network: each
+    // claim once, a few often, one alone.
+    for (victims, severity) in [(&many[..], "medium"), (some, "medium"), (one, "informational")] {
+        let mut engine = engine();
+        let mut findings = run(&mut engine, claims(victims, "10.3.4.5", 200));
+        let mut rest = Vec::new();
+        engine.drain(&mut rest);
+        findings.extend(rest.into_iter().map(|one| one.finding));
+        let opened = opened(&findings, FORGED);
+        assert_eq!(opened.len(), 1, "{} victims", victims.len());
+        let last = of(&findings, FORGED).pop().unwrap();
+        assert_eq!(last.src_ip, "10.3.4.5");
+        assert_eq!(last.peers, ["10.3.4.5"]);
+        assert_eq!(last.member_count, victims.len() as u64);
+        assert_eq!((&*last.severity, last.count), (severity, 200));
+        assert!(!last.severity_reasons.is_empty());
+        // The findings of the victims name the peer.
+        for scan in of(&findings, SCAN) {
+            assert_eq!(scan.peers, ["10.3.4.5"]);
+        }
+    }
+}
+
+#[test]
+fn a_proxy_with_real_clients_is_told_apart() {
+    // Ten clients with a few 401 each, and agents of their own: lowered.
+    let mut hits = Vec::new();
+    for n in 0..40_u32 {
+        let client = n % 10;
+        let mut hit = request(n, &format!("198.51.100.{client}"), Some("10.0.0.5"), "/api", i64::from(n) * SECOND);
+        hit.texts.set(AuditField::UserAgent, &[&format!("kubectl/v1.{client}")]);
+        hits.push(hit);
+    }
+    let findings = run(&mut engine(), hits);
+    let forged = of(&findings, FORGED);
+    assert!(forged.iter().all(|one| one.severity == "informational" && one.risk_score == 0), "{forged:#?}");
+    // One that scans behind a proxy with other clients: its finding alone.
+    let mut hits = vec![request(9000, "203.0.113.1", Some("10.0.0.5"), "/api", 0)];
+    hits.extend(claims(&["198.51.100.7"], "10.0.0.5", 100));
+    let findings = run(&mut engine(), hits);
+    assert_eq!(opened(&findings, SCAN).len(), 1);
+    assert!(of(&findings, FORGED).is_empty());
+}
+
+fn any_log() -> impl Strategy<Value = Vec<Hit>> {
+    let address = prop_oneof![
+        (0u8..9).prop_map(|n| format!("198.51.100.{n}")),
+        (0u8..3, 0u8..4).prop_map(|(net, n)| format!("2001:db8:7:{net:x}::{n:x}")),
+        Just("unknown".to_owned()),
+    ];
+    let peer = prop_oneof![2 => Just(None), 1 => Just(Some("10.0.0.5")), 1 => Just(Some("10.0.0.6"))];
+    let gap = prop_oneof![20 => 0i64..60, 4 => 0i64..1800, 1 => 0i64..90_000];
+    vec((address, peer, 0u8..30, gap, any::<bool>()), 1..250).prop_map(|all| {
+        let mut after = 0;
+        let mut hits = Vec::new();
+        for (id, (address, peer, path, gap, other)) in (0_u32..).zip(all) {
+            after += gap * SECOND;
+            let mut hit = request(id, &address, peer, &format!("/{path}"), after);
+            if other {
+                hit.cluster = Arc::from("b");
+            }
+            hits.push(hit);
+        }
+        hits
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// An engine that continues from the bytes of another one does just as that one does.
+    #[test]
+    fn exported_state_continues(log in any_log(), cut in 0usize..250) {
+        let mut whole = engine();
+        let mut cut_engine = engine();
+        let (mut of_whole, mut of_cut) = (Vec::new(), Vec::new());
+        let cut = cut.min(log.len());
+        for (at, hit) in log.into_iter().enumerate() {
+            if at == cut {
+                let bytes = cut_engine.export().encode();
+                let state = EngineState::decode(&bytes).unwrap();
+                prop_assert_eq!(state.encode(), bytes);
+                cut_engine = engine();
+                cut_engine.import(state);
+            }
+            whole.observe(hit.clone(), &mut of_whole);
+            cut_engine.observe(hit, &mut of_cut);
+        }
+        prop_assert_eq!(whole.heap_bytes() > 0, true);
+        prop_assert_eq!(whole.export().encode(), cut_engine.export().encode());
+        whole.drain(&mut of_whole);
+        cut_engine.drain(&mut of_cut);
+        prop_assert_eq!(&of_whole, &of_cut);
+    }
+
+    /// Hits cause no findings of derived detections, so the bound of an engine is that of the
+    /// detection behind; and no finding names what has not passed its conditions itself.
+    #[test]
+    fn findings_have_what_their_rule_asks_for(log in any_log()) {
+        let mut engine = engine();
+        let mut out = Vec::new();
+        for hit in log.clone() {
+            let mut steps = usize::MAX;
+            engine.prepare(&hit, &mut steps, &mut out);
+            let bound = engine.bound(std::slice::from_ref(&hit));
+            let before = out.len();
+            engine.observe(hit, &mut out);
+            prop_assert!(out.len() - before <= bound);
+        }
+        engine.drain(&mut out);
+        let findings: Vec<_> = out.into_iter().map(|one| one.finding).collect();
+        for one in of(&findings, NETWORK) {
+            prop_assert!(one.count > 20 && one.member_count >= 5, "{one:#?}");
+            let of_members: u64 = one.members.iter().map(|member| member.count).sum();
+            prop_assert_eq!(of_members, one.count);
+        }
+        for one in of(&findings, FORGED) {
+            prop_assert!(one.member_count > 5 || one.severity == "informational");
+        }
+        let mut opened: BTreeMap<&str, u32> = BTreeMap::new();
+        for one in findings.iter().filter(|one| one.state == "opened") {
+            *opened.entry(&one.finding_id).or_default() += 1;
+        }
+        prop_assert!(opened.values().all(|count| *count == 1));
+    }
+}
