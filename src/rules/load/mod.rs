@@ -5,6 +5,7 @@
 //! or correlation, `head` its metadata, `selection` and `condition` its match, `custom` the keys
 //! that Sigma does not have, `cases` its tests; `link` joins rules and correlations.
 
+mod blind_spot;
 mod cases;
 mod condition;
 mod custom;
