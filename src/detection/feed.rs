@@ -40,8 +40,9 @@ pub(super) struct Feed {
     is_event: bool,
     /// Length of the last record that was cut: others are cut at the same.
     cut_at: usize,
-    /// Whether the record at hand is cut.
+    /// Whether the record at hand is cut, and whether it counts as an event.
     is_cut: bool,
+    is_counted: bool,
     /// With a selector, cut records by its result for them.
     by_match: Vec<(SelectorMatch, u64)>,
 }
@@ -56,7 +57,7 @@ impl Feed {
             time => time,
         };
         self.last = self.last.max(time);
-        self.is_cut = false;
+        (self.is_cut, self.is_counted) = (false, true);
         let (AnyValue::Text(text) | AnyValue::Bytes(text)) = body else {
             self.note_unusual(record, body);
             return false;
@@ -149,6 +150,7 @@ impl Feed {
             self.is_event = looks_like_event(record, body);
         }
         self.unusual = self.unusual.wrapping_add(1);
+        self.is_counted = self.is_event;
         self.current.events += u64::from(self.is_event);
     }
 
@@ -165,7 +167,9 @@ impl Feed {
     }
 
     fn cut(&mut self, length: usize) {
-        self.is_cut = true;
+        // What was cut counts among the events.
+        self.current.events += u64::from(!self.is_counted);
+        (self.is_cut, self.is_counted) = (true, true);
         self.cut_at = length;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         self.current.cut_bytes = self.current.cut_bytes.max(length);

@@ -8,6 +8,7 @@
 pub mod activity;
 pub mod cases;
 pub mod columns;
+mod coverage;
 mod dedup;
 pub mod emission;
 pub mod engine;

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use prost::Message as _;
 
 use super::{
+    coverage::Coverage,
     dedup::{DedupSet, Generation},
     engine::{EngineState, Known, Stats},
     event_time::EventTime,
@@ -43,6 +44,7 @@ impl EngineState {
             version: VERSION,
             detections: detections.collect(),
             shards: shards.collect(),
+            coverage: self.coverage.to_state(),
         }
         .encode_to_vec()
     }
@@ -78,6 +80,7 @@ impl EngineState {
             }
             state.shards.insert(name, read);
         }
+        state.coverage = Coverage::from_state(message.coverage)?;
         state.report();
         Ok(state)
     }

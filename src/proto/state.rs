@@ -12,6 +12,9 @@ pub struct EngineState {
     /// In the order of cluster names.
     #[prost(message, repeated, tag = "3")]
     pub shards: ::prost::alloc::vec::Vec<ShardState>,
+    /// What is known of the feeds of clusters, and their blind spots.
+    #[prost(message, optional, tag = "60")]
+    pub coverage: ::core::option::Option<crate::proto::coverage::CoverageState>,
 }
 /// A detection and its counters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
