@@ -238,14 +238,17 @@ impl Coverage {
                 }
             };
         }
-        self.clusters.get_mut(self.cursor).map(|cluster| &mut **cluster)
+        self.clusters
+            .get_mut(self.cursor)
+            .map(|cluster| &mut **cluster)
     }
 
     /// Forgets the weakest cluster, without a blind spot and with the fewest events, in favour of
     /// another. So names that someone invents displace each other.
     fn displace(&mut self, rules: &Rules, out: &mut Vec<Found>) {
         let clusters = self.clusters.iter().enumerate();
-        let weakest = clusters.min_by_key(|(_, cluster)| (!cluster.open.is_empty(), cluster.events));
+        let weakest =
+            clusters.min_by_key(|(_, cluster)| (!cluster.open.is_empty(), cluster.events));
         let Some((at, _)) = weakest else { return };
         let cluster = self.clusters.remove(at);
         self.names.take(1);
@@ -356,7 +359,9 @@ impl Cluster {
                 let [events, truncated] = self.cuts.sums();
                 measure("cut_bytes", self.cut_bytes);
                 let share = percent(truncated, events);
-                finding.measures.insert("truncated_percent".to_owned(), share);
+                finding
+                    .measures
+                    .insert("truncated_percent".to_owned(), share);
             }
             BlindSpotKind::ClockSkew => {
                 let [events, late, ahead] = self.times.sums();

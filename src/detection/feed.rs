@@ -318,7 +318,12 @@ mod tests {
         ] {
             assert_eq!(begins_as_event(text.as_bytes()), wanted, "{text}");
         }
-        for (text, wanted) in [("{}", true), (" \n{", true), ("\u{feff}{", true), ("a{", false)] {
+        for (text, wanted) in [
+            ("{}", true),
+            (" \n{", true),
+            ("\u{feff}{", true),
+            ("a{", false),
+        ] {
             assert_eq!(is_object(text.as_bytes()), wanted, "{text}");
         }
     }

@@ -54,9 +54,7 @@ impl BlindSpotKind {
 
 /// A text that names no kind of blind spot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected silence, unauthorized_only, truncation, clock_skew, flood or cluster_names"
-)]
+#[error("expected silence, unauthorized_only, truncation, clock_skew, flood or cluster_names")]
 pub struct UnknownBlindSpot;
 
 impl FromStr for BlindSpotKind {

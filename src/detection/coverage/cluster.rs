@@ -202,7 +202,11 @@ impl Cluster {
 
     /// What a rule says now. Called once after time has passed.
     pub(super) fn judge(&mut self, rule: &Rule) -> Verdict {
-        let spot = self.open.iter().find(|spot| spot.kind == rule.kind).copied();
+        let spot = self
+            .open
+            .iter()
+            .find(|spot| spot.kind == rule.kind)
+            .copied();
         match rule.kind {
             BlindSpotKind::Silence => self.judge_silence(rule, spot),
             BlindSpotKind::UnauthorizedOnly => self.judge_refusals(rule, spot),
@@ -267,8 +271,8 @@ impl Cluster {
             if events <= rule.above / u64::from(parts) {
                 continue;
             }
-            let is_ahead = ahead > 0
-                && ahead.saturating_mul(100) >= rule.percent.saturating_mul(events);
+            let is_ahead =
+                ahead > 0 && ahead.saturating_mul(100) >= rule.percent.saturating_mul(events);
             if late.saturating_mul(2) > events || is_ahead {
                 (self.askew, self.straight) = (self.askew.saturating_add(1), 0);
             } else {
@@ -298,7 +302,11 @@ impl Cluster {
         }
         while flood.recent.next_part(rule.window).is_some() {
             let [left] = flood.recent.sums();
-            flood.calm = if left > rule.above { 0 } else { flood.calm.saturating_add(1) };
+            flood.calm = if left > rule.above {
+                0
+            } else {
+                flood.calm.saturating_add(1)
+            };
         }
         flood.peak = flood.peak.max(evictions);
         let parts = u32::try_from(PARTS).unwrap_or(1);

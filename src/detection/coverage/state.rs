@@ -36,10 +36,12 @@ impl Coverage {
         if clusters.is_empty() && *names == Names::default() {
             return None;
         }
-        let last = last.iter().map(|(cluster, events)| proto::DisplacedCluster {
-            cluster: cluster.as_ref().to_owned(),
-            events: *events,
-        });
+        let last = last
+            .iter()
+            .map(|(cluster, events)| proto::DisplacedCluster {
+                cluster: cluster.as_ref().to_owned(),
+                events: *events,
+            });
         Some(proto::CoverageState {
             clusters: clusters.iter().map(|cluster| feed(cluster)).collect(),
             displaced: values(recent),

@@ -108,9 +108,18 @@ pub fn pipeline(
     if scanning {
         detections.push(Arc::new(Detection::of(settings)));
     }
-    for detection in load(names, settings)? {
+    let feeds = if scanning {
+        blind_spots(settings)?
+    } else {
+        Vec::new()
+    };
+    for detection in load(names, settings)?.into_iter().chain(feeds) {
         let id = &detection.annotations.id;
         if detections.iter().any(|known| known.annotations.id == *id) {
+            if detection.blind_spot.is_some() {
+                // A file of the operator has it, perhaps with other parameters.
+                continue;
+            }
             return Err(vec![Problem {
                 file: names.join(", "),
                 line: 0,
@@ -125,6 +134,24 @@ pub fn pipeline(
         detections.push(detection);
     }
     Ok(detections)
+}
+
+/// The rules about the feed of clusters that are there without being named: with native semantics
+/// all that the settings make sense of.
+///
+/// # Errors
+/// All problems, by file and line.
+pub fn blind_spots(settings: &Rule) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
+    if settings.semantics != Semantics::Native {
+        return Ok(Vec::new());
+    }
+    let counts = |code| settings.wanted_codes().contains(&code);
+    let names = shipped::BLIND_SPOTS.iter().filter(|name| {
+        // Without 403 among the codes none is ever counted.
+        **name != "unauthorized_only" || counts(401) && counts(403)
+    });
+    let names: Vec<_> = names.map(|name| (*name).to_owned()).collect();
+    load(&names, settings)
 }
 
 /// The same with tests and warnings.
