@@ -6,6 +6,7 @@ mod attacks;
 mod circles;
 mod collector;
 mod collector_tls;
+mod coverage;
 mod deadlines;
 mod docs;
 mod engine;

@@ -317,7 +317,8 @@ impl Cluster {
             recent: evictions,
             since: last,
         };
-        if self.open.iter().all(|spot| spot.kind != rule.kind) && flood.recent.is_empty() {
+        let is_open = self.open.iter().any(|spot| spot.kind == rule.kind);
+        if !is_open && !is_flood && flood.recent.is_empty() {
             // Nothing but a flood needs its memory.
             self.flood = None;
         }
