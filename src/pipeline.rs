@@ -11,6 +11,7 @@
 //!    it. Findings that time causes wait here too, and refuse no request.
 
 mod admission;
+mod clusters;
 mod counters;
 mod engine_task;
 mod feed_check;
@@ -21,6 +22,7 @@ mod submission;
 
 use std::sync::Arc;
 
+pub use clusters::{ClusterTotals, Clusters};
 pub use counters::{Counters, STATES, SourceCounters};
 pub use engine_task::EngineTask;
 pub use intake::Intake;

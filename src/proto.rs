@@ -18,6 +18,14 @@ use serde::{Serializer, ser::Error as _};
     missing_docs,
     clippy::all,
     clippy::pedantic,
+    reason = "generated; proto/auditwatch/v1/coverage.proto documents each field"
+)]
+pub mod coverage;
+#[rustfmt::skip]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
     reason = "generated; proto/auditwatch/v1/finding.proto documents each field"
 )]
 pub mod finding;

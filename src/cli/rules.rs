@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use crate::{
     detection::{cases, rule::Rule},
     rules::{
+        blind_spot::BlindSpot,
         load::{self, Loaded, LoadedRule, Mode, Problem},
         model::{Aggregate, Cost, Dedup, Detection, Emit, GroupBy, Window},
         shipped,
@@ -100,6 +101,7 @@ fn list(settings: &Rule, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Re
             let cost = match rule.detection.cost() {
                 Cost::Prefilter { .. } => "prefilter",
                 Cost::EveryEvent => "every event",
+                Cost::Feed => "none",
             };
             lines.push([
                 rule.detection.name().to_owned(),
@@ -189,6 +191,18 @@ fn described(rule: &LoadedRule) -> String {
 
 /// How a detection counts.
 fn counting(detection: &Detection) -> String {
+    if let Some(BlindSpot { kind, percent }) = detection.blind_spot {
+        let percent = match percent {
+            0 => String::new(),
+            percent => format!(", from {percent} %"),
+        };
+        return format!(
+            "blind spot {}, above {}{percent}, within {:#}, by cluster",
+            kind.as_str(),
+            detection.threshold,
+            jiff::SignedDuration::from_micros(detection.window.length())
+        );
+    }
     let what = match (detection.aggregate, detection.parts.as_slice()) {
         (Aggregate::Events, _) => "matches".to_owned(),
         (Aggregate::Values, [part, ..]) => match part.value_name() {
@@ -231,6 +245,7 @@ fn counting(detection: &Detection) -> String {
 pub(super) fn cost(cost: &Cost) -> String {
     match cost {
         Cost::EveryEvent => "every event is parsed: no text or status code is necessary".to_owned(),
+        Cost::Feed => "no event is looked at, the rule is about the feed".to_owned(),
         Cost::Prefilter { codes, literals } => {
             let codes = codes.iter().map(|code| format!("status {code}"));
             let shown = literals
@@ -269,7 +284,8 @@ fn test(
                 visible::escaped(&failure.text)
             )?;
         }
-        if rule.reports && rule.cases.is_empty() {
+        // A rule about the feed has no events that could be its tests.
+        if rule.reports && rule.cases.is_empty() && rule.detection.blind_spot.is_none() {
             writeln!(
                 out,
                 "note: {}:{}: {} has no tests",

@@ -19,6 +19,8 @@ use std::{
 };
 
 use super::{
+    activity::Activities,
+    coverage::{self, Coverage},
     derived,
     emission::{Draft, Emission},
     eviction::Evictions,
@@ -95,6 +97,7 @@ pub struct EngineState {
     pub(super) evictions: Evictions,
     pub(super) detections: Vec<Known>,
     pub(super) derived: derived::State,
+    pub(super) coverage: Coverage,
 }
 
 /// A detection whose state is here, and what was counted for it.
@@ -112,6 +115,8 @@ struct Setup {
     limits: Limits,
     locate: Option<Arc<dyn Locate>>,
     derived: derived::Setup,
+    /// Those of the detections that are about feeds.
+    feeds: coverage::Rules,
 }
 
 /// One detection, ready to run.
@@ -137,6 +142,7 @@ impl Engine {
     ) -> Self {
         let detections: Vec<Arc<Detection>> = detections.into();
         let derived = derived::Setup::of(&detections);
+        let feeds = coverage::Rules::of(&detections);
         let programs = detections.into_iter().map(|detection| {
             let lateness = match detection.window {
                 // With a longer one, a scan could be found after the one that followed it.
@@ -160,6 +166,7 @@ impl Engine {
                 limits,
                 locate,
                 derived,
+                feeds,
             },
         }
     }
@@ -185,7 +192,8 @@ impl Engine {
 
     /// Bytes on the heap of all that is tracked, as the allocator counts them.
     pub fn heap_bytes(&self) -> usize {
-        self.state.evictions.heap_bytes() + self.state.derived.heap_bytes()
+        let state = &self.state;
+        state.evictions.heap_bytes() + state.derived.heap_bytes() + state.coverage.heap_bytes()
     }
 
     /// Everything the engine remembers.
@@ -337,6 +345,7 @@ impl Engine {
         let from = out.len();
         let (setup, state) = (&self.setup, &mut self.state);
         let name = setup.cluster_name(&hit);
+        state.coverage.hit(name, &hit, &setup.feeds);
         let (Some(context), Some(Known { stats, .. }), Some(shard)) = (
             setup.context(detection),
             state.detections.get_mut(detection),
@@ -362,7 +371,7 @@ impl Engine {
         }
         let limits = setup.limits_of_keys(state);
         while let Some((detection, cluster)) = state.evictions.excess(&limits) {
-            if !setup.evict_weakest(state, detection, &cluster, out) {
+            if !setup.evict_weakest(state, detection, &cluster, (name, &mut *out)) {
                 break;
             }
         }
@@ -397,6 +406,16 @@ impl Engine {
         settled
     }
 
+    /// Takes what arrived of each cluster, of which no finding about addresses depends. Rules about
+    /// feeds are judged with the next tick; what is appended here are findings of clusters that
+    /// give way to others.
+    pub fn activity(&mut self, activities: &Activities, out: &mut Vec<Emission>) {
+        let mut found = Vec::new();
+        let coverage = &mut self.state.coverage;
+        coverage.activity(activities, &self.setup.feeds, &mut found);
+        self.setup.emit_found(found, out);
+    }
+
     /// Takes the passing of time and appends the findings it causes.
     pub fn tick(&mut self, elapsed: Duration, out: &mut Vec<Emission>) {
         self.advance(elapsed);
@@ -416,6 +435,7 @@ impl Engine {
             of.event_time.advance_by_tick(elapsed_micros);
         }
         self.state.derived.advance(elapsed);
+        self.state.coverage.advance(elapsed);
     }
 
     /// Appends findings that time has made due, in about this many steps; whether that was all.
@@ -428,6 +448,9 @@ impl Engine {
 
     fn settle_shards(&mut self, steps: &mut usize, out: &mut Vec<Emission>) -> bool {
         let (setup, state) = (&self.setup, &mut self.state);
+        let mut found = Vec::new();
+        state.coverage.settle(&setup.feeds, &mut found);
+        setup.emit_found(found, out);
         for shard in state.shards.values_mut() {
             for (detection, program) in setup.programs.iter().enumerate() {
                 let context = setup.context_of(program);
@@ -475,6 +498,9 @@ impl Engine {
         loop {
             let (setup, state) = (&self.setup, &mut self.state);
             let Some(mut first) = state.shards.first_entry() else {
+                let mut found = Vec::new();
+                state.coverage.drain(&setup.feeds, &mut found);
+                setup.emit_found(found, out);
                 return true;
             };
             let shard = first.get_mut();
@@ -682,12 +708,21 @@ impl Setup {
     }
 
     /// Evicts the key of the lowest priority; whether there was one.
+    /// Writes findings about feeds and appends them.
+    fn emit_found(&self, found: Vec<coverage::Found>, out: &mut Vec<Emission>) {
+        for (detection, cluster, draft) in found {
+            self.emit(detection, &cluster, vec![draft], out);
+        }
+    }
+
+    /// Evicts the key of the lowest priority, for a hit of the cluster that is named; whether there
+    /// was one.
     fn evict_weakest(
         &self,
         state: &mut EngineState,
         detection: usize,
         cluster: &Arc<str>,
-        out: &mut Vec<Emission>,
+        (hit_of, out): (&str, &mut Vec<Emission>),
     ) -> bool {
         let (Some(context), Some(shard)) = (self.context(detection), state.shards.get_mut(cluster))
         else {
@@ -697,7 +732,11 @@ impl Setup {
             return false;
         };
         let mut drafts = Vec::new();
+        let key = of.weakest_key();
         let evicted = of.evict_weakest(&context, &mut drafts);
+        if let (Some(hits), Some(key)) = (evicted, key) {
+            state.coverage.evicted(hit_of, &key, hits, &self.feeds);
+        }
         shard.report(detection, &mut state.evictions);
         self.count_evicted(&mut state.detections, detection, evicted);
         self.emit(detection, cluster, drafts, out);

@@ -5,8 +5,10 @@
 //! for requests off the wire, behind a prefilter. [`engine`] folds hits and ticks into findings
 //! for the service; [`rows`] answers for a whole log at once.
 
+pub mod activity;
 pub mod cases;
 pub mod columns;
+mod coverage;
 mod dedup;
 mod derived;
 pub mod emission;
@@ -14,6 +16,7 @@ pub mod engine;
 mod event_time;
 mod eviction;
 mod evidence;
+mod feed;
 mod gathered;
 pub mod geo;
 mod group;

@@ -13,7 +13,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    activity::Activities,
     event::Event,
+    feed::Feed,
     hit::Hit,
     json,
     limits::{Bounds, Limits},
@@ -81,6 +83,8 @@ pub struct Screened {
     pub unselected: u64,
     /// Shapes of the sampled records that hold no audit event.
     pub shapes: Shapes,
+    /// What arrived of each cluster.
+    pub activity: Activities,
 }
 
 impl Screen {
@@ -145,6 +149,8 @@ impl Screen {
             sample: None,
             sampled: BTreeMap::new(),
             scratch: Scratch::default(),
+            feed: Feed::default(),
+            resource_unreadable: 0,
         }
     }
 }
@@ -201,6 +207,10 @@ pub struct ScreenVisitor {
     sampled: BTreeMap<SelectorMatch, u64>,
     /// Memory for texts that have to be decoded.
     scratch: Scratch,
+    /// What the records of this resource say of their feed.
+    feed: Feed,
+    /// Unreadable records before the first one of this resource.
+    resource_unreadable: u64,
 }
 
 /// Which parts of a record the prefilter could not rule out.
@@ -244,8 +254,12 @@ impl Visitor for ScreenVisitor {
             },
             attributes: record.has_attributes() && filter.may_match_map(&record.attributes()).any(),
         };
+        if self.feed.note(record, &body) {
+            self.count_cut(record);
+        }
         if may.body.any() || may.attributes {
             self.out.candidates += 1;
+            self.feed.note_candidate();
             self.candidate(record, &body, may);
         }
         if let Some(number) = self.sample {
@@ -255,6 +269,7 @@ impl Visitor for ScreenVisitor {
 
     fn resource_end(&mut self) {
         self.select();
+        self.end_feed();
         if self.out.hits.len() > self.resource_hits {
             let cluster = self
                 .screen
@@ -277,7 +292,11 @@ impl Visitor for ScreenVisitor {
         let places = (hits.capacity() - hits.len()) * size_of::<Hit>()
             + hits.len() * size_of::<(&str, &str, u64)>() * 2
             + self.matches.capacity() * size_of::<SelectorMatch>();
-        self.cluster.capacity() + self.hit_bytes + places + self.scratch.heap_bytes()
+        self.cluster.capacity()
+            + self.hit_bytes
+            + places
+            + self.scratch.heap_bytes()
+            + self.out.activity.heap_bytes()
     }
 }
 
@@ -325,6 +344,9 @@ impl ScreenVisitor {
         let mut event = match body {
             AnyValue::Text(bytes) | AnyValue::Bytes(bytes) => {
                 let read = json::one(bytes, time_field);
+                if read.is_err() && self.feed.note_unreadable(bytes) {
+                    self.count_cut(record);
+                }
                 // A text of another kind may hold a word that a rule looks for.
                 broken = read.is_err() && (may.body.code || may.body.text && is_object(bytes));
                 read.ok().flatten()
@@ -383,7 +405,47 @@ impl ScreenVisitor {
         }
     }
 
+    /// Counts a record that was cut on its way. With a selector that waits for the end of the
+    /// resource.
+    #[cold]
+    fn count_cut(&mut self, record: &Record<'_>) {
+        let selector = &self.screen.rule.selector;
+        let matched = (!selector.is_empty()).then(|| selector.evaluate(&record.attributes()));
+        self.feed.count_cut(matched);
+    }
+
+    /// Adds what the feed of this resource was to that of its cluster.
+    fn end_feed(&mut self) {
+        let Inner {
+            rule,
+            bounds,
+            cluster,
+            ..
+        } = &*self.screen;
+        let name = cluster.as_deref().unwrap_or(&self.cluster);
+        let end = name.floor_char_boundary(bounds.value_bytes);
+        let hits = self.out.hits.len() - self.resource_hits;
+        let hits = u64::try_from(hits).unwrap_or(u64::MAX);
+        let unreadable = self.out.unreadable - self.resource_unreadable;
+        self.resource_unreadable = self.out.unreadable;
+        let latest = Micros::from_unix_nanos(self.received).map(|now| now.plus(MAX_AHEAD));
+        let resource = self.resource;
+        self.feed.end(
+            name.get(..end).unwrap_or_default(),
+            (hits, unreadable),
+            latest,
+            |matched| rule.selector.selects(matched, resource),
+            &mut self.out.activity,
+        );
+    }
+
     fn judge(&mut self, record: &Record<'_>, event: &Event<'_>, screen: &Inner) {
+        self.feed.note_times(
+            event.time(),
+            self.observed(record),
+            screen.rule.lateness,
+            MAX_AHEAD,
+        );
         let mut scratch = std::mem::take(&mut self.scratch);
         for (place, detection) in (0..).zip(&screen.detections) {
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
@@ -396,12 +458,16 @@ impl ScreenVisitor {
         self.scratch = scratch;
     }
 
+    /// When a record was observed, else when its request began to arrive.
+    fn observed(&self, record: &Record<'_>) -> Option<Micros> {
+        let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
+        observed.or(Micros::from_unix_nanos(self.received))
+    }
+
     /// Gives a hit its time: that of the event, else of the record, and none far in the future.
     fn set_time(&self, hit: &mut Hit, record: &Record<'_>) {
-        let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
         let sent = Micros::from_unix_nanos(record.time_unix_nano);
-        let received = Micros::from_unix_nanos(self.received);
-        let now = observed.or(received);
+        let now = self.observed(record);
         hit.time = hit.time.or(sent).or(now);
         if let (Some(time), Some(now)) = (hit.time, now)
             && time > now.plus(MAX_AHEAD)

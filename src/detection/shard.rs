@@ -323,6 +323,17 @@ impl DetectionState {
         }
     }
 
+    /// The text of the key or group of the lowest priority.
+    pub(super) fn weakest_key(&self) -> Option<Arc<str>> {
+        match &self.windows {
+            Windows::Session(sessions) => sessions.keys.first_eviction(),
+            Windows::Tumbling(windows) => {
+                let id = windows.groups.first_eviction()?;
+                Some(Arc::from(&*id.key.text))
+            }
+        }
+    }
+
     /// Evicts the key or group of the lowest priority; the hits it had at hand.
     pub(super) fn evict_weakest(
         &mut self,

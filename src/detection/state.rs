@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use prost::Message as _;
 
 use super::{
+    coverage::Coverage,
     dedup::{DedupSet, Generation},
     derived,
     engine::{EngineState, Known, Stats},
@@ -46,6 +47,7 @@ impl EngineState {
             detections: detections.collect(),
             shards: shards.collect(),
             derived: self.derived.to_state(),
+            coverage: self.coverage.to_state(),
         }
         .encode_to_vec()
     }
@@ -84,6 +86,7 @@ impl EngineState {
             }
             state.shards.insert(name, read);
         }
+        state.coverage = Coverage::from_state(message.coverage)?;
         state.report();
         Ok(state)
     }

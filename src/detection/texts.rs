@@ -153,7 +153,7 @@ impl Writer {
     /// Writes a field of this kind.
     fn row(&mut self, kind: Kind, values: impl Iterator<Item = impl AsRef<str>>) {
         match kind {
-Kind::Single => self.single(values.take(1), |text, out| out.text(text.as_ref())),
+            Kind::Single => self.single(values.take(1), |text, out| out.text(text.as_ref())),
             Kind::List | Kind::Map | Kind::Claimed | Kind::Peer => {
                 self.several(|writer| {
                     values.fold(0, |count, text| {

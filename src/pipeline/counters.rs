@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::clusters::Clusters;
 use crate::{
     detection::finding::{Finding, FindingState},
     processor::detection::Kept,
@@ -64,6 +65,8 @@ pub struct Counters {
     pub deselected: AtomicU64,
     /// Events that count.
     pub hits: AtomicU64,
+    /// What arrived of each cluster.
+    pub clusters: Clusters,
     /// States of findings, in the order of [`STATES`].
     findings: [AtomicU64; STATES.len()],
     /// What the detection has counted, as of the last request or tick.

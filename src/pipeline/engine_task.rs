@@ -29,6 +29,8 @@ use crate::{
 
 /// The interval of ticks.
 const TICK: Duration = Duration::from_secs(1);
+/// The interval at which the engine is given what arrived of each cluster. Nothing waits for it.
+const ACTIVITY: Duration = Duration::from_secs(60);
 
 /// The engine task of a pipeline.
 pub struct EngineTask {
@@ -39,6 +41,8 @@ pub struct EngineTask {
     pressure: Pressure,
     /// The time of the last tick.
     ticked: Instant,
+    /// The time of the last activity input.
+    activity: Instant,
     /// Whether the detection has emitted all findings that ticks made due.
     settled: bool,
     counters: Arc<Counters>,
@@ -59,6 +63,7 @@ impl EngineTask {
             lanes,
             pressure: Pressure::default(),
             ticked: clock::monotonic(),
+            activity: clock::monotonic(),
             settled: true,
             counters,
         }
@@ -77,6 +82,7 @@ impl EngineTask {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.ticked = clock::monotonic();
+        self.activity = self.ticked;
         loop {
             let is_full = self.lanes.is_full();
             let waits = !self.lanes.flush_pending() || is_full;
@@ -133,6 +139,11 @@ impl EngineTask {
     /// Gives the detection the time that has passed.
     fn tick(&mut self) {
         let now = clock::monotonic();
+        if now.saturating_duration_since(self.activity) >= ACTIVITY {
+            self.activity = now;
+            let findings = self.detection.activity(&self.counters.clusters.take());
+            self.emit(findings);
+        }
         self.detection
             .advance(now.saturating_duration_since(self.ticked));
         self.ticked = now;

@@ -64,6 +64,7 @@ impl Consumer for Intake {
             candidates,
             unreadable,
             deselected,
+            activity,
             ..
         } = screened;
         let count = hits.len() as u64;
@@ -74,6 +75,7 @@ impl Consumer for Intake {
             self.source.refused.fetch_add(records, Ordering::Relaxed);
             return Err(refusal);
         }
+        self.counters.clusters.add(&activity);
         for (counter, more) in [
             (&self.source.requests, 1),
             (&self.source.accepted, records - unreadable),

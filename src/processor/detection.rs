@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     detection::{
+        activity::Activities,
         emission::Emission,
         engine::{Engine, HitCounts, Stats},
         geo::Locate,
@@ -96,6 +97,13 @@ impl Detection {
             self.engine.observe(hit, &mut findings);
             steps = steps.saturating_sub(1);
         }
+        findings
+    }
+
+    /// Takes what arrived of each cluster; the findings of clusters that give way to others.
+    pub fn activity(&mut self, activities: &Activities) -> Vec<Emission> {
+        let mut findings = Vec::new();
+        self.engine.activity(activities, &mut findings);
         findings
     }
 

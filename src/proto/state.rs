@@ -15,6 +15,9 @@ pub struct EngineState {
     /// What derived detections keep.
     #[prost(message, optional, tag = "50")]
     pub derived: ::core::option::Option<DerivedState>,
+    /// What is known of the feeds of clusters, and their blind spots.
+    #[prost(message, optional, tag = "60")]
+    pub coverage: ::core::option::Option<crate::proto::coverage::CoverageState>,
 }
 /// A detection and its counters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

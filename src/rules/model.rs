@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    blind_spot::BlindSpot,
     derived::Hops,
     matcher::Scratch,
     necessary::{self, Need},
@@ -37,6 +38,8 @@ pub struct Detection {
     pub emit: Emit,
     /// What matching events may look like, at most 64. They decide the severity, if there are any.
     pub labels: Vec<Label>,
+    /// What it looks for in the feed of a cluster, if it is no rule about events. It has no parts.
+    pub blind_spot: Option<BlindSpot>,
     /// How far an event may be behind the greatest event time and still be on time, in
     /// microseconds.
     pub lateness: i64,
@@ -281,6 +284,8 @@ pub enum Cost {
     },
     /// Every event is parsed.
     EveryEvent,
+    /// No event is looked at: the rule is about the feed.
+    Feed,
 }
 
 /// Which events are counted together. Lengths are in microseconds.
@@ -371,6 +376,9 @@ impl Detection {
 
     /// What looking for matches costs.
     pub fn cost(&self) -> Cost {
+        if self.blind_spot.is_some() {
+            return Cost::Feed;
+        }
         match &self.derivation {
             Some(derivation) => derivation.source.cost(),
             None => self.need().into(),

@@ -34,6 +34,12 @@ pub const ALL: &[Shipped] = files![
     "events-deleted.yaml",
     "anonymous-success.yaml",
     "impersonation.yaml",
+    "silent-cluster.yaml",
+    "unauthorized-only.yaml",
+    "truncated-events.yaml",
+    "clock-skew.yaml",
+    "flood.yaml",
+    "cluster-names.yaml",
 ];
 
 /// The detection of scans in these semantics, whose parameters are settings of their own.
@@ -56,6 +62,15 @@ pub(crate) fn derived(semantics: Semantics) -> &'static [&'static str] {
         Semantics::Escu => &[],
     }
 }
+/// The rules about the feed of clusters. They cost nothing for each record.
+pub const BLIND_SPOTS: [&str; 6] = [
+    "silent_cluster",
+    "unauthorized_only",
+    "truncated_events",
+    "clock_skew",
+    "flood",
+    "cluster_names",
+];
 
 /// The file with a rule of this name, identifier or title.
 pub fn named(name: &str) -> Option<&'static Shipped> {

@@ -15,7 +15,7 @@ use crate::{
     exporter::queue::{Counters as QueueCounters, Queue},
     http_server::{Class, CloseReason, Connections},
     memory::Plan,
-    pipeline::{Counters, FindingBudget, STATES, SourceCounters},
+    pipeline::{ClusterTotals, Counters, FindingBudget, STATES, SourceCounters},
     receiver::{Admission, Reason},
     telemetry::{
         self,
@@ -165,6 +165,7 @@ pub(super) fn pipeline(
         let counters = Arc::clone(counters);
         metrics.observe(metric, &at, move || count(&counters.detection().stats));
     }
+    clusters(metrics, &id, counters);
     let tracking = Arc::clone(counters);
     metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().tracked));
     let tracking = Arc::clone(counters);
@@ -197,6 +198,25 @@ pub(super) fn pipeline(
             .map(|place| outgoing.findings(place))
             .sum()
     });
+}
+
+/// What arrives of each cluster.
+fn clusters(metrics: &Metrics, pipeline: &str, counters: &Arc<Counters>) {
+    let totals: [(&Metric, Number<ClusterTotals>); 4] = [
+        (&m::CLUSTER_RECORDS, |totals| totals.records),
+        (&m::CLUSTER_HITS, |totals| totals.hits),
+        (&m::CLUSTER_LAST, |totals| totals.last_event),
+        (&m::TRUNCATED, |totals| totals.truncated),
+    ];
+    for (metric, count) in totals {
+        let counters = Arc::clone(counters);
+        metrics.observe_each(metric, &[("pipeline", pipeline)], move || {
+            let totals = counters.clusters.totals().into_iter();
+            totals
+                .map(|(cluster, totals)| (cluster, count(&totals)))
+                .collect()
+        });
+    }
 }
 
 /// An exporter and its queue.

@@ -153,6 +153,14 @@ metrics! {
         "{keys}" "Keys in the state.";
     STATE: Gauge Normal "auditwatch_state_memory" ["pipeline"]
         "By" "Memory of the state: bytes on the heap.";
+    CLUSTER_RECORDS: Counter Normal "auditwatch_cluster_log_records" ["pipeline", "cluster"]
+        "{records}" "Log records that were accepted, by cluster. The first 100 clusters have a value each, the rest is `other`; a cluster without a name is `unknown`.";
+    CLUSTER_HITS: Counter Normal "auditwatch_cluster_hits" ["pipeline", "cluster"]
+        "{hits}" "Hits by cluster.";
+    CLUSTER_LAST: Gauge Normal "auditwatch_cluster_last_event_time" ["pipeline", "cluster"]
+        "s" "Time of the last log record of a cluster, in seconds since 1970: the time of the event where it is known, else that of the record.";
+    TRUNCATED: Counter Normal "auditwatch_truncated_candidates" ["pipeline", "cluster"]
+        "{records}" "Audit events that were cut on their way, by cluster. Those whose status code is behind the cut are in no other count.";
     EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
         "{keys}" "Keys that were evicted to stay within the bounds of the state.";
     EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]
@@ -175,11 +183,11 @@ const BOUNDS: [f64; 15] = [
 /// Name and value of an attribute.
 pub type Attribute<'a> = (&'static str, &'a str);
 
-/// The source of one value.
-struct Source {
-    attributes: Vec<KeyValue>,
-    read: Box<dyn Fn() -> u64 + Send + Sync>,
-}
+/// Shows a value with its attributes.
+type Show<'a> = &'a mut dyn FnMut(u64, &[KeyValue]);
+
+/// The source of some values.
+struct Source(Box<dyn Fn(Show<'_>) + Send + Sync>);
 
 /// The sources of one metric.
 #[derive(Clone, Default)]
@@ -188,8 +196,8 @@ struct Sources(Arc<Mutex<Vec<Source>>>);
 impl Sources {
     fn each(&self, mut show: impl FnMut(u64, &[KeyValue])) {
         let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for Source { attributes, read } in &*sources {
-            show(read(), attributes);
+        for Source(read) in &*sources {
+            read(&mut show);
         }
     }
 }
@@ -240,6 +248,34 @@ impl Metrics {
         attributes: &[Attribute<'_>],
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
+        let attributes = key_values(metric, attributes);
+        self.bind(metric, move |show| show(read(), &attributes));
+    }
+
+    /// Binds numbers to a metric, one for each value of its last attribute. Each reader calls `read`,
+    /// which must not block.
+    pub fn observe_each(
+        &self,
+        metric: &Metric,
+        attributes: &[Attribute<'_>],
+        read: impl Fn() -> Vec<(Arc<str>, u64)> + Send + Sync + 'static,
+    ) {
+        let Some((&last, _)) = metric.attributes.split_last() else {
+            return;
+        };
+        let all: Vec<_> = attributes.iter().copied().chain([(last, "")]).collect();
+        let mut attributes = key_values(metric, &all);
+        attributes.pop();
+        self.bind(metric, move |show| {
+            for (value, number) in read() {
+                let mut of = attributes.clone();
+                of.push(KeyValue::new(last, value));
+                show(number, &of);
+            }
+        });
+    }
+
+    fn bind(&self, metric: &Metric, read: impl Fn(Show<'_>) + Send + Sync + 'static) {
         let Some(inner) = self.at(metric) else { return };
         let mut all = inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let sources = all.entry(metric.name).or_insert_with(|| {
@@ -251,10 +287,7 @@ impl Metrics {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(Source {
-                attributes: key_values(metric, attributes),
-                read: Box::new(read),
-            });
+            .push(Source(Box::new(read)));
     }
 
     /// A recorder of the durations of a histogram.

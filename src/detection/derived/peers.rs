@@ -128,7 +128,8 @@ impl Peers {
         self.keep(key, hit, agent, needs);
         let network = Network::of(hit.cluster, peer, 128);
         if self.lives.get(&network).is_none() {
-            self.lives.insert(network, Life::new(hit.place), &needs.pace);
+            self.lives
+                .insert(network, Life::new(hit.place), &needs.pace);
         }
         let Some(of) = self.all.get(&key) else {
             return;
@@ -240,7 +241,8 @@ impl Peers {
 
 impl Peer {
     fn position(&self, octets: Octets) -> Result<usize, usize> {
-        self.claims.binary_search_by_key(&octets, |claim| claim.octets)
+        self.claims
+            .binary_search_by_key(&octets, |claim| claim.octets)
     }
 
     /// Puts a claim at its place, and removes those that are over, or else the weakest of too

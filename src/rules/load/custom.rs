@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    blind_spot::Spot,
     cases::{self, Case},
     duration,
     reader::{Map, Parameters, Reader, Scalar, Typed, find, is_name, quoted},
@@ -21,6 +22,7 @@ const MOST_VALUES: usize = 10_000;
 /// All keys, as docs/rules.md describes them.
 const KEYS: [&str; 17] = [
     "attack_technique",
+    "blind_spot",
     "dedup",
     "derive",
     "drilldown",
@@ -61,6 +63,7 @@ pub(super) struct Derive {
 /// What is under `custom:`.
 #[derive(Debug, Default)]
 pub(super) struct Custom {
+    pub(super) blind_spot: Option<Spot>,
     pub(super) group_by: At<Vec<(String, Mark)>>,
     pub(super) window_kind: At<WindowKind>,
     pub(super) window: At<i64>,
@@ -98,6 +101,7 @@ impl<'d> Reader<'d> {
             version: map.text("version"),
             variant: map.text("variant"),
             score: self.score(&map),
+            blind_spot: map.get("blind_spot").and_then(|node| self.blind_spot(node)),
             ..Custom::default()
         };
         if let Some(mark) = map.mark_of("group_by") {

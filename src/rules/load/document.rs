@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{
+    blind_spot::Spot,
     condition,
     custom::Custom,
     duration,
     head::HEAD,
-    reader::{Map, Reader, Typed, quoted},
+    reader::{Map, Reader, Typed, find, quoted},
 };
 use crate::{
     rules::{model::Annotations, predicate::Condition},
@@ -30,6 +31,7 @@ pub(super) struct Document {
 pub(super) enum Body {
     Rule(Condition),
     Correlation(Correlation),
+    BlindSpot(Spot),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +82,12 @@ impl<'d> Reader<'d> {
             }
         }
         let is_correlation = any.get("correlation").is_some();
+        let is_blind_spot =
+            find(root, "custom").is_some_and(|custom| find(custom, "blind_spot").is_some());
         let own: &[&str] = if is_correlation {
             &["correlation", "custom"]
+        } else if is_blind_spot {
+            &["custom"]
         } else {
             &["logsource", "detection", "custom"]
         };
@@ -91,6 +97,8 @@ impl<'d> Reader<'d> {
         let annotations = self.annotations(&map, &custom);
         let body = if is_correlation {
             Body::Correlation(self.correlation(&map)?)
+        } else if is_blind_spot {
+            Body::BlindSpot(custom.blind_spot?)
         } else {
             self.logsource(&map);
             Body::Rule(self.detection(&map)?)
@@ -350,7 +358,8 @@ fn shape(map: &Map<'_, '_>) -> String {
         for (key, node) in entries {
             if matches!(
                 key.name.as_str(),
-                "group_by"
+                "blind_spot"
+                    | "group_by"
                     | "window"
                     | "window_offset"
                     | "lateness"

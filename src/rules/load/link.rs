@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::{
+    blind_spot::Spot,
     custom::{Custom, WindowKind},
     document::{Alias, Body, Correlation, Counted, Document},
     mode::Mode,
@@ -68,6 +69,7 @@ impl Linker<'_> {
                 Body::Correlation(correlation) => {
                     self.correlation(document, correlation, documents, &names)
                 }
+                Body::BlindSpot(spot) => self.blind_spot(document, spot),
             };
             Some(Linked {
                 detection: detection?,
@@ -137,6 +139,31 @@ impl Linker<'_> {
                 threshold: 0,
             },
         )
+    }
+
+    /// A rule about the feed of a cluster: no event matches it.
+    fn blind_spot(&mut self, document: &Document, spot: &Spot) -> Option<Detection> {
+        let custom = &document.custom;
+        if custom.group_by.is_some() || custom.window_kind.is_some() || !custom.cases.is_empty() {
+            self.fail(
+                spot.mark,
+                "blind_spot is about the feed of a cluster, not about events: remove group_by, the \
+                 kind of the window, and tests",
+            );
+            return None;
+        }
+        let mut detection = self.detection(
+            document,
+            Shape {
+                parts: Vec::new(),
+                names: Vec::new(),
+                length: custom.window.map_or(WINDOW, |(length, _)| length),
+                aggregate: Aggregate::Events,
+                threshold: spot.above,
+            },
+        )?;
+        detection.blind_spot = Some(spot.spot);
+        Some(detection)
     }
 
     pub(super) fn correlation(
@@ -412,6 +439,7 @@ impl Linker<'_> {
             dedup: custom.dedup,
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
             labels: Vec::new(),
+            blind_spot: None,
             lateness,
             derivation: None,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),

@@ -5,6 +5,7 @@
 //! or correlation, `head` its metadata, `selection` and `condition` its match, `custom` the keys
 //! that Sigma does not have, `cases` its tests; `link` joins rules and correlations.
 
+mod blind_spot;
 mod cases;
 mod condition;
 mod custom;
@@ -110,9 +111,22 @@ pub fn pipeline(
     if scanning {
         detections.extend(scans(settings).into_iter().map(Arc::new));
     }
-    for detection in load_all(names, settings)?.detections() {
+    let feeds = if scanning {
+        blind_spots(settings)?
+    } else {
+        Vec::new()
+    };
+    for detection in load_all(names, settings)?
+        .detections()
+        .into_iter()
+        .chain(feeds)
+    {
         let id = &detection.annotations.id;
         if detections.iter().any(|known| known.annotations.id == *id) {
+            if detection.blind_spot.is_some() {
+                // A file of the operator has it, perhaps with other parameters.
+                continue;
+            }
             return Err(vec![Problem {
                 file: names.join(", "),
                 line: 0,
@@ -153,7 +167,29 @@ fn check_sources(detections: &[Arc<Detection>], names: &[String]) -> Result<(), 
         })
     });
     let problems: Vec<_> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+/// The rules about the feed of clusters that are there without being named: with native semantics
+/// all that the settings make sense of.
+///
+/// # Errors
+/// All problems, by file and line.
+pub fn blind_spots(settings: &Rule) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
+    if settings.semantics != Semantics::Native {
+        return Ok(Vec::new());
+    }
+    let counts = |code| settings.wanted_codes().contains(&code);
+    let names = shipped::BLIND_SPOTS.iter().filter(|name| {
+        // Without 403 among the codes none is ever counted.
+        **name != "unauthorized_only" || counts(401) && counts(403)
+    });
+    let names: Vec<_> = names.map(|name| (*name).to_owned()).collect();
+    load(&names, settings)
 }
 
 /// The same with tests and warnings.

@@ -1,0 +1,57 @@
+//! `custom: blind_spot`: a rule about what arrives of a cluster, instead of about single events.
+
+use super::reader::{Map, Reader, Typed, quoted};
+use crate::{
+    rules::blind_spot::{BlindSpot, BlindSpotKind},
+    yaml::{Mark, Node},
+};
+
+/// What is under the key, and where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) spot: BlindSpot,
+    /// A finding needs more than this many.
+    pub(super) above: u64,
+    pub(super) mark: Mark,
+}
+
+impl<'d> Reader<'d> {
+    /// Reads `blind_spot: {kind: ..., above: ..., percent: ...}`.
+    pub(super) fn blind_spot(&self, node: &'d Node) -> Option<Spot> {
+        let map = self.map(node, "blind_spot", &["kind", "above", "percent"])?;
+        let Some(kind) = map.get("kind") else {
+            self.fail(map.mark, "blind_spot: kind is missing: write silence");
+            return None;
+        };
+        let name = self.text(kind, "kind")?;
+        let kind: BlindSpotKind = match name.parse() {
+            Ok(kind) => kind,
+            Err(error) => {
+                self.fail(kind.mark, format!("kind: {error}, found {}", quoted(&name)));
+                return None;
+            }
+        };
+        let percent = self.whole(&map, "percent").unwrap_or(0);
+        if percent > 100 {
+            self.fail(map.mark, "percent: expected a whole number from 0 to 100");
+            return None;
+        }
+        Some(Spot {
+            spot: BlindSpot { kind, percent },
+            above: self.whole(&map, "above").unwrap_or(0),
+            mark: map.mark,
+        })
+    }
+
+    fn whole(&self, map: &Map<'d, '_>, key: &str) -> Option<u64> {
+        let node = map.get(key)?;
+        let number = match self.filled(node, key)?.value {
+            Typed::Number(_, text) => text.parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.fail(node.mark, format!("{key}: expected a whole number"));
+        }
+        number
+    }
+}
