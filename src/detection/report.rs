@@ -66,6 +66,7 @@ impl Report {
             }
         }
         annotate::annotate(&mut finding, &self.detection);
+        annotate::successes(&mut finding);
         finding.drilldown_search = ids::drilldown(&finding, &self.detection, self.lateness);
         finding
     }

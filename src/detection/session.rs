@@ -223,6 +223,13 @@ impl Key {
         }
     }
 
+    /// Emits the open finding as it is, if there is one.
+    pub(super) fn update(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
+            open.emit(FindingState::Updated, params, out);
+        }
+    }
+
     /// Emits what has changed since it was sent last, because no more hits may come.
     pub(super) fn drain(&mut self, params: &Params<'_>, out: &mut Vec<Transition>) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {

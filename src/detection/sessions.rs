@@ -74,6 +74,18 @@ impl Sessions {
         disposition
     }
 
+    /// Emits the open finding of a key as it is, if there is one.
+    pub(super) fn update(&mut self, name: &str, params: &Params<'_>, out: &mut Vec<Draft>) {
+        let Some(name) = self.keys.name(name).cloned() else {
+            return;
+        };
+        if let Some(mut keyed) = self.keys.get_mut(name) {
+            let mut transitions = Vec::new();
+            keyed.value().update(params, &mut transitions);
+            append(keyed.name(), transitions, out);
+        }
+    }
+
     /// Closes findings that no hit has joined for a window, and forgets keys that no hit can meet
     /// any more, in at most this many steps; whether that was all.
     pub(super) fn settle(

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     rules::{
         model::{Dedup, Emit},
-        settings::MissingCity,
+        settings::{MissingCity, SECOND},
     },
     yaml::{Mark, Node, Value},
 };
@@ -19,11 +19,12 @@ use crate::{
 const MOST_VALUES: usize = 10_000;
 
 /// All keys, as docs/rules.md describes them.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "attack_technique",
     "dedup",
     "drilldown",
     "emit",
+    "follow_up",
     "group_by",
     "lateness",
     "location",
@@ -59,6 +60,7 @@ pub(super) struct Custom {
     pub(super) dedup: Dedup,
     pub(super) emit: At<Emit>,
     pub(super) missing_city: At<MissingCity>,
+    pub(super) follow_up: At<FollowUp>,
     pub(super) score: Option<u32>,
     pub(super) message: Option<String>,
     pub(super) drilldown: Option<String>,
@@ -68,6 +70,18 @@ pub(super) struct Custom {
     pub(super) variant: Option<String>,
     pub(super) cases: Vec<Case>,
 }
+
+/// `follow_up`: which rule says what is looked for after a finding, and for how long.
+#[derive(Debug)]
+pub(super) struct FollowUp {
+    /// Its name, and where it is.
+    pub(super) rule: (String, Mark),
+    /// In microseconds.
+    pub(super) window: i64,
+}
+
+/// How long a finding is followed up without another length.
+const FOLLOW_UP: i64 = 24 * 3600 * SECOND;
 
 impl<'d> Reader<'d> {
     /// Reads the key `custom` of a rule or correlation.
@@ -111,6 +125,7 @@ impl<'d> Reader<'d> {
         }
         self.window(&map, &mut custom);
         self.location(&map, &mut custom);
+        custom.follow_up = self.follow_up(&map);
         if let Some(node) = map.get("tests") {
             custom.cases = cases::read(self, node, is_correlation);
         }
@@ -170,6 +185,27 @@ impl<'d> Reader<'d> {
                 },
             }
         }
+    }
+
+    fn follow_up(&self, map: &Map<'d, '_>) -> At<FollowUp> {
+        let node = map.get("follow_up")?;
+        let own = self.map(node, "follow_up", &["rule", "window"])?;
+        let Some(rule) = own.get("rule") else {
+            self.fail(
+                own.mark,
+                "follow_up: rule is missing: name the rule of the requests to look for",
+            );
+            return None;
+        };
+        let window = match own.get("window") {
+            Some(_) => self.length(&own, "window")?.0,
+            None => FOLLOW_UP,
+        };
+        let follow_up = FollowUp {
+            rule: (self.text(rule, "rule")?, rule.mark),
+            window,
+        };
+        Some((follow_up, map.mark_of("follow_up")?))
     }
 
     fn location(&self, map: &Map<'d, '_>, custom: &mut Custom) {
