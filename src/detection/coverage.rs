@@ -496,6 +496,7 @@ impl Next {
                 key: Arc::from("[]"),
                 opening: (self.spot.opening, Identity(number.to_be_bytes())),
                 alert_at: self.spot.opening.max(Micros(0)),
+                continues: None,
             },
             evidence,
         }

@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::{
     found::Found,
     key::{Cluster, Key, Network},
-    life::{Arrived, Pace},
+    life::{Arrived, Form, Pace},
     lives::{Due, Lives},
     peers::Peers,
     ring::Slots,
@@ -68,6 +68,8 @@ pub(super) struct Setup {
 struct Program {
     /// Its place in the list of the engine.
     detection: usize,
+    /// How much of a finding is written.
+    limits: Limits,
     /// The place of the one behind it.
     source: usize,
     rule: Arc<Detection>,
@@ -116,7 +118,7 @@ enum Tables {
 }
 
 impl Setup {
-    pub(super) fn of(detections: &[Arc<Detection>]) -> Self {
+    pub(super) fn of(detections: &[Arc<Detection>], limits: &Limits) -> Self {
         let programs = detections.iter().enumerate();
         let programs = programs.filter_map(|(at, rule)| {
             let derivation = rule.derivation.as_ref()?;
@@ -132,6 +134,7 @@ impl Setup {
                 detection: at,
                 source,
                 rule: Arc::clone(rule),
+                limits: limits.clone(),
                 over: derivation.over,
                 slots: Slots::of(window),
                 pace: Pace {
@@ -180,8 +183,11 @@ impl Program {
         }
     }
 
-    fn prefix(&self) -> u8 {
-        self.rule.hops.ipv6_prefix
+    fn form(&self) -> Form<'_> {
+        Form {
+            ipv6_prefix: self.rule.hops.ipv6_prefix,
+            limits: &self.limits,
+        }
     }
 
     fn table(&self, limits: &Limits) -> Bounds {
@@ -370,7 +376,7 @@ impl State {
             let mut due = Vec::new();
             let mut settle = |number: Cluster, state: &ClusterState| {
                 let now = state.now(setup.lateness);
-                let how = (&program.pace, program.prefix());
+                let how = (&program.pace, program.form());
                 lives.settle((number, now), how, steps, &mut due)
             };
             is_all &= match only {
@@ -410,7 +416,7 @@ impl State {
         for program in &setup.programs {
             if let Some(tables) = self.tables.get_mut(&program.detection) {
                 let mut due = Vec::new();
-                tables.lives().bound(bytes, program.prefix(), &mut due);
+                tables.lives().bound(bytes, program.form(), &mut due);
                 out.extend(due.into_iter().map(|due| (program.detection, due)));
             }
         }
@@ -535,7 +541,7 @@ impl State {
                 continue;
             };
             let mut due = Vec::new();
-            is_all &= tables.lives().drain(program.prefix(), steps, &mut due);
+            is_all &= tables.lives().drain(program.form(), steps, &mut due);
             all.extend(due.into_iter().map(|due| (program.detection, due)));
         }
         self.emit(setup, all, out);
@@ -581,7 +587,7 @@ impl State {
             let mut due = Vec::new();
             tables
                 .lives()
-                .remove_cluster(number, program.prefix(), &mut due);
+                .remove_cluster(number, program.form(), &mut due);
             if let Tables::Peer(peers) = tables {
                 peers.remove_cluster(number);
             }
@@ -643,6 +649,7 @@ fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
                 key: Arc::from(name),
                 opening: due.opening,
                 alert_at: due.opening.0,
+                continues: None,
             },
             evidence,
         },

@@ -13,25 +13,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::AddAssign,
     sync::Arc,
     time::Duration,
 };
 
+pub use super::stats::Stats;
 use super::{
     activity::Activities,
     coverage::{self, Coverage},
     derived,
     emission::{Draft, Emission},
     eviction::Evictions,
+    follow_up::{Changes, Standing},
     geo::Locate,
-    hit::Hit,
+    hit::{Hit, Role},
     limits::Limits,
     report::Report,
     session::Disposition,
     shard::{Context, DetectionState, Shard},
     steps,
     time::{BEGINNING, Micros},
+    watch::Change,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -40,52 +42,6 @@ const MAX_CLUSTERS: usize = 1024;
 /// Part of the memory that shards may take besides their keys. Beyond it the cluster of the
 /// earliest event time is evicted.
 const SHARDS_PART: usize = 4;
-
-/// What the engine has counted besides findings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Hits taken.
-    pub hits: u64,
-    /// Hits that repeated a request that was counted before.
-    pub duplicates: u64,
-    /// Hits behind the watermark.
-    pub late: u64,
-    /// Those of them that could not be counted exactly any more and were left out.
-    pub late_dropped: u64,
-    /// Hits without any time.
-    pub untimed: u64,
-    /// Hits that were forgotten while they waited for a finding of their key to close, because
-    /// more came than are kept: the next finding counts as many too few.
-    pub overflow: u64,
-    /// Keys evicted to stay within the limits.
-    pub evicted: u64,
-    /// The error bound of that: no evicted key had more hits at hand than this.
-    pub evicted_hits: u64,
-}
-
-impl AddAssign for Stats {
-    /// Sums, and the greater of the error bounds.
-    fn add_assign(&mut self, other: Self) {
-        let Self {
-            hits,
-            duplicates,
-            late,
-            late_dropped,
-            untimed,
-            overflow,
-            evicted,
-            evicted_hits,
-        } = other;
-        self.hits += hits;
-        self.duplicates += duplicates;
-        self.late += late;
-        self.late_dropped += late_dropped;
-        self.untimed += untimed;
-        self.overflow += overflow;
-        self.evicted += evicted;
-        self.evicted_hits = self.evicted_hits.max(evicted_hits);
-    }
-}
 
 /// Everything the engine remembers, as plain data.
 #[derive(Clone, Debug, Default)]
@@ -117,11 +73,16 @@ struct Setup {
     derived: derived::Setup,
     /// Those of the detections that are about feeds.
     feeds: coverage::Rules,
+    changes: Changes,
 }
 
 /// One detection, ready to run.
 struct Program {
     detection: Arc<Detection>,
+    /// The place of the detection of its successes.
+    successes: Option<usize>,
+    /// If it is one of successes, the place of the detection that it follows.
+    follows: Option<usize>,
     /// In microseconds.
     lateness: i64,
     report: Report,
@@ -141,21 +102,23 @@ impl Engine {
         locate: Option<Arc<dyn Locate>>,
     ) -> Self {
         let detections: Vec<Arc<Detection>> = detections.into();
-        let derived = derived::Setup::of(&detections);
+        let derived = derived::Setup::of(&detections, &limits);
         let feeds = coverage::Rules::of(&detections);
-        let programs = detections.into_iter().map(|detection| {
-            let lateness = match detection.window {
-                // With a longer one, a scan could be found after the one that followed it.
-                Window::Session { length } => detection.lateness.min(length - 1),
-                Window::Tumbling { .. } => detection.lateness,
-            };
-            Program {
-                report: Report::new(Arc::clone(&detection), lateness, locate.clone()),
-                detection,
-                lateness,
+        let program = |detection: &Arc<Detection>| Program::new(detection, locate.clone());
+        let mut programs: Vec<_> = detections.iter().map(program).collect();
+        // What is followed up comes behind them: hits name detections by their places.
+        for (place, detection) in detections.iter().enumerate() {
+            if let Some(follow_up) = &detection.follow_up {
+                let successes = programs.len();
+                if let Some(followed) = programs.get_mut(place) {
+                    followed.successes = Some(successes);
+                }
+                programs.push(Program {
+                    follows: Some(place),
+                    ..program(&follow_up.detection)
+                });
             }
-        });
-        let programs: Vec<_> = programs.collect();
+        }
         Self {
             state: EngineState {
                 detections: programs.iter().map(Program::known).collect(),
@@ -167,8 +130,21 @@ impl Engine {
                 locate,
                 derived,
                 feeds,
+                changes: Changes::default(),
             },
         }
+    }
+
+    /// Keeps [`Self::changes`] for a screen, which must ask for them after each call.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.setup.changes = Changes::kept();
+        self
+    }
+
+    /// The keys that are watched from now on or no longer, since this was asked last.
+    pub fn changes(&mut self) -> Vec<Change> {
+        self.setup.changes.take()
     }
 
     /// What was counted so far, over all detections.
@@ -225,6 +201,12 @@ impl Engine {
         state.derived.move_detections(&places);
         state.detections = detections;
         state.report();
+        for shard in self.state.shards.values_mut() {
+            shard.forget_watched(&self.setup.changes);
+        }
+        for shard in state.shards.values() {
+            shard.announce_watched(&self.setup.changes);
+        }
         self.state = state;
     }
 
@@ -239,6 +221,10 @@ impl Engine {
     /// Counts more hits of one request by their keys, for [`Self::bound_of`].
     pub fn count<'h>(&self, hits: &'h [Hit], counts: &mut HitCounts<'h>) {
         for hit in hits {
+            if hit.role == Role::Success {
+                counts.successes += 1;
+                continue;
+            }
             // Findings of tumbling windows are caused by time alone.
             if let Some(program) = self.setup.program(hit)
                 && matches!(program.detection.window, Window::Session { .. })
@@ -259,7 +245,8 @@ impl Engine {
     /// What [`Self::bound`] says of this many of the keys that were counted, which are then taken
     /// away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
-        let HitCounts { by_key, times } = counts;
+        let successes = std::mem::take(&mut counts.successes);
+        let HitCounts { by_key, times, .. } = counts;
         let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
         let bound = counted.map(|((cluster, detection, key), hits)| {
             let times = times.get(&(cluster, detection)).copied();
@@ -268,13 +255,15 @@ impl Engine {
                 return 0;
             };
             let shard = self.state.shards.get(cluster);
-            match shard.and_then(|shard| shard.get(detection)) {
+            let bound = match shard.and_then(|shard| shard.get(detection)) {
                 Some(state) => state.bound(key, hits, times, &context),
                 None => DetectionState::new(detection, context.detection.window)
                     .bound(key, hits, times, &context),
-            }
+            };
+            bound + context.recalled(bound)
         });
-        usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX)
+        let bound = usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX);
+        bound.saturating_add(successes)
     }
 
     /// Brings the engine to where it can take this hit: room for its cluster, and what its time
@@ -319,11 +308,12 @@ impl Engine {
         };
         of.event_time.advance_by_hit(time, context.lateness);
         let (mut drafts, before) = (Vec::new(), *steps);
-        let settled = of.settle(&context, steps, &mut drafts);
+        let settled = of.settle(&context, steps, &mut drafts)
+            && shard.expire_watched(detection, &context, steps);
         // Most hits make nothing due.
         if !settled || *steps != before || shard.detections.len() != known {
             shard.report(detection, &mut state.evictions);
-            setup.emit(detection, name, drafts, out);
+            setup.emit(detection, (shard, &mut state.detections), drafts, out);
         }
         settled
     }
@@ -331,6 +321,10 @@ impl Engine {
     /// Takes one hit and appends the findings it causes.
     pub fn observe(&mut self, mut hit: Hit, out: &mut Vec<Emission>) {
         let detection = index(&hit);
+        if hit.role == Role::Success {
+            self.observe_success(hit, out);
+            return;
+        }
         let Some(Known { stats, .. }) = self.state.detections.get_mut(detection) else {
             return;
         };
@@ -367,7 +361,8 @@ impl Engine {
         }
         shard.report_keys(detection, &mut state.evictions);
         if !drafts.is_empty() {
-            setup.emit(detection, name, drafts, out);
+            setup.emit(detection, (shard, &mut state.detections), drafts, out);
+            shard.report(detection, &mut state.evictions);
         }
         let limits = setup.limits_of_keys(state);
         while let Some((detection, cluster)) = state.evictions.excess(&limits) {
@@ -416,6 +411,38 @@ impl Engine {
         self.setup.emit_found(found, out);
     }
 
+    /// Takes a success: one of an open finding joins it, one of a closed finding is a hit of the
+    /// detection of successes, and others are ignored.
+    fn observe_success(&mut self, mut hit: Hit, out: &mut Vec<Emission>) {
+        let detection = index(&hit);
+        let (setup, state) = (&self.setup, &mut self.state);
+        let (Some(time), Some(program)) = (hit.time, setup.programs.get(detection)) else {
+            return;
+        };
+        let shard = state.shards.get_mut(setup.cluster_name(&hit));
+        let (Some(successes), Some(shard), Some(Known { stats, .. })) = (
+            program.successes,
+            shard,
+            state.detections.get_mut(detection),
+        ) else {
+            return;
+        };
+        hit.cut(setup.limits.value_bytes);
+        let mut drafts = Vec::new();
+        let context = setup.context_of(program);
+        let standing = shard.succeed(&hit, time, &context, &mut drafts);
+        stats.successes += u64::from(standing != Standing::Ignored);
+        setup.emit(detection, (shard, &mut state.detections), drafts, out);
+        shard.report(detection, &mut state.evictions);
+        if standing == Standing::Closed
+            && let Ok(detection) = u32::try_from(successes)
+        {
+            hit.detection = detection;
+            hit.role = Role::Match;
+            self.observe(hit, out);
+        }
+    }
+
     /// Takes the passing of time and appends the findings it causes.
     pub fn tick(&mut self, elapsed: Duration, out: &mut Vec<Emission>) {
         self.advance(elapsed);
@@ -435,7 +462,7 @@ impl Engine {
             of.event_time.advance_by_tick(elapsed_micros);
         }
         self.state.derived.advance(elapsed);
-        self.state.coverage.advance(elapsed);
+        self.state.coverage.advance(elapsed_micros);
     }
 
     /// Appends findings that time has made due, in about this many steps; whether that was all.
@@ -458,10 +485,11 @@ impl Engine {
                     continue;
                 };
                 let (mut drafts, before) = (Vec::new(), *steps);
-                let settled = of.settle(&context, steps, &mut drafts);
+                let settled = of.settle(&context, steps, &mut drafts)
+                    && shard.expire_watched(detection, &context, steps);
                 if !settled || *steps != before {
                     shard.report(detection, &mut state.evictions);
-                    setup.emit(detection, &shard.name, drafts, out);
+                    setup.emit(detection, (shard, &mut state.detections), drafts, out);
                 }
                 if !settled {
                     return false;
@@ -515,7 +543,7 @@ impl Engine {
                 }
                 let is_drained = of.is_empty();
                 shard.report(detection, &mut state.evictions);
-                setup.emit(detection, &shard.name, drafts, out);
+                setup.emit(detection, (shard, &mut state.detections), drafts, out);
                 if !is_drained {
                     return false;
                 }
@@ -549,7 +577,7 @@ impl Engine {
             }
             let is_gone = of.is_empty();
             shard.report(detection, &mut state.evictions);
-            setup.emit(detection, name, drafts, out);
+            setup.emit(detection, (shard, &mut state.detections), drafts, out);
             if !is_gone {
                 return false;
             }
@@ -562,6 +590,7 @@ impl Engine {
             .derived
             .remove_cluster(&setup.derived, name, &mut emitted);
         setup.emit_derived(emitted, out);
+        shard.forget_watched(&setup.changes);
         state.remove_shard(name);
         true
     }
@@ -574,16 +603,33 @@ pub struct HitCounts<'h> {
     by_key: BTreeMap<(&'h str, usize, &'h str), u64>,
     /// Their earliest and latest time, by cluster and detection.
     times: BTreeMap<(&'h str, usize), (Micros, Micros)>,
+    /// Successes, each of which makes one state of a finding at most.
+    successes: usize,
 }
 
 impl HitCounts<'_> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.by_key.is_empty() && self.successes == 0
     }
 }
 
 impl Program {
+    fn new(detection: &Arc<Detection>, locate: Option<Arc<dyn Locate>>) -> Self {
+        let lateness = match detection.window {
+            // With a longer one, a scan could be found after the one that followed it.
+            Window::Session { length } => detection.lateness.min(length - 1),
+            Window::Tumbling { .. } => detection.lateness,
+        };
+        Self {
+            report: Report::new(Arc::clone(detection), lateness, locate),
+            detection: Arc::clone(detection),
+            successes: None,
+            follows: None,
+            lateness,
+        }
+    }
+
     fn known(&self) -> Known {
         Known {
             rule_id: self.detection.annotations.id.clone(),
@@ -661,6 +707,7 @@ impl Setup {
             lateness: program.lateness,
             limits: &self.limits,
             locate: self.locate.as_deref(),
+            changes: &self.changes,
         }
     }
 
@@ -671,7 +718,34 @@ impl Setup {
     }
 
     /// Writes findings and appends them.
-    fn emit(&self, detection: usize, cluster: &str, drafts: Vec<Draft>, out: &mut Vec<Emission>) {
+    fn emit(
+        &self,
+        detection: usize,
+        (shard, known): (&mut Shard, &mut [Known]),
+        mut drafts: Vec<Draft>,
+        out: &mut Vec<Emission>,
+    ) {
+        let Some(program) = self.programs.get(detection).filter(|_| !drafts.is_empty()) else {
+            return;
+        };
+        if program.successes.is_some() {
+            let gone = shard.follow_up(detection, &mut drafts, &self.context_of(program));
+            if let Some(Known { stats, .. }) = known.get_mut(detection) {
+                stats.unwatched += gone;
+            }
+        }
+        if let Some((place, scan)) = program
+            .follows
+            .and_then(|at| Some((at, self.programs.get(at)?)))
+        {
+            let rule = &scan.detection.annotations.id;
+            shard.refer(place, rule, &mut drafts);
+        }
+        self.write(detection, &shard.name, drafts, out);
+    }
+
+    /// Writes findings that need nothing of their shard.
+    fn write(&self, detection: usize, cluster: &str, drafts: Vec<Draft>, out: &mut Vec<Emission>) {
         let Some(program) = self.programs.get(detection) else {
             return;
         };
@@ -686,7 +760,7 @@ impl Setup {
     fn emit_derived(&self, emitted: Vec<derived::Emitted>, out: &mut Vec<Emission>) {
         for one in emitted {
             let from = out.len();
-            self.emit(one.detection, &one.cluster, vec![one.draft], out);
+            self.write(one.detection, &one.cluster, vec![one.draft], out);
             for emission in out.iter_mut().skip(from) {
                 if let Some(severity) = one.severity {
                     emission.finding.set_severity(severity);
@@ -707,11 +781,10 @@ impl Setup {
         }
     }
 
-    /// Evicts the key of the lowest priority; whether there was one.
     /// Writes findings about feeds and appends them.
     fn emit_found(&self, found: Vec<coverage::Found>, out: &mut Vec<Emission>) {
         for (detection, cluster, draft) in found {
-            self.emit(detection, &cluster, vec![draft], out);
+            self.write(detection, &cluster, vec![draft], out);
         }
     }
 
@@ -739,7 +812,7 @@ impl Setup {
         }
         shard.report(detection, &mut state.evictions);
         self.count_evicted(&mut state.detections, detection, evicted);
-        self.emit(detection, cluster, drafts, out);
+        self.emit(detection, (shard, &mut state.detections), drafts, out);
         evicted.is_some()
     }
 

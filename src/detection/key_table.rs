@@ -151,7 +151,8 @@ impl<N: Name, V> KeyTable<N, V> {
         }
     }
 
-    fn get_mut(&mut self, name: N) -> Option<Keyed<'_, N, V>> {
+    /// The key of this name.
+    pub(super) fn get_mut(&mut self, name: N) -> Option<Keyed<'_, N, V>> {
         Some(Keyed {
             entry: self.entries.get_mut(&name)?,
             name,

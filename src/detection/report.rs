@@ -70,6 +70,7 @@ impl Report {
             }
         }
         annotate::annotate(&mut finding, &self.detection);
+        annotate::successes(&mut finding);
         finding.drilldown_search = ids::drilldown(&finding, &self.detection, self.lateness);
         finding
     }

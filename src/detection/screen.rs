@@ -16,7 +16,8 @@ use super::{
     activity::Activities,
     event::Event,
     feed::Feed,
-    hit::Hit,
+    following::{FollowUps, Following},
+    hit::{Hit, Role},
     json,
     limits::{Bounds, Limits},
     map,
@@ -25,13 +26,14 @@ use super::{
     shapes::{self, Shapes},
     text,
     time::Micros,
+    watch::Watch,
 };
 use crate::{
     pdata::{AnyValue, KeyValues, Malformed, Record, Sink as _, Visitor, Walk},
     rules::{
         Scratch,
         model::Detection,
-        prefilter::{MayMatch as Body, Prefilter},
+        prefilter::{self, Prefilter},
     },
 };
 
@@ -52,7 +54,7 @@ pub struct Screen {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     /// Selector and time field.
     rule: Rule,
@@ -60,7 +62,13 @@ struct Inner {
     prefilter: Prefilter,
     bounds: Bounds,
     cluster: Option<Arc<str>>,
+    follow_ups: Option<FollowUps>,
 }
+
+/// Of a success that is followed up, this many bytes are kept of one value.
+const SUCCESS_BYTES: usize = 512;
+/// And this many values of one field.
+const SUCCESS_VALUES: usize = 8;
 
 /// The result of screening a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +81,8 @@ pub struct Screened {
     pub records: u64,
     /// Records that the prefilter let through.
     pub candidates: u64,
+    /// Records that were read besides, because a success of their source is followed up.
+    pub followed: u64,
     /// Candidates that are not one JSON value. Only these records are rejected.
     pub unreadable: u64,
     /// Matching events that the selector excluded.
@@ -121,7 +131,18 @@ impl Screen {
                 prefilter,
                 bounds,
                 cluster: cluster.map(bounded),
+                follow_ups: None,
             }),
+        }
+    }
+
+    /// Looks as well for what the detections follow up, with the watch that their engine has.
+    #[must_use]
+    pub fn watching(self, watch: &Watch) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        inner.follow_ups = FollowUps::new(&inner.detections, watch);
+        Self {
+            inner: Arc::new(inner),
         }
     }
 
@@ -133,8 +154,10 @@ impl Screen {
     /// The visitor of the records of a request that arrives at `received` (nanoseconds since 1970, 0:
     /// unknown).
     pub fn visitor(&self, received: u64) -> ScreenVisitor {
+        let follow_ups = self.inner.follow_ups.clone();
         ScreenVisitor {
             screen: Arc::clone(&self.inner),
+            following: follow_ups.map(|of| Box::new(Following::new(of))),
             received,
             out: Screened {
                 received,
@@ -211,13 +234,15 @@ pub struct ScreenVisitor {
     feed: Feed,
     /// Unreadable records before the first one of this resource.
     resource_unreadable: u64,
+    /// What is followed up, if anything is.
+    following: Option<Box<Following>>,
 }
 
 /// Which parts of a record the prefilter could not rule out.
 #[derive(Clone, Copy)]
 struct MayMatch {
-    body: Body,
-    attributes: bool,
+    body: prefilter::MayMatch,
+    attributes: prefilter::MayMatch,
 }
 
 impl Visitor for ScreenVisitor {
@@ -238,6 +263,9 @@ impl Visitor for ScreenVisitor {
             self.cluster.clear();
             self.cluster
                 .push_str(&text::bounded(name, bounds.value_bytes));
+            if let Some(following) = &mut self.following {
+                following.enter(name);
+            }
         }
     }
 
@@ -250,17 +278,29 @@ impl Visitor for ScreenVisitor {
             body: match &body {
                 AnyValue::Text(text) | AnyValue::Bytes(text) => filter.may_match_text(text),
                 AnyValue::Map(map) => filter.may_match_map(map),
-                _ => Body::default(),
+                _ => prefilter::MayMatch::default(),
             },
-            attributes: record.has_attributes() && filter.may_match_map(&record.attributes()).any(),
+            attributes: if record.has_attributes() {
+                filter.may_match_map(&record.attributes())
+            } else {
+                prefilter::MayMatch::default()
+            },
         };
         if self.feed.note(record, &body) {
             self.count_cut(record);
         }
-        if may.body.any() || may.attributes {
+        if may.body.any() || may.attributes.any() {
             self.out.candidates += 1;
             self.feed.note_candidate();
             self.candidate(record, &body, may);
+        } else if let Some(following) = &mut self.following
+            && following.wants(record, &body, (may.body, may.attributes), self.received)
+        {
+            self.out.followed += 1;
+            self.candidate(record, &body, may);
+            if let Some(following) = &mut self.following {
+                following.end_record();
+            }
         }
         if let Some(number) = self.sample {
             self.sample(record, &body, number);
@@ -292,11 +332,13 @@ impl Visitor for ScreenVisitor {
         let places = (hits.capacity() - hits.len()) * size_of::<Hit>()
             + hits.len() * size_of::<(&str, &str, u64)>() * 2
             + self.matches.capacity() * size_of::<SelectorMatch>();
+        let following = self.following.as_ref().map_or(0, |one| one.heap_bytes());
         self.cluster.capacity()
             + self.hit_bytes
             + places
             + self.scratch.heap_bytes()
             + self.out.activity.heap_bytes()
+            + following
     }
 }
 
@@ -310,7 +352,10 @@ impl ScreenVisitor {
     }
 
     /// The result, once the whole request has been visited.
-    pub fn into_screened(self) -> Screened {
+    pub fn into_screened(mut self) -> Screened {
+        if let Some(following) = self.following.take() {
+            following.release(&mut self.out.hits, self.received);
+        }
         self.out
     }
 
@@ -355,7 +400,8 @@ impl ScreenVisitor {
             _ => None,
         }
         .filter(Event::is_audit_event);
-        if event.is_none() && may.attributes {
+        let may_attributes = may.attributes.any() || may.attributes.follow_up;
+        if event.is_none() && may_attributes {
             event =
                 Some(map::event(&record.attributes(), time_field)).filter(Event::is_audit_event);
         }
@@ -448,11 +494,18 @@ impl ScreenVisitor {
         );
         let mut scratch = std::mem::take(&mut self.scratch);
         for (place, detection) in (0..).zip(&screen.detections) {
+            let before = self.out.hits.len();
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
                 hit.detection = place;
                 self.set_time(&mut hit, record);
                 self.keep(hit, record);
             });
+            if let (Some(following), Some(_)) = (&mut self.following, &detection.follow_up) {
+                if self.out.hits.len() > before {
+                    following.suspect(&detection.address(event).to_string());
+                }
+                self.follow(record, event, (place, detection), &mut scratch);
+            }
         }
         scratch.trim();
         self.scratch = scratch;
@@ -462,6 +515,33 @@ impl ScreenVisitor {
     fn observed(&self, record: &Record<'_>) -> Option<Micros> {
         let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
         observed.or(Micros::from_unix_nanos(self.received))
+    }
+
+    /// Keeps an event that a detection follows up, as a success of its source.
+    fn follow(
+        &mut self,
+        record: &Record<'_>,
+        event: &Event<'_>,
+        (place, detection): (u32, &Detection),
+        scratch: &mut Scratch,
+    ) {
+        let Some(follow_up) = &detection.follow_up else {
+            return;
+        };
+        let bounds = Bounds {
+            values: self.screen.bounds.values.min(SUCCESS_VALUES),
+            ..self.screen.bounds
+        };
+        event.hits(&follow_up.detection, scratch, &bounds, &mut |mut hit| {
+            hit.detection = place;
+            hit.role = Role::Success;
+            hit.cut(SUCCESS_BYTES);
+            self.set_time(&mut hit, record);
+            self.keep(hit, record);
+            if let Some(following) = &mut self.following {
+                following.succeeded();
+            }
+        });
     }
 
     /// Gives a hit its time: that of the event, else of the record, and none far in the future.

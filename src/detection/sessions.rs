@@ -78,6 +78,33 @@ impl Sessions {
         disposition
     }
 
+    /// Takes a request that succeeded, if its key has an open finding.
+    pub(super) fn succeed(
+        &mut self,
+        hit: &Hit,
+        event_time: &EventTime,
+        params: &Params<'_>,
+        out: &mut Vec<Draft>,
+    ) {
+        let Some(time) = hit.time else { return };
+        let Some(name) = self.keys.name(hit.key.as_str()).cloned() else {
+            return;
+        };
+        if let Some(mut keyed) = self.keys.get_mut(name) {
+            let mut transitions = Vec::new();
+            let key = keyed.value();
+            let arrival = Arrival {
+                place: (time, hit.identity),
+                fields: Fields::of(hit),
+                event_time,
+            };
+            key.succeed(&arrival, params, &mut transitions);
+            let listing = listing(key, params);
+            append(keyed.name(), transitions, out);
+            keyed.list(listing);
+        }
+    }
+
     /// Emits states of findings that are due, closes those that no hit has joined for a window, and
     /// forgets keys that no hit can meet
     /// any more, in at most this many steps; whether that was all.

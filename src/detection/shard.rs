@@ -7,18 +7,20 @@
 use std::sync::Arc;
 
 use super::{
-    emission::Draft,
+    emission::{Draft, Origin},
     event_time::EventTime,
     eviction::{Evictions, PLACE, Usage},
+    follow_up::{self, Changes, FollowUps, Of, Standing},
     geo::Locate,
     heap::{self, Counted},
     hit::Hit,
+    ids,
     limits::Limits,
     session::{self, Disposition},
     sessions::Sessions,
     steps,
     time::{BEGINNING, Micros},
-    tumbling,
+    tumbling, watch,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -35,9 +37,31 @@ pub(super) struct Context<'a> {
     pub(super) lateness: i64,
     pub(super) limits: &'a Limits,
     pub(super) locate: Option<&'a dyn Locate>,
+    pub(super) changes: &'a Changes,
 }
 
 impl<'a> Context<'a> {
+    /// Most states of findings that successes cause which are recalled when a finding opens.
+    pub(super) fn recalled(&self, findings: u64) -> u64 {
+        let follows = self.changes.are_kept() && self.detection.follow_up.is_some();
+        if follows && findings > 0 {
+            // Each time that their number has doubled.
+            u64::from(watch::PER_KEY.ilog2()) + 1
+        } else {
+            0
+        }
+    }
+
+    /// What the keys that are watched need to know.
+    fn follow_up<'c>(&'c self, place: usize, cluster: &'c Arc<str>) -> Of<'c> {
+        Of {
+            detection: self.detection,
+            place,
+            cluster,
+            changes: self.changes,
+        }
+    }
+
     pub(super) fn session(&self) -> session::Params<'a> {
         let window = self.detection.window.length();
         session::Params {
@@ -90,6 +114,8 @@ pub(super) struct DetectionState {
     pub(super) detection: usize,
     pub(super) event_time: EventTime,
     pub(super) windows: Windows,
+    /// Keys that are watched for a success, if it follows up and has had a finding.
+    pub(super) watched: Option<Box<FollowUps>>,
     /// What was last reported of its keys.
     pub(super) reported: Usage,
 }
@@ -156,6 +182,105 @@ impl Shard {
             .binary_search_by_key(&detection, |state| state.detection)
     }
 
+    /// Takes the findings of a detection that are emitted, and writes successes into them.
+    /// Returns how many keys are watched no longer, because they were too many.
+    pub(super) fn follow_up(
+        &mut self,
+        detection: usize,
+        drafts: &mut [Draft],
+        context: &Context<'_>,
+    ) -> u64 {
+        let name = Arc::clone(&self.name);
+        let Some(state) = self.get_mut(detection) else {
+            return 0;
+        };
+        let of = context.follow_up(detection, &name);
+        let now = state.event_time.closing_watermark;
+        state.watched.get_or_insert_default().take(drafts, now, &of)
+    }
+
+    /// Writes into findings of successes which scan they follow: of that detection, with that rule.
+    pub(super) fn refer(&self, scan: usize, rule: &str, drafts: &mut [Draft]) {
+        let watched = self.get(scan).and_then(|state| state.watched.as_ref());
+        for draft in drafts {
+            follow_up::all_succeeded(&mut draft.evidence);
+            if let Origin::Session { key, .. } = &draft.origin
+                && let Some(opening) = watched.and_then(|watched| watched.opening(key))
+            {
+                draft.evidence.related = vec![ids::native(rule, &self.name, key, opening)];
+            }
+        }
+    }
+
+    /// Takes a success; the state of the open finding that it makes due.
+    pub(super) fn succeed(
+        &mut self,
+        hit: &Hit,
+        time: Micros,
+        context: &Context<'_>,
+        out: &mut Vec<Draft>,
+    ) -> Standing {
+        let name = Arc::clone(&self.name);
+        let detection = hit.detection as usize;
+        let Some(state) = self.get_mut(detection) else {
+            return Standing::Ignored;
+        };
+        let Some(watched) = &mut state.watched else {
+            return Standing::Ignored;
+        };
+        let standing = watched.succeed(hit, time, &context.follow_up(detection, &name));
+        if let (Standing::Open { .. }, Windows::Session(sessions)) = (standing, &mut state.windows)
+        {
+            sessions.succeed(hit, &state.event_time, &context.session(), out);
+        }
+        standing
+    }
+
+    /// Watches keys no longer whose time is over, in at most this many steps; whether that was all.
+    pub(super) fn expire_watched(
+        &mut self,
+        detection: usize,
+        context: &Context<'_>,
+        steps: &mut usize,
+    ) -> bool {
+        let is_due = self.get(detection).is_some_and(|state| {
+            let now = state.event_time.closing_watermark;
+            let watched = state.watched.as_ref();
+            watched.is_some_and(|watched| watched.is_due(now))
+        });
+        if !is_due {
+            return true;
+        }
+        let name = Arc::clone(&self.name);
+        let Some(state) = self.get_mut(detection) else {
+            return true;
+        };
+        let now = state.event_time.closing_watermark;
+        let Some(watched) = &mut state.watched else {
+            return true;
+        };
+        watched.expire(now, steps, &context.follow_up(detection, &name))
+    }
+
+    /// Watches none of its keys any longer.
+    pub(super) fn forget_watched(&mut self, changes: &Changes) {
+        let name = Arc::clone(&self.name);
+        for state in &mut self.detections {
+            if let Some(mut watched) = state.watched.take() {
+                watched.clear(state.detection, &name, changes);
+            }
+        }
+    }
+
+    /// Says which of its keys are watched.
+    pub(super) fn announce_watched(&self, changes: &Changes) {
+        for state in &self.detections {
+            if let Some(watched) = &state.watched {
+                watched.announce(state.detection, &self.name, changes);
+            }
+        }
+    }
+
     /// Reports what it takes by now, after a detection has come or has forgotten keys.
     pub(super) fn report(&mut self, detection: usize, evictions: &mut Evictions) {
         self.report_keys(detection, evictions);
@@ -215,6 +340,7 @@ impl DetectionState {
             detection,
             event_time: EventTime::default(),
             windows: Windows::new(window),
+            watched: None,
             reported: Usage::default(),
         }
     }
@@ -236,7 +362,10 @@ impl DetectionState {
             }
             Windows::Tumbling(_) => 0,
         };
-        PLACE + windows
+        let watched = self.watched.as_ref().map_or(0, |watched| {
+            heap::block(size_of::<FollowUps>()) + watched.heap_bytes()
+        });
+        PLACE + windows + watched
     }
 
     /// What its keys take.

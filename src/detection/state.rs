@@ -16,7 +16,9 @@ use super::{
     event_time::EventTime,
     eviction::{Priority, Usage},
     evidence::{Evidence, Paths},
+    finding::Sample,
     finding::Severity,
+    follow_up::{FollowUps, Successes, Watched},
     group::{GroupId, GroupKey},
     hit::{Identity, LabelSet, Place},
     hits::{Few, Kept, Unassigned},
@@ -113,6 +115,8 @@ fn detection_stats(known: &Known) -> proto::DetectionStats {
         overflow,
         evicted,
         evicted_hits,
+        successes,
+        unwatched,
     } = *stats;
     proto::DetectionStats {
         rule_id: rule_id.clone(),
@@ -125,6 +129,8 @@ fn detection_stats(known: &Known) -> proto::DetectionStats {
         overflow,
         evicted,
         evicted_hits,
+        successes,
+        unwatched,
     }
 }
 
@@ -141,6 +147,8 @@ fn known_detection(known: proto::DetectionStats) -> Known {
             overflow: known.overflow,
             evicted: known.evicted,
             evicted_hits: known.evicted_hits,
+            successes: known.successes,
+            unwatched: known.unwatched,
         },
     }
 }
@@ -161,6 +169,11 @@ fn shard_state(shard: &Shard, listed: Micros) -> proto::ShardState {
             watermark: time(state.event_time.watermark),
             closing_watermark: time(state.event_time.closing_watermark),
             is_busy: state.event_time.is_busy,
+            watched: state
+                .watched
+                .iter()
+                .flat_map(|of| watched_state(of))
+                .collect(),
             windows: Some(windows),
         }
     });
@@ -191,8 +204,110 @@ fn read_detection(state: proto::DetectionState) -> Result<DetectionState, StateE
             is_busy: state.is_busy,
         },
         windows,
+        watched: read_watched(state.watched)?,
         reported: Usage::default(),
     })
+}
+
+fn watched_state(watched: &FollowUps) -> Vec<proto::WatchedState> {
+    let keys = watched.iter().map(|(key, one)| proto::WatchedState {
+        key: key.as_ref().to_owned(),
+        address: one.address.as_ref().to_owned(),
+        opening: place(one.opening),
+        count: one.count,
+        closed: one.closed.map(|at| at.0),
+        end: one.end.map(|at| at.0),
+        last_success: time(one.last_success),
+        successes: one.successes.count,
+        sent: one.successes.sent,
+        samples: one
+            .successes
+            .shown
+            .iter()
+            .map(|(at, shown)| sample_state(*at, shown))
+            .collect(),
+        dedup: Some(dedup_state(&one.successes.dedup)),
+    });
+    keys.collect()
+}
+
+fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps>>, StateError> {
+    if states.is_empty() {
+        return Ok(None);
+    }
+    let mut watched = Box::new(FollowUps::default());
+    for state in states {
+        let shown = state.samples.into_iter().map(read_sample);
+        let one = Watched {
+            address: Arc::from(state.address),
+            opening: read_place(state.opening)?,
+            count: state.count,
+            closed: state.closed.map(Micros),
+            end: state.end.map(Micros),
+            last_success: micros(state.last_success),
+            successes: Successes {
+                count: state.successes,
+                sent: state.sent,
+                shown: shown.collect::<Result<_, _>>()?,
+                dedup: read_dedup(state.dedup)?.map(|set| *set).unwrap_or_default(),
+            },
+        };
+        watched.list(&Arc::from(state.key), Box::new(one));
+    }
+    Ok(Some(watched))
+}
+
+/// The texts of a sample, by their names.
+fn sample_texts(sample: &mut Sample) -> [(&'static str, &mut String); 5] {
+    let Sample {
+        audit_id,
+        stage,
+        code,
+        user_agent,
+        user,
+        ..
+    } = sample;
+    [
+        ("audit_id", audit_id),
+        ("stage", stage),
+        ("code", code),
+        ("user_agent", user_agent),
+        ("user", user),
+    ]
+}
+
+fn sample_state(at: Place, sample: &Sample) -> proto::SampleState {
+    let mut sample = sample.clone();
+    let texts = sample_texts(&mut sample).into_iter();
+    proto::SampleState {
+        texts: texts
+            .map(|(name, text)| proto::SampleText {
+                name: name.to_owned(),
+                text: std::mem::take(text),
+            })
+            .collect(),
+        place: place(at),
+        verb: sample.verb,
+        path: sample.path,
+        ..proto::SampleState::default()
+    }
+}
+
+fn read_sample(state: proto::SampleState) -> Result<(Place, Sample), StateError> {
+    let place = read_place(state.place)?;
+    let mut sample = Sample {
+        time: Some(place.0.to_proto()),
+        verb: state.verb,
+        path: state.path,
+        ..Sample::default()
+    };
+    for text in state.texts {
+        let mut own = sample_texts(&mut sample).into_iter();
+        if let Some((_, own)) = own.find(|(name, _)| *name == text.name) {
+            *own = text.text;
+        }
+    }
+    Ok((place, sample))
 }
 
 fn listing(listed: Option<Listed>) -> Option<proto::Listing> {

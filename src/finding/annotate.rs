@@ -1,6 +1,6 @@
 //! The annotations of a detection, written into each of its findings.
 
-use super::{Finding, GroupValue, ids, message};
+use super::{Finding, GroupValue, Sample, Severity, ids, message};
 use crate::rules::model::{Detection, GroupBy, Window};
 
 /// The field whose elements are a group each, in a detection that groups by sources.
@@ -39,6 +39,36 @@ pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
         .clone_from(&annotations.false_positives);
     finding.references.clone_from(&annotations.references);
     finding.message = message::render(&annotations.message, finding);
+}
+
+/// A success makes a finding critical, and is its first reason: who did what, and how often.
+pub(crate) fn successes(finding: &mut Finding) {
+    if finding.success_count == 0 {
+        return;
+    }
+    Severity::Critical
+        .as_str()
+        .clone_into(&mut finding.severity);
+    finding.risk_score = Severity::Critical.score();
+    let first = finding.successes.first();
+    let what = first.map_or_else(
+        String::new,
+        |Sample {
+             user,
+             verb,
+             path,
+             code,
+             ..
+         }| {
+            let user = if user.is_empty() { "no user" } else { user };
+            format!(", the first as {user}: {verb} {path} ({code})")
+        },
+    );
+    let reason = match finding.success_count {
+        1 => format!("a request from this source succeeded{what}"),
+        count => format!("{count} requests from this source succeeded{what}"),
+    };
+    finding.severity_reasons.insert(0, reason);
 }
 
 /// Writes the values of `group_by` into the finding of a key.
@@ -134,7 +164,7 @@ mod tests {
             groups,
             [("user.username", Some("eve \"x\"")), ("user.groups", None)]
         );
-        assert_eq!(finding.severity(), Some(crate::finding::Severity::High));
+        assert_eq!(finding.severity(), Some(Severity::High));
         assert_eq!((finding.risk_score, finding.threshold), (60, 9));
         assert_eq!(finding.attack_techniques, ["T1552.007"]);
         assert_eq!(finding.window_seconds.to_bits(), 600f64.to_bits());

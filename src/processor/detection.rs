@@ -12,6 +12,7 @@ use crate::{
         limits::Limits,
         rule::Rule,
         screen::Screen,
+        watch::Watch,
     },
     geo::{Databases, GeoError},
     memory::Pressure,
@@ -23,6 +24,8 @@ use crate::{
 pub struct Detection {
     screen: Screen,
     engine: Engine,
+    /// What both know of the sources that are watched for a success.
+    watch: Watch,
     /// Bytes that its state may take.
     budget: usize,
 }
@@ -55,10 +58,13 @@ impl Detection {
         } else {
             Some(Arc::new(Databases::open(databases)?))
         };
+        let watch = Watch::default();
+        let screen = Screen::of(detections.clone(), settings.clone(), &limits, cluster);
         Ok(Self {
-            screen: Screen::of(detections.clone(), settings.clone(), &limits, cluster),
+            screen: screen.watching(&watch),
             budget: limits.memory,
-            engine: Engine::new(detections, limits, locate),
+            engine: Engine::new(detections, limits, locate).watched(),
+            watch,
         })
     }
 
@@ -95,8 +101,11 @@ impl Detection {
             && let Some(hit) = hits.next()
         {
             self.engine.observe(hit, &mut findings);
+            self.follow_up(&mut findings);
             steps = steps.saturating_sub(1);
         }
+        // Preparing may have changed what is watched, too.
+        self.follow_up(&mut findings);
         findings
     }
 
@@ -105,6 +114,18 @@ impl Detection {
         let mut findings = Vec::new();
         self.engine.activity(activities, &mut findings);
         findings
+    }
+
+    /// Tells the screen which keys are watched by now, and takes what succeeded before of those that
+    /// are new. In this order, so that no success falls between.
+    fn follow_up(&mut self, findings: &mut Vec<Emission>) {
+        let changes = self.engine.changes();
+        self.watch.apply(&changes);
+        for change in changes.iter().filter(|change| change.is_watched) {
+            for hit in self.watch.recall(change) {
+                self.engine.observe(hit, findings);
+            }
+        }
     }
 
     /// Advances the time. [`Self::settle`] emits the findings that this makes due.
@@ -116,6 +137,7 @@ impl Detection {
     pub fn settle(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let settled = self.engine.settle(steps, &mut findings);
+        self.follow_up(&mut findings);
         (findings, settled)
     }
 
@@ -131,7 +153,7 @@ impl Detection {
         Kept {
             stats: self.engine.stats(),
             tracked: self.engine.tracked(),
-            heap_bytes: self.engine.heap_bytes(),
+            heap_bytes: self.engine.heap_bytes() + self.watch.heap_bytes(),
         }
     }
 

@@ -52,6 +52,12 @@ pub struct DetectionStats {
     /// The greatest number of hits that an evicted key had.
     #[prost(uint64, tag = "10")]
     pub evicted_hits: u64,
+    /// Successes of watched keys.
+    #[prost(uint64, tag = "45")]
+    pub successes: u64,
+    /// Keys that were watched no longer, because the list of watched keys was full.
+    #[prost(uint64, tag = "46")]
+    pub unwatched: u64,
 }
 /// One cluster.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -87,6 +93,9 @@ pub struct DetectionState {
     /// Whether hits came since the last tick.
     #[prost(bool, tag = "5")]
     pub is_busy: bool,
+    /// Keys that are watched for a success, in their order.
+    #[prost(message, repeated, tag = "45")]
+    pub watched: ::prost::alloc::vec::Vec<WatchedState>,
     /// Its windows.
     #[prost(oneof = "detection_state::Windows", tags = "6, 7")]
     pub windows: ::core::option::Option<detection_state::Windows>,
@@ -101,6 +110,43 @@ pub mod detection_state {
         #[prost(message, tag = "7")]
         Tumbling(super::TumblingState),
     }
+}
+/// A key that is watched for a success.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchedState {
+    /// Its text.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The source address in it.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// The hit that opened its last finding.
+    #[prost(message, optional, tag = "3")]
+    pub opening: ::core::option::Option<Place>,
+    /// Hits of that finding when it was last emitted.
+    #[prost(uint64, tag = "4")]
+    pub count: u64,
+    /// When that finding was closed; absent while it is open.
+    #[prost(sfixed64, optional, tag = "5")]
+    pub closed: ::core::option::Option<i64>,
+    /// Time of the latest success.
+    #[prost(sfixed64, optional, tag = "6")]
+    pub last_success: ::core::option::Option<i64>,
+    /// Successes while it was open.
+    #[prost(uint64, tag = "7")]
+    pub successes: u64,
+    /// Successes when the finding was last emitted.
+    #[prost(uint64, tag = "8")]
+    pub sent: u64,
+    /// The first of them.
+    #[prost(message, repeated, tag = "9")]
+    pub samples: ::prost::alloc::vec::Vec<SampleState>,
+    /// Requests among them that would be duplicates.
+    #[prost(message, optional, tag = "10")]
+    pub dedup: ::core::option::Option<DedupState>,
+    /// When it is watched no longer; absent while the finding is open.
+    #[prost(sfixed64, optional, tag = "11")]
+    pub end: ::core::option::Option<i64>,
 }
 /// Session windows.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -736,7 +782,7 @@ pub struct LifeState {
     pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// What was sent last.
     #[prost(message, optional, tag = "19")]
-    pub sent: ::core::option::Option<SentState>,
+    pub sent: ::core::option::Option<DerivedSentState>,
     /// Whether anything has changed since.
     #[prost(bool, tag = "20")]
     pub is_changed: bool,
@@ -756,7 +802,7 @@ pub struct MemberState {
 }
 /// What was sent of a finding last.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SentState {
+pub struct DerivedSentState {
     /// Requests.
     #[prost(uint64, tag = "1")]
     pub count: u64,

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::audit::{
     address::{self, Trusted},
-    event::{Event, Field},
+    event::{Event, Field, List},
 };
 
 /// Whose word about the next address is believed, and how much of an IPv6 address counts.
@@ -95,10 +95,15 @@ impl Derived {
 
 /// The address an event is counted for.
 pub(crate) fn trusted(event: &Event<'_>, hops: &Hops) -> Trusted {
+    trusted_in(event.sources().unwrap_or_default(), hops)
+}
+
+/// The address that an event with these sources is counted for.
+pub(crate) fn trusted_in(sources: List<'_>, hops: &Hops) -> Trusted {
     // The last elements of the list, the oldest of them at `oldest`.
     let mut last = [Field::Absent; address::MAX_HOPS];
     let mut count = 0;
-    event.sources().unwrap_or_default().for_each(|source| {
+    sources.for_each(|source| {
         if let Some(place) = last.get_mut(count % address::MAX_HOPS) {
             *place = source;
         }

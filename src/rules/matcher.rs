@@ -5,6 +5,8 @@
 //! rule is matched by a letter of ASCII alone, which the prefilter relies on. Patterns run in linear
 //! time whatever is in them.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use regex::bytes;
 
@@ -92,6 +94,8 @@ pub(crate) struct OneOf {
     comparisons: Vec<(Comparison, f64)>,
     /// Texts of which any value that matches holds one, in any case; `None`: there are none.
     pub(super) literals: Option<Vec<String>>,
+    /// The same texts in the case of the rule, where case counts.
+    pub(super) exact: Option<Vec<String>>,
     /// All that match are these numbers.
     pub(super) codes: Option<Vec<u16>>,
 }
@@ -166,6 +170,9 @@ impl OneOf {
         out.texts.sort_unstable();
         out.texts.dedup();
         out.literals = wanted.iter().map(necessary::literal).collect();
+        if cased {
+            out.exact = wanted.iter().map(necessary::exact).collect();
+        }
         out.codes = wanted.iter().map(necessary::code).collect();
         Ok(out)
     }
@@ -211,14 +218,19 @@ impl OneOf {
         }
     }
 
-    fn is_number(&self, text: Text<'_>) -> bool {
-        if self.numbers.is_empty() && self.comparisons.is_empty() {
-            return false;
-        }
-        let spelled = || text.short().as_deref().and_then(number);
-        let Some(number) = text.number().or_else(spelled) else {
-            return false;
-        };
+    /// The whole numbers from 0 to `most` that match; `None` when anything else may match.
+    pub(super) fn whole_numbers(&self, most: u16) -> Option<BTreeSet<u16>> {
+        let is_of_numbers = self.texts.is_empty()
+            && self.pattern.is_none()
+            && self.expressions.is_empty()
+            && self.truths.is_empty()
+            && self.networks.is_empty()
+            && !self.any;
+        let matches = |number: &u16| self.has_number(f64::from(*number));
+        is_of_numbers.then(|| (0..=most).filter(matches).collect())
+    }
+
+    fn has_number(&self, number: f64) -> bool {
         let equals = |wanted: &f64| wanted.total_cmp(&number).is_eq();
         self.numbers.iter().any(equals)
             || self.comparisons.iter().any(|(how, bound)| match how {
@@ -227,6 +239,15 @@ impl OneOf {
                 Comparison::Greater => number > *bound,
                 Comparison::GreaterOrEqual => number >= *bound,
             })
+    }
+
+    fn is_number(&self, text: Text<'_>) -> bool {
+        if self.numbers.is_empty() && self.comparisons.is_empty() {
+            return false;
+        }
+        let spelled = || text.short().as_deref().and_then(number);
+        let number = text.number().or_else(spelled);
+        number.is_some_and(|number| self.has_number(number))
     }
 
     fn is_in_network(&self, text: Text<'_>) -> bool {

@@ -1,6 +1,6 @@
 //! A detection, as the engine runs it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub struct Detection {
     pub labels: Vec<Label>,
     /// What it looks for in the feed of a cluster, if it is no rule about events. It has no parts.
     pub blind_spot: Option<BlindSpot>,
+    /// What is looked for from the sources of its findings.
+    pub follow_up: Option<FollowUp>,
     /// How far an event may be behind the greatest event time and still be on time, in
     /// microseconds.
     pub lateness: i64,
@@ -186,6 +188,27 @@ impl Part {
     }
 }
 
+/// Requests that are looked for from the source of a finding, while it is open and afterwards.
+#[derive(Clone, Debug)]
+pub struct FollowUp {
+    /// The rule of these requests: grouped as the findings are, each match counts. It makes the
+    /// findings of requests that come after the scan.
+    pub detection: Arc<Detection>,
+    /// How long after the finding was closed, in microseconds.
+    pub window: i64,
+}
+
+impl FollowUp {
+    /// Status codes of the requests; `None` when they may have any, or none.
+    pub(crate) fn codes(&self) -> Option<BTreeSet<u16>> {
+        let parts = self.detection.parts.iter();
+        let codes: Option<Vec<_>> = parts
+            .map(|part| necessary::codes_of(&part.condition))
+            .collect();
+        Some(codes?.into_iter().flatten().collect())
+    }
+}
+
 /// One thing that requests may look like, and what that says about their severity.
 #[derive(Clone, Debug)]
 pub struct Label {
@@ -279,7 +302,7 @@ pub enum Cost {
     Prefilter {
         /// Values of `responseStatus.code`.
         codes: Vec<u16>,
-        /// Texts, found without regard to case.
+        /// Texts.
         literals: Vec<String>,
     },
     /// Every event is parsed.
@@ -351,9 +374,12 @@ impl From<Need> for Cost {
         if need.every {
             Self::EveryEvent
         } else {
+            let mut literals = need.literals;
+            literals.extend(need.exact);
+            literals.sort_unstable();
             Self::Prefilter {
                 codes: need.codes,
-                literals: need.literals,
+                literals,
             }
         }
     }
@@ -383,6 +409,17 @@ impl Detection {
             Some(derivation) => derivation.source.cost(),
             None => self.need().into(),
         }
+    }
+
+    /// The same, which follows up its findings for this many microseconds after they were closed, if
+    /// it follows them up at all; 0: not at all.
+    #[must_use]
+    pub fn following_up(mut self, window: i64) -> Self {
+        self.follow_up = self.follow_up.take().filter(|_| window > 0);
+        if let Some(follow_up) = &mut self.follow_up {
+            follow_up.window = window;
+        }
+        self
     }
 
     /// The labels that an event has.

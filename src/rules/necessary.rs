@@ -4,6 +4,8 @@
 //! So it has no character that JSON writers escape as a matter of course, and none that is part of a
 //! number or truth value, which a map does not spell.
 
+use std::collections::BTreeSet;
+
 use super::{
     pattern::{Piece, Wanted},
     predicate::{Condition, Kind, Operand, Test},
@@ -95,7 +97,10 @@ const COMMON: [&str; 29] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     pub(crate) codes: Vec<u16>,
+    /// Texts in any case, here in lower case.
     pub(crate) literals: Vec<String>,
+    /// Texts in this case alone, which are found several times faster.
+    pub(crate) exact: Vec<String>,
     /// Any event may match.
     pub(crate) every: bool,
     /// How rare it is: of several that are all needed, the rarest is looked for.
@@ -111,6 +116,7 @@ impl Need {
         Self {
             codes: Vec::new(),
             literals: Vec::new(),
+            exact: Vec::new(),
             every: false,
             rarity: NEVER,
         }
@@ -137,6 +143,16 @@ impl Need {
         }
     }
 
+    /// The same in this case.
+    fn exact_values(exact: &[String]) -> Self {
+        let lower: Vec<_> = exact.iter().map(|one| one.to_ascii_lowercase()).collect();
+        Self {
+            literals: Vec::new(),
+            exact: exact.to_vec(),
+            ..Self::values(&lower)
+        }
+    }
+
     /// A key that is present. Many events have it with another value.
     fn key(literal: String) -> Self {
         Self {
@@ -146,7 +162,8 @@ impl Need {
         }
     }
 
-    fn codes(codes: &[u16]) -> Self {
+    /// One of these status codes.
+    pub(super) fn codes(codes: &[u16]) -> Self {
         // Most requests succeed; other codes are rare, and the fastest to look for.
         let is_usual = codes.iter().any(|code| (200..300).contains(code));
         Self {
@@ -167,6 +184,9 @@ impl Need {
         self.literals.extend(other.literals);
         self.literals.sort_unstable();
         self.literals.dedup();
+        self.exact.extend(other.exact);
+        self.exact.sort_unstable();
+        self.exact.dedup();
         self.rarity = self.rarity.min(other.rarity);
         self
     }
@@ -214,6 +234,10 @@ fn of_test(test: &Test) -> Need {
             let is_code = matches!(&test.operand, Operand::Field(path) if path.is_code());
             match (&values.codes, &values.literals) {
                 (Some(codes), _) if is_code && !codes.is_empty() => Need::codes(codes),
+                _ if values.exact.as_ref().is_some_and(|exact| !exact.is_empty()) => {
+                    let exact = values.exact.as_deref().unwrap_or_default();
+                    Need::exact_values(exact).and(key(&test.operand))
+                }
                 (_, Some(literals)) if !literals.is_empty() => {
                     Need::values(literals).and(key(&test.operand))
                 }
@@ -225,6 +249,31 @@ fn of_test(test: &Test) -> Need {
     }
 }
 
+/// The status codes that an event may have for a condition to hold; `None`: any, or none at all.
+pub(super) fn codes_of(condition: &Condition) -> Option<BTreeSet<u16>> {
+    match condition {
+        Condition::All(parts) => {
+            let sets = parts.iter().filter_map(codes_of);
+            sets.reduce(|a, b| a.intersection(&b).copied().collect())
+        }
+        Condition::Some(0, _) | Condition::Not(_) => None,
+        Condition::Any(parts) | Condition::Some(_, parts) => {
+            let sets: Option<Vec<_>> = parts.iter().map(codes_of).collect();
+            Some(sets?.into_iter().flatten().collect())
+        }
+        Condition::Test(test) => match (&test.operand, &test.wanted) {
+            (
+                Operand::Field(path),
+                Kind::OneOf {
+                    values,
+                    null: false,
+                },
+            ) if path.is_code() => values.whole_numbers(999),
+            _ => None,
+        },
+    }
+}
+
 /// The rarest key that a field needs.
 fn key(operand: &Operand) -> Need {
     let Operand::Field(path) = operand else {
@@ -233,14 +282,20 @@ fn key(operand: &Operand) -> Need {
     let keys = path
         .names()
         .iter()
-        .filter_map(|name| run(name.chars().map(Some)));
+        .filter_map(|name| run(name.chars().map(Some)))
+        .map(|name| name.to_ascii_lowercase());
     keys.map(Need::key)
         .max_by_key(|need| need.rarity)
         .unwrap_or(Need::every())
 }
 
-/// The longest text that any value holds which is this one.
+/// The longest text that any value holds which is this one, in lower case.
 pub(super) fn literal(wanted: &Wanted) -> Option<String> {
+    exact(wanted).map(|text| text.to_ascii_lowercase())
+}
+
+/// The same as it is written.
+pub(super) fn exact(wanted: &Wanted) -> Option<String> {
     match wanted {
         Wanted::Text(pieces) => run(pieces.iter().map(|piece| match piece {
             Piece::Letter(letter) => Some(*letter),
@@ -258,15 +313,15 @@ pub(super) fn code(wanted: &Wanted) -> Option<u16> {
     }
 }
 
-/// The best run of letters that can be looked for, in lower case.
+/// The best run of letters that can be looked for.
 fn run(letters: impl Iterator<Item = Option<char>>) -> Option<String> {
     let (mut best, mut current): (Option<String>, String) = (None, String::new());
     for letter in letters.chain([None]) {
         match letter {
-            Some(letter) if is_plain(letter) => current.push(letter.to_ascii_lowercase()),
+            Some(letter) if is_plain(letter) => current.push(letter),
             _ => {
                 let is_better = best.as_ref().is_none_or(|best| best.len() < current.len());
-                if is_better && is_telling(&current) {
+                if is_better && is_telling(&current.to_ascii_lowercase()) {
                     best = Some(std::mem::take(&mut current));
                 }
                 current.clear();

@@ -10,7 +10,12 @@ use super::{
 use crate::{
     audit::time::Micros,
     detection::{
-        evidence::Evidence, finding::FindingState, heap, hit::Place, limits::Limits, packed::Fields,
+        evidence::{Evidence, Paths},
+        finding::FindingState,
+        heap,
+        hit::Place,
+        limits::Limits,
+        packed::Fields,
     },
     finding::{CloseReason, Finding, Severity},
     proto::finding::{Member, New},
@@ -37,6 +42,14 @@ pub(in crate::detection) struct Pace {
     pub(in crate::detection) memory: i64,
     /// How far a request may be behind the greatest event time.
     pub(in crate::detection) lateness: i64,
+}
+
+/// How a finding is written.
+#[derive(Clone, Copy)]
+pub(in crate::detection) struct Form<'a> {
+    /// Bits of an IPv6 address that count.
+    pub(in crate::detection) ipv6_prefix: u8,
+    pub(in crate::detection) limits: &'a Limits,
 }
 
 /// A request that has come.
@@ -116,7 +129,7 @@ impl Life {
             first: place.0,
             last: place.0,
             joined: place.0,
-            evidence: Evidence::default(),
+            evidence: Evidence::new(Paths::WithoutQuery),
             members: Members::default(),
             related: Vec::new(),
             values: 0,
@@ -270,10 +283,10 @@ impl Life {
         &mut self,
         closed: Option<CloseReason>,
         at: Micros,
-        (network, ipv6_prefix): (&Network, u8),
+        (network, form): (&Network, Form<'_>),
     ) -> Finding {
         let mut finding = Finding::default();
-        self.evidence.write(&mut finding);
+        self.evidence.write(&mut finding, form.limits);
         let before = self.sent;
         if self.evidence.count < self.count {
             for list in LISTS {
@@ -292,7 +305,7 @@ impl Life {
         finding.value_count = self.values.max(self.members.count());
         finding.member_count = self.members.count();
         let members = self.members.listed().map(|(octets, member)| Member {
-            source: super::key::text(octets, ipv6_prefix),
+            source: super::key::text(octets, form.ipv6_prefix),
             count: member.count,
             finding_id: member.finding.map(hex).unwrap_or_default(),
         });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     key::{Cluster, Network, Octets},
-    life::{Life, Pace, Stage},
+    life::{Form, Life, Pace, Stage},
 };
 use crate::{
     audit::time::Micros,
@@ -34,7 +34,7 @@ pub(in crate::detection) struct Due {
 }
 
 impl Due {
-    fn of(network: &Network, life: &mut Life, how: How, ipv6_prefix: u8) -> Self {
+    fn of(network: &Network, life: &mut Life, how: How, form: Form<'_>) -> Self {
         let How { state, closed, at } = how;
         let severity_before = life.sent.map(|sent| sent.severity);
         Self {
@@ -43,7 +43,7 @@ impl Due {
             opening: life.opening,
             severity: life.severity,
             severity_before,
-            evidence: life.write(closed, at, (network, ipv6_prefix)),
+            evidence: life.write(closed, at, (network, form)),
         }
     }
 }
@@ -174,22 +174,17 @@ impl Lives {
     }
 
     /// Removes what is over the bounds, the weakest first; states of those that were open.
-    pub(in crate::detection) fn bound(
-        &mut self,
-        bytes: usize,
-        ipv6_prefix: u8,
-        out: &mut Vec<Due>,
-    ) {
+    pub(in crate::detection) fn bound(&mut self, bytes: usize, form: Form<'_>, out: &mut Vec<Due>) {
         while self.all.len() > MOST || (self.bytes > bytes && self.all.len() > 1) {
             let Some((_, network)) = self.ranks.first().copied() else {
                 return;
             };
-            self.end(&network, CloseReason::Evicted, ipv6_prefix, out);
+            self.end(&network, CloseReason::Evicted, form, out);
         }
     }
 
     /// Removes one; its last state, if it was open.
-    fn end(&mut self, network: &Network, reason: CloseReason, ipv6_prefix: u8, out: &mut Vec<Due>) {
+    fn end(&mut self, network: &Network, reason: CloseReason, form: Form<'_>, out: &mut Vec<Due>) {
         let Some(mut life) = self.remove(network) else {
             return;
         };
@@ -204,7 +199,7 @@ impl Lives {
                 closed: (state == FindingState::Closed).then_some(reason),
                 at: life.last,
             };
-            out.push(Due::of(network, &mut life, how, ipv6_prefix));
+            out.push(Due::of(network, &mut life, how, form));
         }
     }
 
@@ -212,11 +207,11 @@ impl Lives {
     pub(in crate::detection) fn remove_cluster(
         &mut self,
         cluster: Cluster,
-        ipv6_prefix: u8,
+        form: Form<'_>,
         out: &mut Vec<Due>,
     ) {
         while let Some(network) = self.first_of(cluster) {
-            self.end(&network, CloseReason::Evicted, ipv6_prefix, out);
+            self.end(&network, CloseReason::Evicted, form, out);
         }
     }
 
@@ -230,7 +225,7 @@ impl Lives {
     pub(in crate::detection) fn settle(
         &mut self,
         (cluster, now): (Cluster, Micros),
-        (pace, ipv6_prefix): (&Pace, u8),
+        (pace, form): (&Pace, Form<'_>),
         steps: &mut usize,
         out: &mut Vec<Due>,
     ) -> bool {
@@ -246,7 +241,7 @@ impl Lives {
             if !steps::take(steps) {
                 return false;
             }
-            self.settle_one(&network, now, (pace, ipv6_prefix), out);
+            self.settle_one(&network, now, (pace, form), out);
         }
     }
 
@@ -254,7 +249,7 @@ impl Lives {
         &mut self,
         network: &Network,
         now: Micros,
-        (pace, ipv6_prefix): (&Pace, u8),
+        (pace, form): (&Pace, Form<'_>),
         out: &mut Vec<Due>,
     ) {
         let Some(mut life) = self.remove(network) else {
@@ -269,7 +264,7 @@ impl Lives {
                 closed: (state == FindingState::Closed).then_some(CloseReason::Quiet),
                 at: now,
             };
-            out.push(Due::of(network, &mut life, how, ipv6_prefix));
+            out.push(Due::of(network, &mut life, how, form));
             if state == FindingState::Closed {
                 life.rest();
             }
@@ -281,7 +276,7 @@ impl Lives {
     /// was all.
     pub(in crate::detection) fn drain(
         &mut self,
-        ipv6_prefix: u8,
+        form: Form<'_>,
         steps: &mut usize,
         out: &mut Vec<Due>,
     ) -> bool {
@@ -303,7 +298,7 @@ impl Lives {
                     closed: None,
                     at: life.last,
                 };
-                out.push(Due::of(&network, &mut life, how, ipv6_prefix));
+                out.push(Due::of(&network, &mut life, how, form));
             }
         }
         true

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     detection::{
         event_time::EventTime,
-        evidence::Evidence,
+        evidence::{Evidence, Paths},
         wire::{StateError, micros, place, read_place, time},
     },
     finding::Severity,
@@ -351,7 +351,7 @@ fn life_state(network: &Network, life: &Life) -> proto::LifeState {
         Stage::Gathering => 1,
         Stage::Open => 2,
     };
-    let sent = life.sent.map(|sent| proto::SentState {
+    let sent = life.sent.map(|sent| proto::DerivedSentState {
         count: sent.count,
         members: sent.members,
         severity: severity(sent.severity),
@@ -428,7 +428,7 @@ fn read_life(state: proto::LifeState) -> Result<(Network, Life), StateError> {
         first: micros(state.first),
         last: micros(state.last),
         joined: micros(state.joined),
-        evidence: Evidence::from_state(state.evidence.unwrap_or_default())?,
+        evidence: Evidence::from_state(state.evidence.unwrap_or_default(), Paths::WithoutQuery)?,
         members,
         related: related.iter().copied().map(u128::from_be_bytes).collect(),
         values: state.values,

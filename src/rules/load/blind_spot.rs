@@ -1,6 +1,6 @@
 //! `custom: blind_spot`: a rule about what arrives of a cluster, instead of about single events.
 
-use super::reader::{Map, Reader, Typed, quoted};
+use super::reader::{Reader, quoted};
 use crate::{
     rules::blind_spot::{BlindSpot, BlindSpotKind},
     yaml::{Mark, Node},
@@ -31,27 +31,16 @@ impl<'d> Reader<'d> {
                 return None;
             }
         };
-        let percent = self.whole(&map, "percent").unwrap_or(0);
+        let number = |key| self.whole(&map, key).map_or(0, |(number, _)| number);
+        let percent = number("percent");
         if percent > 100 {
             self.fail(map.mark, "percent: expected a whole number from 0 to 100");
             return None;
         }
         Some(Spot {
             spot: BlindSpot { kind, percent },
-            above: self.whole(&map, "above").unwrap_or(0),
+            above: number("above"),
             mark: map.mark,
         })
-    }
-
-    fn whole(&self, map: &Map<'d, '_>, key: &str) -> Option<u64> {
-        let node = map.get(key)?;
-        let number = match self.filled(node, key)?.value {
-            Typed::Number(_, text) => text.parse().ok(),
-            _ => None,
-        };
-        if number.is_none() {
-            self.fail(node.mark, format!("{key}: expected a whole number"));
-        }
-        number
     }
 }

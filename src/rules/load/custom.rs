@@ -11,7 +11,7 @@ use super::{
 use crate::{
     rules::{
         model::{Dedup, Emit},
-        settings::MissingCity,
+        settings::{MissingCity, SECOND},
     },
     yaml::{Mark, Node, Value},
 };
@@ -20,13 +20,14 @@ use crate::{
 const MOST_VALUES: usize = 10_000;
 
 /// All keys, as docs/rules.md describes them.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "attack_technique",
     "blind_spot",
     "dedup",
     "derive",
     "drilldown",
     "emit",
+    "follow_up",
     "group_by",
     "lateness",
     "location",
@@ -73,6 +74,7 @@ pub(super) struct Custom {
     pub(super) emit: At<Emit>,
     pub(super) missing_city: At<MissingCity>,
     pub(super) derive: At<Derive>,
+    pub(super) follow_up: At<FollowUp>,
     pub(super) score: Option<u32>,
     pub(super) message: Option<String>,
     pub(super) drilldown: Option<String>,
@@ -82,6 +84,18 @@ pub(super) struct Custom {
     pub(super) variant: Option<String>,
     pub(super) cases: Vec<Case>,
 }
+
+/// `follow_up`: which rule says what is looked for after a finding, and for how long.
+#[derive(Debug)]
+pub(super) struct FollowUp {
+    /// Its name, and where it is.
+    pub(super) rule: (String, Mark),
+    /// In microseconds.
+    pub(super) window: i64,
+}
+
+/// How long a finding is followed up without another length.
+const FOLLOW_UP: i64 = 24 * 3600 * SECOND;
 
 impl<'d> Reader<'d> {
     /// Reads the key `custom` of a rule or correlation.
@@ -127,6 +141,7 @@ impl<'d> Reader<'d> {
         self.window(&map, &mut custom);
         self.location(&map, &mut custom);
         custom.derive = self.derive(&map);
+        custom.follow_up = self.follow_up(&map);
         if let Some(node) = map.get("tests") {
             custom.cases = cases::read(self, node, is_correlation);
         }
@@ -202,7 +217,7 @@ impl<'d> Reader<'d> {
         Some((derive, mark))
     }
 
-    fn whole(&self, map: &Map<'d, '_>, key: &str) -> At<u64> {
+    pub(super) fn whole(&self, map: &Map<'d, '_>, key: &str) -> At<u64> {
         let (node, mark) = (map.get(key)?, map.mark_of(key)?);
         let scalar = self.filled(node, key)?;
         let Ok(number) = scalar.text().parse() else {
@@ -210,6 +225,27 @@ impl<'d> Reader<'d> {
             return None;
         };
         Some((number, mark))
+    }
+
+    fn follow_up(&self, map: &Map<'d, '_>) -> At<FollowUp> {
+        let node = map.get("follow_up")?;
+        let own = self.map(node, "follow_up", &["rule", "window"])?;
+        let Some(rule) = own.get("rule") else {
+            self.fail(
+                own.mark,
+                "follow_up: rule is missing: name the rule of the requests to look for",
+            );
+            return None;
+        };
+        let window = match own.get("window") {
+            Some(_) => self.length(&own, "window")?.0,
+            None => FOLLOW_UP,
+        };
+        let follow_up = FollowUp {
+            rule: (self.text(rule, "rule")?, rule.mark),
+            window,
+        };
+        Some((follow_up, map.mark_of("follow_up")?))
     }
 
     fn location(&self, map: &Map<'d, '_>, custom: &mut Custom) {

@@ -1,13 +1,13 @@
 //! Rules and correlations of all files become detections: names are resolved, keys that do not go
 //! together are refused.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
 use super::{
     blind_spot::Spot,
-    custom::{Custom, WindowKind},
+    custom::{self, Custom, WindowKind},
     document::{Alias, Body, Correlation, Counted, Document},
     mode::Mode,
     reader::{hint, quoted},
@@ -16,7 +16,7 @@ use crate::{
     audit::{path::Path, text::hex},
     rules::{
         derived::{Derived, Hops},
-        model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part, Window},
+        model::{Aggregate, Dedup, Detection, Emit, FollowUp, GroupBy, Part, Window},
         predicate::{Condition, Operand},
         settings::{Rule, SECOND},
     },
@@ -52,6 +52,12 @@ impl Linker<'_> {
         let names = self.names(documents);
         let mut counted = vec![false; documents.len()];
         for document in documents {
+            if let Some((follow_up, _)) = &document.custom.follow_up
+                && let Some(at) = names.get(follow_up.rule.0.as_str())
+                && let Some(counted) = counted.get_mut(*at)
+            {
+                *counted = true;
+            }
             let Body::Correlation(correlation) = &document.body else {
                 continue;
             };
@@ -114,6 +120,10 @@ impl Linker<'_> {
 
     fn rule(&mut self, document: &Document, condition: &Condition) -> Option<Detection> {
         let custom = &document.custom;
+        if let Some((_, mark)) = custom.follow_up {
+            self.fail(mark, "follow_up is for correlations: remove it");
+            return None;
+        }
         let default = GROUP.iter().map(|name| ((*name).to_owned(), document.mark));
         let default = default_group(default.collect(), custom);
         let group_by = custom
@@ -226,7 +236,7 @@ impl Linker<'_> {
                 (Aggregate::Values, threshold.unwrap_or(all))
             }
         };
-        self.detection(
+        let mut detection = self.detection(
             document,
             Shape {
                 parts,
@@ -235,7 +245,53 @@ impl Linker<'_> {
                 aggregate,
                 threshold,
             },
-        )
+        )?;
+        if custom.follow_up.is_some() {
+            let follow_up = self.follow_up(document, correlation, documents, names)?;
+            detection.follow_up = Some(follow_up);
+        }
+        Some(detection)
+    }
+
+    /// The rule of the requests that a correlation follows up, grouped as its findings are.
+    fn follow_up(
+        &mut self,
+        document: &Document,
+        correlation: &Correlation,
+        documents: &[Document],
+        names: &Names<'_>,
+    ) -> Option<FollowUp> {
+        let (custom::FollowUp { rule, window }, mark) = document.custom.follow_up.as_ref()?;
+        let is_by_address = correlation
+            .group_by
+            .iter()
+            .any(|(name, _)| name == "source.address");
+        let is_tumbling = document.custom.window_kind.map(|(kind, _)| kind);
+        if !is_by_address || is_tumbling == Some(WindowKind::Tumbling) {
+            self.fail(
+                *mark,
+                "follow_up is for sessions grouped by source.address: add that to group-by, or \
+                 remove it",
+            );
+            return None;
+        }
+        let (name, mark) = rule;
+        let part = self.part((name, *mark), correlation, documents, names)?;
+        let own = documents.get(*names.get(name.as_str())?)?;
+        let detection = self.detection(
+            own,
+            Shape {
+                parts: vec![part],
+                names: group_names(&correlation.group_by),
+                length: correlation.timespan,
+                aggregate: Aggregate::Events,
+                threshold: 0,
+            },
+        )?;
+        Some(FollowUp {
+            detection: Arc::new(detection),
+            window: *window,
+        })
     }
 
     /// One rule of a correlation, with its own fields for the names of aliases.
@@ -440,6 +496,7 @@ impl Linker<'_> {
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
             labels: Vec::new(),
             blind_spot: None,
+            follow_up: None,
             lateness,
             derivation: None,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
