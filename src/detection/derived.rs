@@ -152,7 +152,9 @@ impl Setup {
 
     /// Whether requests and findings of a detection are of interest here.
     pub(super) fn is_source(&self, detection: usize) -> bool {
-        self.programs.iter().any(|program| program.source == detection)
+        self.programs
+            .iter()
+            .any(|program| program.source == detection)
     }
 
     fn of_source(&self, detection: usize) -> impl Iterator<Item = &Program> {
@@ -265,12 +267,7 @@ impl State {
     }
 
     /// Takes a request that the detection behind has counted.
-    pub(super) fn observe(
-        &mut self,
-        setup: &Setup,
-        hit: &Hit,
-        (cluster, limits): (&str, &Limits),
-    ) {
+    pub(super) fn observe(&mut self, setup: &Setup, hit: &Hit, (cluster, limits): (&str, &Limits)) {
         let Some(time) = hit.time else { return };
         let number = self.number(cluster);
         let Some(state) = self.clusters.get_mut(&number) else {
@@ -306,7 +303,12 @@ impl State {
                 (Tables::Prefix(rollup), Over::Prefix { requests }) => {
                     rollup.observe(&arrived, &program.rollup(requests, limits), found, id);
                 }
-                (Tables::Address(slow), Over::Address { or_requests, hours, .. }) if !is_found => {
+                (
+                    Tables::Address(slow),
+                    Over::Address {
+                        or_requests, hours, ..
+                    },
+                ) if !is_found => {
                     slow.observe(&arrived, &program.slow((or_requests, hours), limits), id);
                 }
                 (Tables::Peer(peers), Over::Peer { requests }) => {
@@ -344,21 +346,26 @@ impl State {
         }
     }
 
-    /// Emits what the time of a cluster, or of all, makes due, in at most this many steps; whether
-    /// that was all.
+    /// Emits what is due in a cluster, whose next hit has this time, or in all, in at most this many
+    /// steps; whether that was all.
     pub(super) fn settle(
         &mut self,
         (setup, limits): (&Setup, &Limits),
-        cluster: Option<&str>,
+        hit: Option<(&str, Micros)>,
         steps: &mut usize,
         out: &mut Vec<Emitted>,
     ) -> bool {
         let mut all = Vec::new();
-        if cluster.is_none() {
+        if hit.is_none() {
             self.sweep(setup, limits);
         }
         self.bound(setup, limits, &mut all);
-        let only = cluster.map(|name| self.numbers.get(name).copied());
+        let only = hit.map(|(name, time)| {
+            let number = self.numbers.get(name).copied()?;
+            let state = self.clusters.get_mut(&number)?;
+            state.event_time.advance_by_hit(time, setup.lateness);
+            Some(number)
+        });
         let mut is_all = true;
         for program in &setup.programs {
             let Some(tables) = self.tables.get_mut(&program.detection) else {
@@ -373,7 +380,8 @@ impl State {
             };
             is_all &= match only {
                 Some(number) => {
-                    let state = number.and_then(|number| Some((number, self.clusters.get(&number)?)));
+                    let state =
+                        number.and_then(|number| Some((number, self.clusters.get(&number)?)));
                     state.is_none_or(|(number, state)| settle(number, state))
                 }
                 None => self
@@ -457,7 +465,9 @@ impl State {
         let severity = finding.severity();
         let has_succeeded = severity == Some(Severity::Critical) || !finding.outcome.is_empty();
         let (state, peers) = (emission.state, finding.peers.clone());
-        let known = self.found(cluster, source).and_then(|found| found.get(&key).copied());
+        let known = self
+            .found(cluster, source)
+            .and_then(|found| found.get(&key).copied());
         let known = known.filter(|known| known.id == id);
         let mut is_listed = known.is_some_and(|known| known.is_listed);
         for program in setup.of_source(source) {
@@ -556,7 +566,10 @@ impl State {
                 .filter_map(|(at, found)| Some((place(at)?, found)))
                 .collect();
         }
-        let found = self.clusters.values().flat_map(|cluster| cluster.found.values());
+        let found = self
+            .clusters
+            .values()
+            .flat_map(|cluster| cluster.found.values());
         self.found = found.map(|found| found.0.len()).sum();
     }
 
@@ -603,7 +616,10 @@ fn take_member(
     if let Some(severity) = severity.filter(|severity| *severity > Severity::Medium) {
         life.raise(severity, || {
             let address = key::text(key.octets, 128);
-            format!("the finding of {address} has severity {}", severity.as_str())
+            format!(
+                "the finding of {address} has severity {}",
+                severity.as_str()
+            )
         });
     }
 }
@@ -617,7 +633,9 @@ fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
     value_field.clone_into(&mut evidence.value_field);
     if let Over::Address { .. } = program.over {
         evidence.estimated.push("paths".to_owned());
-        evidence.distinct.insert("paths".to_owned(), evidence.value_count);
+        evidence
+            .distinct
+            .insert("paths".to_owned(), evidence.value_count);
     }
     let before = due.severity_before.filter(|before| *before != due.severity);
     let level = program.rule.annotations.level.parse().ok();

@@ -54,7 +54,8 @@ pub(crate) fn group_by(finding: &mut Finding, detection: &Detection, key: &str) 
             let values = detection.group(key).into_iter();
             finding.group_by = values.map(|(name, value)| of(&name, value)).collect();
             let source = finding.group_by.iter();
-            let mut source = source.filter(|group| ids::SOURCE_FIELDS.contains(&group.name.as_str()));
+            let mut source =
+                source.filter(|group| ids::SOURCE_FIELDS.contains(&group.name.as_str()));
             source.next().and_then(|group| group.value.clone())
         }
     };

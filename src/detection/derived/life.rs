@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     audit::time::Micros,
-    detection::{evidence::Evidence, finding::FindingState, heap, hit::Place, limits::Limits, packed::Fields},
+    detection::{
+        evidence::Evidence, finding::FindingState, heap, hit::Place, limits::Limits, packed::Fields,
+    },
     finding::{CloseReason, Finding, Severity},
     proto::finding::{Member, New},
     rules::settings::SECOND,
@@ -131,7 +133,10 @@ impl Life {
 
     /// Bytes on the heap, with its own.
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
-        let reasons = self.reasons.iter().map(|reason| heap::block(reason.capacity()));
+        let reasons = self
+            .reasons
+            .iter()
+            .map(|reason| heap::block(reason.capacity()));
         heap::block(size_of::<Self>())
             + self.evidence.heap_bytes()
             + self.members.heap_bytes()
@@ -165,7 +170,11 @@ impl Life {
     }
 
     /// Raises the severity; `reason` says why.
-    pub(in crate::detection) fn raise(&mut self, severity: Severity, reason: impl FnOnce() -> String) {
+    pub(in crate::detection) fn raise(
+        &mut self,
+        severity: Severity,
+        reason: impl FnOnce() -> String,
+    ) {
         if self.severity.is_none_or(|own| own < severity) {
             self.severity = Some(severity);
             self.is_changed = true;
@@ -212,7 +221,9 @@ impl Life {
                 };
                 closes.min(sent.at.plus(wait))
             }
-            (Stage::Gathering | Stage::Closed, _) => quiet_since.plus(pace.memory).plus(pace.lateness),
+            (Stage::Gathering | Stage::Closed, _) => {
+                quiet_since.plus(pace.memory).plus(pace.lateness)
+            }
         }
     }
 
@@ -226,11 +237,19 @@ impl Life {
     }
 
     /// What is due at this time of the cluster: a state to be emitted. `None` when nothing is.
-    pub(in crate::detection) fn advance(&mut self, now: Micros, pace: &Pace) -> Option<FindingState> {
+    pub(in crate::detection) fn advance(
+        &mut self,
+        now: Micros,
+        pace: &Pace,
+    ) -> Option<FindingState> {
         if !self.is_open() || self.due_at(pace) > now {
             return None;
         }
-        let closes = self.last.max(self.joined).plus(pace.quiet).plus(pace.lateness);
+        let closes = self
+            .last
+            .max(self.joined)
+            .plus(pace.quiet)
+            .plus(pace.lateness);
         Some(match self.sent {
             None => FindingState::Opened,
             Some(_) if closes <= now => {

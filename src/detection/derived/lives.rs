@@ -88,7 +88,9 @@ impl Lives {
     }
 
     pub(in crate::detection) fn iter(&self) -> impl Iterator<Item = (&Network, &Life)> {
-        self.all.iter().map(|(network, listed)| (network, &*listed.life))
+        self.all
+            .iter()
+            .map(|(network, listed)| (network, &*listed.life))
     }
 
     /// Whether one of this network is open.
@@ -172,7 +174,12 @@ impl Lives {
     }
 
     /// Removes what is over the bounds, the weakest first; states of those that were open.
-    pub(in crate::detection) fn bound(&mut self, bytes: usize, ipv6_prefix: u8, out: &mut Vec<Due>) {
+    pub(in crate::detection) fn bound(
+        &mut self,
+        bytes: usize,
+        ipv6_prefix: u8,
+        out: &mut Vec<Due>,
+    ) {
         while self.all.len() > MOST || (self.bytes > bytes && self.all.len() > 1) {
             let Some((_, network)) = self.ranks.first().copied() else {
                 return;
@@ -182,13 +189,7 @@ impl Lives {
     }
 
     /// Removes one; its last state, if it was open.
-    fn end(
-        &mut self,
-        network: &Network,
-        reason: CloseReason,
-        ipv6_prefix: u8,
-        out: &mut Vec<Due>,
-    ) {
+    fn end(&mut self, network: &Network, reason: CloseReason, ipv6_prefix: u8, out: &mut Vec<Due>) {
         let Some(mut life) = self.remove(network) else {
             return;
         };

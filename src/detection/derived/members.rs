@@ -31,7 +31,10 @@ pub(in crate::detection) struct Members {
 
 impl Members {
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
-        let sketch = self.sketch.as_ref().map_or(0, |sketch| heap::block(sketch.len()));
+        let sketch = self
+            .sketch
+            .as_ref()
+            .map_or(0, |sketch| heap::block(sketch.len()));
         heap::tree(self.kept.len(), size_of::<(Octets, Member)>()) + sketch
     }
 
@@ -70,7 +73,11 @@ impl Members {
 
     /// Those with most requests first.
     fn by_count(&self) -> impl Iterator<Item = (Octets, Member)> + use<> {
-        let mut all: Vec<_> = self.kept.iter().map(|(octets, one)| (*octets, *one)).collect();
+        let mut all: Vec<_> = self
+            .kept
+            .iter()
+            .map(|(octets, one)| (*octets, *one))
+            .collect();
         all.sort_by_key(|(octets, member)| (std::cmp::Reverse(member.count), *octets));
         all.into_iter()
     }
@@ -110,7 +117,10 @@ fn mix(octets: Octets) -> u64 {
 fn estimate(sketch: &[u8]) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "there are few registers")]
     let registers = sketch.len() as f64;
-    let sum: f64 = sketch.iter().map(|register| 0.5_f64.powi((*register).into())).sum();
+    let sum: f64 = sketch
+        .iter()
+        .map(|register| 0.5_f64.powi((*register).into()))
+        .sum();
     let alpha = 0.7213 / (1.0 + 1.079 / registers);
     let raw = alpha * registers * registers / sum;
     let empty = sketch.iter().filter(|register| **register == 0).count();

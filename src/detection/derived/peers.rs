@@ -128,7 +128,8 @@ impl Peers {
         self.keep(key, hit, agent, needs);
         let network = Network::of(hit.cluster, peer, 128);
         if self.lives.get(&network).is_none() {
-            self.lives.insert(network, Life::new(hit.place), &needs.pace);
+            self.lives
+                .insert(network, Life::new(hit.place), &needs.pace);
         }
         let Some(of) = self.all.get(&key) else {
             return;
@@ -240,14 +241,16 @@ impl Peers {
 
 impl Peer {
     fn position(&self, octets: Octets) -> Result<usize, usize> {
-        self.claims.binary_search_by_key(&octets, |claim| claim.octets)
+        self.claims
+            .binary_search_by_key(&octets, |claim| claim.octets)
     }
 
     /// Puts a claim at its place, and removes those that are over, or else the weakest of too
     /// many. Where it is then.
     fn insert(&mut self, slot: u32, octets: Octets, agent: u32) -> usize {
         let claims = &mut self.claims;
-        if claims.len() == claims.capacity() {
+        // By length, so that it is the same for state that was read.
+        if claims.len().is_power_of_two() {
             claims.retain(|claim| !claim.ring.is_over(slot));
         }
         if claims.len() >= MOST_CLAIMS {

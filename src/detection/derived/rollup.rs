@@ -13,11 +13,7 @@ use super::{
     ring::{Ring, Slots},
     table::{Bounds, Entry, Table},
 };
-use crate::{
-    audit::time::Micros,
-    detection::heap,
-    rules::settings::SECOND,
-};
+use crate::{audit::time::Micros, detection::heap, rules::settings::SECOND};
 
 /// Bits of the networks that are looked at, of 128, the most specific first.
 const V4: [u8; 1] = [MAPPED + 24];
@@ -95,7 +91,11 @@ impl Entry for Site {
         let all = self.addresses.as_slice();
         let requests = all.iter().map(|address| u64::from(address.count)).sum();
         let newest = all.iter().map(|address| address.ring.newest).max();
-        (all.len() as u64, requests, newest.unwrap_or_default().into())
+        (
+            all.len() as u64,
+            requests,
+            newest.unwrap_or_default().into(),
+        )
     }
 
     fn heap_bytes(&self) -> usize {
@@ -182,7 +182,11 @@ impl Rollup {
                 self.gather(&network, hit, needs);
             }
             let are_enough = seen.requests > needs.requests || seen.open > needs.addresses;
-            if seen.addresses > needs.addresses && are_enough && is_spread && !self.is_listed(&network) {
+            if seen.addresses > needs.addresses
+                && are_enough
+                && is_spread
+                && !self.is_listed(&network)
+            {
                 narrower_is_open = true;
                 self.open(&network, hit, needs, (found, name(&network)));
             }
@@ -242,7 +246,8 @@ impl Rollup {
 
     fn gather(&mut self, network: &Network, hit: &Arrived<'_>, needs: &Needs) {
         if self.lives.get(network).is_none() {
-            self.lives.insert(*network, Life::new(hit.place), &needs.pace);
+            self.lives
+                .insert(*network, Life::new(hit.place), &needs.pace);
         }
         self.lives.change(network, &needs.pace, |life| {
             life.wake(hit.place);
@@ -252,7 +257,9 @@ impl Rollup {
 
     /// Whether a network is only listed in the finding of a wider one, which has enough others.
     fn is_listed(&self, network: &Network) -> bool {
-        let wider = levels(network.first).iter().filter(|bits| **bits < network.bits);
+        let wider = levels(network.first)
+            .iter()
+            .filter(|bits| **bits < network.bits);
         wider.copied().any(|bits| {
             let wider = Network::of(network.cluster, network.first, bits);
             let is_open = self.lives.is_open(&wider);
@@ -305,7 +312,9 @@ impl Rollup {
             }
             life.open(hit, id);
         });
-        let wider = levels(hit.octets).iter().filter(|bits| **bits < network.bits);
+        let wider = levels(hit.octets)
+            .iter()
+            .filter(|bits| **bits < network.bits);
         for bits in wider {
             let wider = Network::of(hit.cluster, hit.octets, *bits);
             if self.lives.is_open(&wider) {
@@ -371,7 +380,8 @@ fn insert(addresses: &mut Addresses, new: Address, (at, slot): (usize, u32)) -> 
     let Addresses::Many(many) = addresses else {
         return at;
     };
-    if many.len() == many.capacity() {
+    // By length, so that it is the same for state that was read.
+    if many.len().is_power_of_two() {
         many.retain(|address| !address.ring.is_over(slot));
     }
     if many.len() >= MOST {

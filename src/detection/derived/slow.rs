@@ -56,7 +56,11 @@ impl Entry for Address {
 
     /// By hours, by requests, by time.
     fn strength(&self) -> (u64, u64, u64) {
-        (self.distinct_hours().into(), self.requests(), self.hour.into())
+        (
+            self.distinct_hours().into(),
+            self.requests(),
+            self.hour.into(),
+        )
     }
 
     fn heap_bytes(&self) -> usize {
@@ -180,7 +184,11 @@ fn bytes(bits: u64) -> [u8; 6] {
 
 /// A fixed hash of a path without its query.
 pub(in crate::detection) fn path_of(hit: &Arrived<'_>) -> u64 {
-    let uri = hit.fields.texts.get(AuditField::RequestUri).unwrap_or_default();
+    let uri = hit
+        .fields
+        .texts
+        .get(AuditField::RequestUri)
+        .unwrap_or_default();
     let path = uri.split_once('?').map_or(uri, |(path, _)| path);
     hash(path)
 }

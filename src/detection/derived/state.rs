@@ -53,7 +53,10 @@ impl State {
                 found: found.collect(),
             }
         });
-        let detections = self.tables.iter().map(|(detection, tables)| detection_state(*detection, tables));
+        let detections = self
+            .tables
+            .iter()
+            .map(|(detection, tables)| detection_state(*detection, tables));
         Some(proto::DerivedState {
             next: self.next,
             clusters: clusters.collect(),
@@ -168,7 +171,9 @@ fn detection_state(detection: usize, tables: &Tables) -> proto::DerivedDetection
             (0, 0, Written::Peers(all), &peers.lives)
         }
     };
-    let lives = lives.iter().map(|(network, life)| life_state(network, life));
+    let lives = lives
+        .iter()
+        .map(|(network, life)| life_state(network, life));
     proto::DerivedDetection {
         detection: number(detection),
         buckets: number(buckets),
@@ -332,11 +337,15 @@ fn read_peer(state: proto::PeerState) -> Result<(Key, Peer), StateError> {
 }
 
 fn life_state(network: &Network, life: &Life) -> proto::LifeState {
-    let members = life.members.kept.iter().map(|(octets, member)| proto::MemberState {
-        address: octets.to_vec(),
-        count: member.count,
-        finding: id(member.finding),
-    });
+    let members = life
+        .members
+        .kept
+        .iter()
+        .map(|(octets, member)| proto::MemberState {
+            address: octets.to_vec(),
+            count: member.count,
+            finding: id(member.finding),
+        });
     let stage = match life.stage {
         Stage::Closed => 0,
         Stage::Gathering => 1,
@@ -363,7 +372,11 @@ fn life_state(network: &Network, life: &Life) -> proto::LifeState {
         evidence: Some(life.evidence.to_state()),
         members: members.collect(),
         sketch: life.members.sketch.as_deref().unwrap_or_default().to_vec(),
-        related: life.related.iter().flat_map(|id| id.to_be_bytes()).collect(),
+        related: life
+            .related
+            .iter()
+            .flat_map(|id| id.to_be_bytes())
+            .collect(),
         values: life.values,
         severity: severity(life.severity),
         reasons: life.reasons.clone(),

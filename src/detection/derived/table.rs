@@ -93,7 +93,11 @@ impl<E: Entry> Table<E> {
         let hash = hash(key);
         let wide = buckets.next_power_of_two();
         let at = hash & (wide - 1);
-        if at < buckets { at } else { at & (wide / 2 - 1) }
+        if at < buckets {
+            at
+        } else {
+            at & (wide / 2 - 1)
+        }
     }
 
     pub(in crate::detection) fn get(&self, key: Key) -> Option<&E> {
@@ -215,7 +219,9 @@ impl<E: Entry> Table<E> {
         let bucket = self.buckets.get(at)?;
         let weakest = bucket.iter().enumerate().min_by_key(|(_, entry)| {
             let key = entry.key();
-            let same = bucket.iter().filter(|other| other.key().cluster == key.cluster);
+            let same = bucket
+                .iter()
+                .filter(|other| other.key().cluster == key.cluster);
             (std::cmp::Reverse(same.count()), entry.strength(), key)
         });
         let (within, _) = weakest?;

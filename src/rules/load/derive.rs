@@ -45,7 +45,8 @@ impl Linker<'_> {
             threshold: correlation.threshold.unwrap_or_default(),
         };
         let mut detection = self.detection(document, shape)?;
-        if detection.dedup != Dedup::Request || matches!(detection.window, Window::Tumbling { .. }) {
+        if detection.dedup != Dedup::Request || matches!(detection.window, Window::Tumbling { .. })
+        {
             self.fail(
                 mark,
                 "derive: takes requests that were counted once, in session windows: remove dedup \
@@ -132,12 +133,18 @@ impl Linker<'_> {
             quiet,
         } = *derive;
         let field = correlation.field.as_ref().map(|(name, _)| name.as_str());
-        let group: Vec<&str> = correlation.group_by.iter().map(|(name, _)| name.as_str()).collect();
+        let group: Vec<&str> = correlation
+            .group_by
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         let requests = more_requests_than.map_or(0, |(number, _)| number);
         let at = |at: At<u64>| at.map(|(_, mark)| mark);
         match (group.as_slice(), field) {
             ([group @ ("source.prefix" | "source.peer")], Some("source.address")) => {
-                let other = at(or_requests).or(at(hours)).or(quiet.map(|(_, mark)| mark));
+                let other = at(or_requests)
+                    .or(at(hours))
+                    .or(quiet.map(|(_, mark)| mark));
                 if let Some(mark) = other {
                     self.fail(
                         mark,

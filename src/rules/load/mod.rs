@@ -153,7 +153,11 @@ fn check_sources(detections: &[Arc<Detection>], names: &[String]) -> Result<(), 
         })
     });
     let problems: Vec<_> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 /// The same with tests and warnings.
