@@ -22,7 +22,10 @@ use auditwatch::{
         rule::{Rule, Semantics},
         time::Micros,
     },
-    rules::model::{Aggregate, Detection},
+    rules::{
+        load,
+        model::{Aggregate, Detection},
+    },
 };
 
 /// As in the program: what state takes is a matter of the allocator, too.
@@ -153,6 +156,73 @@ fn address(n: u32) -> String {
     format!("10.{}.{}.{}", n / 62_500, n / 250 % 250, n % 250)
 }
 
+/// The detection of scans with those that are derived from it.
+fn with_derived() -> Engine {
+    let all: Vec<_> = load::scans(&Rule::default())
+        .into_iter()
+        .map(Arc::new)
+        .collect();
+    Engine::new(all, Limits::default(), None)
+}
+
+/// A hit of an address that a peer has handed over.
+fn handed_over(n: u32, address: &str) -> Hit {
+    let mut hit = hit(n, "c", address, i64::from(n) * 1000);
+    hit.texts.set(AuditField::Peers, &["10.0.0.5"]);
+    hit
+}
+
+/// What derived detections add: each line without them, then with them.
+fn derived(line: &dyn Fn(&str, f64)) {
+    let logs: [(&str, fn(u32) -> Hit); 6] = [
+        ("one address", |n| {
+            hit(n, "c", "192.0.2.1", i64::from(n) * 1000)
+        }),
+        ("addresses seen once", |n| {
+            hit(n, "c", &address(n), i64::from(n))
+        }),
+        ("IPv6 addresses of one /48, seen once", |n| {
+            let address = format!("2001:db8:7:{:x}::{n:x}", n % 50_000);
+            hit(n, "c", &address, i64::from(n) * 1000)
+        }),
+        ("500 addresses of one /64 in turn", |n| {
+            let address = format!("2001:db8:7:1::{:x}", n % 500);
+            hit(n, "c", &address, i64::from(n) * 1000)
+        }),
+        ("five an hour of 1,000 addresses", |n| {
+            hit(
+                n,
+                "c",
+                &address(n % 1000 * 251),
+                i64::from(n) * SECOND * 12 / 17,
+            )
+        }),
+        ("one peer, a claim each", |n| {
+            handed_over(n, &address(n % 5000 * 251))
+        }),
+    ];
+    for (name, log) in logs {
+        let hits = || (0..HITS).map(log).collect();
+        let without = time(|| (engine(Semantics::Native), hits()));
+        let with = time(|| (with_derived(), hits()));
+        line(&format!("{name}, scans alone"), without);
+        line(&format!("{name}, with derived detections"), with);
+        println!("{:<56} {:>12.2} times", "", with / without);
+    }
+    // Memory of an address that is seen once.
+    let mut both = [engine(Semantics::Native), with_derived()];
+    for engine in &mut both {
+        feed(
+            engine,
+            (0..100_000)
+                .map(|n| hit(n, "c", &address(n * 251), 0))
+                .collect(),
+        );
+    }
+    let [without, with] = both.map(|engine| engine.heap_bytes() / engine.tracked().max(1));
+    println!("bytes of an address seen once: {without}, with derived detections {with}");
+}
+
 fn main() {
     let native = || engine(Semantics::Native);
     // Once to warm up.
@@ -207,6 +277,7 @@ fn main() {
         let values = time(|| (values(), scan_of_values(order)));
         line(&format!("five values, repeated, {name}"), values);
     }
+    derived(&line);
     let clusters = |n: u32| format!("cluster {}", n % 1024);
     let mut many = after(
         (0..10_240)

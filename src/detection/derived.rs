@@ -352,21 +352,26 @@ impl State {
         }
     }
 
-    /// Emits what the time of a cluster, or of all, makes due, in at most this many steps; whether
-    /// that was all.
+    /// Emits what is due in a cluster, whose next hit has this time, or in all, in at most this many
+    /// steps; whether that was all.
     pub(super) fn settle(
         &mut self,
         (setup, limits): (&Setup, &Limits),
-        cluster: Option<&str>,
+        hit: Option<(&str, Micros)>,
         steps: &mut usize,
         out: &mut Vec<Emitted>,
     ) -> bool {
         let mut all = Vec::new();
-        if cluster.is_none() {
+        if hit.is_none() {
             self.sweep(setup, limits);
         }
         self.bound(setup, limits, &mut all);
-        let only = cluster.map(|name| self.numbers.get(name).copied());
+        let only = hit.map(|(name, time)| {
+            let number = self.numbers.get(name).copied()?;
+            let state = self.clusters.get_mut(&number)?;
+            state.event_time.advance_by_hit(time, setup.lateness);
+            Some(number)
+        });
         let mut is_all = true;
         for program in &setup.programs {
             let Some(tables) = self.tables.get_mut(&program.detection) else {

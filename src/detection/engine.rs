@@ -393,10 +393,13 @@ impl Engine {
         out: &mut Vec<Emission>,
     ) -> bool {
         let (setup, state) = (&self.setup, &mut self.state);
-        let cluster = hit.map(|hit| setup.cluster_name(hit));
+        if hit.is_some_and(|hit| !setup.derived.is_source(index(hit))) {
+            return true;
+        }
+        let hit = hit.and_then(|hit| Some((setup.cluster_name(hit), hit.time?)));
         let mut emitted = Vec::new();
         let how = (&setup.derived, &setup.limits);
-        let settled = state.derived.settle(how, cluster, steps, &mut emitted);
+        let settled = state.derived.settle(how, hit, steps, &mut emitted);
         setup.emit_derived(emitted, out);
         settled
     }

@@ -380,7 +380,8 @@ fn insert(addresses: &mut Addresses, new: Address, (at, slot): (usize, u32)) -> 
     let Addresses::Many(many) = addresses else {
         return at;
     };
-    if many.len() == many.capacity() {
+    // By length, so that it is the same for state that was read.
+    if many.len().is_power_of_two() {
         many.retain(|address| !address.ring.is_over(slot));
     }
     if many.len() >= MOST {
