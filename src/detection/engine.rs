@@ -11,15 +11,17 @@
 //! forgotten only as hits of later times come in, so that a backlog after an outage finds the
 //! state as it was.
 
+mod feeds;
+mod stats;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::AddAssign,
     sync::Arc,
     time::Duration,
 };
 
+pub use self::stats::Stats;
 use super::{
-    activity::Activities,
     coverage::{self, Coverage},
     emission::{Draft, Emission},
     eviction::Evictions,
@@ -39,52 +41,6 @@ const MAX_CLUSTERS: usize = 1024;
 /// Part of the memory that shards may take besides their keys. Beyond it the cluster of the
 /// earliest event time is evicted.
 const SHARDS_PART: usize = 4;
-
-/// What the engine has counted besides findings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Hits taken.
-    pub hits: u64,
-    /// Hits that repeated a request that was counted before.
-    pub duplicates: u64,
-    /// Hits behind the watermark.
-    pub late: u64,
-    /// Those of them that could not be counted exactly any more and were left out.
-    pub late_dropped: u64,
-    /// Hits without any time.
-    pub untimed: u64,
-    /// Hits that were forgotten while they waited for a finding of their key to close, because
-    /// more came than are kept: the next finding counts as many too few.
-    pub overflow: u64,
-    /// Keys evicted to stay within the limits.
-    pub evicted: u64,
-    /// The error bound of that: no evicted key had more hits at hand than this.
-    pub evicted_hits: u64,
-}
-
-impl AddAssign for Stats {
-    /// Sums, and the greater of the error bounds.
-    fn add_assign(&mut self, other: Self) {
-        let Self {
-            hits,
-            duplicates,
-            late,
-            late_dropped,
-            untimed,
-            overflow,
-            evicted,
-            evicted_hits,
-        } = other;
-        self.hits += hits;
-        self.duplicates += duplicates;
-        self.late += late;
-        self.late_dropped += late_dropped;
-        self.untimed += untimed;
-        self.overflow += overflow;
-        self.evicted += evicted;
-        self.evicted_hits = self.evicted_hits.max(evicted_hits);
-    }
-}
 
 /// Everything the engine remembers, as plain data.
 #[derive(Clone, Debug, Default)]
@@ -344,16 +300,6 @@ impl Engine {
         }
     }
 
-    /// Takes what arrived of each cluster, of which no finding about addresses depends. Rules about
-    /// feeds are judged with the next tick; what is appended here are findings of clusters that
-    /// give way to others.
-    pub fn activity(&mut self, activities: &Activities, out: &mut Vec<Emission>) {
-        let mut found = Vec::new();
-        let coverage = &mut self.state.coverage;
-        coverage.activity(activities, &self.setup.feeds, &mut found);
-        self.setup.emit_found(found, out);
-    }
-
     /// Takes the passing of time and appends the findings it causes.
     pub fn tick(&mut self, elapsed: Duration, out: &mut Vec<Emission>) {
         self.advance(elapsed);
@@ -377,10 +323,8 @@ impl Engine {
 
     /// Appends findings that time has made due, in about this many steps; whether that was all.
     pub fn settle(&mut self, mut steps: usize, out: &mut Vec<Emission>) -> bool {
+        self.settle_feeds(out);
         let (setup, state) = (&self.setup, &mut self.state);
-        let mut found = Vec::new();
-        state.coverage.settle(&setup.feeds, &mut found);
-        setup.emit_found(found, out);
         for shard in state.shards.values_mut() {
             for (detection, program) in setup.programs.iter().enumerate() {
                 let context = setup.context_of(program);
@@ -412,9 +356,7 @@ impl Engine {
         loop {
             let (setup, state) = (&self.setup, &mut self.state);
             let Some(mut first) = state.shards.first_entry() else {
-                let mut found = Vec::new();
-                state.coverage.drain(&setup.feeds, &mut found);
-                setup.emit_found(found, out);
+                self.drain_feeds(out);
                 return true;
             };
             let shard = first.get_mut();
@@ -584,13 +526,6 @@ impl Setup {
             state: draft.state,
             finding: program.report.finding(cluster, draft),
         }));
-    }
-
-    /// Writes findings about feeds and appends them.
-    fn emit_found(&self, found: Vec<coverage::Found>, out: &mut Vec<Emission>) {
-        for (detection, cluster, draft) in found {
-            self.emit(detection, &cluster, vec![draft], out);
-        }
     }
 
     /// Evicts the key of the lowest priority, for a hit of the cluster that is named; whether there
