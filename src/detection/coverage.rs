@@ -80,6 +80,7 @@ pub(super) type Found = (usize, Arc<str>, Draft);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Coverage {
     /// In the order of names.
+    #[expect(clippy::vec_box, reason = "one that is added moves those behind it")]
     clusters: Vec<Box<Cluster>>,
     /// Where the cluster of the last hit is. Nothing depends on it but time.
     cursor: usize,
@@ -306,7 +307,8 @@ impl Names {
         });
         finding.members = members.collect();
         finding.member_count = self.last.len() as u64;
-        self.opened += u64::from(next.state == FindingState::Opened);
+        let opened = u64::from(next.state == FindingState::Opened);
+        self.opened = self.opened.saturating_add(opened);
         if next.state == FindingState::Closed {
             self.last = Vec::new();
         }
@@ -324,7 +326,8 @@ impl Cluster {
         self.open.sort_by_key(|spot| spot.kind);
         let next = next?;
         let finding = self.finding(&next);
-        self.opened += u64::from(next.state == FindingState::Opened);
+        let opened = u64::from(next.state == FindingState::Opened);
+        self.opened = self.opened.saturating_add(opened);
         if next.state == FindingState::Closed
             && rule.kind == BlindSpotKind::Flood
             && let Some(flood) = &mut self.flood

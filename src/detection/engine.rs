@@ -11,20 +11,24 @@
 //! forgotten only as hits of later times come in, so that a backlog after an outage finds the
 //! state as it was.
 
+mod deriving;
+mod feeds;
+mod stats;
+mod successes;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
-pub use super::stats::Stats;
+pub use self::stats::Stats;
 use super::{
-    activity::Activities,
     coverage::{self, Coverage},
     derived,
     emission::{Draft, Emission},
     eviction::Evictions,
-    follow_up::{Changes, Standing},
+    follow_up::Changes,
     geo::Locate,
     hit::{Hit, Role},
     limits::Limits,
@@ -379,73 +383,6 @@ impl Engine {
         }
     }
 
-    /// Links the findings from this place on with those of derived detections.
-    fn link(&mut self, from: usize, out: &mut Vec<Emission>) {
-        self.state.derived.link(&self.setup.derived, from, out);
-    }
-
-    /// Appends the findings of derived detections that are due, in the cluster of this hit or in
-    /// all; whether that was all.
-    fn settle_derived(
-        &mut self,
-        hit: Option<&Hit>,
-        steps: &mut usize,
-        out: &mut Vec<Emission>,
-    ) -> bool {
-        let (setup, state) = (&self.setup, &mut self.state);
-        if hit.is_some_and(|hit| !setup.derived.is_source(index(hit))) {
-            return true;
-        }
-        let hit = hit.and_then(|hit| Some((setup.cluster_name(hit), hit.time?)));
-        let mut emitted = Vec::new();
-        let how = (&setup.derived, &setup.limits);
-        let settled = state.derived.settle(how, hit, steps, &mut emitted);
-        setup.emit_derived(emitted, out);
-        settled
-    }
-
-    /// Takes what arrived of each cluster, of which no finding about addresses depends. Rules about
-    /// feeds are judged with the next tick; what is appended here are findings of clusters that
-    /// give way to others.
-    pub fn activity(&mut self, activities: &Activities, out: &mut Vec<Emission>) {
-        let mut found = Vec::new();
-        let coverage = &mut self.state.coverage;
-        coverage.activity(activities, &self.setup.feeds, &mut found);
-        self.setup.emit_found(found, out);
-    }
-
-    /// Takes a success: one of an open finding joins it, one of a closed finding is a hit of the
-    /// detection of successes, and others are ignored.
-    fn observe_success(&mut self, mut hit: Hit, out: &mut Vec<Emission>) {
-        let detection = index(&hit);
-        let (setup, state) = (&self.setup, &mut self.state);
-        let (Some(time), Some(program)) = (hit.time, setup.programs.get(detection)) else {
-            return;
-        };
-        let shard = state.shards.get_mut(setup.cluster_name(&hit));
-        let (Some(successes), Some(shard), Some(Known { stats, .. })) = (
-            program.successes,
-            shard,
-            state.detections.get_mut(detection),
-        ) else {
-            return;
-        };
-        hit.cut(setup.limits.value_bytes);
-        let mut drafts = Vec::new();
-        let context = setup.context_of(program);
-        let standing = shard.succeed(&hit, time, &context, &mut drafts);
-        stats.successes += u64::from(standing != Standing::Ignored);
-        setup.emit(detection, (shard, &mut state.detections), drafts, out);
-        shard.report(detection, &mut state.evictions);
-        if standing == Standing::Closed
-            && let Ok(detection) = u32::try_from(successes)
-        {
-            hit.detection = detection;
-            hit.role = Role::Match;
-            self.observe(hit, out);
-        }
-    }
-
     /// Takes the passing of time and appends the findings it causes.
     pub fn tick(&mut self, elapsed: Duration, out: &mut Vec<Emission>) {
         self.advance(elapsed);
@@ -477,10 +414,8 @@ impl Engine {
     }
 
     fn settle_shards(&mut self, steps: &mut usize, out: &mut Vec<Emission>) -> bool {
+        self.settle_feeds(out);
         let (setup, state) = (&self.setup, &mut self.state);
-        let mut found = Vec::new();
-        state.coverage.settle(&setup.feeds, &mut found);
-        setup.emit_found(found, out);
         for shard in state.shards.values_mut() {
             for (detection, program) in setup.programs.iter().enumerate() {
                 let context = setup.context_of(program);
@@ -529,9 +464,7 @@ impl Engine {
         loop {
             let (setup, state) = (&self.setup, &mut self.state);
             let Some(mut first) = state.shards.first_entry() else {
-                let mut found = Vec::new();
-                state.coverage.drain(&setup.feeds, &mut found);
-                setup.emit_found(found, out);
+                self.drain_feeds(out);
                 return true;
             };
             let shard = first.get_mut();
@@ -759,35 +692,12 @@ impl Setup {
         }));
     }
 
-    /// Writes findings of derived detections and appends them.
-    fn emit_derived(&self, emitted: Vec<derived::Emitted>, out: &mut Vec<Emission>) {
-        for one in emitted {
-            let from = out.len();
-            self.write(one.detection, &one.cluster, vec![one.draft], out);
-            for emission in out.iter_mut().skip(from) {
-                if let Some(severity) = one.severity {
-                    emission.finding.set_severity(severity);
-                }
-                if let (Some(before), Some(new)) = (one.before, &mut emission.finding.new) {
-                    before.as_str().clone_into(&mut new.severity_before);
-                }
-            }
-        }
-    }
-
     /// What the keys of all detections may take: what derived detections take is not theirs.
     fn limits_of_keys(&self, state: &EngineState) -> Limits {
         let derived = state.derived.heap_bytes();
         Limits {
             memory: self.limits.memory.saturating_sub(derived),
             ..self.limits.clone()
-        }
-    }
-
-    /// Writes findings about feeds and appends them.
-    fn emit_found(&self, found: Vec<coverage::Found>, out: &mut Vec<Emission>) {
-        for (detection, cluster, draft) in found {
-            self.write(detection, &cluster, vec![draft], out);
         }
     }
 

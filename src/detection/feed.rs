@@ -47,6 +47,17 @@ pub(super) struct Feed {
     by_match: Vec<(SelectorMatch, u64)>,
 }
 
+/// What else is known of a resource at its end.
+#[derive(Debug)]
+pub(super) struct Ended<'a> {
+    /// Its cluster.
+    pub(super) cluster: &'a str,
+    pub(super) hits: u64,
+    pub(super) unreadable: u64,
+    /// A later time of a record is not believed.
+    pub(super) latest: Option<Micros>,
+}
+
 impl Feed {
     /// Looks at a record; whether it was cut on its way.
     #[inline]
@@ -124,9 +135,7 @@ impl Feed {
     /// depend on the selector those count that `selects` names.
     pub(super) fn end(
         &mut self,
-        cluster: &str,
-        (hits, unreadable): (u64, u64),
-        latest: Option<Micros>,
+        resource: &Ended<'_>,
         selects: impl Fn(SelectorMatch) -> bool,
         all: &mut Activities,
     ) {
@@ -134,13 +143,13 @@ impl Feed {
         for (matched, count) in self.by_match.drain(..) {
             activity.truncated += if selects(matched) { count } else { 0 };
         }
-        activity.hits = hits;
-        activity.records = activity.records.saturating_sub(unreadable);
+        activity.hits = resource.hits;
+        activity.records = activity.records.saturating_sub(resource.unreadable);
         let last = Micros::from_unix_nanos(std::mem::take(&mut self.last));
         // A sender may write any time.
-        let last = last.map(|last| latest.map_or(last, |latest| last.min(latest)));
+        let last = last.map(|last| resource.latest.map_or(last, |latest| last.min(latest)));
         activity.last = activity.last.max(last);
-        all.add(cluster, &activity);
+        all.add(resource.cluster, &activity);
     }
 
     /// Records in another form are audit events if the one is that was last looked at: a feed has

@@ -39,7 +39,6 @@ mod session;
 mod sessions;
 mod shard;
 pub mod state;
-mod stats;
 mod steps;
 mod texts;
 mod threshold;

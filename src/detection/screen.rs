@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     activity::Activities,
     event::Event,
-    feed::Feed,
+    feed::{Ended, Feed},
     following::{FollowUps, Following},
     hit::{Hit, Role},
     json,
@@ -477,9 +477,12 @@ impl ScreenVisitor {
         let latest = Micros::from_unix_nanos(self.received).map(|now| now.plus(MAX_AHEAD));
         let resource = self.resource;
         self.feed.end(
-            name.get(..end).unwrap_or_default(),
-            (hits, unreadable),
-            latest,
+            &Ended {
+                cluster: name.get(..end).unwrap_or_default(),
+                hits,
+                unreadable,
+                latest,
+            },
             |matched| rule.selector.selects(matched, resource),
             &mut self.out.activity,
         );

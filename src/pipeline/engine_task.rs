@@ -30,7 +30,7 @@ use crate::{
 /// The interval of ticks.
 const TICK: Duration = Duration::from_secs(1);
 /// The interval at which the engine is given what arrived of each cluster. Nothing waits for it.
-const ACTIVITY: Duration = Duration::from_secs(60);
+const ACTIVITY: Duration = Duration::from_mins(1);
 
 /// The engine task of a pipeline.
 pub struct EngineTask {

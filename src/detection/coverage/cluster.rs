@@ -154,10 +154,10 @@ impl Cluster {
             self.talk(window);
         }
         self.cuts.add([*events, *truncated]);
-        self.truncated += truncated;
+        self.truncated = self.truncated.saturating_add(*truncated);
         self.cut_bytes = self.cut_bytes.max(*cut_bytes);
         self.times.add([delays.events, delays.late, delays.ahead]);
-        self.off += delays.late + delays.ahead;
+        self.off = self.off.saturating_add(delays.late + delays.ahead);
         for (own, more) in self.delays.iter_mut().zip(&delays.buckets) {
             *own = own.saturating_add(*more);
         }
@@ -285,7 +285,7 @@ impl Cluster {
             // Half a window.
             ends: self.straight >= parts / 2,
             all: self.off,
-            recent: late + ahead,
+            recent: late.saturating_add(ahead),
             since: self.last,
         }
     }

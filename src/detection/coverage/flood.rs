@@ -61,11 +61,13 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V4([a, b, c]) => write!(f, "{a}.{b}.{c}.0/24"),
-            Self::V6([a, b, c, d, e, g]) => {
-                let pair = |high: &u8, low: &u8| u16::from_be_bytes([*high, *low]);
-                let (a, b, c) = (pair(a, b), pair(c, d), pair(e, g));
-                let address = std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0);
-                write!(f, "{address}/48")
+            Self::V6(bytes) => {
+                let mut segments = [0_u16; 8];
+                let (pairs, _) = bytes.as_chunks::<2>();
+                for (segment, pair) in segments.iter_mut().zip(pairs) {
+                    *segment = u16::from_be_bytes(*pair);
+                }
+                write!(f, "{}/48", std::net::Ipv6Addr::from(segments))
             }
             Self::None => f.write_str("no address"),
         }
@@ -102,11 +104,11 @@ impl Flood {
     /// Takes one eviction.
     pub(super) fn take(&mut self, key: &str, hits: u64) {
         self.recent.add([1]);
-        self.all += 1;
+        self.all = self.all.saturating_add(1);
         self.hits = self.hits.max(hits);
         let network = Network::of(key);
         if let Some(known) = self.networks.iter_mut().find(|one| one.network == network) {
-            known.count += 1;
+            known.count = known.count.saturating_add(1);
             return;
         }
         let full = self.networks.len() >= NETWORKS;
@@ -115,7 +117,7 @@ impl Flood {
             Some(weakest) if full => {
                 *weakest = Counted {
                     network,
-                    count: weakest.count + 1,
+                    count: weakest.count.saturating_add(1),
                     error: weakest.count,
                 };
             }

@@ -42,13 +42,14 @@ impl Refusals {
         match code {
             403 => self.forbidden = self.forbidden.max(time),
             401 => {
-                self.all += 1;
+                self.all = self.all.saturating_add(1);
                 self.first = self.first.min(time);
                 self.last = self.last.max(time);
                 let newest = self.last.0.div_euclid(HOUR);
                 let hour = time.0.div_euclid(HOUR);
                 if hour > newest - HOURS {
-                    *self.unauthorized.entry(hour).or_default() += 1;
+                    let count = self.unauthorized.entry(hour).or_default();
+                    *count = count.saturating_add(1);
                 }
                 while let Some(oldest) = self.unauthorized.first_entry()
                     && *oldest.key() <= newest - HOURS
@@ -74,7 +75,11 @@ impl Refusals {
     pub(super) fn unauthorized(&self) -> (u64, usize) {
         let forbidden = self.forbidden.0.div_euclid(HOUR);
         let hours = self.unauthorized.range(forbidden.saturating_add(1)..);
-        (hours.clone().map(|(_, count)| count).sum(), hours.count())
+        let sum = hours.clone().map(|(_, count)| count);
+        (
+            sum.fold(0, |sum, count| sum.saturating_add(*count)),
+            hours.count(),
+        )
     }
 }
 

@@ -76,7 +76,7 @@ impl Coverage {
                 recent: ring(&state.displaced, state.displaced_elapsed)?,
                 all: state.displaced_all,
                 last: last.collect(),
-                open: state.names_open.map(read_spot).transpose()?,
+                open: state.names_open.as_ref().map(read_spot).transpose()?,
                 opened: state.names_opened,
                 time: state.time.map(Micros),
             },
@@ -141,7 +141,7 @@ fn read_feed(state: proto::ClusterFeed) -> Result<Cluster, StateError> {
         .delays
         .try_into()
         .map_err(|_| StateError::Invalid("delays"))?;
-    let open = state.open.into_iter().map(read_spot);
+    let open = state.open.iter().map(read_spot);
     let mut open = open.collect::<Result<Vec<_>, _>>()?;
     open.sort_by_key(|spot| spot.kind);
     open.dedup_by_key(|spot| spot.kind);
@@ -239,7 +239,7 @@ fn spot(spot: &Spot) -> proto::SpotState {
     }
 }
 
-fn read_spot(state: proto::SpotState) -> Result<Spot, StateError> {
+fn read_spot(state: &proto::SpotState) -> Result<Spot, StateError> {
     let kind = state.kind.parse();
     Ok(Spot {
         kind: kind.map_err(|_| StateError::Invalid("a blind spot"))?,

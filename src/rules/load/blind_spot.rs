@@ -9,7 +9,7 @@ use crate::{
 /// What is under the key, and where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spot {
-    pub(super) spot: BlindSpot,
+    pub(super) rule: BlindSpot,
     /// A finding needs more than this many.
     pub(super) above: u64,
     pub(super) mark: Mark,
@@ -38,7 +38,7 @@ impl<'d> Reader<'d> {
             return None;
         }
         Some(Spot {
-            spot: BlindSpot { kind, percent },
+            rule: BlindSpot { kind, percent },
             above: number("above"),
             mark: map.mark,
         })

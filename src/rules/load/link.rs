@@ -172,7 +172,7 @@ impl Linker<'_> {
                 threshold: spot.above,
             },
         )?;
-        detection.blind_spot = Some(spot.spot);
+        detection.blind_spot = Some(spot.rule);
         Some(detection)
     }
 
