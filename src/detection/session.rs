@@ -239,7 +239,8 @@ impl Key {
         if open.settle(closing_watermark, params, out) {
             return;
         }
-        open.close(CloseReason::Quiet, closing_watermark, params, out);
+        let closes_at = open.closes_at(params);
+        open.close(CloseReason::Quiet, closes_at, params, out);
         if !self.unassigned.is_empty() {
             self.finalize();
             if let Some(alert) = self.first_alert(params) {

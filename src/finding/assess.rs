@@ -11,6 +11,7 @@ use crate::{
 
 /// What is known of the requests of a finding.
 #[derive(Clone, Debug, Default)]
+#[expect(dead_code, reason = "labels with bounds will read all of it")]
 pub(crate) struct Seen {
     /// Requests.
     pub(crate) requests: u64,

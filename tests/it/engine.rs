@@ -14,7 +14,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::support::{
     hits::{
-        Log, START, after, all, drain, engine, findings, hit, lateness, log, observe, reordered,
+        Log, SECOND, START, after, all, drain, engine, findings, hit, lateness, log, observe, reordered,
         rule, tick,
     },
     props::cases,
@@ -23,6 +23,8 @@ use crate::support::{
 /// One key of the model: hits in order of event time, one after the other.
 #[derive(Clone, Default)]
 struct Key {
+    /// The closing watermark at its last hit.
+    arrived: i64,
     /// Hits that belong to no finding (yet).
     free: Vec<Hit>,
     open: Option<Scan>,
@@ -34,7 +36,21 @@ struct Key {
 struct Scan {
     alert_at: i64,
     members: Vec<Hit>,
-    sent: usize,
+    /// The closing watermark when a hit last joined.
+    joined: i64,
+    sent: Sent,
+}
+
+/// What the last state of a scan has shown.
+#[derive(Clone, Default)]
+struct Sent {
+    count: usize,
+    agents: usize,
+    codes: usize,
+    /// When that was, by the closing watermark.
+    at: i64,
+    /// How long what is new waits from then on.
+    interval: i64,
 }
 
 /// A state of a finding: name, cluster, key, count, first, last, alert.
@@ -49,8 +65,40 @@ impl Scan {
         time(self.members.last().unwrap())
     }
 
-    fn emission(&mut self, state: &str) -> Emitted {
-        self.sent = self.members.len();
+    fn distinct(&self, field: AuditField) -> usize {
+        let values = self.members.iter().flat_map(|hit| hit.texts.all(field));
+        values.collect::<BTreeSet<_>>().len()
+    }
+
+    /// When a state is due, and whether because something is new.
+    fn update(&self) -> Option<(i64, bool)> {
+        let sent = &self.sent;
+        if self.members.len() >= 2 * sent.count {
+            return Some((sent.at, false));
+        }
+        let is_news = self.distinct(AuditField::UserAgent) > sent.agents
+            || self.distinct(AuditField::Code) > sent.codes;
+        let is_changed = self.members.len() > sent.count;
+        match (is_news, is_changed) {
+            (true, _) => Some((sent.at + sent.interval, true)),
+            (false, true) => Some((sent.at + 3600 * SECOND, false)),
+            (false, false) => None,
+        }
+    }
+
+    fn emission(&mut self, state: &str, at: i64, is_news: bool) -> Emitted {
+        let interval = match &self.sent {
+            sent if sent.count == 0 || at - sent.at >= 3600 * SECOND => 10 * SECOND,
+            sent if is_news => (2 * sent.interval).min(600 * SECOND),
+            sent => sent.interval,
+        };
+        self.sent = Sent {
+            count: self.members.len(),
+            agents: self.distinct(AuditField::UserAgent),
+            codes: self.distinct(AuditField::Code),
+            at,
+            interval,
+        };
         let hit = &self.members[0];
         (
             state.to_owned(),
@@ -70,6 +118,7 @@ impl Key {
         match &mut self.open {
             Some(scan) if now - scan.last() < rule.window => {
                 scan.members.push(hit);
+                scan.joined = self.arrived;
             }
             Some(_) => self.free.push(hit),
             None => {
@@ -79,9 +128,10 @@ impl Key {
                     let mut scan = Scan {
                         alert_at: now,
                         members: std::mem::take(&mut self.free),
-                        sent: 0,
+                        joined: self.arrived,
+                        sent: Sent::default(),
                     };
-                    emitted.push(scan.emission("opened"));
+                    emitted.push(scan.emission("opened", self.arrived, false));
                     self.open = Some(scan);
                 }
             }
@@ -91,9 +141,28 @@ impl Key {
     /// Says what has come of the hits that were taken.
     fn update(&mut self, emitted: &mut Vec<Emitted>) {
         if let Some(scan) = &mut self.open
-            && scan.members.len() >= 2 * scan.sent
+            && let Some((due, is_news)) = scan.update()
+            && due <= self.arrived
         {
-            emitted.push(scan.emission("updated"));
+            emitted.push(scan.emission("updated", self.arrived, is_news));
+        }
+    }
+
+    /// Says and closes what is due by this watermark.
+    fn settle(&mut self, watermark: i64, rule: &Rule, emitted: &mut Vec<Emitted>) {
+        while let Some(scan) = &mut self.open {
+            let closes_at = (scan.last() + rule.window).max(scan.joined + rule.window);
+            if closes_at <= watermark {
+                emitted.push(scan.emission("closed", closes_at, false));
+                self.next(rule, emitted);
+            } else if let Some((due, is_news)) = scan.update()
+                && due <= watermark
+            {
+                let at = due.max(scan.joined);
+                emitted.push(scan.emission("updated", at, is_news));
+            } else {
+                return;
+            }
         }
     }
 
@@ -129,17 +198,12 @@ impl Model {
         self.fronts.insert(cluster.clone(), time(hit));
         let watermark = time(hit) - lateness(&self.rule);
         for ((of, _), key) in &mut self.keys {
-            if *of != cluster {
-                continue;
-            }
-            while let Some(scan) = &mut key.open
-                && scan.last() + self.rule.window <= watermark
-            {
-                emitted.push(scan.emission("closed"));
-                key.next(&self.rule, &mut emitted);
+            if *of == cluster {
+                key.settle(watermark, &self.rule, &mut emitted);
             }
         }
         let key = self.keys.entry((cluster, hit.key.clone())).or_default();
+        key.arrived = watermark;
         key.take(hit.clone(), &self.rule, &mut emitted);
         key.update(&mut emitted);
         emitted
@@ -188,12 +252,41 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
     for hit in members {
         *count_by_code.entry(hit.code.to_string()).or_default() += 1;
     }
-    let mut samples: Vec<&Hit> = Vec::new();
-    for hit in members {
-        if samples.len() < 10 && !samples.iter().any(|old| request(old) == request(hit)) {
-            samples.push(hit);
+    // Of each request its first hit and its last, by their place.
+    let mut requests: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+    for (at, hit) in members.iter().enumerate() {
+        requests.entry(request(hit)).or_insert((at, at)).1 = at;
+    }
+    let mut firsts: Vec<_> = requests.values().map(|(first, _)| *first).collect();
+    firsts.sort_unstable();
+    firsts.truncate(10);
+    let mut lasts: Vec<_> = requests.values().map(|(_, last)| *last).collect();
+    lasts.sort_unstable();
+    let lasts = lasts.split_off(lasts.len().saturating_sub(5));
+    let mut shown: Vec<_> = requests
+        .values()
+        .filter(|_| requests.len() <= 10)
+        .copied()
+        .collect();
+    if requests.len() > 10 {
+        let is_shown =
+            |(first, last): &(usize, usize)| firsts[..5].contains(first) || lasts.contains(last);
+        shown = requests
+            .values()
+            .filter(|of| is_shown(of))
+            .copied()
+            .collect();
+        for first in &firsts[5..] {
+            let of = requests.values().find(|of| of.0 == *first).unwrap();
+            if shown.len() < 10 && !shown.contains(of) {
+                shown.push(*of);
+            }
         }
     }
+    let place = |(first, last)| if firsts.contains(&first) { first } else { last };
+    let mut samples: Vec<usize> = shown.into_iter().map(place).collect();
+    samples.sort_unstable();
+    let samples: Vec<&Hit> = samples.into_iter().map(|at| &members[at]).collect();
     let sample = |hit: &&Hit| Sample {
         time: stamp(time(hit)),
         audit_id: text(hit, AuditField::AuditId),
@@ -204,7 +297,7 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
         user_agent: text(hit, AuditField::UserAgent),
         user: text(hit, AuditField::Username),
     };
-    Finding {
+    let mut finding = Finding {
         cluster: members[0].cluster.to_string(),
         src_ip: members[0].key.clone(),
         src: members[0].key.clone(),
@@ -226,7 +319,16 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
         samples: samples.iter().map(sample).collect(),
         time_clamped: members.iter().any(|hit| hit.clamped),
         ..Finding::default()
-    }
+    };
+    let lists: Vec<_> = finding
+        .lists()
+        .filter(|list| !list.values.is_empty())
+        .collect();
+    let distinct = lists
+        .iter()
+        .map(|list| (list.name.to_owned(), list.values.len() as u64));
+    finding.distinct = distinct.collect();
+    finding
 }
 
 /// What the hits decide about a finding: without what the rule says, and without its id.
@@ -252,6 +354,9 @@ fn content(emitted: &Finding) -> Finding {
         references: vec![],
         attack_techniques: vec![],
         group_by: Vec::new(),
+        // It depends on what was sent before.
+        new: None,
+        close_reason: String::new(),
         ..emitted.clone()
     }
 }
@@ -264,7 +369,7 @@ fn last_states(emitted: &[Finding]) -> Vec<(bool, Finding)> {
         .collect();
     let mut all: Vec<_> = by_id
         .into_values()
-        .map(|one| (one.state == "closed", content(one)))
+        .map(|one| (one.close_reason == "quiet", content(one)))
         .collect();
     all.sort_by_key(|(_, one)| {
         (
@@ -299,7 +404,8 @@ proptest! {
     #![proptest_config(cases(200))]
 
     /// `opened` comes on the hit that takes the window over the threshold, `updated` when the
-    /// count has doubled, `closed` after a window of quiet; a new scan is a new finding.
+    /// count has doubled, something is new or an hour has passed, `closed` after a window of quiet;
+    /// a new scan is a new finding.
     #[test]
     fn each_hit_in_order_says_what_the_model_says((rule, Log(hits)) in rule_and_log()) {
         let mut engine = engine(&rule);

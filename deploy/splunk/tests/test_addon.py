@@ -336,6 +336,9 @@ class Dashboard(unittest.TestCase):
             self.assertEqual(row["status"], "open" if is_open else "stale")
         closed = [addon.finding_event(event["_raw"].replace('"opened"', '"closed"')) for event in events]
         self.assertEqual(self.run_query("Stale", events + closed), [{"stale": 0}])
+        blind = [event for event in addon.findings("states") if event["finding_id"][-1] == "3"]
+        self.assertEqual([r["status"] for r in self.run_query("Findings in their latest state", blind)], ["open"])
+        self.assertEqual(self.run_query("Scans going on", blind) + self.run_query("Stale", blind), [{"open": 0}, {"stale": 0}])
         rows = [event for event in addon.findings("states") if event["semantics"] == "escu"]
         self.assertEqual([r["status"] for r in self.run_query("Findings in their latest state", rows)], ["row"])
 

@@ -214,13 +214,13 @@ impl Key {
             );
             self.open = Some(next_day);
         } else if open.next_day.is_none() && open.quiet_at(params) <= watermark {
-            open.close(CloseReason::Quiet, watermark, params, emit);
+            open.close(CloseReason::Quiet, open.quiet_at(params), params, emit);
             if !self.unassigned.is_empty() {
                 self.finalize();
                 self.open_if_due(None, params, emit);
             }
         } else {
-            assert!(open.emit_due(watermark, params, emit));
+            assert!(open.emit_due(watermark, None, params, emit));
         }
     }
 
@@ -572,20 +572,23 @@ impl Open {
         {
             *self = *next_day;
         }
-        self.emit_due(at, params, emit);
+        self.emit_due(at, Some(at), params, emit);
     }
 
-    fn emit_due(&mut self, at: Micros, params: &Params<'_>, emit: Emit<'_>) -> bool {
-        match self.update_at(params) {
-            Some((due, is_news)) if due <= at => {
-                self.emit(None, is_news, at, (params, emit));
-                true
-            }
-            _ => {
-                let next_day = self.next_day.as_mut();
-                next_day.is_some_and(|next| next.emit_due(at, params, emit))
-            }
+    fn emit_due(
+        &mut self,
+        by: Micros,
+        at: Option<Micros>,
+        params: &Params<'_>,
+        emit: Emit<'_>,
+    ) -> bool {
+        if let Some((due, is_news)) = self.update_at(params).filter(|(due, _)| *due <= by) {
+            let at = at.unwrap_or(due.max(self.joined));
+            self.emit(None, is_news, at, (params, emit));
+            return true;
         }
+        let next_day = self.next_day.as_mut();
+        next_day.is_some_and(|next| next.emit_due(by, at, params, emit))
     }
 
     /// Moves `alert_at` back if a window before it is above the threshold by now.

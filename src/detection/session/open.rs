@@ -314,20 +314,24 @@ impl Open {
     }
 
     /// Does one thing that is due by this closing watermark; false when it is to be closed, or
-    /// nothing is due.
+    /// nothing is due. It is done as of the time at which it was due, whenever that is noticed.
     pub(super) fn settle(
         &mut self,
-        at: Micros,
+        by: Micros,
         params: &Params<'_>,
         out: &mut Vec<Transition>,
     ) -> bool {
-        let is_over = self.closes_at(params) <= at;
-        if is_over && let Some(continued) = self.continued.take() {
-            self.emit(State::closed(CloseReason::RolledOver, at), params, out);
-            *self = *continued;
-            return true;
+        let closes_at = self.closes_at(params);
+        if closes_at > by {
+            return self.emit_due(by, None, params, out);
         }
-        !is_over && self.emit_due(at, params, out)
+        let Some(continued) = self.continued.take() else {
+            return false;
+        };
+        let rolled_over = State::closed(CloseReason::RolledOver, closes_at);
+        self.emit(rolled_over, params, out);
+        *self = *continued;
+        true
     }
 
     /// Notes that the closing watermark has stepped back to where it is by now, as it does when
@@ -427,17 +431,25 @@ impl Open {
                 *self = *continued;
             }
         }
-        self.emit_due(at, params, out);
+        self.emit_due(at, Some(at), params, out);
     }
 
-    /// Emits one state that is due; whether there was one.
-    fn emit_due(&mut self, at: Micros, params: &Params<'_>, out: &mut Vec<Transition>) -> bool {
-        if let Some((_, due)) = self.update(params).filter(|(due, _)| *due <= at) {
+    /// Emits one state that is due by this closing watermark, at a time or when it was due; whether
+    /// there was one.
+    fn emit_due(
+        &mut self,
+        by: Micros,
+        at: Option<Micros>,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) -> bool {
+        if let Some((time, due)) = self.update(params).filter(|(time, _)| *time <= by) {
+            let at = at.unwrap_or(time.max(self.joined));
             self.emit(State::grown(at, Some(due)), params, out);
             return true;
         }
         let continued = self.continued.as_mut();
-        continued.is_some_and(|open| open.emit_due(at, params, out))
+        continued.is_some_and(|open| open.emit_due(by, at, params, out))
     }
 
     /// Moves `alert_at` back if a window before it is above the threshold by now.

@@ -101,9 +101,10 @@ fn score(finding: &Finding) -> Option<Score> {
         let before: Severity = new.severity_before.parse().ok()?;
         let is_rise = finding.severity()? > before;
         Score {
-            points: match is_rise {
-                true => finding.risk_score.saturating_sub(before.score()),
-                false => 0,
+            points: if is_rise {
+                finding.risk_score.saturating_sub(before.score())
+            } else {
+                0
             },
             before: Some(before),
             sid: format!(
@@ -255,10 +256,11 @@ fn risk_object(finding: &Finding, entity: Option<Entity>) -> (Cow<'_, str>, &'st
         Some(Entity::User) => user().or_else(address),
         None if finding.is_row() => user().or_else(address),
         Some(Entity::SrcIp) => address(),
-        Some(Entity::Cluster) => cluster().or_else(address),
         // A rule that groups by no address but by a user is about that user.
-        None if finding.src_ip.is_empty() && finding.prefix.is_empty() => user().or_else(cluster),
-        None => cluster().or_else(address),
+        None if finding.src_ip.is_empty() && finding.prefix.is_empty() => grouped_user(finding)
+            .map(|user| (user.into(), "user"))
+            .or_else(cluster),
+        Some(Entity::Cluster) | None => cluster().or_else(address),
     };
     // A rule may group by anything.
     chosen
@@ -310,12 +312,15 @@ fn is_private(address: IpAddr) -> bool {
 
 /// The user of the requests: the one they are grouped by, or the first.
 fn user(finding: &Finding) -> Option<&str> {
+    let first = || finding.users.first().map(String::as_str).and_then(named);
+    grouped_user(finding).or_else(first)
+}
+
+/// The user that the requests are grouped by.
+fn grouped_user(finding: &Finding) -> Option<&str> {
     let mut groups = finding.group_by.iter();
-    let group = groups.find(|group| group.name == AuditField::Username.path());
-    let group = group.and_then(|group| group.value.as_deref());
-    group
-        .or(finding.users.first().map(String::as_str))
-        .and_then(named)
+    let group = groups.find(|group| group.name == AuditField::Username.path())?;
+    group.value.as_deref().and_then(named)
 }
 
 /// The address or the network behind the requests; of a rule that does not group by it, nothing.
@@ -636,6 +641,18 @@ mod tests {
             value(&pairs, "risk_message"),
             ["Kubernetes scanning from ip 203.0.113.7"]
         );
+    }
+
+    /// What is about a cluster as a whole is put on it, whatever user is in the evidence.
+    #[test]
+    fn a_blind_spot_is_put_on_its_cluster() {
+        let finding = Finding {
+            users: vec!["system:anonymous".to_owned()],
+            ..samples::blind_spot()
+        };
+        let pairs = read(&text(&finding, &risk()).unwrap());
+        assert_eq!(value(&pairs, "risk_object"), ["prod"]);
+        assert_eq!(value(&pairs, "threat_object"), Vec::<&str>::new());
     }
 
     /// Six clusters with a prober at one private address are six machines: whatever the setting,
