@@ -1,13 +1,17 @@
 //! The command line: one file for each command, and what they share.
 
 mod assessed;
+mod compare;
 mod components;
+mod counting;
+mod explain;
 mod health;
 mod input;
 mod matches;
 mod pages;
 mod print_config;
 mod progress;
+mod reading;
 mod replay;
 mod report;
 mod rules;
@@ -28,6 +32,8 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{config, telemetry, visible};
+use compare::Compare;
+use explain::Explain;
 use health::Health;
 use pages::{Completions, Man};
 use print_config::PrintConfig;
@@ -58,6 +64,10 @@ pub struct Cli {
 enum Command {
     /// Read audit logs and report who scanned
     Scan(Scan),
+    /// Say why an address was found or was not, record by record
+    Explain(Explain),
+    /// Compare the hourly search of Splunk with streaming, on your own log
+    Compare(Compare),
     /// Check a configuration and exit; nothing is started
     Validate(Validate),
     /// Print the configuration that several make together, secrets hidden
@@ -108,6 +118,12 @@ impl Cli {
         std::panic::set_hook(Box::new(tell_panic));
         match self.command {
             Some(Command::Scan(scan)) => run_scan(&scan),
+            Some(Command::Explain(explain)) => reported(explain.rule(), |rule, out| {
+                explain.run(&rule, out, &mut stderr())
+            }),
+            Some(Command::Compare(compare)) => reported(compare.rules(), |rules, out| {
+                compare.run(rules, out, &mut stderr())
+            }),
             Some(Command::Validate(validate)) => {
                 ended(validate.run(&mut io::stdout().lock(), &mut stderr()))
             }
@@ -233,6 +249,30 @@ fn run_scan(scan: &Scan) -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match scan.run(&rule, &mut out, &mut stderr()) {
         Ok(ended) => ExitCode::from(scan.exit_code(ended)),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The exit code of a command that reads logs and reports on them: 0, or 2 when something could not
+/// be read.
+fn reported<R>(
+    flags: Result<R, String>,
+    run: impl FnOnce(R, &mut dyn Write) -> anyhow::Result<scan::Ended>,
+) -> ExitCode {
+    let rule = match flags {
+        Ok(rule) => rule,
+        Err(message) => Cli::command()
+            .error(ErrorKind::ArgumentConflict, message)
+            .exit(),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match run(rule, &mut out) {
+        Ok(scan::Ended { trouble: false, .. }) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(2),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error);

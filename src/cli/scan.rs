@@ -7,18 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context as _;
 use clap::{Args, ColorChoice, ValueEnum};
-use ipnet::IpNet;
 
 use super::{
     assessed::Assessing,
-    input::{self, Line},
-    matches,
-    progress::Progress,
+    counting::Counting,
+    matches, reading,
     report::{self, Report},
     table,
-    tally::{Place, Tally},
+    tally::Tally,
 };
 use crate::{
     detection::{
@@ -27,12 +24,10 @@ use crate::{
         geo::Locate,
         limits::{Bounds, Limits},
         rows::{Row, Rows},
-        rule::{MissingCity, Rule, SECOND, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
+        rule::{Rule, Semantics},
         rule_rows::{RuleRow, RuleRows},
-        selector::Selector,
         time::Micros,
     },
-    geo::Databases,
     rules::{Scratch, load, model::Detection},
     visible,
 };
@@ -58,49 +53,8 @@ pub struct Scan {
     #[arg(long, default_value_t = Semantics::Native)]
     semantics: Semantics,
 
-    /// Report more than this many in one window
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    threshold: u64,
-
-    /// Length of a window, such as 1h or 3600
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
-    window: i64,
-
-    /// Start of the tumbling windows, such as 50m (escu)
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    window_offset: Option<i64>,
-
-    /// Top-level field with the event time
-    #[arg(long, value_name = "FIELD", default_value = "requestReceivedTimestamp")]
-    time_field: String,
-
-    /// Status codes that count, by comma or repetition (native) [default: 401,403]
-    #[arg(long, value_name = "CODE", value_delimiter = ',')]
-    codes: Vec<u16>,
-
-    /// Whose requests count: any unauthenticated, or those of the group (native) [default: any]
-    #[arg(long, value_name = "any|group")]
-    who: Option<Who>,
-
-    /// CIDRs of proxies whose word is believed, by comma or repetition (native)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_proxy)]
-    trusted_proxies: Vec<IpNet>,
-
-    /// Accept --trusted-proxies that cover every address (native)
-    #[arg(long, requires = "trusted_proxies")]
-    allow_all: bool,
-
-    /// Count IPv6 addresses by this many bits (native) [default: 128]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=128))]
-    ipv6_prefix: Option<u8>,
-
-    /// Location database (MaxMind format); may be repeated
-    #[arg(long, value_name = "FILE")]
-    geo_db: Vec<PathBuf>,
-
-    /// What becomes of a country without a city (escu) [default: empty]
-    #[arg(long, value_name = "empty|drop", requires = "geo_db")]
-    missing_city: Option<MissingCity>,
+    #[command(flatten)]
+    counting: Counting,
 
     /// Also the addresses that stay below the threshold (native)
     #[arg(long)]
@@ -130,43 +84,18 @@ enum Output {
     Html,
 }
 
-/// A duration such as `1h30m`, or a number of seconds; in microseconds.
-fn duration(text: &str) -> Result<i64, String> {
-    let micros = match text.parse::<i64>() {
-        Ok(seconds) => seconds.checked_mul(SECOND),
-        Err(_) => text
-            .parse::<jiff::SignedDuration>()
-            .ok()
-            .and_then(|duration| i64::try_from(duration.as_micros()).ok()),
-    };
-    micros
-        .filter(|micros| (0..=i64::MAX / 4).contains(micros))
-        .ok_or_else(|| "expected a duration such as 1h, or a number of seconds".to_owned())
-}
-
 impl Scan {
     /// The rule the flags describe.
     ///
     /// # Errors
     /// When a flag is not valid with the chosen semantics, or its value is out of range.
     pub fn rule(&self) -> Result<Rule, String> {
-        let native = [
-            ("--codes", !self.codes.is_empty()),
-            ("--who", self.who.is_some()),
-            ("--trusted-proxies", !self.trusted_proxies.is_empty()),
-            ("--allow-all", self.allow_all),
-            ("--ipv6-prefix", self.ipv6_prefix.is_some()),
-            ("--all", self.all),
-        ];
-        let escu = [
-            ("--window-offset", self.window_offset.is_some()),
-            ("--missing-city", self.missing_city.is_some()),
-        ];
-        let (excluded, other) = match self.semantics {
-            Semantics::Native => (escu.as_slice(), Semantics::Escu),
-            Semantics::Escu => (native.as_slice(), Semantics::Native),
+        let other = match self.semantics {
+            Semantics::Native => Semantics::Escu,
+            Semantics::Escu => Semantics::Native,
         };
-        if let Some((flag, _)) = excluded.iter().find(|(_, given)| *given) {
+        let all = (self.all && other == Semantics::Native).then_some("--all");
+        if let Some(flag) = self.counting.only_with(other).or(all) {
             return Err(format!(
                 "{flag} is not valid with --semantics {}, only with {other}",
                 self.semantics
@@ -178,34 +107,7 @@ impl Scan {
                     .to_owned(),
             );
         }
-        if covers_all(&self.trusted_proxies) && !self.allow_all {
-            return Err(format!(
-                "--trusted-proxies {TRUST_IN_ALL}; list your proxies alone, or add --allow-all"
-            ));
-        }
-        if self.window == 0 {
-            return Err("--window must be longer than nothing".to_owned());
-        }
-        let default = Rule::default();
-        Ok(Rule {
-            semantics: self.semantics,
-            // Files have no attributes to select by.
-            selector: Selector::default(),
-            threshold: self.threshold,
-            window: self.window,
-            window_offset: self.window_offset.unwrap_or(default.window_offset),
-            time_field: self.time_field.clone(),
-            codes: if self.codes.is_empty() {
-                default.codes
-            } else {
-                self.codes.clone()
-            },
-            who: self.who.unwrap_or_default(),
-            trusted_proxies: self.trusted_proxies.clone(),
-            ipv6_prefix: self.ipv6_prefix.unwrap_or(default.ipv6_prefix),
-            missing_city: self.missing_city.unwrap_or_default(),
-            lateness: default.lateness,
-        })
+        self.counting.rule(self.semantics)
     }
 
     /// Reads the logs and prints the result; returns the number of findings and whether all was read.
@@ -221,7 +123,7 @@ impl Scan {
         if !self.rules.is_empty() {
             return self.run_rules(rule, out, err);
         }
-        let databases = self.databases()?;
+        let databases = self.counting.databases()?;
         let locate = databases.as_deref();
         let mut tally = Tally::default();
         let findings = if self.output == Output::Findings {
@@ -311,7 +213,7 @@ impl Scan {
         };
         let mut tally = Tally::default();
         let found = if self.output == Output::Findings {
-            let databases = self.databases()?;
+            let databases = self.counting.databases()?;
             let sinks = Sinks {
                 out,
                 err,
@@ -355,14 +257,6 @@ impl Scan {
             }
         }
         Ok(())
-    }
-
-    /// The location databases, if there are any.
-    fn databases(&self) -> anyhow::Result<Option<Arc<dyn Locate>>> {
-        Ok(match self.geo_db.as_slice() {
-            [] => None,
-            paths => Some(Arc::new(Databases::open(paths)?)),
-        })
     }
 
     /// Lets the service's engine read the log and prints what it would export.
@@ -416,24 +310,9 @@ impl Scan {
     ) -> anyhow::Result<()> {
         // Findings are printed while the log is read.
         let busy = self.output == Output::Findings && io::stdout().is_terminal();
-        let progress = Progress::new(&self.files, !busy);
-        for path in &self.files {
-            let read = input::open(path, &progress).and_then(|from| {
-                input::for_each_line(from, |number, line| match line {
-                    Line::TooLong => tally.too_long(&Place { path, number }),
-                    Line::Text(line) => tally.line(&Place { path, number }, line, rule, show),
-                })
-            });
-            if let Err(error) = read {
-                let complaint = format!("cannot read {}: {error}", visible::path(path));
-                progress
-                    .aside(|| writeln!(err, "auditwatch: {complaint}"))
-                    .context("cannot write to standard error")?;
-                tally.unreadable.push(complaint);
-            }
-        }
-        progress.end();
-        Ok(())
+        reading::read(&self.files, (rule, !busy), tally, err, &mut |_, event| {
+            show(event, rule);
+        })
     }
 
     /// Prints the rows; how many of them are above the threshold.
@@ -477,7 +356,10 @@ impl Scan {
         tally: &Tally,
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
-        let above = format!("more than {} requests in one window", self.threshold);
+        let above = format!(
+            "more than {} requests in one window",
+            self.counting.threshold
+        );
         let width = io::stdout()
             .is_terminal()
             .then(terminal_size::terminal_size)

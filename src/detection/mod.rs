@@ -16,6 +16,7 @@ pub mod engine;
 mod event_time;
 mod eviction;
 mod evidence;
+pub mod explain;
 mod feed;
 mod follow_up;
 mod following;

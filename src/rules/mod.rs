@@ -24,6 +24,7 @@ pub(crate) mod prefilter;
 pub mod settings;
 pub mod severity;
 pub mod shipped;
+pub mod trace;
 
 pub use matcher::Scratch;
 pub(crate) use matcher::number;

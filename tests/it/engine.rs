@@ -14,8 +14,8 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use crate::support::{
     hits::{
-        Log, SECOND, START, after, all, drain, engine, findings, hit, lateness, log, observe, reordered,
-        rule, tick,
+        Log, SECOND, START, after, all, drain, engine, findings, hit, lateness, log, observe,
+        reordered, rule, tick,
     },
     props::cases,
 };

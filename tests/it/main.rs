@@ -16,6 +16,7 @@ mod engine_detections;
 mod engine_escu;
 mod engine_limits;
 mod engine_state;
+mod explain_compare;
 mod floors;
 mod goldens;
 mod health_check;

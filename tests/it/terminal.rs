@@ -81,8 +81,10 @@ fn there_is_a_page_of_the_manual_for_every_command() {
         .collect();
     names.sort();
     let commands = [
+        "auditwatch-compare.1",
         "auditwatch-completions.1",
         "auditwatch-components.1",
+        "auditwatch-explain.1",
         "auditwatch-health.1",
         "auditwatch-man.1",
         "auditwatch-print-config.1",

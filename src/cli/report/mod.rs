@@ -13,7 +13,7 @@ mod entry;
 mod input;
 pub(super) mod rules;
 mod samples;
-mod shown;
+pub(super) mod shown;
 mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +80,42 @@ pub(super) fn page(report: &Report<'_>) -> String {
                     (rule(report.rule))
                 }
                 (about(report))
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// A page of another command in the style of the report.
+pub(super) fn document(
+    title: &str,
+    lead: &Markup,
+    content: &Markup,
+    complaints: &[String],
+) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(policy());
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="referrer" content="no-referrer";
+                meta name="robots" content="noindex, nofollow";
+                title { "auditwatch: " (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (title) }
+                    (lead)
+                }
+                main { (content) }
+                footer {
+                    @for complaint in complaints { p.warning { (Shown(complaint)) } }
+                    p { "auditwatch " (env!("CARGO_PKG_VERSION")) }
+                }
             }
         }
     };

@@ -15,7 +15,7 @@ const MOST: usize = 1024;
 
 /// A text in which nothing acts and nothing hides: markup and characters that cannot be seen are
 /// escaped, and the direction of its letters is its own business.
-pub(super) struct Shown<'a>(pub(super) &'a str);
+pub(in crate::cli) struct Shown<'a>(pub(in crate::cli) &'a str);
 
 impl Render for Shown<'_> {
     fn render_to(&self, page: &mut String) {
@@ -58,7 +58,7 @@ fn marked(text: &str, page: &mut String) {
 }
 
 /// `2026-11-25 07:17:03Z`, exact in the source of the page.
-pub(super) fn time(time: Micros) -> Markup {
+pub(in crate::cli) fn time(time: Micros) -> Markup {
     let text = crate::cli::table::second(time);
     let (day, second) = text.split_once(' ').unwrap_or((&text, ""));
     // Where there is no room, a line may end between the two and nowhere else.
@@ -66,7 +66,7 @@ pub(super) fn time(time: Micros) -> Markup {
 }
 
 /// `12,345`
-pub(super) fn number(number: u64) -> String {
+pub(in crate::cli) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -79,7 +79,7 @@ pub(super) fn number(number: u64) -> String {
 }
 
 /// `1 row`, `12 rows`
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+pub(in crate::cli) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { many })
 }
 
