@@ -21,11 +21,14 @@ use std::{
 use super::{
     emission::{Draft, Emission},
     eviction::Evictions,
+    evidence_log::EvidenceLog,
     geo::Locate,
     hit::Hit,
+    key_table::Measure,
     limits::Limits,
     report::Report,
     session::Disposition,
+    sessions::{Loss, Outlet},
     shard::{Context, DetectionState, Shard},
     steps,
     time::Micros,
@@ -56,7 +59,8 @@ pub struct Stats {
     pub overflow: u64,
     /// Keys evicted to stay within the limits.
     pub evicted: u64,
-    /// The error bound of that: no evicted key had more hits at hand than this.
+    /// The error bound of that: of no key more hits of one window were forgotten than this. A key
+    /// with more than the threshold and this many hits in a window is found.
     pub evicted_hits: u64,
 }
 
@@ -93,6 +97,19 @@ pub struct EngineState {
     pub(super) quietest: BTreeSet<(Micros, Arc<str>)>,
     pub(super) evictions: Evictions,
     pub(super) detections: Vec<Known>,
+    /// The texts of hits that belong to no finding.
+    pub(super) log: EvidenceLog,
+}
+
+/// What was evicted of a cluster, since it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterEvictions {
+    /// Keys.
+    pub keys: u64,
+    /// The greatest error bound: of no key more hits of one window were forgotten.
+    pub bound: u64,
+    /// The networks (/24 and /64) with the most evictions, and at most how many those were.
+    pub networks: Vec<(String, u64)>,
 }
 
 /// A detection whose state is here, and what was counted for it.
@@ -109,6 +126,8 @@ struct Setup {
     programs: Vec<Program>,
     limits: Limits,
     locate: Option<Arc<dyn Locate>>,
+    /// Event time at which the process started to count, if it did not continue.
+    started: Option<Micros>,
 }
 
 /// One detection, ready to run.
@@ -155,6 +174,7 @@ impl Engine {
                 programs,
                 limits,
                 locate,
+                started: None,
             },
         }
     }
@@ -181,6 +201,27 @@ impl Engine {
     /// Bytes on the heap of all that is tracked, as the allocator counts them.
     pub fn heap_bytes(&self) -> usize {
         self.state.evictions.heap_bytes()
+    }
+
+    /// What was evicted of each cluster where anything was, with its most affected networks.
+    pub fn evictions(&self, networks: usize) -> impl Iterator<Item = (&str, ClusterEvictions)> {
+        let shards = self.state.shards.values();
+        let shards = shards.filter(|shard| shard.evicted.keys > 0);
+        shards.map(move |shard| {
+            let evicted = &shard.evicted;
+            let evictions = ClusterEvictions {
+                keys: evicted.keys,
+                bound: evicted.bound,
+                networks: evicted.top(networks),
+            };
+            (&*shard.name, evictions)
+        })
+    }
+
+    /// The process starts to count at this time, without the state of another: windows that hold
+    /// it are partial.
+    pub fn started_at(&mut self, time: Micros) {
+        self.setup.started = Some(time);
     }
 
     /// Everything the engine remembers.
@@ -212,6 +253,7 @@ impl Engine {
         state.detections = detections;
         state.report();
         self.state = state;
+        self.setup.started = None;
     }
 
     /// The most findings that these hits can cause for the keys they have, so that room can be
@@ -282,7 +324,8 @@ impl Engine {
         };
         of.event_time.advance_by_hit(time, context.lateness);
         let (mut drafts, before) = (Vec::new(), *steps);
-        let settled = of.settle(&context, steps, &mut drafts);
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        let settled = of.settle(&context, steps, &mut outlet);
         // Most hits make nothing due.
         if !settled || *steps != before || shard.detections.len() != known {
             shard.report(detection, &mut state.evictions);
@@ -319,18 +362,22 @@ impl Engine {
         };
         stats.late += u64::from(time < of.event_time.watermark);
         let mut drafts = Vec::new();
-        match of.observe(&hit, time, &context, &mut drafts) {
+        let others = state.evictions.heap_bytes() - state.evictions.texts;
+        state.log.limit(setup.limits.memory, others);
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        match of.observe(&hit, time, &context, &mut outlet) {
             Disposition::Counted => {}
             Disposition::Overflow => stats.overflow += 1,
             Disposition::Duplicate => stats.duplicates += 1,
             Disposition::TooLate => stats.late_dropped += 1,
         }
         shard.report_keys(detection, &mut state.evictions);
+        state.evictions.texts = state.log.heap_bytes();
         if !drafts.is_empty() {
             setup.emit(detection, name, drafts, out);
         }
-        while let Some((detection, cluster)) = state.evictions.excess(&setup.limits) {
-            if !setup.evict_weakest(state, detection, &cluster, out) {
+        while let Some((detection, cluster, measure)) = state.evictions.excess(&setup.limits) {
+            if !setup.evict_weakest(state, (detection, &cluster), measure, out) {
                 return;
             }
         }
@@ -366,7 +413,8 @@ impl Engine {
                     continue;
                 };
                 let (mut drafts, before) = (Vec::new(), steps);
-                let settled = of.settle(&context, &mut steps, &mut drafts);
+                let mut outlet = outlet(&mut state.log, &mut drafts);
+                let settled = of.settle(&context, &mut steps, &mut outlet);
                 if !settled || steps != before {
                     shard.report(detection, &mut state.evictions);
                     setup.emit(detection, &shard.name, drafts, out);
@@ -399,8 +447,9 @@ impl Engine {
                     continue;
                 };
                 let mut drafts = Vec::new();
+                let mut outlet = outlet(&mut state.log, &mut drafts);
                 while !of.is_empty() && steps::take(&mut steps) {
-                    of.drain_first(&context, &mut drafts);
+                    of.drain_first(&context, &mut outlet);
                 }
                 let is_drained = of.is_empty();
                 shard.report(detection, &mut state.evictions);
@@ -432,9 +481,10 @@ impl Engine {
                 continue;
             };
             let mut drafts = Vec::new();
+            let mut outlet = outlet(&mut state.log, &mut drafts);
             while !of.is_empty() && steps::take(steps) {
-                let evicted = of.evict_first(&context, &mut drafts);
-                setup.count_evicted(&mut state.detections, detection, evicted);
+                let evicted = of.evict_first(&context, &mut outlet);
+                count_evicted(&mut state.detections, detection, evicted.as_ref());
             }
             let is_gone = of.is_empty();
             shard.report(detection, &mut state.evictions);
@@ -540,6 +590,7 @@ impl Setup {
             lateness: program.lateness,
             limits: &self.limits,
             locate: self.locate.as_deref(),
+            started: self.started,
         }
     }
 
@@ -561,12 +612,12 @@ impl Setup {
         }));
     }
 
-    /// Evicts the key of the lowest priority; whether there was one.
+    /// Evicts the weakest key of a detection in a cluster; whether there was one.
     fn evict_weakest(
         &self,
         state: &mut EngineState,
-        detection: usize,
-        cluster: &Arc<str>,
+        (detection, cluster): (usize, &Arc<str>),
+        measure: Measure,
         out: &mut Vec<Emission>,
     ) -> bool {
         let (Some(context), Some(shard)) = (self.context(detection), state.shards.get_mut(cluster))
@@ -577,20 +628,26 @@ impl Setup {
             return false;
         };
         let mut drafts = Vec::new();
-        let evicted = of.evict_weakest(&context, &mut drafts);
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        let evicted = of.evict_weakest(measure, &context, &mut outlet);
+        count_evicted(&mut state.detections, detection, evicted.as_ref());
+        if let Some(Loss { key, keys, bound }) = &evicted {
+            shard.evicted.add(*key, *keys, *bound);
+        }
         shard.report(detection, &mut state.evictions);
-        self.count_evicted(&mut state.detections, detection, evicted);
+        state.evictions.texts = state.log.heap_bytes();
         self.emit(detection, cluster, drafts, out);
         evicted.is_some()
     }
+}
 
-    fn count_evicted(&self, known: &mut [Known], detection: usize, hits: Option<u64>) {
-        if let (Some(Known { stats, .. }), Some(program), Some(hits)) =
-            (known.get_mut(detection), self.programs.get(detection), hits)
-        {
-            let most = program.detection.threshold.saturating_add(1);
-            stats.evicted += 1;
-            stats.evicted_hits = stats.evicted_hits.max(hits.min(most));
-        }
+fn outlet<'a>(log: &'a mut EvidenceLog, out: &'a mut Vec<Draft>) -> Outlet<'a> {
+    Outlet { log, out }
+}
+
+fn count_evicted(known: &mut [Known], detection: usize, evicted: Option<&Loss>) {
+    if let (Some(Known { stats, .. }), Some(loss)) = (known.get_mut(detection), evicted) {
+        stats.evicted += loss.keys;
+        stats.evicted_hits = stats.evicted_hits.max(loss.bound);
     }
 }

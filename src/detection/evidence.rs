@@ -247,6 +247,7 @@ impl Evidence {
         self.first = Some(self.first.map_or(time, |first| first.min(time)));
         self.last = Some(self.last.map_or(time, |last| last.max(time)));
         self.clamped |= hit.clamped;
+        self.unverified += if hit.is_unverified { times } else { 0 };
         if hit.texts.is_empty() {
             // Of any field there may be more values than are kept.
             self.sets.iter_mut().for_each(|set| set.0.full = true);
@@ -290,16 +291,52 @@ impl Evidence {
         };
         if self.requests.add(compare, seen, SAMPLES, own) {
             let detail = Detail(details().map(|row| text(row.field).into()).collect());
-            if self.details.is_empty() {
-                self.details.reserve_exact(1);
-            }
-            self.details.push((seen, detail));
-            let kept = &self.requests.things;
-            self.details
-                .retain(|(seen, _)| kept.iter().any(|(_, first)| first == seen));
-            let texts = self.details.iter().map(|(_, detail)| detail.heap_bytes());
-            self.detail_texts = texts.sum();
+            self.detail((seen, detail));
         }
+    }
+
+    /// Keeps what a new sample shows, and leaves out what is no sample any more.
+    fn detail(&mut self, detail: (First, Detail)) {
+        if self.details.is_empty() {
+            self.details.reserve_exact(1);
+        }
+        self.details.push(detail);
+        let kept = &self.requests.things;
+        self.details
+            .retain(|(seen, _)| kept.iter().any(|(_, first)| first == seen));
+        let texts = self.details.iter().map(|(_, detail)| detail.heap_bytes());
+        self.detail_texts = texts.sum();
+    }
+
+    /// Takes all that another gathered, of requests that are all later.
+    pub(super) fn merge(&mut self, other: &Self, limits: &Limits) {
+        self.count += other.count;
+        for (code, count) in &other.by_code {
+            self.count_code(*code, *count);
+        }
+        let earliest = [self.first, other.first].into_iter().flatten().min();
+        self.first = earliest;
+        self.last = self.last.max(other.last);
+        self.clamped |= other.clamped;
+        self.unverified += other.unverified;
+        for (set, others) in self.sets.iter_mut().zip(&other.sets) {
+            for (value, seen) in &others.0.things {
+                set.add(value, *seen, limits);
+            }
+            set.0.full |= others.0.full;
+        }
+        for (request, seen) in &other.requests.things {
+            let compare = |known: &Request| known.cmp(request);
+            let detail = other.details.iter().find(|(first, _)| first == seen);
+            if self
+                .requests
+                .add(compare, *seen, SAMPLES, || request.clone())
+                && let Some(detail) = detail
+            {
+                self.detail(detail.clone());
+            }
+        }
+        self.requests.full |= other.requests.full;
     }
 
     /// Writes all this into a finding.

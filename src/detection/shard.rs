@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use super::{
-    emission::Draft,
     event_time::EventTime,
+    evicted::EvictionCount,
     eviction::{Evictions, PLACE, Usage},
     geo::Locate,
     heap::{self, Counted},
     hit::Hit,
+    key_table::Measure,
     limits::Limits,
     session::{self, Disposition},
-    sessions::Sessions,
+    sessions::{Loss, Outlet, Sessions},
     steps,
     time::{BEGINNING, Micros},
     tumbling,
@@ -35,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) lateness: i64,
     pub(super) limits: &'a Limits,
     pub(super) locate: Option<&'a dyn Locate>,
+    /// Event time at which the process started to count, if it did not continue.
+    pub(super) started: Option<Micros>,
 }
 
 impl<'a> Context<'a> {
@@ -50,6 +53,7 @@ impl<'a> Context<'a> {
             retention: window
                 .saturating_mul(1 + LATE_WINDOWS)
                 .saturating_add(self.lateness),
+            lateness: self.lateness,
         }
     }
 
@@ -67,6 +71,7 @@ impl<'a> Context<'a> {
             group_by: &self.detection.group_by,
             locate: self.locate,
             limits: self.limits,
+            started: self.started,
         }
     }
 }
@@ -78,6 +83,8 @@ pub(super) struct Shard {
     pub(super) name: Arc<str>,
     /// In the order of detections; those that have had a hit.
     pub(super) detections: Vec<DetectionState>,
+    /// What was evicted.
+    pub(super) evicted: EvictionCount,
     /// Bytes on the heap that are counted for it, without its keys.
     pub(super) bytes: Counted,
 }
@@ -115,6 +122,7 @@ impl Shard {
         Self {
             name,
             detections: Vec::new(),
+            evicted: EvictionCount::default(),
             bytes: Counted::default(),
         }
     }
@@ -202,6 +210,7 @@ impl Shard {
             + heap::shared(self.name.len())
             + PLACES
             + heap::list(&self.detections)
+            + self.evicted.heap_bytes()
             + detections.sum::<usize>();
         self.bytes.set(now)
     }
@@ -220,20 +229,16 @@ impl DetectionState {
 
     /// Whether it has no keys or groups.
     pub(super) fn is_empty(&self) -> bool {
-        match &self.windows {
-            Windows::Session(sessions) => sessions.keys.is_empty(),
-            Windows::Tumbling(windows) => windows.groups.is_empty(),
-        }
+        self.usage().keys == 0
     }
 
-    /// Bytes on the heap besides those of its keys, with the first nodes of its trees.
+    /// Bytes on the heap besides those of its keys.
     fn own_bytes(&self) -> usize {
         let windows = match &self.windows {
             Windows::Session(sessions) => {
-                3 * const { heap::tree(1, size_of::<(Micros, Arc<str>)>()) }
-                    + sessions.horizons.heap_bytes()
+                sessions.horizons.heap_bytes() + sessions.evicted.heap_bytes()
             }
-            Windows::Tumbling(_) => 0,
+            Windows::Tumbling(windows) => windows.windows.len() * tumbling::Windows::WINDOW,
         };
         PLACE + windows
     }
@@ -244,13 +249,8 @@ impl DetectionState {
             Windows::Session(sessions) => Usage {
                 keys: sessions.keys.len(),
                 bytes: Counted(sessions.keys.heap_bytes()),
-                weakest: sessions.keys.weakest(),
             },
-            Windows::Tumbling(windows) => Usage {
-                keys: windows.groups.len(),
-                bytes: Counted(windows.groups.heap_bytes()),
-                weakest: windows.groups.weakest(),
-            },
+            Windows::Tumbling(windows) => windows.usage,
         }
     }
 
@@ -260,13 +260,13 @@ impl DetectionState {
         hit: &Hit,
         time: Micros,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
+        outlet: &mut Outlet<'_>,
     ) -> Disposition {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                sessions.observe(hit, &self.event_time, &context.session(), out)
+                sessions.observe(hit, &self.event_time, &context.session(), outlet)
             }
-            Windows::Tumbling(windows) => windows.observe(hit, time, &context.tumbling()),
+            Windows::Tumbling(windows) => windows.observe(hit, time, &context.tumbling(), outlet),
         }
     }
 
@@ -284,15 +284,15 @@ impl DetectionState {
         &mut self,
         context: &Context<'_>,
         steps: &mut usize,
-        out: &mut Vec<Draft>,
+        outlet: &mut Outlet<'_>,
     ) -> bool {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                sessions.settle(&self.event_time, &context.session(), steps, out)
+                sessions.settle(&self.event_time, &context.session(), steps, outlet)
             }
             Windows::Tumbling(windows) => {
                 let params = context.tumbling();
-                while windows.evaluate_next(self.event_time.watermark, &params, out) {
+                while windows.evaluate_next(self.event_time.watermark, &params, outlet.out) {
                     if !steps::take(steps) {
                         return false;
                     }
@@ -302,52 +302,44 @@ impl DetectionState {
         }
     }
 
-    /// Emits what was not emitted yet of its first key or group, and forgets it; whether there was
-    /// one.
-    pub(super) fn drain_first(&mut self, context: &Context<'_>, out: &mut Vec<Draft>) -> bool {
+    /// Emits what was not emitted yet of its first key or group, and forgets it; of those that
+    /// have nothing to emit all at once.
+    pub(super) fn drain_first(&mut self, context: &Context<'_>, outlet: &mut Outlet<'_>) {
         match &mut self.windows {
-            Windows::Session(sessions) => sessions.drain_first(&context.session(), out),
-            Windows::Tumbling(windows) => windows.drain_first(&context.tumbling(), out),
+            Windows::Session(sessions) => sessions.drain_first(&context.session(), outlet),
+            Windows::Tumbling(windows) => windows.drain_first(&context.tumbling(), outlet.out),
         }
     }
 
-    /// Evicts the key or group of the lowest priority; the hits it had at hand.
+    /// Evicts the weakest key or group, so that there is less of something.
     pub(super) fn evict_weakest(
         &mut self,
+        measure: Measure,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
-    ) -> Option<u64> {
+        outlet: &mut Outlet<'_>,
+    ) -> Option<Loss> {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                let name = sessions.keys.first_eviction()?;
-                sessions.evict(&name, &context.session(), out)
+                sessions.evict_weakest(measure, &self.event_time, &context.session(), outlet)
             }
             Windows::Tumbling(windows) => {
-                let id = windows.groups.first_eviction()?;
-                windows.evict(&id)
+                windows.evict_weakest(measure, &context.tumbling(), outlet.out)
             }
         }
     }
 
-    /// Evicts its first key or group, because its cluster is; the hits it had at hand. Of a group
-    /// what it has counted so far is emitted.
+    /// Evicts its first key or group, because its cluster is; of those that have nothing to emit
+    /// all at once.
     pub(super) fn evict_first(
         &mut self,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
-    ) -> Option<u64> {
+        outlet: &mut Outlet<'_>,
+    ) -> Option<Loss> {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                let name = sessions.keys.first().cloned()?;
-                sessions.evict(&name, &context.session(), out)
+                sessions.evict_first(&self.event_time, &context.session(), outlet)
             }
-            Windows::Tumbling(windows) => {
-                let id = windows.groups.first()?;
-                let hits = windows.groups.listed(id)?.priority.hits;
-                windows
-                    .drain_first(&context.tumbling(), out)
-                    .then_some(hits)
-            }
+            Windows::Tumbling(windows) => windows.evict_first(&context.tumbling(), outlet.out),
         }
     }
 }

@@ -77,6 +77,7 @@ impl EngineTask {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.ticked = clock::monotonic();
+        self.detection.started_at(clock::unix_nanos());
         loop {
             let is_full = self.lanes.is_full();
             let waits = !self.lanes.flush_pending() || is_full;

@@ -11,6 +11,7 @@ use crate::{
         limits::Limits,
         rule::Rule,
         screen::Screen,
+        time::Micros,
     },
     geo::{Databases, GeoError},
     memory::Pressure,
@@ -97,6 +98,14 @@ impl Detection {
             steps = steps.saturating_sub(1);
         }
         findings
+    }
+
+    /// The process starts to count at this time, in nanoseconds since 1970: windows that hold it are
+    /// partial.
+    pub fn started_at(&mut self, unix_nanos: u64) {
+        if let Some(time) = Micros::from_unix_nanos(unix_nanos) {
+            self.engine.started_at(time);
+        }
     }
 
     /// Advances the time. [`Self::settle`] emits the findings that this makes due.

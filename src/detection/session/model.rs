@@ -13,7 +13,7 @@ use super::{
         threshold::value,
         time::{BEGINNING, Micros},
     },
-    Disposition, FindingState, Params,
+    CloseReason, Disposition, FindingState, Params,
 };
 use crate::rules::model::Aggregate;
 
@@ -41,6 +41,8 @@ pub(super) struct Key {
     /// Requests that are remembered besides the unassigned ones.
     dedup: DedupSet,
     open: Option<Box<Open>>,
+    /// The finding of a later scan, while the first may still grow.
+    next: Option<Box<Open>>,
     /// What happened up to here may have been forgotten.
     horizon: Micros,
     /// Time of the latest hit.
@@ -69,6 +71,10 @@ pub(super) struct Open {
     is_changed: bool,
     /// Whether it was closed; it stays, for a backlog may show that more belongs to it.
     is_closed: bool,
+    /// Deliveries of requests that were counted before.
+    pub(super) duplicates: u64,
+    /// Why it was closed.
+    pub(super) reason: Option<CloseReason>,
 }
 
 impl Key {
@@ -78,18 +84,24 @@ impl Key {
             unassigned: Hits::default(),
             dedup: DedupSet::default(),
             open: None,
+            next: None,
             horizon,
             last: BEGINNING,
             arrival: EventTime::default(),
         }
     }
 
-    /// Eviction priority: the hits at hand; a key with an open finding ranks above all others.
+    /// Hits that are in no finding.
     pub(super) fn hits_at_hand(&self, params: &Params<'_>) -> u64 {
-        match &self.open {
-            Some(open) if !open.is_closed => u64::MAX,
-            _ => (self.unassigned.len() as u64).min(params.threshold + 1),
-        }
+        (self.unassigned.len() as u64).min(params.threshold + 1)
+    }
+
+    /// Requests of open findings, else the hits at hand.
+    pub(super) fn strength(&self, params: &Params<'_>) -> u64 {
+        let findings = [&self.open, &self.next].into_iter().flatten();
+        let found = findings.filter(|open| !open.is_closed);
+        let found: u64 = found.map(|open| open.evidence.count).sum();
+        found.max(self.hits_at_hand(params))
     }
 
     /// Time at which the finding closes, if one is open: a window after its last hit. A finding that
@@ -114,19 +126,25 @@ impl Key {
     pub(super) fn bound(&self, hits: u64, params: &Params<'_>) -> u64 {
         let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
         let count = self.unassigned.len() as u64 + hits;
-        let grows = self.open.as_ref().map_or(0, |open| {
-            // A late hit may bring in unassigned ones, or earlier ones that were no members so far.
-            let outside = open.alert_at.minus(params.window);
-            let earlier = open.before.partition_point(|hit| hit.time <= outside) as u64;
-            let most = open.evidence.count + earlier + count;
-            u64::from(open.is_closed) + doublings(open.sent, most)
-        });
-        let opens = if count > params.threshold {
-            1 + doublings(params.threshold + 1, count)
-        } else {
-            0
+        let grows = |open: &Option<Box<Open>>, more: u64| {
+            open.as_ref().map_or(0, |open| {
+                // A late hit may bring in unassigned ones, or earlier ones that were no members so
+                // far.
+                let outside = open.alert_at.minus(params.window);
+                let earlier = open.before.partition_point(|hit| hit.time <= outside) as u64;
+                u64::from(open.is_closed)
+                    + doublings(open.sent, open.evidence.count + earlier + more)
+            })
         };
-        let due = grows + opens;
+        let next = self.next.as_ref();
+        let later = next.map_or(0, |next| next.evidence.count + next.before.len() as u64);
+        let mut due = grows(&self.open, count + later) + grows(&self.next, count);
+        if count > params.threshold {
+            due += 1 + doublings(params.threshold + 1, count);
+        }
+        if next.is_some() || (count > params.threshold && self.open.is_some()) {
+            due += 1;
+        }
         due.min(hits)
     }
 
@@ -144,6 +162,9 @@ impl Key {
             .iter()
             .any(|unassigned| unassigned.hit.identity == identity);
         if is_unassigned || self.dedup.contains(identity) {
+            if let Some(open) = self.joined(time, params) {
+                open.duplicates += 1;
+            }
             return Disposition::Duplicate;
         }
         if time < arrival.watermark && !self.is_exact(time, params) {
@@ -152,20 +173,28 @@ impl Key {
         self.last = self.last.max(time);
         self.arrival = arrival;
         self.forget(self.last.minus(params.retention));
-        if let Some(open) = &mut self.open {
-            if time < open.last.plus(params.window) {
-                remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
-                open.joined = arrival.closing_watermark;
-                open.join(hit, params);
-                self.merge(params);
-                if let Some(open) = &mut self.open {
-                    open.emit_growth(emit);
-                }
-                return Disposition::Counted;
+        let is_near = |open: &Option<Box<Open>>| {
+            open.as_ref()
+                .is_some_and(|open| time < open.last.plus(params.window))
+        };
+        let of = if is_near(&self.open) {
+            &mut self.open
+        } else if is_near(&self.next) {
+            &mut self.next
+        } else {
+            &mut None
+        };
+        if let Some(open) = of {
+            remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
+            open.joined = arrival.closing_watermark;
+            open.join(hit, params);
+            if !self.merge(params, emit) {
+                self.emit_growth(emit);
             }
-            if open.is_closed {
-                self.finalize();
-            }
+            return Disposition::Counted;
+        }
+        if self.open.as_ref().is_some_and(|open| open.is_closed) {
+            self.finalize();
         }
         self.unassigned.insert(hit);
         let is_over = self.unassigned.len() > params.limits.hits_per_key;
@@ -187,38 +216,43 @@ impl Key {
             return;
         }
         let Some(open) = &mut self.open else { return };
-        open.is_closed = true;
-        open.emit(FindingState::Closed, emit);
-        if !self.unassigned.is_empty() {
+        open.close(CloseReason::Quiet, emit);
+        if self.next.is_some() || !self.unassigned.is_empty() {
             self.finalize();
+        }
+        if !self.unassigned.is_empty() {
             self.open_if_due(None, params, emit);
         }
     }
 
     /// Emits what is pending, because no further hit may arrive.
     pub(super) fn drain(&mut self, params: &Params<'_>, emit: Emit<'_>) {
-        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
+        while let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
             if open.is_changed {
                 open.emit(FindingState::Updated, emit);
             }
-            // A scan that waits for the finding before it to close must not be lost.
-            if first_above(&self.unassigned, params).is_some() {
-                self.finalize();
-                self.open_if_due(None, params, emit);
-                if let Some(open) = self.open.as_mut().filter(|open| open.is_changed) {
-                    open.emit(FindingState::Updated, emit);
-                }
+            // A scan that waits for the findings before it to close must not be lost.
+            self.open_if_due(None, params, emit);
+            if self.next.is_none() {
+                return;
             }
+            self.finalize();
         }
+    }
+
+    /// The finding that a hit of this time belongs to.
+    fn joined(&mut self, time: Micros, params: &Params<'_>) -> Option<&mut Box<Open>> {
+        let findings = [&mut self.open, &mut self.next].into_iter().flatten();
+        let mut near = findings.filter(|open| time < open.last.plus(params.window));
+        near.next()
     }
 
     /// Whether everything is still known that a hit of this time could have met.
     fn is_exact(&self, time: Micros, params: &Params<'_>) -> bool {
+        let mut findings = [&self.open, &self.next].into_iter().flatten();
+        let near = findings.find(|open| time < open.last.plus(params.window));
         time.minus(params.window) >= self.horizon
-            && self
-                .open
-                .as_ref()
-                .is_none_or(|open| open.reaches_back_to(time, params))
+            && near.is_none_or(|open| open.reaches_back_to(time, params))
     }
 
     fn forget(&mut self, until: Micros) {
@@ -226,7 +260,7 @@ impl Key {
             .unassigned
             .partition_point(|unassigned| unassigned.time <= until);
         self.forget_first(forgotten);
-        if let Some(open) = &mut self.open {
+        for open in [&mut self.open, &mut self.next].into_iter().flatten() {
             let forgotten = open.before.partition_point(|hit| hit.time <= until);
             if let Some(last) = open.before.take_first(forgotten).last() {
                 self.horizon = self.horizon.max(last.time);
@@ -246,6 +280,7 @@ impl Key {
         if let Some(open) = self.open.take() {
             self.horizon = self.horizon.max(open.last);
         }
+        self.open = self.next.take();
     }
 
     /// Opens a finding if none is open and a window of unassigned hits is above the threshold.
@@ -256,7 +291,7 @@ impl Key {
         params: &Params<'_>,
         emit: Emit<'_>,
     ) {
-        if self.open.is_some() {
+        if self.open.is_some() && self.next.is_some() {
             return;
         }
         let Some((first, alert)) = first_above(&self.unassigned, params) else {
@@ -276,6 +311,8 @@ impl Key {
             sent: 0,
             is_changed: false,
             is_closed: false,
+            duplicates: 0,
+            reason: None,
         });
         for hit in &before {
             remember(&mut self.dedup, &mut self.horizon, &mut open, hit, params);
@@ -286,17 +323,56 @@ impl Key {
         }
         open.before = Hits(before);
         open.emit(FindingState::Opened, emit);
-        self.open = Some(open);
-        self.merge(params);
+        if self.open.is_none() {
+            self.open = Some(open);
+        } else {
+            self.next = Some(open);
+        }
+        self.merge(params, emit);
         // One hit emits at most once: what it changed besides is emitted with the next.
-        if let (Some(open), None) = (&mut self.open, opening) {
-            open.emit_growth(emit);
+        if opening.is_none() {
+            self.emit_growth(emit);
         }
     }
 
-    /// Lets unassigned hits join the finding as far as its last hit has come near them.
-    fn merge(&mut self, params: &Params<'_>) {
-        let Some(open) = &mut self.open else { return };
+    /// Emits what has come of the hits that joined the first finding that has grown enough.
+    fn emit_growth(&mut self, emit: Emit<'_>) {
+        for open in [&mut self.open, &mut self.next].into_iter().flatten() {
+            if open.emit_growth(emit) {
+                return;
+            }
+        }
+    }
+
+    /// Lets the next finding and unassigned hits join the finding before them as far as its last hit
+    /// has come near them; whether the next is merged.
+    fn merge(&mut self, params: &Params<'_>, emit: Emit<'_>) -> bool {
+        let mut is_merged = false;
+        if let (Some(open), Some(next)) = (&mut self.open, &mut self.next) {
+            let start = next.alert_at.minus(params.window);
+            while let Some(hit) = next.before.first().cloned()
+                && hit.time <= start
+                && hit.time < open.last.plus(params.window)
+            {
+                next.before.take_first(1);
+                open.join(hit, params);
+            }
+            if next.evidence.first.unwrap() < open.last.plus(params.window) {
+                open.evidence.merge(&next.evidence, params.limits);
+                open.last = open.last.max(next.last);
+                open.joined = open.joined.max(next.joined);
+                open.duplicates += next.duplicates;
+                open.is_changed = true;
+                next.close(CloseReason::Merged, emit);
+                is_merged = true;
+            }
+        }
+        if is_merged {
+            self.next = None;
+        }
+        let Some(open) = self.next.as_mut().or(self.open.as_mut()) else {
+            return is_merged;
+        };
         let mut near = 0;
         let mut last = open.last;
         while let Some(unassigned) = self.unassigned.get(near)
@@ -309,6 +385,7 @@ impl Key {
             remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
             open.join(hit, params);
         }
+        is_merged
     }
 }
 
@@ -324,6 +401,13 @@ impl Open {
             }
         }
         time > start || latest > start
+    }
+
+    fn close(&mut self, reason: CloseReason, emit: Emit<'_>) {
+        self.is_closed = true;
+        self.reason = Some(reason);
+        self.emit(FindingState::Closed, emit);
+        self.reason = None;
     }
 
     fn emit(&mut self, state: FindingState, emit: Emit<'_>) {
@@ -346,14 +430,15 @@ impl Open {
         }
     }
 
-    /// Says what has come of the hits that joined, if it is due.
-    fn emit_growth(&mut self, emit: Emit<'_>) {
-        if self.is_closed && self.is_changed {
-            self.is_closed = false;
-            self.emit(FindingState::Updated, emit);
-        } else if self.evidence.count >= self.sent.saturating_mul(2) {
+    /// Says what has come of the hits that joined, if it is due; whether it is.
+    fn emit_growth(&mut self, emit: Emit<'_>) -> bool {
+        let is_reopened = self.is_closed && self.is_changed;
+        let is_due = is_reopened || self.evidence.count >= self.sent.saturating_mul(2);
+        if is_due {
+            self.is_closed &= !is_reopened;
             self.emit(FindingState::Updated, emit);
         }
+        is_due
     }
 
     /// Moves `alert_at` back if a window before it is above the threshold by now.

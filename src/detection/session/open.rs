@@ -5,7 +5,7 @@ use crate::{
     detection::{
         dedup::DedupSet,
         evidence::Evidence,
-        finding::{Finding, FindingState},
+        finding::{CloseReason, Finding, FindingState},
         hit::Place,
         hits::{Few, Kept},
         packed::{Fields, Packed},
@@ -40,6 +40,10 @@ pub(in crate::detection) struct Open {
     pub(in crate::detection) is_changed: bool,
     /// Whether it was closed; it stays, for a backlog may show that more belongs to it.
     pub(in crate::detection) is_closed: bool,
+    /// Requests that the key may have made before and that were forgotten when it opened.
+    pub(in crate::detection) count_error: u64,
+    /// Deliveries of requests that were counted before.
+    pub(in crate::detection) duplicates: u64,
 }
 
 impl Open {
@@ -55,6 +59,39 @@ impl Open {
             sent: 0,
             is_changed: false,
             is_closed: false,
+            count_error: 0,
+            duplicates: 0,
+        }
+    }
+
+    /// Whether a hit of this time joins it: less than a window behind its last one, or earlier.
+    pub(super) fn is_joined_by(&self, time: Micros, params: &Params<'_>) -> bool {
+        time < self.last.plus(params.window)
+    }
+
+    /// Most states that it can still cause when it comes to this many requests.
+    pub(super) fn bound(&self, more: u64, params: &Params<'_>) -> u64 {
+        // A late hit may bring in earlier ones that were no members so far.
+        let outside = self.alert_at.minus(params.window);
+        let earlier = self.before.partition_point(|hit| hit.time() <= outside) as u64;
+        let most = self.evidence.count + earlier + more;
+        u64::from(self.is_closed) + doublings(self.sent, most)
+    }
+
+    /// Closes it for this reason.
+    pub(super) fn close(
+        &mut self,
+        reason: CloseReason,
+        params: &Params<'_>,
+        out: &mut Vec<Transition>,
+    ) {
+        let sent = out.len();
+        self.is_closed = true;
+        self.emit(FindingState::Closed, params, out);
+        if let Some(closed) = out.get_mut(sent) {
+            reason
+                .as_str()
+                .clone_into(&mut closed.evidence.close_reason);
         }
     }
 
@@ -87,6 +124,8 @@ impl Open {
         }
         let mut evidence = Finding::default();
         self.evidence.write(&mut evidence);
+        evidence.count_error = self.count_error;
+        evidence.duplicates = self.duplicates;
         out.push(Transition {
             state,
             opening: self.opening,
@@ -120,6 +159,36 @@ impl Open {
             self.correct(params);
             self.bound_before(horizon, params);
         }
+    }
+
+    /// Takes over the hits of the next finding that its last hit has come near; whether those were
+    /// all, so that the two are one.
+    pub(super) fn take_from(
+        &mut self,
+        next: &mut Self,
+        horizon: &mut Micros,
+        params: &Params<'_>,
+    ) -> bool {
+        let outside = next.alert_at.minus(params.window);
+        // Hits before the window of the alert are in order, and no members.
+        while let Some(hit) = next.before.first()
+            && hit.time() <= outside
+            && self.is_joined_by(hit.time(), params)
+        {
+            for hit in next.before.take_first(1) {
+                self.join(hit.place, &hit.packed.fields(), horizon, params);
+            }
+        }
+        let first = next.evidence.first.unwrap_or(next.alert_at);
+        if !self.is_joined_by(first, params) {
+            return false;
+        }
+        self.evidence.merge(&next.evidence, params.limits);
+        self.last = self.last.max(next.last);
+        self.joined = self.joined.max(next.joined);
+        self.duplicates += next.duplicates;
+        self.is_changed = true;
+        true
     }
 
     /// Emits what has come of the hits that joined, if it is due.
@@ -167,6 +236,11 @@ impl Open {
             *horizon = (*horizon).max(last.time());
         }
     }
+}
+
+/// How often a number doubles until it is another one.
+pub(super) fn doublings(from: u64, to: u64) -> u64 {
+    u64::from((to / from.max(1)).max(1).ilog2())
 }
 
 /// Remembers a request that belongs to a finding, and what had to be forgotten for it.

@@ -7,6 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{
     super::{
         event_time::EventTime,
+        evidence_log::EvidenceLog,
         fields::AuditField,
         finding::Finding,
         hit::{Hit, Identity},
@@ -95,9 +96,9 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
 /// What a key and its model are compared by.
 fn listing(key: &Key, params: &Params<'_>) -> (u64, Option<Micros>, Micros, Vec<u64>, Vec<Place>) {
     let bounds = [0, 1, 7, 1000].map(|hits| key.bound(hits, params)).to_vec();
-    let unassigned = key.unassigned.iter().map(|(place, _)| place).collect();
+    let unassigned = key.unassigned.iter().map(|hit| hit.place).collect();
     (
-        key.hits_at_hand(params),
+        key.strength(params),
         key.closes_at(params),
         key.expires_at(params),
         bounds,
@@ -112,7 +113,7 @@ fn model_listing(
     let bounds = [0, 1, 7, 1000].map(|hits| key.bound(hits, params)).to_vec();
     let unassigned = key.unassigned.iter().map(model::TimedHit::place).collect();
     (
-        key.hits_at_hand(params),
+        key.strength(params),
         key.closes_at(params),
         key.expires_at(params),
         bounds,
@@ -124,6 +125,10 @@ fn model_listing(
 fn transition(state: FindingState, open: &model::Open) -> Transition {
     let mut evidence = Finding::default();
     open.evidence.write(&mut evidence);
+    evidence.duplicates = open.duplicates;
+    if let Some(reason) = open.reason {
+        evidence.close_reason = reason.as_str().to_owned();
+    }
     Transition {
         state,
         opening: open.opening,
@@ -141,6 +146,24 @@ fn params(threshold: u64, limits: &Limits) -> Params<'_> {
         emit: Emit::Finding,
         limits,
         retention: 5 * WINDOW,
+        lateness: WINDOW - 1,
+    }
+}
+
+/// A log that gives up nothing.
+fn log() -> EvidenceLog {
+    let mut log = EvidenceLog::default();
+    log.limit(usize::MAX, 0);
+    log
+}
+
+fn arrival<'a>(hit: &'a Hit, event_time: &'a EventTime) -> Arrival<'a> {
+    Arrival {
+        place: (hit.time.unwrap(), hit.identity),
+        fields: Fields::of(hit),
+        event_time,
+        is_distinct: true,
+        error: 0,
     }
 }
 
@@ -169,11 +192,13 @@ proptest! {
         let params = Params {
             aggregate: values.map_or(Aggregate::Events, |_| Aggregate::Values),
             retention: 5 * WINDOW + lateness,
+            lateness,
             ..params(threshold, &limits)
         };
         let start = Micros(1_000_000);
         let (mut key, mut model) = (Key::new(BEGINNING), model::Key::new(BEGINNING));
         let (mut max, mut now) = (start, start);
+        let mut log = log();
         for (number, request) in requests.iter().enumerate() {
             now = now.plus(request.step);
             let time = now.plus(request.ahead);
@@ -181,21 +206,17 @@ proptest! {
             let event_time = at(max, lateness);
             let (mut emitted, mut wanted) = (Vec::new(), Vec::new());
             let mut want = |state, open: &model::Open| wanted.push(transition(state, open));
+            let mut sink = Sink { log: &mut log, out: &mut emitted };
             if request.close {
-                key.close(event_time.closing_watermark, &params, &mut emitted);
+                key.close(event_time.closing_watermark, &params, &mut sink);
                 model.close(event_time.closing_watermark, &params, &mut want);
             }
             let hit = hit(request, time, values.unwrap_or(1));
-            let arrival = Arrival {
-                place: (time, hit.identity),
-                fields: Fields::of(&hit),
-                event_time: &event_time,
-            };
-            let disposition = key.observe(&arrival, &params, &mut emitted);
+            let disposition = key.observe(&arrival(&hit, &event_time), &params, &mut sink);
             let timed = model::TimedHit { time, hit };
             let wanted_disposition = model.observe(timed, event_time, &params, &mut want);
             if number + 1 == requests.len() {
-                key.drain(&params, &mut emitted);
+                key.drain(&params, &mut sink);
                 model.drain(&params, &mut want);
             }
             prop_assert_eq!(disposition, wanted_disposition);
@@ -208,6 +229,7 @@ proptest! {
 /// Takes hits at these times with these values; what was emitted.
 fn observe(key: &mut Key, hits: &[(i64, u64)], params: &Params<'_>) -> Vec<Transition> {
     let mut emitted = Vec::new();
+    let mut log = log();
     for (number, (time, value)) in hits.iter().enumerate() {
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&(number as u64).wrapping_mul(0x9E37_79B9).to_be_bytes());
@@ -219,13 +241,16 @@ fn observe(key: &mut Key, hits: &[(i64, u64)], params: &Params<'_>) -> Vec<Trans
             value: 0,
             close: false,
         };
-        let hit = hit(&request, Micros(*time), 1);
-        let arrival = Arrival {
-            place: (Micros(*time), Identity(identity)),
-            fields: Fields::of(&hit),
-            event_time: &at(Micros(WINDOW), WINDOW - 1),
+        let hit = Hit {
+            identity: Identity(identity),
+            ..hit(&request, Micros(*time), 1)
         };
-        key.observe(&arrival, params, &mut emitted);
+        let event_time = at(Micros(WINDOW), WINDOW - 1);
+        let mut sink = Sink {
+            log: &mut log,
+            out: &mut emitted,
+        };
+        key.observe(&arrival(&hit, &event_time), params, &mut sink);
     }
     emitted
 }
@@ -261,7 +286,7 @@ fn repeated_values_leave_few_hits_to_look_at() {
         let emitted = observe(&mut key, &[(WINDOW - 1, 9)], &params);
         assert_eq!(emitted.len(), 1);
         assert!(emitted[0].evidence.count > threshold);
-        assert!(key.open.unwrap().before.len() <= MOST_BEFORE);
+        assert!(key.open().unwrap().before.len() <= MOST_BEFORE);
     }
 }
 
@@ -286,7 +311,7 @@ fn deliveries_count_each_without_dedup() {
         states,
         [(FindingState::Opened, 6), (FindingState::Updated, 12)]
     );
-    assert!(key.dedup.is_none());
+    assert!(key.rest.unwrap().dedup.is_none());
 }
 
 /// With a threshold of zero and each match a finding, each request makes one, whatever the order,
@@ -310,11 +335,12 @@ fn each_match_is_a_finding() {
         );
     }
     assert_eq!(observe(&mut key, &hits, &params), []);
-    assert_eq!(
-        (key.hits_at_hand(&params), key.closes_at(&params)),
-        (0, None)
-    );
+    assert_eq!((key.strength(&params), key.closes_at(&params)), (0, None));
     let mut late = Vec::new();
-    key.drain(&params, &mut late);
+    let mut sink = Sink {
+        log: &mut log(),
+        out: &mut late,
+    };
+    key.drain(&params, &mut sink);
     assert_eq!(late, []);
 }
