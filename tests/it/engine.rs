@@ -26,6 +26,8 @@ struct Key {
     /// Hits that belong to no finding (yet).
     free: Vec<Hit>,
     open: Option<Scan>,
+    /// A later scan, while the first is open.
+    next: Option<Scan>,
     /// Findings that are over.
     over: Vec<Scan>,
 }
@@ -67,43 +69,43 @@ impl Scan {
 impl Key {
     fn take(&mut self, hit: Hit, rule: &Rule, emitted: &mut Vec<Emitted>) {
         let now = time(&hit);
-        match &mut self.open {
-            Some(scan) if now - scan.last() < rule.window => {
-                scan.members.push(hit);
-            }
-            Some(_) => self.free.push(hit),
-            None => {
-                self.free.push(hit);
-                self.free.retain(|free| now - time(free) < rule.window);
-                if self.free.len() as u64 > rule.threshold {
-                    let mut scan = Scan {
-                        alert_at: now,
-                        members: std::mem::take(&mut self.free),
-                        sent: 0,
-                    };
-                    emitted.push(scan.emission("opened"));
-                    self.open = Some(scan);
-                }
-            }
+        let mut scans = [&mut self.open, &mut self.next].into_iter().flatten();
+        if let Some(scan) = scans.find(|scan| now - scan.last() < rule.window) {
+            scan.members.push(hit);
+            return;
+        }
+        drop(scans);
+        self.free.push(hit);
+        self.free.retain(|free| now - time(free) < rule.window);
+        if self.free.len() as u64 > rule.threshold {
+            let mut scan = Scan {
+                alert_at: now,
+                members: std::mem::take(&mut self.free),
+                sent: 0,
+            };
+            emitted.push(scan.emission("opened"));
+            let place = if self.open.is_none() {
+                &mut self.open
+            } else {
+                &mut self.next
+            };
+            assert!(place.replace(scan).is_none());
         }
     }
 
     /// Says what has come of the hits that were taken.
     fn update(&mut self, emitted: &mut Vec<Emitted>) {
-        if let Some(scan) = &mut self.open
-            && scan.members.len() >= 2 * scan.sent
-        {
-            emitted.push(scan.emission("updated"));
+        for scan in [&mut self.open, &mut self.next].into_iter().flatten() {
+            if scan.members.len() >= 2 * scan.sent {
+                emitted.push(scan.emission("updated"));
+            }
         }
     }
 
-    /// The open finding is over; what waits for that comes next.
-    fn next(&mut self, rule: &Rule, emitted: &mut Vec<Emitted>) {
+    /// The open finding is over.
+    fn next(&mut self) {
         self.over.extend(self.open.take());
-        for hit in std::mem::take(&mut self.free) {
-            self.take(hit, rule, emitted);
-        }
-        self.update(emitted);
+        self.open = self.next.take();
     }
 }
 
@@ -136,7 +138,7 @@ impl Model {
                 && scan.last() + self.rule.window <= watermark
             {
                 emitted.push(scan.emission("closed"));
-                key.next(&self.rule, &mut emitted);
+                key.next();
             }
         }
         let key = self.keys.entry((cluster, hit.key.clone())).or_default();
@@ -151,7 +153,7 @@ impl Model {
         for ((cluster, _), key) in &mut self.keys {
             let watermark = self.fronts[cluster] - lateness(&self.rule);
             while key.open.is_some() {
-                key.next(&self.rule, &mut Vec::new());
+                key.next();
             }
             for scan in &key.over {
                 all.push((scan.last() + self.rule.window <= watermark, scan.clone()));
@@ -252,11 +254,13 @@ fn content(emitted: &Finding) -> Finding {
         references: vec![],
         attack_techniques: vec![],
         group_by: Vec::new(),
+        close_reason: String::new(),
+        duplicates: 0,
         ..emitted.clone()
     }
 }
 
-/// The last state of each finding: closed or not, and its content; in order.
+/// The last state of each finding that was not merged: closed or not, and its content; in order.
 fn last_states(emitted: &[Finding]) -> Vec<(bool, Finding)> {
     let by_id: BTreeMap<_, _> = emitted
         .iter()
@@ -264,6 +268,7 @@ fn last_states(emitted: &[Finding]) -> Vec<(bool, Finding)> {
         .collect();
     let mut all: Vec<_> = by_id
         .into_values()
+        .filter(|one| one.close_reason != "merged")
         .map(|one| (one.state == "closed", content(one)))
         .collect();
     all.sort_by_key(|(_, one)| {
