@@ -222,7 +222,24 @@ impl<'a> Event<'a> {
 
     /// The event time, if it can be read.
     pub fn time(&self) -> Option<Micros> {
-        Micros::parse(&self.time.value()?.short()?)
+        self.read_time().map(|(time, _)| time)
+    }
+
+    /// The same, and whether it was logged in whole seconds: the API server never does, so
+    /// a sender has cut it.
+    pub(crate) fn read_time(&self) -> Option<(Micros, bool)> {
+        let text = self.time.value()?.short()?;
+        let time = Micros::parse(&text)?;
+        let fraction = text.split_once('.').map(|(_, fraction)| fraction);
+        let digits = fraction.map(|fraction| {
+            let end = fraction.find(|one: char| !one.is_ascii_digit());
+            fraction
+                .get(..end.unwrap_or(fraction.len()))
+                .unwrap_or_default()
+        });
+        // Of a million whole microseconds, one has six zeros.
+        let is_cut = |digits: &str| digits.len() <= 3 && digits.bytes().all(|digit| digit == b'0');
+        Some((time, digits.is_none_or(is_cut)))
     }
 
     /// Shows the text of each element of `sourceIPs` that has one, in order.

@@ -21,6 +21,8 @@ use self::{
     flood::Flood,
     ring::Ring,
 };
+pub(super) use flood::Network;
+
 use super::{
     activity::{Activities, MAX_CLUSTERS},
     emission::{Draft, Origin},
@@ -127,15 +129,21 @@ impl Coverage {
         }
     }
 
-    /// Takes the eviction of a key, which had this many hits at hand, for a hit of a cluster.
-    pub(super) fn evicted(&mut self, cluster: &str, key: &str, hits: u64, rules: &Rules) {
+    /// Takes the eviction of keys of one network, or of several, of which each may have lost this
+    /// many hits, for a hit of a cluster.
+    pub(super) fn evicted(
+        &mut self,
+        cluster: &str,
+        (network, keys, hits): (Option<Network>, u64, u64),
+        rules: &Rules,
+    ) {
         if rules.window_of(BlindSpotKind::Flood).is_some()
             && let Some(cluster) = self.find(cluster)
         {
             cluster
                 .flood
                 .get_or_insert_with(|| Box::new(Flood::default()))
-                .take(key, hits);
+                .take(network, keys, hits);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The dedup set: identities of requests that were counted, the latest of them within a bound.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use super::{
     heap,
@@ -21,7 +21,8 @@ pub(super) struct DedupSet {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Generation {
-    pub(super) identities: BTreeSet<Identity>,
+    /// Only asked for one by one: their order plays no part.
+    pub(super) identities: HashSet<Identity>,
     /// Latest event time of them.
     pub(super) last: Micros,
 }
@@ -37,7 +38,7 @@ pub(super) struct Forgotten {
 impl Default for Generation {
     fn default() -> Self {
         Self {
-            identities: BTreeSet::new(),
+            identities: HashSet::new(),
             last: BEGINNING,
         }
     }
@@ -47,7 +48,7 @@ impl DedupSet {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         [&self.young, &self.old]
-            .map(|one| heap::tree(one.identities.len(), size_of::<Identity>()))
+            .map(|one| heap::table(one.identities.capacity(), size_of::<Identity>()))
             .iter()
             .sum()
     }

@@ -28,12 +28,15 @@ use super::{
     derived,
     emission::{Draft, Emission},
     eviction::Evictions,
+    evidence_log::EvidenceLog,
     follow_up::Changes,
     geo::Locate,
     hit::{Hit, Role},
+    key_table::Measure,
     limits::Limits,
     report::Report,
     session::Disposition,
+    sessions::{Loss, Outlet},
     shard::{Context, DetectionState, Shard},
     steps,
     time::{BEGINNING, Micros},
@@ -56,6 +59,8 @@ pub struct EngineState {
     pub(super) quietest: BTreeSet<(Micros, Arc<str>)>,
     pub(super) evictions: Evictions,
     pub(super) detections: Vec<Known>,
+    /// The texts of hits that belong to no finding.
+    pub(super) log: EvidenceLog,
     pub(super) derived: derived::State,
     pub(super) coverage: Coverage,
 }
@@ -74,6 +79,8 @@ struct Setup {
     programs: Vec<Program>,
     limits: Limits,
     locate: Option<Arc<dyn Locate>>,
+    /// Event time at which the process started to count, if it did not continue.
+    started: Option<Micros>,
     derived: derived::Setup,
     /// Those of the detections that are about feeds.
     feeds: coverage::Rules,
@@ -132,6 +139,7 @@ impl Engine {
                 programs,
                 limits,
                 locate,
+                started: None,
                 derived,
                 feeds,
                 changes: Changes::default(),
@@ -176,6 +184,12 @@ impl Engine {
         state.evictions.heap_bytes() + state.derived.heap_bytes() + state.coverage.heap_bytes()
     }
 
+    /// The process starts to count at this time, without the state of another: windows that hold
+    /// it are partial.
+    pub fn started_at(&mut self, time: Micros) {
+        self.setup.started = Some(time);
+    }
+
     /// Everything the engine remembers.
     pub fn export(&self) -> EngineState {
         self.state.clone()
@@ -212,6 +226,7 @@ impl Engine {
             shard.announce_watched(&self.setup.changes);
         }
         self.state = state;
+        self.setup.started = None;
     }
 
     /// The most findings that these hits can cause for the keys they have, so that room can be
@@ -312,7 +327,8 @@ impl Engine {
         };
         of.event_time.advance_by_hit(time, context.lateness);
         let (mut drafts, before) = (Vec::new(), *steps);
-        let settled = of.settle(&context, steps, &mut drafts)
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        let settled = of.settle(&context, steps, &mut outlet)
             && shard.expire_watched(detection, &context, steps);
         // Most hits make nothing due.
         if !settled || *steps != before || shard.detections.len() != known {
@@ -356,7 +372,10 @@ impl Engine {
         };
         stats.late += u64::from(time < of.event_time.watermark);
         let mut drafts = Vec::new();
-        let disposition = of.observe(&hit, time, &context, &mut drafts);
+        let others = state.evictions.heap_bytes() - state.evictions.texts;
+        state.log.limit(setup.limits.memory, others);
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        let disposition = of.observe(&hit, time, &context, &mut outlet);
         match disposition {
             Disposition::Counted => {}
             Disposition::Overflow => stats.overflow += 1,
@@ -364,13 +383,14 @@ impl Engine {
             Disposition::TooLate => stats.late_dropped += 1,
         }
         shard.report_keys(detection, &mut state.evictions);
+        state.evictions.texts = state.log.heap_bytes();
         if !drafts.is_empty() {
             setup.emit(detection, (shard, &mut state.detections), drafts, out);
             shard.report(detection, &mut state.evictions);
         }
         let limits = setup.limits_of_keys(state);
-        while let Some((detection, cluster)) = state.evictions.excess(&limits) {
-            if !setup.evict_weakest(state, detection, &cluster, (name, &mut *out)) {
+        while let Some((detection, cluster, measure)) = state.evictions.excess(&limits) {
+            if !setup.evict_weakest(state, (detection, &cluster), measure, (name, &mut *out)) {
                 break;
             }
         }
@@ -423,7 +443,8 @@ impl Engine {
                     continue;
                 };
                 let (mut drafts, before) = (Vec::new(), *steps);
-                let settled = of.settle(&context, steps, &mut drafts)
+                let mut outlet = outlet(&mut state.log, &mut drafts);
+                let settled = of.settle(&context, steps, &mut outlet)
                     && shard.expire_watched(detection, &context, steps);
                 if !settled || *steps != before {
                     shard.report(detection, &mut state.evictions);
@@ -474,8 +495,9 @@ impl Engine {
                     continue;
                 };
                 let mut drafts = Vec::new();
+                let mut outlet = outlet(&mut state.log, &mut drafts);
                 while !of.is_empty() && steps::take(steps) {
-                    of.drain_first(&context, &mut drafts);
+                    of.drain_first(&context, &mut outlet);
                 }
                 let is_drained = of.is_empty();
                 shard.report(detection, &mut state.evictions);
@@ -507,9 +529,10 @@ impl Engine {
                 continue;
             };
             let mut drafts = Vec::new();
+            let mut outlet = outlet(&mut state.log, &mut drafts);
             while !of.is_empty() && steps::take(steps) {
-                let evicted = of.evict_first(&context, &mut drafts);
-                setup.count_evicted(&mut state.detections, detection, evicted);
+                let evicted = of.evict_first(&context, &mut outlet);
+                count_evicted(&mut state.detections, detection, evicted.as_ref());
             }
             let is_gone = of.is_empty();
             shard.report(detection, &mut state.evictions);
@@ -643,6 +666,7 @@ impl Setup {
             lateness: program.lateness,
             limits: &self.limits,
             locate: self.locate.as_deref(),
+            started: self.started,
             changes: &self.changes,
         }
     }
@@ -706,8 +730,8 @@ impl Setup {
     fn evict_weakest(
         &self,
         state: &mut EngineState,
-        detection: usize,
-        cluster: &Arc<str>,
+        (detection, cluster): (usize, &Arc<str>),
+        measure: Measure,
         (hit_of, out): (&str, &mut Vec<Emission>),
     ) -> bool {
         let (Some(context), Some(shard)) = (self.context(detection), state.shards.get_mut(cluster))
@@ -718,24 +742,27 @@ impl Setup {
             return false;
         };
         let mut drafts = Vec::new();
-        let key = of.weakest_key();
-        let evicted = of.evict_weakest(&context, &mut drafts);
-        if let (Some(hits), Some(key)) = (evicted, key) {
-            state.coverage.evicted(hit_of, &key, hits, &self.feeds);
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        let evicted = of.evict_weakest(measure, &context, &mut outlet);
+        count_evicted(&mut state.detections, detection, evicted.as_ref());
+        if let Some(loss) = &evicted {
+            let lost = (loss.network, loss.keys, loss.bound);
+            state.coverage.evicted(hit_of, lost, &self.feeds);
         }
         shard.report(detection, &mut state.evictions);
-        self.count_evicted(&mut state.detections, detection, evicted);
+        state.evictions.texts = state.log.heap_bytes();
         self.emit(detection, (shard, &mut state.detections), drafts, out);
         evicted.is_some()
     }
+}
 
-    fn count_evicted(&self, known: &mut [Known], detection: usize, hits: Option<u64>) {
-        if let (Some(Known { stats, .. }), Some(program), Some(hits)) =
-            (known.get_mut(detection), self.programs.get(detection), hits)
-        {
-            let most = program.detection.threshold.saturating_add(1);
-            stats.evicted += 1;
-            stats.evicted_hits = stats.evicted_hits.max(hits.min(most));
-        }
+fn outlet<'a>(log: &'a mut EvidenceLog, out: &'a mut Vec<Draft>) -> Outlet<'a> {
+    Outlet { log, out }
+}
+
+fn count_evicted(known: &mut [Known], detection: usize, evicted: Option<&Loss>) {
+    if let (Some(Known { stats, .. }), Some(loss)) = (known.get_mut(detection), evicted) {
+        stats.evicted += loss.keys;
+        stats.evicted_hits = stats.evicted_hits.max(loss.bound);
     }
 }

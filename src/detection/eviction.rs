@@ -1,61 +1,68 @@
-//! Which key is evicted when there are too many, or when they take too much memory: one of the
-//! lowest priority, of a detection that has more than its share.
+//! Which key is evicted when there are too many, or when they take too much memory.
 //!
-//! A key's priority is its number of hits, and then how late the last of them was. So a flood of
-//! keys with one hit each displaces itself, and never a scanner. Each of the detections that have
-//! keys is guaranteed an equal share of the keys and of the memory before it gives way to others:
-//! a detection whose every match opens a finding cannot displace what others gather.
+//! A key that comes always finds a place. The detection that has most of what is short gives way,
+//! and of its clusters the one that has most: so each detection and each cluster is guaranteed an
+//! equal share, and a flood in one cluster displaces the keys of that cluster. Which of its keys
+//! goes, its table says ([`super::key_table::KeyTable::weakest`]).
+//!
+//! Who is displaced loses the hits it had, and a key that comes may have been displaced before. So
+//! a key inherits as its error the most that any key has lost in the window ([`Floor`]). Whichever
+//! keys are chosen, no key has lost more hits of a window than that: see there.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     heap::{self, Counted},
+    key_table::{Inherited, Measure},
     limits::Limits,
-    time::Micros,
+    time::{BEGINNING, Micros},
 };
-
-/// Eviction priority: the lowest goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Priority {
-    /// Hits at hand, at most one more than the threshold; `u64::MAX` with an open finding.
-    pub(super) hits: u64,
-    /// Time of the latest hit when they became as many.
-    pub(super) last: Micros,
-}
 
 /// What one detection keeps of one cluster, as far as eviction goes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub(super) keys: usize,
     pub(super) bytes: Counted,
-    /// The lowest priority of its keys.
-    pub(super) weakest: Option<Priority>,
 }
 
 /// A place of a cluster in the order of its detection.
-type Place = (Priority, Arc<str>);
+type Place = (usize, Arc<str>);
 
 /// What one [`Usage`] with keys takes on the heap here.
-pub(super) const PLACE: usize = heap::entry(size_of::<Place>());
+pub(super) const PLACE: usize = 2 * heap::entry(size_of::<Place>());
 
 /// Where the next key to be evicted is, and how much all keys take.
 ///
 /// Invariant: it holds the sum of the usages that were last reported for each cluster and
-/// detection, and their weakest keys.
+/// detection, and each of them in the order of its size.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Evictions {
     /// By detection.
     detections: Vec<Share>,
     /// Bytes on the heap that shards take besides their keys.
     pub(super) besides: Counted,
+    /// Bytes on the heap of the evidence log.
+    pub(super) texts: usize,
 }
 
 /// What one detection takes.
 #[derive(Clone, Debug, Default)]
 struct Share {
-    weakest: BTreeSet<Place>,
+    by_keys: BTreeSet<Place>,
+    by_bytes: BTreeSet<Place>,
     keys: usize,
     bytes: Counted,
+}
+
+/// A number of keys as clusters are ordered by it: not each key of many moves its cluster.
+fn coarse_keys(keys: usize) -> usize {
+    const EXACT: usize = 1024;
+    if keys < EXACT { keys } else { keys & !63 }
+}
+
+/// The same for bytes.
+fn coarse_bytes(bytes: usize) -> usize {
+    bytes / 8192
 }
 
 impl Evictions {
@@ -64,10 +71,10 @@ impl Evictions {
         self.detections.iter().map(|share| share.keys).sum()
     }
 
-    /// Bytes on the heap of all shards.
+    /// Bytes on the heap of all state.
     pub(super) fn heap_bytes(&self) -> usize {
         let keys: usize = self.detections.iter().map(|share| share.bytes.0).sum();
-        keys + self.besides.0
+        keys + self.besides.0 + self.texts
     }
 
     /// Takes what a detection keeps of a cluster now in place of what was reported before.
@@ -87,15 +94,37 @@ impl Evictions {
         };
         share.keys = (share.keys + now.keys).saturating_sub(reported.keys);
         share.bytes.0 = (share.bytes.0 + now.bytes.0).saturating_sub(reported.bytes.0);
-        if reported.weakest != now.weakest {
-            if let Some(weakest) = reported.weakest {
-                share.weakest.remove(&(weakest, Arc::clone(cluster)));
+        let places = |usage: &Usage| {
+            let is_any = usage.keys > 0;
+            is_any.then(|| (coarse_keys(usage.keys), coarse_bytes(usage.bytes.0)))
+        };
+        let (before, after) = (places(reported), places(&now));
+        *reported = now;
+        if before == after {
+            return;
+        }
+        for (order, before, after) in [
+            (
+                &mut share.by_keys,
+                before.map(|one| one.0),
+                after.map(|one| one.0),
+            ),
+            (
+                &mut share.by_bytes,
+                before.map(|one| one.1),
+                after.map(|one| one.1),
+            ),
+        ] {
+            if before == after {
+                continue;
             }
-            if let Some(weakest) = now.weakest {
-                share.weakest.insert((weakest, Arc::clone(cluster)));
+            if let Some(before) = before {
+                order.remove(&(before, Arc::clone(cluster)));
+            }
+            if let Some(after) = after {
+                order.insert((after, Arc::clone(cluster)));
             }
         }
-        *reported = now;
     }
 
     /// A shard takes other bytes on the heap besides its keys than before.
@@ -103,32 +132,112 @@ impl Evictions {
         self.besides.0 = (self.besides.0 + now).saturating_sub(before);
     }
 
-    /// The detection and cluster of the key to be evicted, if there are too many or if all takes
-    /// too much memory.
-    pub(super) fn excess(&self, limits: &Limits) -> Option<(usize, Arc<str>)> {
-        let are_too_many = self.keys() > limits.keys;
-        if !are_too_many && self.heap_bytes() <= limits.memory {
+    /// The detection and cluster that have to give way, and in what, if there are too many keys or
+    /// if all takes too much memory.
+    pub(super) fn excess(&self, limits: &Limits) -> Option<(usize, Arc<str>, Measure)> {
+        let measure = if self.keys() > limits.keys {
+            Measure::Keys
+        } else if self.heap_bytes() > limits.memory {
+            Measure::Bytes
+        } else {
             return None;
+        };
+        let amount = |share: &Share| match measure {
+            Measure::Keys => share.keys,
+            Measure::Bytes => share.bytes.0,
+        };
+        let shares = self.detections.iter().enumerate();
+        let (detection, share) = shares
+            .filter(|(_, share)| share.keys > 0)
+            .max_by_key(|(at, share)| (amount(share), usize::MAX - at))?;
+        let order = match measure {
+            Measure::Keys => &share.by_keys,
+            Measure::Bytes => &share.by_bytes,
+        };
+        let (_, cluster) = order.last()?;
+        Some((detection, Arc::clone(cluster), measure))
+    }
+}
+
+/// The most hits of one window that any key may have lost because it was displaced: the error that
+/// a key inherits, and the bound that is published.
+///
+/// A key that comes inherits the floor. When it is displaced, the floor becomes at least its error
+/// and its own hits. So by induction the floor is never less than what any one key has lost: what
+/// it had lost before it came is within its error, and its own hits are what it loses now. That
+/// holds whichever key is displaced; a good choice only keeps the floor low. What is older than
+/// a window is over: no later hit shares a window with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Floor {
+    /// Event time at which `young` began.
+    pub(super) since: Micros,
+    pub(super) young: u32,
+    /// Of the span before.
+    pub(super) old: u32,
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self {
+            since: BEGINNING,
+            young: 0,
+            old: 0,
         }
-        let shares = self.detections.iter().filter(|share| share.keys > 0);
-        let parts = shares.count().max(1);
-        let is_above_its_share = |share: &Share| {
-            if are_too_many {
-                share.keys > limits.keys / parts
-            } else {
-                share.bytes.0 > limits.memory / parts
-            }
+    }
+}
+
+/// Microseconds of a minute.
+const MINUTE: i64 = 60_000_000;
+
+/// The minute of a time since 1970.
+fn minute(time: Micros) -> u32 {
+    u32::try_from(time.0.div_euclid(MINUTE)).unwrap_or_default()
+}
+
+impl Floor {
+    /// Event time is here. What is older than `span`, in microseconds, is over.
+    fn advance(&mut self, now: Micros, span: i64) {
+        if now < self.since.plus(span) {
+            return;
+        }
+        self.old = if now < self.since.plus(span.saturating_mul(2)) {
+            self.young
+        } else {
+            0
         };
-        let weakest = |of: &dyn Fn(&Share) -> bool| {
-            let shares = self.detections.iter().enumerate();
-            shares
-                .filter(|(_, share)| of(share))
-                .filter_map(|(detection, share)| Some((share.weakest.first()?, detection)))
-                .min()
-        };
-        // What is kept besides keys may be what exceeds.
-        let ((_, cluster), detection) =
-            weakest(&is_above_its_share).or_else(|| weakest(&|_| true))?;
-        Some((detection, Arc::clone(cluster)))
+        self.young = 0;
+        self.since = now;
+    }
+
+    /// What a key that comes now inherits.
+    pub(super) fn inherited(&mut self, now: Micros, span: i64) -> Inherited {
+        self.advance(now, span);
+        Inherited {
+            error: self.young.max(self.old),
+            minute: minute(now),
+        }
+    }
+
+    /// A key is displaced that had these hits at hand; the error bound of that.
+    pub(super) fn raise(&mut self, inherited: Inherited, hits: u64, now: Micros, span: i64) -> u64 {
+        self.advance(now, span);
+        let hits = u32::try_from(hits).unwrap_or(u32::MAX);
+        let lost = error(inherited, now, span).saturating_add(hits);
+        self.young = self.young.max(lost);
+        lost.into()
+    }
+}
+
+/// The end of the minute in which a key came: before that, it may have been here already.
+pub(super) fn minute_end(inherited: Inherited) -> Micros {
+    Micros((i64::from(inherited.minute) + 1).saturating_mul(MINUTE))
+}
+
+/// The error of a key by now: it ends a window after the key came.
+pub(super) fn error(inherited: Inherited, now: Micros, span: i64) -> u32 {
+    if minute_end(inherited).plus(span) > now {
+        inherited.error
+    } else {
+        0
     }
 }

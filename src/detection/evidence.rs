@@ -149,6 +149,7 @@ impl Evidence {
         self.first = Some(self.first.map_or(time, |first| first.min(time)));
         self.last = Some(self.last.map_or(time, |last| last.max(time)));
         self.clamped |= hit.clamped;
+        self.unverified += if hit.is_unverified { times } else { 0 };
         if hit.texts.is_empty() {
             // Of any field there may be more values than are kept.
             self.sets.iter_mut().for_each(|set| set.is_cut = true);
@@ -190,7 +191,6 @@ impl Evidence {
     }
 
     /// Takes all requests of other evidence for the same key. None of them may be in both.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for findings that are joined"))]
     pub(super) fn merge(&mut self, other: &Self, limits: &Limits) {
         self.count += other.count;
         for (code, count) in &other.by_code {

@@ -55,6 +55,22 @@ pub(super) const fn tree(entries: usize, size: usize) -> usize {
     }
 }
 
+/// Bytes of a hash table with room for this many entries of `size` bytes each.
+pub(super) const fn table(room: usize, size: usize) -> usize {
+    /// Bytes behind the last one, which are looked at together.
+    const GROUP: usize = 16;
+    if room == 0 {
+        return 0;
+    }
+    let least = if room < 4 {
+        4
+    } else {
+        room.saturating_mul(8).div_ceil(7)
+    };
+    let places = least.next_power_of_two();
+    block(places.saturating_mul(size + 1) + GROUP)
+}
+
 /// Bytes that were counted for something. They depend on what lists have taken in advance.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted(pub(super) usize);

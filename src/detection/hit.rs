@@ -39,7 +39,8 @@ pub struct Hit {
     pub labels: LabelSet,
     /// The entry of `exclude` that it matches: its place in the list. It does not count then.
     pub excluded: Option<u16>,
-    /// Its time was logged in whole seconds, so that its identity does not tell requests apart.
+    /// Its time was logged in whole seconds, so that its identity does not tell requests apart: each
+    /// delivery counts.
     pub is_time_coarse: bool,
 }
 

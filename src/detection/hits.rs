@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
+    evidence_log::EvidenceLog,
     heap,
     hit::{Identity, Place},
-    limits::Limits,
-    packed::{Fields, Packed},
+    packed::{Brief, Packed},
     threshold::{Alert, ValueIndex},
-    time::Micros,
+    time::{BEGINNING, Micros},
 };
 use crate::rules::model::Aggregate;
 
@@ -99,62 +99,71 @@ impl Few {
     }
 }
 
-/// Hits that belong to no finding: a few as a rule, very many when a scan waits for the finding
-/// before it to close. Whatever their number and the order they come in, a hit is found, put in
-/// its place and taken from the front in a number of steps that grows as its logarithm.
+/// A hit without its texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slim {
+    pub(super) place: Place,
+    pub(super) brief: Brief,
+}
+
+impl Slim {
+    fn time(&self) -> Micros {
+        self.place.0
+    }
+
+    /// The hit with its texts, which are in the log no longer.
+    pub(super) fn take(self, log: &mut EvidenceLog) -> Kept {
+        Kept {
+            place: self.place,
+            packed: self.brief.with(log.take(self.brief.number())),
+        }
+    }
+}
+
+/// Hits that belong to no finding: one as a rule, few as long as none is found, very many where
+/// distinct values are counted and repeated. Whatever their number and the order they come in, a
+/// hit is found, put in its place and taken from the front in a number of steps that grows as its
+/// logarithm. Their texts are in the evidence log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Unassigned {
-    /// All of them while there are few; else empty.
-    few: Few,
-    many: Option<Box<Many>>,
+pub(super) enum Unassigned {
+    #[default]
+    None,
+    One(Slim),
+    /// Two or more, in order.
+    Few(Vec<Slim>),
+    Many(Box<Many>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Many {
-    hits: BTreeMap<Place, Packed>,
+pub(super) struct Many {
+    hits: BTreeMap<Place, Brief>,
     identities: BTreeSet<Identity>,
-    /// Bytes on the heap of what is packed.
-    texts: usize,
-    /// Hits from here on are without texts.
-    bare_from: Option<Place>,
     /// Where distinct values are counted, and the length of a window there.
     values: Option<(ValueIndex, i64)>,
-}
-
-/// How many hits are kept, besides the hits themselves.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ManyState {
-    /// Hits from here on are without texts.
-    pub(super) bare_from: Option<Place>,
-    /// Length of a window in microseconds, where distinct values are counted.
-    pub(super) value_window: Option<i64>,
 }
 
 impl Unassigned {
     /// With more than these a list is slower than a tree.
     const FEW: usize = 32;
-    /// Part of the memory of all keys that the texts of one may take. Of the texts of a hundred
-    /// hits a finding could hardly keep more than some; those of the latest give way.
-    const SHARE: usize = 32;
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let many = self.many.as_ref().map_or(0, |many| {
-            heap::block(size_of::<Many>())
-                + many.texts
-                + heap::tree(many.hits.len(), size_of::<(Place, Packed)>())
-                + heap::tree(many.identities.len(), size_of::<Identity>())
-                + many
-                    .values
-                    .as_ref()
-                    .map_or(0, |(index, _)| index.heap_bytes())
-        });
-        self.few.heap_bytes() + many
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Few(list) => heap::list(list),
+            Self::Many(many) => {
+                let values = many.values.as_ref();
+                heap::block(size_of::<Many>())
+                    + heap::tree(many.hits.len(), size_of::<(Place, Brief)>())
+                    + heap::tree(many.identities.len(), size_of::<Identity>())
+                    + values.map_or(0, |(index, _)| index.heap_bytes())
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        match &self.many {
-            Some(many) => many.hits.len(),
-            None => self.few.len(),
+        match self {
+            Self::Many(many) => many.hits.len(),
+            _ => self.few().len(),
         }
     }
 
@@ -163,24 +172,27 @@ impl Unassigned {
     }
 
     pub(super) fn contains(&self, identity: Identity) -> bool {
-        match &self.many {
-            Some(many) => many.identities.contains(&identity),
-            None => self.few.iter().any(|hit| hit.place.1 == identity),
+        match self {
+            Self::Many(many) => many.identities.contains(&identity),
+            _ => self.few().iter().any(|hit| hit.place.1 == identity),
         }
     }
 
     /// The hits in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Packed)> + '_ {
-        let many = self.many.iter().flat_map(|many| many.hits.iter());
-        let few = self.few.iter().map(|hit| (hit.place, &hit.packed));
-        few.chain(many.map(|(place, packed)| (*place, packed)))
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slim> + '_ {
+        let many = self.many().into_iter().flat_map(|many| many.hits.iter());
+        let many = many.map(|(place, brief)| Slim {
+            place: *place,
+            brief: *brief,
+        });
+        self.few().iter().copied().chain(many)
     }
 
     /// Those of the hits, in order, that decide whether a window is above the threshold.
     pub(super) fn counted(&self, alert: &Alert) -> impl Iterator<Item = Place> + Clone + '_ {
         let (all, index) = self.split(alert);
         let all = all.flat_map(|many| many.hits.keys().copied());
-        let few = self.few.iter().map(|hit| hit.place);
+        let few = self.few().iter().map(|hit| hit.place);
         few.chain(all).chain(index.flat_map(ValueIndex::iter))
     }
 
@@ -191,7 +203,7 @@ impl Unassigned {
         before: Micros,
         alert: &Alert,
     ) -> impl Iterator<Item = Place> + Clone + '_ {
-        let few = self.few.iter().map(|hit| hit.place);
+        let few = self.few().iter().map(|hit| hit.place);
         let few = few.filter(move |(time, _)| *time > after && *time < before);
         let from = (after.plus(1), Identity([0; 16]));
         let (all, index) = self.split(alert);
@@ -214,7 +226,7 @@ impl Unassigned {
         impl Iterator<Item = &ValueIndex> + Clone + '_,
     ) {
         let counts_values = alert.aggregate == Aggregate::Values;
-        let many = self.many.as_deref();
+        let many = self.many();
         let index = many.and_then(|many| many.values.as_ref());
         (
             many.filter(|_| !counts_values).into_iter(),
@@ -222,96 +234,137 @@ impl Unassigned {
         )
     }
 
-    /// How many hits are kept; `None` while they are few.
-    pub(super) fn many(&self) -> Option<ManyState> {
-        self.many.as_ref().map(|many| ManyState {
-            bare_from: many.bare_from,
-            value_window: many.values.as_ref().map(|(_, window)| *window),
-        })
+    fn few(&self) -> &[Slim] {
+        match self {
+            Self::None | Self::Many(_) => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Few(list) => list,
+        }
     }
 
-    /// Hits as they were kept.
-    pub(super) fn restored(hits: Vec<Kept>, many: Option<ManyState>) -> Self {
-        let mut restored = Self::default();
-        match many {
-            Some(ManyState {
-                bare_from,
-                value_window,
-            }) => {
+    fn many(&self) -> Option<&Many> {
+        match self {
+            Self::Many(many) => Some(many),
+            _ => None,
+        }
+    }
+
+    /// Length of a window in microseconds, where there are many and distinct values are counted;
+    /// `None` while there are few.
+    pub(super) fn value_window(&self) -> Option<Option<i64>> {
+        let many = self.many()?;
+        Some(many.values.as_ref().map(|(_, window)| *window))
+    }
+
+    /// Hits as they were kept: see [`Self::value_window`].
+    pub(super) fn restored(hits: Vec<Slim>, value_window: Option<Option<i64>>) -> Self {
+        match value_window {
+            Some(window) => {
                 let mut many = Box::new(Many {
-                    values: value_window.map(|window| (ValueIndex::default(), window)),
+                    values: window.map(|window| (ValueIndex::default(), window)),
                     ..Many::default()
                 });
                 for hit in hits {
-                    many.insert(hit.place, hit.packed);
+                    many.insert(hit);
                 }
-                many.bare_from = bare_from;
-                restored.many = Some(many);
+                Self::Many(many)
             }
-            None => {
-                for hit in hits {
-                    restored.few.insert(hit);
-                }
+            None => Self::of_few(hits),
+        }
+    }
+
+    fn of_few(mut hits: Vec<Slim>) -> Self {
+        match hits.len() {
+            0 | 1 => hits.pop().map_or(Self::None, Self::One),
+            _ => {
+                hits.sort_unstable_by_key(|hit| hit.place);
+                Self::Few(hits)
             }
         }
-        restored
     }
 
     /// Takes a hit that is not among them; whether a window may have come above the threshold by
     /// it.
-    pub(super) fn insert(
-        &mut self,
-        place: Place,
-        fields: &Fields<'_>,
-        limits: &Limits,
-        alert: &Alert,
-    ) -> bool {
-        if self.many.is_none() && self.few.len() >= Self::FEW {
-            let mut many = Box::new(Many::new(alert));
-            for hit in std::mem::take(&mut self.few).list {
-                many.insert(hit.place, hit.packed);
+    pub(super) fn insert(&mut self, hit: Slim, alert: &Alert) -> bool {
+        match self {
+            Self::None => {
+                *self = Self::One(hit);
+                true
             }
-            self.many = Some(many);
+            Self::One(one) => {
+                // There may be a million keys with two hits.
+                let mut list = Vec::with_capacity(2);
+                list.extend([*one, hit]);
+                *self = Self::of_few(list);
+                true
+            }
+            Self::Few(list) if list.len() < Self::FEW => {
+                let at = list.partition_point(|other| other.place < hit.place);
+                if list.len() < Self::FEW / 4 {
+                    list.reserve_exact(1);
+                }
+                list.insert(at, hit);
+                true
+            }
+            Self::Few(list) => {
+                let mut many = Box::new(Many::new(alert));
+                for hit in std::mem::take(list) {
+                    many.insert(hit);
+                }
+                let may_alert = many.insert(hit);
+                *self = Self::Many(many);
+                may_alert
+            }
+            Self::Many(many) => many.insert(hit),
         }
-        let Some(many) = &mut self.many else {
-            let packed = Packed::of(fields);
-            self.few.insert(Kept { place, packed });
-            return true;
-        };
-        let packed = if many.bare_from.is_some_and(|from| place >= from) {
-            Packed::bare(fields)
-        } else {
-            Packed::of(fields)
-        };
-        let may_alert = many.insert(place, packed);
-        many.keep_texts(limits.memory / Self::SHARE);
-        may_alert
     }
 
     pub(super) fn first(&self) -> Option<Place> {
-        match &self.many {
-            Some(many) => many.hits.first_key_value().map(|(place, _)| *place),
-            None => self.few.first().map(|hit| hit.place),
+        match self {
+            Self::Many(many) => many.hits.first_key_value().map(|(place, _)| *place),
+            _ => self.few().first().map(|hit| hit.place),
         }
     }
 
-    pub(super) fn pop_first(&mut self) -> Option<Kept> {
-        let Some(many) = &mut self.many else {
-            return self.few.take_first(1).pop();
+    /// Time of the latest; before all others when there is none.
+    pub(super) fn last(&self) -> Micros {
+        let last = match self {
+            Self::Many(many) => many.hits.last_key_value().map(|((time, _), _)| *time),
+            _ => self.few().last().map(Slim::time),
         };
-        let hit = many.pop_first();
-        if many.hits.len() <= Self::FEW / 2 {
-            while let Some(hit) = many.pop_first() {
-                self.few.insert(hit);
+        last.unwrap_or(BEGINNING)
+    }
+
+    pub(super) fn pop_first(&mut self) -> Option<Slim> {
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::One(one) => Some(one),
+            Self::Few(mut list) => {
+                let first = (!list.is_empty()).then(|| list.remove(0));
+                *self = match list.as_slice() {
+                    [] => Self::None,
+                    [one] => Self::One(*one),
+                    _ => Self::Few(list),
+                };
+                first
             }
-            self.many = None;
+            Self::Many(mut many) => {
+                let first = many.pop_first();
+                *self = if many.hits.len() <= Self::FEW / 2 {
+                    Self::of_few(std::iter::from_fn(|| many.pop_first()).collect())
+                } else {
+                    Self::Many(many)
+                };
+                first
+            }
         }
-        hit
     }
 
     /// Gives back memory that a list has taken in advance.
     pub(super) fn shrink(&mut self) {
-        self.few.list.shrink_to_fit();
+        if let Self::Few(list) = self {
+            list.shrink_to_fit();
+        }
     }
 }
 
@@ -325,43 +378,21 @@ impl Many {
     }
 
     /// Takes a hit; whether a window may have come above the threshold by it.
-    fn insert(&mut self, place: Place, packed: Packed) -> bool {
-        self.texts += packed.heap_bytes();
+    fn insert(&mut self, Slim { place, brief }: Slim) -> bool {
         self.identities.insert(place.1);
-        self.hits.insert(place, packed);
+        self.hits.insert(place, brief);
         self.values
             .as_mut()
             .is_none_or(|(index, window)| index.insert(place, *window))
     }
 
-    fn pop_first(&mut self) -> Option<Kept> {
-        let (place, packed) = self.hits.pop_first()?;
+    fn pop_first(&mut self) -> Option<Slim> {
+        let (place, brief) = self.hits.pop_first()?;
         self.identities.remove(&place.1);
         if let Some((index, window)) = &mut self.values {
             index.remove_first(place, *window);
         }
-        self.texts = self.texts.saturating_sub(packed.heap_bytes());
-        if self.bare_from.is_some_and(|from| from <= place) {
-            // What comes now may have its texts again.
-            self.bare_from = None;
-        }
-        Some(Kept { place, packed })
-    }
-
-    /// Gives up the texts of the latest until the others take at most this many bytes.
-    fn keep_texts(&mut self, most: usize) {
-        while self.texts > most {
-            let latest = match self.bare_from {
-                Some(from) => self.hits.range_mut(..from).next_back(),
-                None => self.hits.iter_mut().next_back(),
-            };
-            let Some((place, packed)) = latest else {
-                return;
-            };
-            self.bare_from = Some(*place);
-            self.texts = self.texts.saturating_sub(packed.heap_bytes());
-            packed.strip();
-        }
+        Some(Slim { place, brief })
     }
 }
 
@@ -370,7 +401,10 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::{
-        super::{fields::AuditField, hit::Texts},
+        super::{
+            hit::{LabelSet, Texts},
+            packed::Fields,
+        },
         *,
     };
 
@@ -380,16 +414,18 @@ mod tests {
         window: 10,
     };
 
-    fn texts(uri: &str) -> Texts {
-        Texts::from_iter([(AuditField::RequestUri, uri)])
-    }
-
-    fn fields(texts: &Texts) -> Fields<'_> {
-        Fields {
+    fn slim(place: Place, number: u64) -> Slim {
+        let texts = Texts::default();
+        let fields = Fields {
             code: 403,
             clamped: false,
-            labels: super::super::hit::LabelSet::default(),
-            texts,
+            labels: LabelSet::default(),
+            is_unverified: false,
+            texts: &texts,
+        };
+        Slim {
+            place,
+            brief: Brief::new(&fields, number),
         }
     }
 
@@ -397,16 +433,11 @@ mod tests {
         /// Few or many, they are what a sorted list of them would be.
         #[test]
         fn unassigned_hits_are_a_sorted_list(
-            steps in vec((0i64..60, 0u8..4, 0usize..30), 0..400),
-            share in prop_oneof![Just(usize::MAX), 0usize..3000],
+            steps in vec((0i64..60, 0u8..4), 0..400),
         ) {
-            let limits = Limits {
-                memory: share.saturating_mul(Unassigned::SHARE),
-                ..Limits::default()
-            };
             let mut hits = Unassigned::default();
             let mut list: Vec<Place> = Vec::new();
-            for (at, (time, what, length)) in steps.into_iter().enumerate() {
+            for (at, (time, what)) in steps.into_iter().enumerate() {
                 let mut identity = [0; 16];
                 identity[..8].copy_from_slice(&(at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
                 if what == 0 {
@@ -414,12 +445,13 @@ mod tests {
                     prop_assert_eq!(hits.pop_first().map(|hit| hit.place), first);
                 } else {
                     let place = (Micros(time), Identity(identity));
-                    hits.insert(place, &fields(&texts(&"x".repeat(length))), &limits, &EVENTS);
+                    hits.insert(slim(place, at as u64), &EVENTS);
                     list.insert(list.partition_point(|other| *other < place), place);
                 }
                 prop_assert_eq!(hits.counted(&EVENTS).collect::<Vec<_>>(), list.clone());
                 prop_assert_eq!((hits.len(), hits.is_empty()), (list.len(), list.is_empty()));
                 prop_assert_eq!(hits.first(), list.first().copied());
+                prop_assert_eq!(hits.last(), list.last().map_or(BEGINNING, |last| last.0));
                 let (after, before) = (Micros(time - 7), Micros(time + 5));
                 let between = list.iter().filter(|hit| hit.0 > after && hit.0 < before);
                 prop_assert_eq!(
@@ -430,50 +462,17 @@ mod tests {
                     prop_assert!(hits.contains(*identity));
                 }
                 prop_assert!(!hits.contains(Identity([0xff; 16])));
-                if let Some(many) = &hits.many {
-                    prop_assert!(many.texts <= share);
-                    let texts: usize = many.hits.values().map(Packed::heap_bytes).sum();
-                    prop_assert_eq!(many.texts, texts);
-                    // It is the latest that are without texts.
-                    let bare: Vec<_> = many.hits.values().map(Packed::is_bare).collect();
-                    if share == usize::MAX {
-                        prop_assert!(!bare.contains(&true));
-                    }
-                } else {
-                    let texts: usize = hits.few.iter().map(|hit| hit.packed.heap_bytes()).sum();
-                    prop_assert_eq!(hits.few.texts, texts);
-                }
+                let same = Unassigned::restored(hits.iter().collect(), hits.value_window());
+                prop_assert_eq!(&same, &hits);
             }
         }
     }
 
     #[test]
-    fn texts_beyond_the_share_are_those_of_the_latest_hits() {
-        const HITS: usize = 1000;
-        let uri = "x".repeat(100);
-        let limits = Limits {
-            memory: Unassigned::SHARE * HITS / 4 * 128,
-            ..Limits::default()
-        };
-        for order in [|n: usize| n, |n| HITS - n, |n| n * 619 % HITS] {
-            let mut hits = Unassigned::default();
-            for n in 0..HITS {
-                let mut identity = [0; 16];
-                identity[..8].copy_from_slice(&(n as u64).to_be_bytes());
-                let time = Micros(i64::try_from(order(n)).unwrap());
-                hits.insert(
-                    (time, Identity(identity)),
-                    &fields(&texts(&uri)),
-                    &limits,
-                    &EVENTS,
-                );
-            }
-            let bare: Vec<_> = std::iter::from_fn(|| hits.pop_first())
-                .map(|hit| hit.packed.is_bare())
-                .collect();
-            let whole = bare.iter().filter(|bare| !**bare).count();
-            assert!((200..=260).contains(&whole), "{whole}");
-            assert!(bare.is_sorted(), "the earliest have theirs");
-        }
+    fn a_hit_without_its_texts_is_small() {
+        assert!(size_of::<Slim>() <= 40);
+        assert!(size_of::<Unassigned>() <= 48);
+        let hit = slim((Micros(5), Identity([7; 16])), 1 << 40);
+        assert_eq!(hit.brief.number(), 1 << 40);
     }
 }

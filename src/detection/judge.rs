@@ -57,9 +57,10 @@ impl Event<'_> {
             }
         };
         let code = self.field(AuditField::Code).value();
+        let (time, is_time_coarse) = self.read_time().unzip();
         Hit {
             detection: 0,
-            time: self.time(),
+            time,
             clamped: false,
             // The screen names it at the end of the resource.
             cluster: Arc::default(),
@@ -68,6 +69,7 @@ impl Event<'_> {
             code: code.and_then(number).unwrap_or_default(),
             texts: texts(self, &claims, bounds),
             identity: found.identity,
+            is_time_coarse: is_time_coarse.unwrap_or_default(),
             ..Hit::default()
         }
     }

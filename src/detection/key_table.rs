@@ -1,101 +1,185 @@
-//! The key table: the state of each key, when something is due for it, and in which order keys are
-//! evicted.
+//! The key table: the state of each key, when something is due for it, and which key is the weakest.
+//!
+//! A hit costs a few steps, whatever the number of keys. Keys lie in a slab without holes; an index
+//! of numbers finds them by their hash, whose seeds no sender knows. Nothing that leaves the table
+//! is in the order of the index or of the slab. Three orders run through the keys as lists of
+//! numbers: that of their last arrival, in which they expire, and for each level of strength that
+//! of their last arrival, in which they are evicted. Deadlines, which few keys have, are in a tree.
 
-use std::{
-    borrow::Borrow,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, hash::RandomState};
+
+use hashbrown::HashTable;
 
 use super::{
-    eviction::Priority,
     heap::{self, Counted},
+    slab::Slab,
     time::Micros,
 };
 
-/// The name of a key. Copies are cheap and share one block of memory.
+/// Seeds of the hashes of a table.
+pub(super) type Seeds = RandomState;
+
+/// The name of a key.
 pub(super) trait Name: Ord + Clone {
-    /// Bytes on the heap, counted once.
+    /// Bytes on the heap.
     fn heap_bytes(&self) -> usize;
+
+    /// Its hash with these seeds.
+    fn hash(&self, seeds: &Seeds) -> u64;
 }
 
-impl Name for Arc<str> {
-    fn heap_bytes(&self) -> usize {
-        heap::shared(self.len())
-    }
-}
+/// No key.
+const NONE: u32 = u32::MAX;
+/// No deadline.
+const NEVER: Micros = Micros(i64::MAX);
+/// Levels of strength.
+const LEVELS: usize = 16;
 
 /// Where a key is to be listed after it has changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listing {
-    /// Hits at hand.
+    /// Its strength: hits at hand.
     pub(super) hits: u64,
-    /// Time of the latest of them.
-    pub(super) last: Micros,
-    /// When something may be due for its finding.
+    /// When something is due for it next.
     pub(super) due_at: Option<Micros>,
-    /// When it may be forgotten.
-    pub(super) expires_at: Option<Micros>,
     /// Bytes on the heap of its state.
     pub(super) heap_bytes: usize,
 }
 
-/// A deadline and whose it is.
-type Due<N> = (Micros, N);
+/// What a key has inherited when it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Inherited {
+    /// Hits that it may have had before, and that were forgotten.
+    pub(super) error: u32,
+    /// The minute of event time when it came, since 1970.
+    pub(super) minute: u32,
+}
+
+/// What a table is to have less of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Keys.
+    Keys,
+    /// Bytes of memory.
+    Bytes,
+}
 
 /// All keys of one detection in one cluster.
 ///
-/// Invariants, kept by [`Keyed::list`] and [`KeyTable::remove`] alone: each key is in the eviction
-/// order at its priority; it is among the closings and expiries at the times noted in its entry,
-/// which may be early, never late; `bytes` is the sum of what the entries have counted.
+/// Invariants: each key is in the list of arrivals and in the list of the level at which it was
+/// listed; it is among the deadlines at the time noted in its entry, which may be early, never
+/// late; `bytes` is the sum of what the entries have counted.
 #[derive(Clone, Debug)]
 pub(super) struct KeyTable<N, V> {
-    entries: BTreeMap<N, Box<Entry<V>>>,
-    closings: BTreeSet<Due<N>>,
-    expiries: BTreeSet<Due<N>>,
-    evictions: BTreeSet<(Priority, N)>,
+    entries: Slab<Entry<N, V>>,
+    /// Number and hash of each entry.
+    index: HashTable<(u32, u32)>,
+    seeds: Seeds,
+    arrivals: List,
+    levels: [List; LEVELS],
+    due: BTreeMap<(Micros, N), ()>,
+    /// Names of keys with deadlines, the first last: those that are still to be looked at.
+    names: Vec<N>,
     bytes: Counted,
 }
 
 /// A key and where it is listed.
 #[derive(Clone, Debug)]
-struct Entry<V> {
+struct Entry<N, V> {
+    name: N,
     value: V,
-    priority: Option<Priority>,
-    closing: Option<Micros>,
-    expiry: Option<Micros>,
-    bytes: Counted,
+    /// When it is listed as due.
+    due: Micros,
+    inherited: Inherited,
+    arrivals: Links,
+    level: Links,
+    heap_bytes: u32,
+    at_level: u8,
 }
 
-/// One key of the table, to be changed and listed anew.
-pub(super) struct Keyed<'t, N, V> {
-    name: N,
-    entry: &'t mut Entry<V>,
-    closings: &'t mut BTreeSet<Due<N>>,
-    expiries: &'t mut BTreeSet<Due<N>>,
-    evictions: &'t mut BTreeSet<(Priority, N)>,
-    bytes: &'t mut Counted,
+/// The neighbours of a key in a list.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    before: u32,
+    after: u32,
+}
+
+/// A list of keys.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    first: u32,
+    last: u32,
+    len: usize,
+    bytes: usize,
+}
+
+/// One of the lists that a key is in.
+#[derive(Clone, Copy)]
+enum Order {
+    Arrivals,
+    Level,
+}
+
+impl<N, V> Entry<N, V> {
+    fn links(&mut self, order: Order) -> &mut Links {
+        match order {
+            Order::Arrivals => &mut self.arrivals,
+            Order::Level => &mut self.level,
+        }
+    }
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+        len: 0,
+        bytes: 0,
+    };
 }
 
 impl<N, V> Default for KeyTable<N, V> {
     fn default() -> Self {
         Self {
-            entries: BTreeMap::new(),
-            closings: BTreeSet::new(),
-            expiries: BTreeSet::new(),
-            evictions: BTreeSet::new(),
+            entries: Slab::default(),
+            index: HashTable::new(),
+            seeds: Seeds::new(),
+            arrivals: List::EMPTY,
+            levels: [List::EMPTY; LEVELS],
+            due: BTreeMap::new(),
+            names: Vec::new(),
             bytes: Counted::default(),
         }
     }
 }
 
+/// The level of a number of hits: of few each has its own, then each doubling.
+pub(super) fn level(hits: u64) -> u8 {
+    const EXACT: u64 = 4;
+    let level = match hits {
+        0..=EXACT => hits,
+        _ => 2 + u64::from(u64::BITS - (hits - 1).leading_zeros()),
+    };
+    u8::try_from(level.min(LEVELS as u64 - 1)).unwrap_or_default()
+}
+
+/// A hash as the index keeps it: its table takes the place from the low bits and compares the
+/// high ones first.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) | (u64::from(hash) << 32)
+}
+
+fn short(hash: u64) -> u32 {
+    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
+}
+
 impl<N: Name, V> KeyTable<N, V> {
+    /// Bytes on the heap that each key takes at least: its place, and its part of the index, which
+    /// is between 7/16 and 7/8 full.
+    pub(super) const KEY: usize = Slab::<Entry<N, V>>::PLACE + 20;
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// Bytes on the heap of all keys.
@@ -103,202 +187,542 @@ impl<N: Name, V> KeyTable<N, V> {
         self.bytes.0
     }
 
-    pub(super) fn get<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&V>
-    where
-        N: Borrow<Q>,
-    {
-        self.entries.get(name).map(|entry| &entry.value)
+    /// The seeds of its hashes.
+    pub(super) fn seeds(&self) -> &Seeds {
+        &self.seeds
     }
 
-    /// The name of a key as the table has it.
-    pub(super) fn name<Q: Ord + ?Sized>(&self, name: &Q) -> Option<&N>
-    where
-        N: Borrow<Q>,
-    {
-        self.entries.get_key_value(name).map(|(name, _)| name)
-    }
-
-    /// The first key in the order of names.
-    pub(super) fn first(&self) -> Option<&N> {
-        self.entries.first_key_value().map(|(name, _)| name)
-    }
-
-    /// All keys with their state, in the order of names.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&N, &V)> {
-        self.entries
-            .iter()
-            .map(|(name, entry)| (name, &entry.value))
-    }
-
-    /// The key of this name, a new one if there is none.
-    pub(super) fn entry(&mut self, name: N, new: impl FnOnce() -> V) -> Keyed<'_, N, V> {
-        let entry = self.entries.entry(name.clone()).or_insert_with(|| {
-            Box::new(Entry {
-                value: new(),
-                priority: None,
-                closing: None,
-                expiry: None,
-                bytes: Counted::default(),
-            })
+    /// The key with this hash whose name is the one.
+    pub(super) fn find(&self, hash: u64, is: impl Fn(&N) -> bool) -> Option<u32> {
+        let hash = short(hash);
+        let found = self.index.find(spread(hash), |(at, of)| {
+            *of == hash && self.entries.get(*at).is_some_and(|entry| is(&entry.name))
         });
-        Keyed {
+        found.map(|(at, _)| *at)
+    }
+
+    fn find_name(&self, name: &N) -> Option<u32> {
+        self.find(name.hash(&self.seeds), |other| other == name)
+    }
+
+    pub(super) fn name(&self, at: u32) -> Option<&N> {
+        self.entries.get(at).map(|entry| &entry.name)
+    }
+
+    pub(super) fn value(&self, at: u32) -> Option<&V> {
+        self.entries.get(at).map(|entry| &entry.value)
+    }
+
+    pub(super) fn value_mut(&mut self, at: u32) -> Option<&mut V> {
+        self.entries.get_mut(at).map(|entry| &mut entry.value)
+    }
+
+    /// What a key inherited when it came.
+    pub(super) fn inherited(&self, at: u32) -> Option<Inherited> {
+        self.entries.get(at).map(|entry| entry.inherited)
+    }
+
+    /// All keys, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&N, &V, Inherited)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (&entry.name, &entry.value, entry.inherited))
+    }
+
+    /// Adds a key that is not here, as the last to arrive; it has to be listed.
+    pub(super) fn insert(&mut self, name: N, value: V, inherited: Inherited) -> u32 {
+        let hash = short(name.hash(&self.seeds));
+        let links = Links {
+            before: NONE,
+            after: NONE,
+        };
+        let heap_bytes = Self::KEY + name.heap_bytes();
+        let at = self.entries.push(Entry {
             name,
-            entry,
-            closings: &mut self.closings,
-            expiries: &mut self.expiries,
-            evictions: &mut self.evictions,
-            bytes: &mut self.bytes,
+            value,
+            due: NEVER,
+            inherited,
+            arrivals: links,
+            level: links,
+            heap_bytes: u32::try_from(heap_bytes).unwrap_or(u32::MAX),
+            at_level: 0,
+        });
+        let index = &mut self.index;
+        index.insert_unique(spread(hash), (at, hash), |(_, hash)| spread(*hash));
+        self.bytes.0 += heap_bytes;
+        self.link(Order::Arrivals, at);
+        self.link(Order::Level, at);
+        at
+    }
+
+    /// The key that arrived longest ago.
+    pub(super) fn oldest(&self) -> Option<u32> {
+        Some(self.arrivals.first).filter(|at| *at != NONE)
+    }
+
+    /// Takes the first deadline that is due off its list; whose it is.
+    pub(super) fn pop_due(&mut self, until: Micros) -> Option<u32> {
+        let ((at, _), ()) = self.due.first_key_value()?;
+        if *at > until {
+            return None;
         }
-    }
-
-    /// The key of this name.
-    pub(super) fn get_mut(&mut self, name: N) -> Option<Keyed<'_, N, V>> {
-        Some(Keyed {
-            entry: self.entries.get_mut(&name)?,
-            name,
-            closings: &mut self.closings,
-            expiries: &mut self.expiries,
-            evictions: &mut self.evictions,
-            bytes: &mut self.bytes,
-        })
-    }
-
-    /// Whether a closing is due.
-    pub(super) fn is_closing_due(&self, until: Micros) -> bool {
-        self.closings.first().is_some_and(|(at, _)| *at <= until)
-    }
-
-    /// Takes the first closing off its list.
-    pub(super) fn pop_closing(&mut self) -> Option<Keyed<'_, N, V>> {
-        let (_, name) = self.closings.pop_first()?;
-        let keyed = self.get_mut(name)?;
-        keyed.entry.closing = None;
-        Some(keyed)
-    }
-
-    /// Whether an expiry is due.
-    pub(super) fn is_expiry_due(&self, until: Micros) -> bool {
-        self.expiries.first().is_some_and(|(at, _)| *at <= until)
-    }
-
-    /// Takes the first expiry off its list.
-    pub(super) fn pop_expiry(&mut self) -> Option<Keyed<'_, N, V>> {
-        let (_, name) = self.expiries.pop_first()?;
-        let keyed = self.get_mut(name)?;
-        keyed.entry.expiry = None;
-        Some(keyed)
-    }
-
-    /// The priority of the key that is evicted first.
-    pub(super) fn weakest(&self) -> Option<Priority> {
-        self.evictions.first().map(|(priority, _)| *priority)
-    }
-
-    /// The key that is evicted first.
-    pub(super) fn first_eviction(&self) -> Option<N> {
-        self.evictions.first().map(|(_, name)| name.clone())
-    }
-
-    /// Forgets a key; its state.
-    pub(super) fn remove(&mut self, name: &N) -> Option<V> {
-        let entry = self.entries.remove(name)?;
-        if let Some(priority) = entry.priority {
-            self.evictions.remove(&(priority, name.clone()));
+        let ((_, name), ()) = self.due.pop_first()?;
+        let at = self.find_name(&name)?;
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.due = NEVER;
         }
-        if let Some(at) = entry.closing {
-            self.closings.remove(&(at, name.clone()));
-        }
-        if let Some(at) = entry.expiry {
-            self.expiries.remove(&(at, name.clone()));
-        }
-        self.bytes.0 = self.bytes.0.saturating_sub(entry.bytes.0);
-        Some(entry.value)
+        self.count_bytes(at, |bytes| bytes.saturating_sub(Self::DUE));
+        Some(at)
     }
 
-    /// The priority and deadlines at which a key is listed.
-    pub(super) fn listed(&self, name: &N) -> Option<Listed> {
-        let entry = self.entries.get(name)?;
-        Some(Listed {
-            priority: entry.priority?,
-            closing: entry.closing,
-            expiry: entry.expiry,
-        })
-    }
-}
-
-/// Where a key is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) priority: Priority,
-    pub(super) closing: Option<Micros>,
-    pub(super) expiry: Option<Micros>,
-}
-
-impl<N: Name, V> Keyed<'_, N, V> {
-    pub(super) fn name(&self) -> &N {
-        &self.name
+    /// Whether a deadline is due.
+    pub(super) fn is_due(&self, until: Micros) -> bool {
+        self.due
+            .first_key_value()
+            .is_some_and(|((at, _), ())| *at <= until)
     }
 
-    pub(super) fn value(&mut self) -> &mut V {
-        &mut self.entry.value
-    }
-
-    /// Whether it was not listed yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.entry.priority.is_none()
-    }
-
-    /// Lists the key where it belongs by now. A deadline that it has stays until it is popped, unless
-    /// something is due earlier; its priority changes with its number of hits.
-    pub(super) fn list(self, listing: Listing) {
-        let Self { name, entry, .. } = self;
-        if entry
-            .priority
-            .is_none_or(|listed| listed.hits != listing.hits)
-        {
-            if let Some(listed) = entry.priority {
-                self.evictions.remove(&(listed, name.clone()));
+    /// The key with a deadline whose name is the first. It is to be removed: keys that come
+    /// meanwhile are only looked at when there are no others.
+    pub(super) fn first_with_deadline(&mut self) -> Option<u32> {
+        loop {
+            if self.names.is_empty() {
+                let names = self.due.keys().map(|(_, name)| name.clone());
+                self.names = names.collect();
+                self.names.sort_unstable_by(|a, b| b.cmp(a));
             }
-            let priority = Priority {
-                hits: listing.hits,
-                last: listing.last,
+            let name = self.names.pop()?;
+            let at = self.find_name(&name);
+            let is_due = |at: &u32| {
+                let entry = self.entries.get(*at);
+                entry.is_some_and(|entry| entry.due != NEVER)
             };
-            entry.priority = Some(priority);
-            self.evictions.insert((priority, name.clone()));
-        }
-        if let (None, Some(at)) = (entry.expiry, listing.expires_at) {
-            entry.expiry = Some(at);
-            self.expiries.insert((at, name.clone()));
-        }
-        if let Some(at) = listing.due_at
-            && entry.closing.is_none_or(|listed| at < listed)
-        {
-            if let Some(listed) = entry.closing {
-                self.closings.remove(&(listed, name.clone()));
+            if let Some(at) = at.filter(is_due) {
+                return Some(at);
             }
-            entry.closing = Some(at);
-            self.closings.insert((at, name.clone()));
         }
-        let deadlines = usize::from(entry.expiry.is_some()) + usize::from(entry.closing.is_some());
-        let now = const {
-            heap::block(size_of::<Entry<V>>())
-                + heap::entry(size_of::<(N, Box<Entry<V>>)>())
-                + heap::entry(size_of::<(Priority, N)>())
-        } + deadlines * const { heap::entry(size_of::<Due<N>>()) }
-            + name.heap_bytes()
-            + listing.heap_bytes;
-        let (before, now) = entry.bytes.set(now);
-        self.bytes.0 = (self.bytes.0 + now).saturating_sub(before);
     }
 
-    /// Lists the key just where another table had it.
-    pub(super) fn list_at(self, listed: Listed, heap_bytes: usize) {
-        self.list(Listing {
-            hits: listed.priority.hits,
-            last: listed.priority.last,
-            due_at: listed.closing,
-            expires_at: listed.expiry,
-            heap_bytes,
-        });
+    /// The key to be evicted so that there is less of something: of the lowest level that has more
+    /// than its share of it the one that arrived longest ago. The last to arrive stays if any other
+    /// is left. A key without hits at hand goes before all others.
+    pub(super) fn weakest(&self, measure: Measure) -> Option<u32> {
+        let amount = |list: &List| match measure {
+            Measure::Keys => list.len,
+            Measure::Bytes => list.bytes,
+        };
+        let used = || self.levels.iter().filter(|level| level.len > 0);
+        let (total, count) = (used().map(amount).sum::<usize>(), used().count());
+        let newest = self.arrivals.last;
+        let first_of = |is_wanted: &dyn Fn(usize, &List) -> bool| {
+            let levels = used().zip(0..).filter(|(list, at)| is_wanted(*at, list));
+            let mut firsts = levels.map(|(list, _)| list.first);
+            firsts.find(|first| *first != newest)
+        };
+        let is_spare = self.levels.first().is_some_and(|level| level.len > 0);
+        first_of(&|at, _| at == 0 && is_spare)
+            .or_else(|| first_of(&|_, list| amount(list).saturating_mul(count) > total))
+            .or_else(|| first_of(&|_, _| true))
+            .or(Some(newest).filter(|at| *at != NONE))
+    }
+
+    /// Forgets a key. The number of the last key is its number from then on.
+    pub(super) fn remove(&mut self, at: u32) -> Option<(N, V, Inherited)> {
+        let entry = self.entries.get(at)?;
+        let hash = short(entry.name.hash(&self.seeds));
+        if entry.due != NEVER {
+            self.due.remove(&(entry.due, entry.name.clone()));
+        }
+        let bytes = entry.heap_bytes as usize;
+        self.unlink(Order::Arrivals, at);
+        self.unlink(Order::Level, at);
+        self.bytes.0 = self.bytes.0.saturating_sub(bytes);
+        if let Ok(place) = self
+            .index
+            .find_entry(spread(hash), |(other, _)| *other == at)
+        {
+            place.remove();
+        }
+        let entry = self.entries.swap_remove(at)?;
+        let moved = u32::try_from(self.entries.len()).unwrap_or(NONE);
+        if moved != at {
+            self.moved(moved, at);
+        }
+        if self.index.capacity() > 64 && self.index.len() < self.index.capacity() / 4 {
+            self.index
+                .shrink_to(self.index.len() * 2, |(_, hash)| spread(*hash));
+        }
+        Some((entry.name, entry.value, entry.inherited))
+    }
+
+    /// Lists a key where it belongs by now, as the last to arrive if it has a new hit. A deadline
+    /// that it has stays if it is early: until it is popped.
+    pub(super) fn list(&mut self, at: u32, listing: Listing, is_arrival: bool) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let due = listing.due_at.unwrap_or(NEVER);
+        if due < entry.due || (due == NEVER && entry.due != NEVER) {
+            let before = std::mem::replace(&mut entry.due, due);
+            if before != NEVER {
+                self.due.remove(&(before, entry.name.clone()));
+            }
+            if due != NEVER {
+                self.due.insert((due, entry.name.clone()), ());
+            }
+        }
+        let is_due = entry.due != NEVER;
+        let bytes = Self::KEY
+            + entry.name.heap_bytes()
+            + listing.heap_bytes
+            + if is_due { Self::DUE } else { 0 };
+        let now = level(listing.hits);
+        let is_moved = now != entry.at_level || is_arrival;
+        self.count_bytes(at, |_| bytes);
+        if is_moved {
+            self.unlink(Order::Level, at);
+            if let Some(entry) = self.entries.get_mut(at) {
+                entry.at_level = now;
+            }
+            self.link(Order::Level, at);
+        }
+        if is_arrival {
+            self.unlink(Order::Arrivals, at);
+            self.link(Order::Arrivals, at);
+        }
+    }
+
+    /// Bytes on the heap of a deadline.
+    const DUE: usize = heap::entry(size_of::<(Micros, N)>());
+
+    /// Counts the bytes of a key anew.
+    fn count_bytes(&mut self, at: u32, now: impl FnOnce(usize) -> usize) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let before = entry.heap_bytes as usize;
+        // One key never has 4 GiB: the bounds of its hits and values are far below.
+        entry.heap_bytes = u32::try_from(now(before)).unwrap_or(u32::MAX);
+        let now = entry.heap_bytes as usize;
+        self.bytes.0 = (self.bytes.0 + now).saturating_sub(before);
+        if let Some(level) = self.levels.get_mut(usize::from(entry.at_level)) {
+            level.bytes = (level.bytes + now).saturating_sub(before);
+        }
+    }
+
+    /// Puts a key at the end of a list.
+    fn link(&mut self, order: Order, at: u32) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let (bytes, level) = (entry.heap_bytes as usize, usize::from(entry.at_level));
+        let list = match order {
+            Order::Arrivals => Some(&mut self.arrivals),
+            Order::Level => self.levels.get_mut(level),
+        };
+        let Some(list) = list else { return };
+        *entry.links(order) = Links {
+            before: list.last,
+            after: NONE,
+        };
+        let last = std::mem::replace(&mut list.last, at);
+        if last == NONE {
+            list.first = at;
+        }
+        list.len += 1;
+        list.bytes += bytes;
+        if let Some(last) = self.entries.get_mut(last) {
+            last.links(order).after = at;
+        }
+    }
+
+    /// Takes a key out of a list.
+    fn unlink(&mut self, order: Order, at: u32) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let (bytes, level) = (entry.heap_bytes as usize, usize::from(entry.at_level));
+        let Links { before, after } = *entry.links(order);
+        let list = match order {
+            Order::Arrivals => Some(&mut self.arrivals),
+            Order::Level => self.levels.get_mut(level),
+        };
+        let Some(list) = list else { return };
+        list.len = list.len.saturating_sub(1);
+        list.bytes = list.bytes.saturating_sub(bytes);
+        if before == NONE {
+            list.first = after;
+        }
+        if after == NONE {
+            list.last = before;
+        }
+        if let Some(before) = self.entries.get_mut(before) {
+            before.links(order).after = after;
+        }
+        if let Some(after) = self.entries.get_mut(after) {
+            after.links(order).before = before;
+        }
+    }
+
+    /// A key has another number: all that name it by its number do so by the new one.
+    fn moved(&mut self, from: u32, to: u32) {
+        let Some(entry) = self.entries.get_mut(to) else {
+            return;
+        };
+        let hash = short(entry.name.hash(&self.seeds));
+        let level = usize::from(entry.at_level);
+        for order in [Order::Arrivals, Order::Level] {
+            let Some(entry) = self.entries.get_mut(to) else {
+                return;
+            };
+            let Links { before, after } = *entry.links(order);
+            let list = match order {
+                Order::Arrivals => Some(&mut self.arrivals),
+                Order::Level => self.levels.get_mut(level),
+            };
+            if let Some(list) = list {
+                if list.first == from {
+                    list.first = to;
+                }
+                if list.last == from {
+                    list.last = to;
+                }
+            }
+            if let Some(before) = self.entries.get_mut(before) {
+                before.links(order).after = to;
+            }
+            if let Some(after) = self.entries.get_mut(after) {
+                after.links(order).before = to;
+            }
+        }
+        if let Some(place) = self
+            .index
+            .find_mut(spread(hash), |(other, _)| *other == from)
+        {
+            place.0 = to;
+        }
+    }
+}
+
+/// Where a key is listed, to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Its level of strength.
+    pub(super) level: u8,
+    /// When it is listed as due.
+    pub(super) due: Option<Micros>,
+    /// Its place among the arrivals.
+    pub(super) arrival: u64,
+    /// Its place in its level.
+    pub(super) place: u64,
+}
+
+impl<N: Name, V> KeyTable<N, V> {
+    /// All keys in the order of their names, with where they are listed.
+    pub(super) fn sorted(&self) -> Vec<(&N, &V, Inherited, Listed)> {
+        let mut places = vec![Listed::default(); self.entries.len()];
+        for (order, list) in self.lists() {
+            let mut at = list.first;
+            let mut place = 0;
+            while let Some(entry) = self.entries.get(at) {
+                place += 1;
+                let listed = places.get_mut(at as usize);
+                at = match order {
+                    Order::Arrivals => {
+                        if let Some(listed) = listed {
+                            listed.arrival = place;
+                        }
+                        entry.arrivals.after
+                    }
+                    Order::Level => {
+                        if let Some(listed) = listed {
+                            listed.place = place;
+                            listed.level = entry.at_level;
+                            listed.due = Some(entry.due).filter(|due| *due != NEVER);
+                        }
+                        entry.level.after
+                    }
+                };
+            }
+        }
+        let entries = self.entries.iter().zip(places);
+        let mut sorted: Vec<_> = entries
+            .map(|(entry, listed)| (&entry.name, &entry.value, entry.inherited, listed))
+            .collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        sorted
+    }
+
+    fn lists(&self) -> impl Iterator<Item = (Order, &List)> {
+        let levels = self.levels.iter().map(|level| (Order::Level, level));
+        std::iter::once((Order::Arrivals, &self.arrivals)).chain(levels)
+    }
+
+    /// Takes keys that another table had, where they were listed there; each with the bytes on
+    /// the heap of its state.
+    pub(super) fn restore(&mut self, mut keys: Vec<(N, V, Inherited, Listed, usize)>) {
+        keys.sort_by(|a, b| (a.3.arrival, &a.0).cmp(&(b.3.arrival, &b.0)));
+        let mut places = Vec::with_capacity(keys.len());
+        for (name, value, inherited, listed, heap_bytes) in keys {
+            let at = self.insert(name, value, inherited);
+            let listing = Listing {
+                hits: 0,
+                due_at: listed.due,
+                heap_bytes,
+            };
+            self.list(at, listing, false);
+            places.push((listed.place, at, listed.level));
+        }
+        places.sort_unstable();
+        for (_, at, level) in places {
+            self.unlink(Order::Level, at);
+            if let Some(entry) = self.entries.get_mut(at) {
+                entry.at_level = level.min(u8::try_from(LEVELS - 1).unwrap_or_default());
+            }
+            self.link(Order::Level, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::detection::key_text::KeyText;
+
+    type Table = KeyTable<KeyText, u64>;
+
+    /// A key of the model: its hits, and when it was last listed at its level.
+    #[derive(Clone, Debug)]
+    struct Row {
+        hits: u64,
+        due: Option<i64>,
+        arrived: usize,
+        placed: usize,
+    }
+
+    fn find(table: &Table, name: &str) -> Option<u32> {
+        table.find(KeyText::hash_of(name, table.seeds()), |key| key.is(name))
+    }
+
+    /// The same rule over a plain list.
+    fn weakest(rows: &BTreeMap<String, Row>) -> Option<String> {
+        let of = |wanted: u8| {
+            let mut members: Vec<_> = rows
+                .iter()
+                .filter(|(_, row)| level(row.hits) == wanted)
+                .collect();
+            members.sort_by_key(|(_, row)| row.placed);
+            members
+        };
+        let used = (0..16).filter(|level| !of(*level).is_empty()).count();
+        let newest = rows.iter().max_by_key(|(_, row)| row.arrived)?.0;
+        let passes: [&dyn Fn(u8) -> bool; 3] = [
+            &|level| level == 0,
+            &|level| of(level).len() * used > rows.len(),
+            &|_| true,
+        ];
+        for is_wanted in passes {
+            for level in (0..16).filter(|level| is_wanted(*level)) {
+                if let Some((name, _)) = of(level).first()
+                    && *name != newest
+                {
+                    return Some((*name).clone());
+                }
+            }
+        }
+        Some(newest.clone())
+    }
+
+    proptest! {
+        /// Whatever is added, listed, popped and removed: the table is as a plain list of its keys.
+        #[test]
+        fn a_table_is_as_its_model(
+            steps in vec((0u8..8, 0u32..40, 0u64..40, prop::option::of(0i64..50)), 0..400),
+        ) {
+            let mut table = Table::default();
+            let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+            for (now, (what, id, hits, due)) in steps.into_iter().enumerate() {
+                let name = format!("192.0.2.{id}");
+                let listing = Listing { hits, due_at: due.map(Micros), heap_bytes: 100 };
+                match (what, find(&table, &name)) {
+                    (0, Some(at)) => {
+                        prop_assert!(table.remove(at).is_some());
+                        rows.remove(&name);
+                    }
+                    (1, _) => {
+                        let first = rows.values().filter_map(|row| row.due).min();
+                        let popped = table.pop_due(Micros(i64::MAX - 1));
+                        prop_assert_eq!(popped.is_some(), first.is_some());
+                        if let Some(at) = popped {
+                            let name = table.name(at).unwrap().with(str::to_owned);
+                            let row = rows.get_mut(&name).unwrap();
+                            prop_assert_eq!(row.due.take(), first);
+                        }
+                    }
+                    (2, _) => {
+                        let found = table.weakest(Measure::Keys);
+                        let found = found.map(|at| table.name(at).unwrap().with(str::to_owned));
+                        prop_assert_eq!(&found, &weakest(&rows));
+                        if let Some(name) = found {
+                            table.remove(find(&table, &name).unwrap());
+                            rows.remove(&name);
+                        }
+                    }
+                    (3, Some(at)) => {
+                        table.list(at, listing, false);
+                        let row = rows.get_mut(&name).unwrap();
+                        if level(row.hits) != level(hits) {
+                            row.placed = now;
+                        }
+                        row.hits = hits;
+                        row.due = row.due.min(due).or(due).filter(|_| due.is_some());
+                    }
+                    (_, found) => {
+                        let at = match found {
+                            Some(at) => at,
+                            None => table.insert(KeyText::from(name.as_str()), u64::from(id), Inherited::default()),
+                        };
+                        table.list(at, listing, true);
+                        let due = match rows.get(&name).and_then(|row| row.due) {
+                            Some(before) => due.map(|due| due.min(before)),
+                            None => due,
+                        };
+                        rows.insert(name, Row { hits, due, arrived: now, placed: now });
+                    }
+                }
+                prop_assert_eq!(table.len(), rows.len());
+                let oldest = rows.iter().min_by_key(|(_, row)| row.arrived).map(|(name, _)| name.clone());
+                let found = table.oldest().map(|at| table.name(at).unwrap().with(str::to_owned));
+                prop_assert_eq!(found, oldest);
+                let deadlines = rows.values().filter(|row| row.due.is_some()).count();
+                prop_assert_eq!(table.due.len(), deadlines);
+                let bytes = rows.len() * (Table::KEY + 100) + deadlines * Table::DUE;
+                prop_assert_eq!(table.heap_bytes(), bytes);
+                prop_assert_eq!(table.levels.iter().map(|level| level.bytes).sum::<usize>(), bytes);
+            }
+            for (name, row) in &rows {
+                let at = find(&table, name).unwrap();
+                prop_assert_eq!(table.value(at).map(|id| format!("192.0.2.{id}")), Some(name.clone()));
+                prop_assert_eq!(table.entries.get(at).unwrap().at_level, level(row.hits));
+            }
+            // Another table that takes its keys is the same.
+            let sorted = |table: &Table| -> Vec<_> {
+                let keys = table.sorted().into_iter();
+                keys.map(|(name, id, inherited, listed)| (name.clone(), *id, inherited, listed, 100)).collect()
+            };
+            let mut other = Table::default();
+            other.restore(sorted(&table));
+            prop_assert_eq!(sorted(&other), sorted(&table));
+            prop_assert_eq!(other.heap_bytes(), table.heap_bytes());
+        }
+    }
+
+    #[test]
+    fn levels_are_exact_for_few_hits_and_then_each_doubling() {
+        let levels = [0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 1 << 13, u64::MAX].map(level);
+        assert_eq!(levels, [0, 1, 2, 3, 4, 5, 5, 6, 6, 7, 15, 15]);
     }
 }

@@ -20,8 +20,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            keys: 100_000,
-            memory: 192 * 1024 * 1024,
+            keys: 1_000_000,
+            memory: 256 * 1024 * 1024,
             hits_per_key: 10_000,
             values_per_field: 100,
             value_bytes: 1024,

@@ -13,7 +13,9 @@ pub(super) struct Fields<'a> {
     pub(super) code: u16,
     pub(super) clamped: bool,
     pub(super) labels: LabelSet,
-    /// Empty when they were given up, for they were more than are kept of one key.
+    /// Whether it may have been counted before: nothing that could tell is left, or ever was.
+    pub(super) is_unverified: bool,
+    /// Empty when they were given up, for the texts of all hits were more than are kept.
     pub(super) texts: &'a Texts,
 }
 
@@ -23,6 +25,7 @@ impl<'a> Fields<'a> {
             code: hit.code,
             clamped: hit.clamped,
             labels: hit.labels,
+            is_unverified: hit.is_time_coarse,
             texts: &hit.texts,
         }
     }
@@ -37,7 +40,51 @@ pub(super) struct Packed {
     code: u16,
     clamped: bool,
     labels: LabelSet,
+    is_unverified: bool,
     texts: Texts,
+}
+
+/// What evidence takes from one hit, without its texts, which are in the evidence log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Brief {
+    labels: LabelSet,
+    /// The number of its texts, 2 flags and the code, from high to low.
+    rest: u64,
+}
+
+impl Brief {
+    const CODE_BITS: u32 = 10;
+    const CLAMPED: u64 = 1 << Self::CODE_BITS;
+    const UNVERIFIED: u64 = 2 << Self::CODE_BITS;
+    const NUMBER: u32 = Self::CODE_BITS + 2;
+
+    /// Of a hit whose texts have this number.
+    pub(super) fn new(fields: &Fields<'_>, number: u64) -> Self {
+        let code = u64::from(fields.code) & (Self::CLAMPED - 1);
+        let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+        let flags =
+            flag(fields.clamped, Self::CLAMPED) | flag(fields.is_unverified, Self::UNVERIFIED);
+        Self {
+            labels: fields.labels,
+            rest: (number << Self::NUMBER) | flags | code,
+        }
+    }
+
+    /// The number of its texts.
+    pub(super) fn number(self) -> u64 {
+        self.rest >> Self::NUMBER
+    }
+
+    /// The same with these texts.
+    pub(super) fn with(self, texts: Texts) -> Packed {
+        Packed {
+            code: u16::try_from(self.rest & (Self::CLAMPED - 1)).unwrap_or_default(),
+            clamped: self.rest & Self::CLAMPED != 0,
+            labels: self.labels,
+            is_unverified: self.rest & Self::UNVERIFIED != 0,
+            texts,
+        }
+    }
 }
 
 impl Packed {
@@ -46,6 +93,7 @@ impl Packed {
             code: fields.code,
             clamped: fields.clamped,
             labels: fields.labels,
+            is_unverified: fields.is_unverified,
             texts: fields.texts.clone(),
         }
     }
@@ -56,13 +104,9 @@ impl Packed {
             code: fields.code,
             clamped: fields.clamped,
             labels: fields.labels,
+            is_unverified: fields.is_unverified,
             texts: Texts::default(),
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_bare(&self) -> bool {
-        self.texts.is_empty()
     }
 
     /// Gives up the texts.
@@ -74,10 +118,16 @@ impl Packed {
         self.texts.heap_bytes()
     }
 
+    /// Its texts.
+    pub(super) fn texts(&self) -> &Texts {
+        &self.texts
+    }
+
     /// As bytes, of which the first is the version of this form.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let [low, high] = self.code.to_le_bytes();
-        let mut bytes = vec![VERSION, u8::from(self.clamped), low, high];
+        let flags = u8::from(self.clamped) | (u8::from(self.is_unverified) << 1);
+        let mut bytes = vec![VERSION, flags, low, high];
         bytes.extend_from_slice(&self.labels.0.to_le_bytes());
         bytes.extend_from_slice(self.texts.as_bytes());
         bytes
@@ -86,7 +136,7 @@ impl Packed {
     /// Reads them again, and those of version 1, which knew no labels; `None` when they are of
     /// another version.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&[version, clamped, low, high], rest) = bytes.split_first_chunk()?;
+        let (&[version, flags, low, high], rest) = bytes.split_first_chunk()?;
         let (labels, texts) = match version {
             1 => (0, rest),
             VERSION => {
@@ -97,8 +147,9 @@ impl Packed {
         };
         Some(Self {
             code: u16::from_le_bytes([low, high]),
-            clamped: clamped != 0,
+            clamped: flags & 1 != 0,
             labels: LabelSet(labels),
+            is_unverified: flags & 2 != 0,
             texts: Texts::from_bytes(texts),
         })
     }
@@ -108,6 +159,7 @@ impl Packed {
             code: self.code,
             clamped: self.clamped,
             labels: self.labels,
+            is_unverified: self.is_unverified,
             texts: &self.texts,
         }
     }

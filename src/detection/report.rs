@@ -55,7 +55,8 @@ impl Report {
                 set_location(&mut finding, location);
             }
             Origin::Tumbling { group, end } => {
-                let (key, (country, city)) = (&group.key.text, &group.key.place);
+                let (country, city) = group.key.place();
+                let key = &group.key.text.with(str::to_owned);
                 let place = (country.as_deref(), city.as_deref());
                 finding.finding_id = ids::escu(rule, cluster, key, place, group.start);
                 finding.window_start = Some(group.start.to_proto());

@@ -15,9 +15,10 @@ use super::{
     heap::{self, Counted},
     hit::Hit,
     ids,
+    key_table::Measure,
     limits::Limits,
     session::{self, Disposition},
-    sessions::Sessions,
+    sessions::{Loss, Outlet, Sessions},
     steps,
     time::{BEGINNING, Micros},
     tumbling, watch,
@@ -38,6 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) limits: &'a Limits,
     pub(super) locate: Option<&'a dyn Locate>,
     pub(super) changes: &'a Changes,
+    /// Event time at which the process started to count, if it did not continue.
+    pub(super) started: Option<Micros>,
 }
 
 impl<'a> Context<'a> {
@@ -75,6 +78,7 @@ impl<'a> Context<'a> {
             retention: window
                 .saturating_mul(1 + LATE_WINDOWS)
                 .saturating_add(self.lateness),
+            lateness: self.lateness,
         }
     }
 
@@ -92,6 +96,7 @@ impl<'a> Context<'a> {
             group_by: &self.detection.group_by,
             locate: self.locate,
             limits: self.limits,
+            started: self.started,
         }
     }
 }
@@ -218,7 +223,7 @@ impl Shard {
         hit: &Hit,
         time: Micros,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
+        outlet: &mut Outlet<'_>,
     ) -> Standing {
         let name = Arc::clone(&self.name);
         let detection = hit.detection as usize;
@@ -231,7 +236,7 @@ impl Shard {
         let standing = watched.succeed(hit, time, &context.follow_up(detection, &name));
         if let (Standing::Open { .. }, Windows::Session(sessions)) = (standing, &mut state.windows)
         {
-            sessions.succeed(hit, &state.event_time, &context.session(), out);
+            sessions.observe(hit, &state.event_time, &context.session(), outlet);
         }
         standing
     }
@@ -347,20 +352,16 @@ impl DetectionState {
 
     /// Whether it has no keys or groups.
     pub(super) fn is_empty(&self) -> bool {
-        match &self.windows {
-            Windows::Session(sessions) => sessions.keys.is_empty(),
-            Windows::Tumbling(windows) => windows.groups.is_empty(),
-        }
+        self.usage().keys == 0
     }
 
-    /// Bytes on the heap besides those of its keys, with the first nodes of its trees.
+    /// Bytes on the heap besides those of its keys.
     fn own_bytes(&self) -> usize {
         let windows = match &self.windows {
             Windows::Session(sessions) => {
-                3 * const { heap::tree(1, size_of::<(Micros, Arc<str>)>()) }
-                    + sessions.horizons.heap_bytes()
+                sessions.horizons.heap_bytes() + sessions.evicted.heap_bytes()
             }
-            Windows::Tumbling(_) => 0,
+            Windows::Tumbling(windows) => windows.windows.len() * tumbling::Windows::WINDOW,
         };
         let watched = self.watched.as_ref().map_or(0, |watched| {
             heap::block(size_of::<FollowUps>()) + watched.heap_bytes()
@@ -374,13 +375,8 @@ impl DetectionState {
             Windows::Session(sessions) => Usage {
                 keys: sessions.keys.len(),
                 bytes: Counted(sessions.keys.heap_bytes()),
-                weakest: sessions.keys.weakest(),
             },
-            Windows::Tumbling(windows) => Usage {
-                keys: windows.groups.len(),
-                bytes: Counted(windows.groups.heap_bytes()),
-                weakest: windows.groups.weakest(),
-            },
+            Windows::Tumbling(windows) => windows.usage,
         }
     }
 
@@ -390,13 +386,13 @@ impl DetectionState {
         hit: &Hit,
         time: Micros,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
+        outlet: &mut Outlet<'_>,
     ) -> Disposition {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                sessions.observe(hit, &self.event_time, &context.session(), out)
+                sessions.observe(hit, &self.event_time, &context.session(), outlet)
             }
-            Windows::Tumbling(windows) => windows.observe(hit, time, &context.tumbling()),
+            Windows::Tumbling(windows) => windows.observe(hit, time, &context.tumbling(), outlet),
         }
     }
 
@@ -425,15 +421,15 @@ impl DetectionState {
         &mut self,
         context: &Context<'_>,
         steps: &mut usize,
-        out: &mut Vec<Draft>,
+        outlet: &mut Outlet<'_>,
     ) -> bool {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                sessions.settle(&self.event_time, &context.session(), steps, out)
+                sessions.settle(&self.event_time, &context.session(), steps, outlet)
             }
             Windows::Tumbling(windows) => {
                 let params = context.tumbling();
-                while windows.evaluate_next(self.event_time.watermark, &params, out) {
+                while windows.evaluate_next(self.event_time.watermark, &params, outlet.out) {
                     if !steps::take(steps) {
                         return false;
                     }
@@ -443,63 +439,44 @@ impl DetectionState {
         }
     }
 
-    /// Emits what was not emitted yet of its first key or group, and forgets it; whether there was
-    /// one.
-    pub(super) fn drain_first(&mut self, context: &Context<'_>, out: &mut Vec<Draft>) -> bool {
+    /// Emits what was not emitted yet of its first key or group, and forgets it; of those that
+    /// have nothing to emit all at once.
+    pub(super) fn drain_first(&mut self, context: &Context<'_>, outlet: &mut Outlet<'_>) {
         match &mut self.windows {
-            Windows::Session(sessions) => sessions.drain_first(&context.session(), out),
-            Windows::Tumbling(windows) => windows.drain_first(&context.tumbling(), out),
+            Windows::Session(sessions) => sessions.drain_first(&context.session(), outlet),
+            Windows::Tumbling(windows) => windows.drain_first(&context.tumbling(), outlet.out),
         }
     }
 
-    /// The text of the key or group of the lowest priority.
-    pub(super) fn weakest_key(&self) -> Option<Arc<str>> {
-        match &self.windows {
-            Windows::Session(sessions) => sessions.keys.first_eviction(),
-            Windows::Tumbling(windows) => {
-                let id = windows.groups.first_eviction()?;
-                Some(Arc::from(&*id.key.text))
-            }
-        }
-    }
-
-    /// Evicts the key or group of the lowest priority; the hits it had at hand.
+    /// Evicts the weakest key or group, so that there is less of something.
     pub(super) fn evict_weakest(
         &mut self,
+        measure: Measure,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
-    ) -> Option<u64> {
+        outlet: &mut Outlet<'_>,
+    ) -> Option<Loss> {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                let name = sessions.keys.first_eviction()?;
-                sessions.evict(&name, &context.session(), out)
+                sessions.evict_weakest(measure, &self.event_time, &context.session(), outlet)
             }
             Windows::Tumbling(windows) => {
-                let id = windows.groups.first_eviction()?;
-                windows.evict(&id)
+                windows.evict_weakest(measure, &context.tumbling(), outlet.out)
             }
         }
     }
 
-    /// Evicts its first key or group, because its cluster is; the hits it had at hand. Of a group
-    /// what it has counted so far is emitted.
+    /// Evicts its first key or group, because its cluster is; of those that have nothing to emit
+    /// all at once.
     pub(super) fn evict_first(
         &mut self,
         context: &Context<'_>,
-        out: &mut Vec<Draft>,
-    ) -> Option<u64> {
+        outlet: &mut Outlet<'_>,
+    ) -> Option<Loss> {
         match &mut self.windows {
             Windows::Session(sessions) => {
-                let name = sessions.keys.first().cloned()?;
-                sessions.evict(&name, &context.session(), out)
+                sessions.evict_first(&self.event_time, &context.session(), outlet)
             }
-            Windows::Tumbling(windows) => {
-                let id = windows.groups.first()?;
-                let hits = windows.groups.listed(id)?.priority.hits;
-                windows
-                    .drain_first(&context.tumbling(), out)
-                    .then_some(hits)
-            }
+            Windows::Tumbling(windows) => windows.evict_first(&context.tumbling(), outlet.out),
         }
     }
 }

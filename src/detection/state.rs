@@ -14,21 +14,23 @@ use super::{
     derived,
     engine::{EngineState, Known, Stats},
     event_time::EventTime,
-    eviction::{Priority, Usage},
+    eviction::{Floor, Usage},
     evidence::{Evidence, Paths},
-    finding::Sample,
-    finding::Severity,
+    evidence_log::EvidenceLog,
+    finding::{Sample, Severity},
     follow_up::{FollowUps, Successes, Watched},
-    group::{GroupId, GroupKey},
-    hit::{Identity, LabelSet, Place},
-    hits::{Few, Kept, Unassigned},
-    key_table::Listed,
-    packed::Packed,
-    session::{Key, Open, Sent},
+    group::GroupKey,
+    hit::{Identity, LabelSet, Place, Texts},
+    hits::{self, Kept, Slim, Unassigned},
+    key_table::{Inherited, Listed, level},
+    key_text::KeyText,
+    late::Horizons,
+    packed::{Brief, Packed},
+    session::{Key, Open, Rest, Sent},
     sessions::Sessions,
     shard::{DetectionState, Shard, Windows},
     time::{BEGINNING, Micros},
-    tumbling::{self, Group},
+    tumbling::{self, Few, Group, Named, Whole},
     wire::{VERSION, check, micros, place, read_place, time},
 };
 use crate::proto::state as proto;
@@ -42,14 +44,17 @@ impl EngineState {
         let detections = self.detections.iter().map(detection_stats);
         let shards = self.shards.values().map(|shard| {
             let listed = listed.get(&shard.name).copied().unwrap_or(BEGINNING);
-            shard_state(shard, listed)
+            shard_state(shard, listed, &self.log)
         });
+        let (texts_before, texts) = self.log.extent();
         proto::EngineState {
             version: VERSION,
             detections: detections.collect(),
             shards: shards.collect(),
             derived: self.derived.to_state(),
             coverage: self.coverage.to_state(),
+            texts_before,
+            texts,
         }
         .encode_to_vec()
     }
@@ -62,6 +67,7 @@ impl EngineState {
         let message = proto::EngineState::decode(bytes)?;
         check(message.version)?;
         let mut state = Self::default();
+        let mut texts = ReadTexts::new(message.texts_before, message.texts);
         for known in message.detections {
             state.detections.push(known_detection(known));
         }
@@ -76,7 +82,7 @@ impl EngineState {
                 .insert((micros(shard.listed), Arc::clone(&name)));
             let mut read = Box::new(Shard::new(Arc::clone(&name)));
             for detection in shard.detections {
-                let detection = read_detection(detection)?;
+                let detection = read_detection(detection, &mut texts)?;
                 if read
                     .detections
                     .last()
@@ -89,6 +95,7 @@ impl EngineState {
             state.shards.insert(name, read);
         }
         state.coverage = Coverage::from_state(message.coverage)?;
+        state.log = texts.log();
         state.report();
         Ok(state)
     }
@@ -153,14 +160,14 @@ fn known_detection(known: proto::DetectionStats) -> Known {
     }
 }
 
-fn shard_state(shard: &Shard, listed: Micros) -> proto::ShardState {
+fn shard_state(shard: &Shard, listed: Micros, log: &EvidenceLog) -> proto::ShardState {
     let detections = shard.detections.iter().map(|state| {
         let windows = match &state.windows {
             Windows::Session(sessions) => {
-                proto::detection_state::Windows::Sessions(sessions_state(sessions))
+                proto::detection_state::Windows::Sessions(sessions_state(sessions, log))
             }
             Windows::Tumbling(windows) => {
-                proto::detection_state::Windows::Tumbling(tumbling_state(windows))
+                proto::detection_state::Windows::Tumbling(tumbling_state(windows, log))
             }
         };
         proto::DetectionState {
@@ -185,13 +192,53 @@ fn shard_state(shard: &Shard, listed: Micros) -> proto::ShardState {
     }
 }
 
-fn read_detection(state: proto::DetectionState) -> Result<DetectionState, StateError> {
+/// Texts of hits as they are read, by their numbers.
+struct ReadTexts {
+    extent: (u64, u64),
+    texts: Vec<(u64, Texts)>,
+}
+
+impl ReadTexts {
+    fn new(before: u64, places: u64) -> Self {
+        Self {
+            extent: (before, places),
+            texts: Vec::new(),
+        }
+    }
+
+    /// Takes a hit with its texts. Those of state without numbers get the next ones.
+    fn take(&mut self, hit: Kept, number: u64) -> Slim {
+        let texts = hit.packed.texts();
+        let mut number = number;
+        if number == EvidenceLog::BARE && !texts.is_empty() {
+            self.extent.1 += 1;
+            number = self.extent.0 + self.extent.1;
+        }
+        let brief = Brief::new(&hit.packed.fields(), number);
+        if !texts.is_empty() {
+            self.texts.push((number, texts.clone()));
+        }
+        Slim {
+            place: hit.place,
+            brief,
+        }
+    }
+
+    fn log(self) -> EvidenceLog {
+        EvidenceLog::restored(self.extent, self.texts)
+    }
+}
+
+fn read_detection(
+    state: proto::DetectionState,
+    texts: &mut ReadTexts,
+) -> Result<DetectionState, StateError> {
     let windows = match state.windows {
         Some(proto::detection_state::Windows::Sessions(sessions)) => {
-            Windows::Session(read_sessions(sessions)?)
+            Windows::Session(read_sessions(sessions, texts)?)
         }
         Some(proto::detection_state::Windows::Tumbling(windows)) => {
-            Windows::Tumbling(read_tumbling(windows)?)
+            Windows::Tumbling(read_tumbling(windows, texts)?)
         }
         None => return Err(StateError::Invalid("windows")),
     };
@@ -310,80 +357,166 @@ fn read_sample(state: proto::SampleState) -> Result<(Place, Sample), StateError>
     Ok((place, sample))
 }
 
-fn listing(listed: Option<Listed>) -> Option<proto::Listing> {
-    listed.map(|listed| proto::Listing {
-        hits: listed.priority.hits,
-        last: time(listed.priority.last),
-        closing: listed.closing.and_then(time),
-        expiry: listed.expiry.and_then(time),
-    })
+fn listing(listed: Listed, inherited: Inherited) -> proto::Listing {
+    proto::Listing {
+        closing: listed.due.and_then(time),
+        arrival: listed.arrival,
+        level: listed.level.into(),
+        place: listed.place,
+        error: inherited.error,
+        minute: inherited.minute,
+        ..proto::Listing::default()
+    }
 }
 
-fn read_listing(listing: Option<proto::Listing>) -> Result<Listed, StateError> {
+/// Where a key was listed. State without places has the keys in the order of their expiry and of
+/// their eviction; `later` is the greatest time of one of them.
+fn read_listing(listing: Option<proto::Listing>) -> Result<(Listed, Inherited), StateError> {
     let listing = listing.ok_or(StateError::Invalid("listing"))?;
-    Ok(Listed {
-        priority: Priority {
-            hits: listing.hits,
-            last: micros(listing.last),
-        },
-        closing: listing.closing.map(Micros),
-        expiry: listing.expiry.map(Micros),
+    let order = |time: Option<i64>| time.map_or(0, |time| time.cast_unsigned() ^ (1 << 63));
+    let listed = if listing.arrival == 0 {
+        Listed {
+            level: level(listing.hits),
+            due: listing.closing.map(Micros),
+            arrival: order(listing.expiry),
+            place: order(listing.last),
+        }
+    } else {
+        Listed {
+            level: u8::try_from(listing.level).map_err(|_| StateError::Invalid("level"))?,
+            due: listing.closing.map(Micros),
+            arrival: listing.arrival,
+            place: listing.place,
+        }
+    };
+    let inherited = Inherited {
+        error: listing.error,
+        minute: listing.minute,
+    };
+    Ok((listed, inherited))
+}
+
+fn floor_state(floor: Floor) -> proto::Floor {
+    proto::Floor {
+        since: time(floor.since),
+        young: floor.young,
+        old: floor.old,
+    }
+}
+
+fn read_floor(floor: Option<proto::Floor>) -> Floor {
+    floor.map_or(Floor::default(), |floor| Floor {
+        since: micros(floor.since),
+        young: floor.young,
+        old: floor.old,
     })
 }
 
-fn sessions_state(sessions: &Sessions) -> proto::SessionsState {
-    let keys = sessions.keys.iter().map(|(name, key)| proto::KeyState {
-        key: name.as_ref().to_owned(),
-        unassigned: Some(unassigned_state(&key.unassigned)),
-        dedup: key.dedup.as_deref().map(dedup_state),
-        open: key.open.as_deref().map(open_state),
-        horizon: time(key.horizon),
-        last: time(key.last),
-        max_event_time: time(key.max_event_time),
-        closing_watermark: time(key.closing_watermark),
-        deliveries: key.deliveries,
-        listing: listing(sessions.keys.listed(name)),
-    });
-    let horizons = sessions.horizons.parts();
-    let horizons = horizons.map(|(part, until)| proto::Horizon {
+fn horizons_state(horizons: &Horizons) -> Vec<proto::Horizon> {
+    let horizons = horizons.parts().map(|(part, until)| proto::Horizon {
         part: part.into(),
         until: until.0,
     });
+    horizons.collect()
+}
+
+fn read_horizons(state: Vec<proto::Horizon>) -> Result<Horizons, StateError> {
+    let mut horizons = Horizons::default();
+    for horizon in state {
+        let part = u16::try_from(horizon.part).map_err(|_| StateError::Invalid("horizon"))?;
+        horizons.raise_part(part, Micros(horizon.until));
+    }
+    Ok(horizons)
+}
+
+fn sessions_state(sessions: &Sessions, log: &EvidenceLog) -> proto::SessionsState {
+    let keys = sessions.keys.sorted().into_iter();
+    let keys = keys.map(|(name, key, inherited, listed)| {
+        let rest = key.rest.as_deref();
+        proto::KeyState {
+            key: name.with(str::to_owned),
+            unassigned: Some(unassigned_state(&key.unassigned, log)),
+            dedup: rest.and_then(|rest| rest.dedup.as_deref()).map(dedup_state),
+            open: rest.and_then(|rest| rest.open.as_deref()).map(open_state),
+            horizon: time(key.horizon),
+            last: time(key.last()),
+            max_event_time: time(key.max_event_time),
+            // Of hits, with the first, which needs no number.
+            deliveries: rest.map_or(0, |rest| rest.deliveries + 1),
+            listing: Some(listing(listed, inherited)),
+            has_rest: rest.is_some(),
+            is_unchecked: rest.is_some_and(|rest| rest.is_unchecked),
+            next: rest.and_then(|rest| rest.next.as_deref()).map(open_state),
+            ..proto::KeyState::default()
+        }
+    });
     proto::SessionsState {
         keys: keys.collect(),
-        horizons: horizons.collect(),
+        horizons: horizons_state(&sessions.horizons),
+        evicted: horizons_state(&sessions.evicted),
+        floor: Some(floor_state(sessions.floor)),
     }
 }
 
-fn read_sessions(state: proto::SessionsState) -> Result<Sessions, StateError> {
-    let mut sessions = Sessions::default();
-    for horizon in state.horizons {
-        let part = u16::try_from(horizon.part).map_err(|_| StateError::Invalid("horizon"))?;
-        sessions.horizons.raise_part(part, Micros(horizon.until));
-    }
+fn read_sessions(
+    state: proto::SessionsState,
+    texts: &mut ReadTexts,
+) -> Result<Sessions, StateError> {
+    let mut sessions = Sessions {
+        horizons: read_horizons(state.horizons)?,
+        evicted: read_horizons(state.evicted)?,
+        floor: read_floor(state.floor),
+        ..Sessions::default()
+    };
+    let mut keys = Vec::new();
     for state in state.keys {
-        let listed = read_listing(state.listing)?;
-        let key = Key {
-            unassigned: read_unassigned(state.unassigned.unwrap_or_default())?,
-            dedup: read_dedup(state.dedup)?,
-            open: state.open.map(read_open).transpose()?.map(Box::new),
-            horizon: micros(state.horizon),
-            last: micros(state.last),
-            max_event_time: micros(state.max_event_time),
-            closing_watermark: micros(state.closing_watermark),
-            deliveries: state.deliveries,
-        };
+        let (listed, inherited) = read_listing(state.listing)?;
+        let name = KeyText::from(state.key.as_str());
+        let key = read_key(state, texts)?;
         let heap_bytes = key.heap_bytes();
-        let keyed = sessions.keys.entry(Arc::from(state.key), || key);
-        keyed.list_at(listed, heap_bytes);
+        keys.push((name, key, inherited, listed, heap_bytes));
     }
+    sessions.keys.restore(keys);
     Ok(sessions)
+}
+
+fn read_key(state: proto::KeyState, texts: &mut ReadTexts) -> Result<Key, StateError> {
+    let open = |open: Option<proto::OpenState>| -> Result<Option<Box<Open>>, StateError> {
+        Ok(open.map(read_open).transpose()?.map(Box::new))
+    };
+    let rest = Rest {
+        dedup: read_dedup(state.dedup)?,
+        open: open(state.open)?,
+        next: open(state.next)?,
+        last: micros(state.last),
+        deliveries: state.deliveries.saturating_sub(1),
+        is_unchecked: state.is_unchecked,
+    };
+    let unassigned = read_unassigned(state.unassigned.unwrap_or_default(), texts)?;
+    let is_needed = rest.dedup.is_some() || rest.open.is_some() || rest.deliveries > 0;
+    let has_rest = state.has_rest || is_needed || rest.last != unassigned.last();
+    Ok(Key {
+        unassigned,
+        horizon: micros(state.horizon),
+        max_event_time: micros(state.max_event_time),
+        rest: has_rest.then(|| Box::new(rest)),
+    })
 }
 
 fn hit_state(at: Place, packed: &Packed) -> proto::HitState {
     proto::HitState {
         place: place(at),
         packed: packed.to_bytes(),
+        ..proto::HitState::default()
+    }
+}
+
+/// A hit with its texts, which are in the log.
+fn slim_state(hit: Slim, log: &EvidenceLog) -> proto::HitState {
+    let number = hit.brief.number();
+    proto::HitState {
+        number,
+        ..hit_state(hit.place, &hit.brief.with(log.get(number)))
     }
 }
 
@@ -394,39 +527,42 @@ fn read_hit(state: proto::HitState) -> Result<Kept, StateError> {
     })
 }
 
-fn unassigned_state(unassigned: &Unassigned) -> proto::UnassignedState {
-    let hits = unassigned.iter().map(|(at, packed)| hit_state(at, packed));
-    let many = unassigned.many();
+fn unassigned_state(unassigned: &Unassigned, log: &EvidenceLog) -> proto::UnassignedState {
+    let hits = unassigned.iter().map(|hit| slim_state(hit, log));
+    let value_window = unassigned.value_window();
     proto::UnassignedState {
         hits: hits.collect(),
-        are_many: many.is_some(),
-        bare_from: many.and_then(|many| many.bare_from).and_then(place),
-        value_window: many.and_then(|many| many.value_window).unwrap_or_default(),
+        are_many: value_window.is_some(),
+        value_window: value_window.flatten().unwrap_or_default(),
+        ..proto::UnassignedState::default()
     }
 }
 
-fn read_unassigned(state: proto::UnassignedState) -> Result<Unassigned, StateError> {
-    let hits = state.hits.into_iter().map(read_hit);
-    let hits = hits.collect::<Result<Vec<_>, _>>()?;
-    let bare_from = state.bare_from.map(|from| read_place(Some(from)));
-    Ok(Unassigned::restored(
-        hits,
-        state.are_many.then_some(super::hits::ManyState {
-            bare_from: bare_from.transpose()?,
-            value_window: (state.value_window != 0).then_some(state.value_window),
-        }),
-    ))
+fn read_unassigned(
+    state: proto::UnassignedState,
+    texts: &mut ReadTexts,
+) -> Result<Unassigned, StateError> {
+    let mut hits = Vec::with_capacity(state.hits.len());
+    for hit in state.hits {
+        let number = hit.number;
+        hits.push(texts.take(read_hit(hit)?, number));
+    }
+    let window = (state.value_window != 0).then_some(state.value_window);
+    Ok(Unassigned::restored(hits, state.are_many.then_some(window)))
 }
 
 fn dedup_state(set: &DedupSet) -> proto::DedupState {
-    let generation = |generation: &Generation| proto::Generation {
-        identities: generation
-            .identities
-            .iter()
-            .flat_map(|Identity(identity)| identity)
-            .copied()
-            .collect(),
-        last: time(generation.last),
+    let generation = |generation: &Generation| {
+        let mut identities: Vec<_> = generation.identities.iter().collect();
+        identities.sort_unstable();
+        proto::Generation {
+            identities: identities
+                .into_iter()
+                .flat_map(|Identity(identity)| identity)
+                .copied()
+                .collect(),
+            last: time(generation.last),
+        }
     };
     proto::DedupState {
         young: Some(generation(&set.young)),
@@ -467,6 +603,8 @@ fn open_state(open: &Open) -> proto::OpenState {
         sent: open.sent.count,
         is_changed: open.is_changed,
         is_closed: open.is_closed,
+        count_error: open.count_error,
+        duplicates: open.duplicates,
         was_sent: Some(sent_state(&open.sent)),
         continues: open.continues.and_then(place),
         rolls_at: open.rolls_at.and_then(time),
@@ -510,7 +648,7 @@ fn read_sent(count: u64, state: Option<proto::SentState>, open: &Open) -> Sent {
 }
 
 fn read_open(state: proto::OpenState) -> Result<Open, StateError> {
-    let mut before = Few::default();
+    let mut before = hits::Few::default();
     for hit in state.before {
         before.insert(read_hit(hit)?);
     }
@@ -529,53 +667,97 @@ fn read_open(state: proto::OpenState) -> Result<Open, StateError> {
     open.rolls_at = state.rolls_at.map(Micros);
     let continued = state.continued.map(|continued| read_open(*continued));
     open.continued = continued.transpose()?.map(Box::new);
+    open.count_error = state.count_error;
+    open.duplicates = state.duplicates;
     Ok(open)
 }
 
-fn tumbling_state(windows: &tumbling::Windows) -> proto::TumblingState {
-    let groups = windows.groups.iter().map(|(id, group)| {
-        let (country, city) = &id.key.place;
-        proto::GroupState {
-            start: time(id.start),
-            text: id.key.text.as_ref().to_owned(),
-            country: country.clone(),
-            city: city.clone(),
-            evidence: Some(group.evidence.to_state()),
-            dedup: group.dedup.as_deref().map(dedup_state),
-            values: group.values.iter().copied().collect(),
-            listing: listing(windows.groups.listed(id)),
-        }
+fn tumbling_state(windows: &tumbling::Windows, log: &EvidenceLog) -> proto::TumblingState {
+    let groups = windows.windows.iter().flat_map(|(start, groups)| {
+        let groups = groups.sorted().into_iter();
+        groups.map(|(key, group, inherited, listed)| {
+            let (country, city) = key.place();
+            proto::GroupState {
+                start: time(*start),
+                text: key.text.with(str::to_owned),
+                country: country.clone(),
+                city: city.clone(),
+                listing: Some(listing(listed, inherited)),
+                ..group_state(group, log)
+            }
+        })
     });
     proto::TumblingState {
         evaluated: time(windows.evaluated),
         groups: groups.collect(),
+        floor: Some(floor_state(windows.floor)),
     }
 }
 
-fn read_tumbling(state: proto::TumblingState) -> Result<tumbling::Windows, StateError> {
+fn group_state(group: &Group, log: &EvidenceLog) -> proto::GroupState {
+    match group {
+        Group::Few(few) => {
+            let hits = few.list().iter().map(|named| proto::HitState {
+                times: named.times,
+                ..slim_state(named.hit, log)
+            });
+            proto::GroupState {
+                hits: hits.collect(),
+                ..proto::GroupState::default()
+            }
+        }
+        Group::Whole(whole) => proto::GroupState {
+            evidence: Some(whole.evidence.to_state()),
+            dedup: whole.dedup.as_deref().map(dedup_state),
+            values: whole.values.iter().copied().collect(),
+            ..proto::GroupState::default()
+        },
+    }
+}
+
+fn read_tumbling(
+    state: proto::TumblingState,
+    texts: &mut ReadTexts,
+) -> Result<tumbling::Windows, StateError> {
     let mut windows = tumbling::Windows {
         evaluated: micros(state.evaluated),
+        floor: read_floor(state.floor),
         ..tumbling::Windows::default()
     };
+    let mut groups: BTreeMap<Micros, Vec<_>> = BTreeMap::new();
     for state in state.groups {
-        let listed = read_listing(state.listing)?;
-        let group = Group {
-            evidence: Evidence::from_state(state.evidence.unwrap_or_default(), Paths::Whole)?,
-            dedup: read_dedup(state.dedup)?,
-            values: state.values.into_iter().collect(),
-        };
-        let id = GroupId {
-            start: micros(state.start),
-            key: Arc::new(GroupKey {
-                text: state.text.into(),
-                place: (state.country, state.city),
-            }),
-        };
+        let is_old = state.listing.is_some_and(|listing| listing.arrival == 0);
+        let (mut listed, inherited) = read_listing(state.listing)?;
+        let start = micros(state.start);
+        if is_old {
+            // It may make a row: that was not written.
+            listed.due = Some(start);
+        }
+        let key = GroupKey::new(&state.text, (state.country.clone(), state.city.clone()));
+        let group = read_group(state, texts)?;
         let heap_bytes = group.heap_bytes();
-        windows
-            .groups
-            .entry(id, || group)
-            .list_at(listed, heap_bytes);
+        let window = groups.entry(start).or_default();
+        window.push((key, group, inherited, listed, heap_bytes));
+    }
+    for (start, groups) in groups {
+        windows.restore(start, groups);
     }
     Ok(windows)
+}
+
+fn read_group(state: proto::GroupState, texts: &mut ReadTexts) -> Result<Group, StateError> {
+    let mut named = Vec::with_capacity(state.hits.len());
+    for hit in state.hits {
+        let (number, times) = (hit.number, hit.times);
+        let hit = texts.take(read_hit(hit)?, number);
+        named.push(Named { hit, times });
+    }
+    if let Some(few) = Few::restored(named) {
+        return Ok(Group::Few(few));
+    }
+    Ok(Group::Whole(Box::new(Whole {
+        evidence: Evidence::from_state(state.evidence.unwrap_or_default(), Paths::Whole)?,
+        dedup: read_dedup(state.dedup)?,
+        values: state.values.into_iter().collect(),
+    })))
 }

@@ -83,6 +83,7 @@ impl EngineTask {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.ticked = clock::monotonic();
         self.activity = self.ticked;
+        self.detection.started_at(clock::unix_nanos());
         loop {
             let is_full = self.lanes.is_full();
             let waits = !self.lanes.flush_pending() || is_full;

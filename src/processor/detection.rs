@@ -12,6 +12,7 @@ use crate::{
         limits::Limits,
         rule::Rule,
         screen::Screen,
+        time::Micros,
         watch::Watch,
     },
     geo::{Databases, GeoError},
@@ -125,6 +126,14 @@ impl Detection {
             for hit in self.watch.recall(change) {
                 self.engine.observe(hit, findings);
             }
+        }
+    }
+
+    /// The process starts to count at this time, in nanoseconds since 1970: windows that hold it are
+    /// partial.
+    pub fn started_at(&mut self, unix_nanos: u64) {
+        if let Some(time) = Micros::from_unix_nanos(unix_nanos) {
+            self.engine.started_at(time);
         }
     }
 

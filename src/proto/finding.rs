@@ -205,7 +205,8 @@ pub struct Finding {
     #[prost(bool, tag = "62")]
     #[serde(skip_serializing_if = "crate::proto::is_default")]
     pub time_clamped: bool,
-    /// Requests that were counted without a check for duplicates, because the dedup set was full.
+    /// Requests that were counted without a check for duplicates: the dedup set was full, the state of
+    /// the address was evicted before, or the sender cuts times to seconds.
     /// `count` may be too high by at most this number.
     #[prost(uint64, tag = "63")]
     #[serde(skip_serializing_if = "crate::proto::is_default")]

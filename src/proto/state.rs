@@ -12,6 +12,12 @@ pub struct EngineState {
     /// In the order of cluster names.
     #[prost(message, repeated, tag = "3")]
     pub shards: ::prost::alloc::vec::Vec<ShardState>,
+    /// Texts that the evidence log has given up so far.
+    #[prost(uint64, tag = "20")]
+    pub texts_before: u64,
+    /// Places in the evidence log.
+    #[prost(uint64, tag = "21")]
+    pub texts: u64,
     /// What derived detections keep.
     #[prost(message, optional, tag = "50")]
     pub derived: ::core::option::Option<DerivedState>,
@@ -74,6 +80,19 @@ pub struct ShardState {
     /// Detections that have had a hit, by index.
     #[prost(message, repeated, tag = "4")]
     pub detections: ::prost::alloc::vec::Vec<DetectionState>,
+}
+/// The most hits of one window that a key may have lost by eviction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Floor {
+    /// Event time since which `young` counts.
+    #[prost(sfixed64, optional, tag = "1")]
+    pub since: ::core::option::Option<i64>,
+    /// Hits.
+    #[prost(uint32, tag = "2")]
+    pub young: u32,
+    /// Hits, in the time before.
+    #[prost(uint32, tag = "3")]
+    pub old: u32,
 }
 /// The state of one detection in one cluster.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -157,6 +176,12 @@ pub struct SessionsState {
     /// Up to when hits of removed keys may have been forgotten.
     #[prost(message, repeated, tag = "2")]
     pub horizons: ::prost::alloc::vec::Vec<Horizon>,
+    /// The same of evicted keys.
+    #[prost(message, repeated, tag = "20")]
+    pub evicted: ::prost::alloc::vec::Vec<Horizon>,
+    /// What evicted keys may have lost.
+    #[prost(message, optional, tag = "21")]
+    pub floor: ::core::option::Option<Floor>,
 }
 /// A part of all keys, by a hash, and up to when hits of it may have been forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -201,22 +226,46 @@ pub struct KeyState {
     /// Its entries in the eviction order and in the deadlines.
     #[prost(message, optional, tag = "10")]
     pub listing: ::core::option::Option<Listing>,
+    /// Whether it has the parts that a key with one hit does not need.
+    #[prost(bool, tag = "20")]
+    pub has_rest: bool,
+    /// The finding of a later scan.
+    #[prost(message, optional, tag = "21")]
+    pub next: ::core::option::Option<OpenState>,
+    /// Whether a third scan may have waited for it.
+    #[prost(bool, tag = "22")]
+    pub is_unchecked: bool,
 }
 /// The order and the deadlines in which a key is listed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Listing {
-    /// Eviction priority: number of hits.
+    /// Only in state without `arrival`. Eviction priority: number of hits.
     #[prost(uint64, tag = "1")]
     pub hits: u64,
-    /// Time of the latest hit when the priority last changed.
+    /// Only in state without `arrival`. Time of the latest hit when the priority last changed.
     #[prost(sfixed64, optional, tag = "2")]
     pub last: ::core::option::Option<i64>,
-    /// When its finding may close.
+    /// When something is due for it, its finding may close for example.
     #[prost(sfixed64, optional, tag = "3")]
     pub closing: ::core::option::Option<i64>,
-    /// When it may be forgotten.
+    /// Only in state without `arrival`. When it may be forgotten.
     #[prost(sfixed64, optional, tag = "4")]
     pub expiry: ::core::option::Option<i64>,
+    /// Its place in the order of arrival, from 1.
+    #[prost(uint64, tag = "20")]
+    pub arrival: u64,
+    /// Its level of strength against eviction.
+    #[prost(uint32, tag = "21")]
+    pub level: u32,
+    /// Its place among the keys of that level, from 1.
+    #[prost(uint64, tag = "22")]
+    pub place: u64,
+    /// Hits that it may have lost before.
+    #[prost(uint32, tag = "23")]
+    pub error: u32,
+    /// The minute of event time in which it came, since 1970.
+    #[prost(uint32, tag = "24")]
+    pub minute: u32,
 }
 /// Event time and identity of a hit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -237,6 +286,12 @@ pub struct HitState {
     /// Its evidence, packed; the first byte is the version of the format.
     #[prost(bytes = "vec", tag = "2")]
     pub packed: ::prost::alloc::vec::Vec<u8>,
+    /// The number of its texts in the evidence log.
+    #[prost(uint64, tag = "20")]
+    pub number: u64,
+    /// How often it names a group, if more than once.
+    #[prost(uint32, tag = "21")]
+    pub times: u32,
 }
 /// Hits that belong to no finding.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -247,7 +302,7 @@ pub struct UnassignedState {
     /// Whether they are in the form for many hits.
     #[prost(bool, tag = "2")]
     pub are_many: bool,
-    /// In that form, hits from here on have no texts.
+    /// Not written any more. In that form, hits from here on have no texts.
     #[prost(message, optional, tag = "3")]
     pub bare_from: ::core::option::Option<Place>,
     /// Length of a window where distinct values are counted, else 0.
@@ -304,6 +359,12 @@ pub struct OpenState {
     /// Whether it was closed.
     #[prost(bool, tag = "9")]
     pub is_closed: bool,
+    /// Requests that may have been forgotten before it opened.
+    #[prost(uint64, tag = "20")]
+    pub count_error: u64,
+    /// Deliveries of requests that were counted before.
+    #[prost(uint64, tag = "21")]
+    pub duplicates: u64,
     /// What the last state that was sent was decided by.
     #[prost(message, optional, tag = "30")]
     pub was_sent: ::core::option::Option<SentState>,
@@ -505,6 +566,9 @@ pub struct TumblingState {
     /// In the order of windows, then of groups.
     #[prost(message, repeated, tag = "2")]
     pub groups: ::prost::alloc::vec::Vec<GroupState>,
+    /// What evicted groups may have lost.
+    #[prost(message, optional, tag = "20")]
+    pub floor: ::core::option::Option<Floor>,
 }
 /// A group of one window.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -533,6 +597,9 @@ pub struct GroupState {
     /// Where it is listed.
     #[prost(message, optional, tag = "8")]
     pub listing: ::core::option::Option<Listing>,
+    /// Its hits as they came, instead of evidence, requests and values.
+    #[prost(message, repeated, tag = "20")]
+    pub hits: ::prost::alloc::vec::Vec<HitState>,
 }
 /// Detections that take the requests which others have counted.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -164,7 +164,7 @@ metrics! {
     EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
         "{keys}" "Keys that were evicted to stay within the bounds of the state.";
     EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]
-        "{hits}" "The greatest number of hits that an evicted key had. Hits beyond the one that exceeds the threshold are not counted.";
+        "{hits}" "The most hits of one window that any key may have lost by evictions. A key with more than the threshold and this many hits in a window is found.";
     FINDINGS: Counter Basic "auditwatch_findings" ["pipeline", "state"]
         "{findings}" "Emissions by state of the finding: opened, updated, closed.";
     FINDING_LAG: Histogram Normal "auditwatch_finding_lag" ["pipeline", "state"]

@@ -189,7 +189,10 @@ fn a_flood_of_one_shot_addresses_cannot_push_out_a_scanner() {
     assert_eq!((states(&emitted)[0], last.count), (("opened", 6), 20));
     assert!(emitted.iter().all(|one| one.finding_id == last.finding_id));
     let stats = engine.stats();
-    assert_eq!((stats.evicted, stats.evicted_hits), (1800 - 49, 1));
+    assert_eq!(stats.evicted, 1800 - 49);
+    // An address that came again and again with one request may have lost one each time that the
+    // flood went once through the table.
+    assert!((30..=40).contains(&stats.evicted_hits), "{stats:?}");
     assert!(engine.tracked() <= 50);
 }
 
@@ -206,7 +209,8 @@ fn the_error_bound_is_the_most_hits_a_lost_key_had() {
     }
     let stats = engine.stats();
     assert!(stats.evicted >= 30, "{stats:?}");
-    assert!((1..=3).contains(&stats.evicted_hits), "{stats:?}");
+    // Each address has three requests when it goes, and there were thirty in a table of ten.
+    assert!((9..=15).contains(&stats.evicted_hits), "{stats:?}");
 }
 
 #[test]
@@ -224,11 +228,21 @@ fn an_open_finding_that_has_to_give_way_is_closed_aloud() {
             ));
         }
     }
-    // While two findings are open, a third address can gather nothing.
-    let opened: Vec<_> = emitted.iter().filter(|one| one.state == "opened").collect();
-    assert_eq!(opened.len(), 2);
+    // Each address that comes is found, and the one that was quiet for longest goes.
+    let of = |state: &str| -> Vec<_> {
+        let of = emitted.iter().filter(|one| one.state == state);
+        of.map(|one| (one.src_ip.as_str(), one.count)).collect()
+    };
+    let opened: Vec<_> = (0..4).map(|n| (format!("10.0.0.{n}"), 6)).collect();
+    let opened: Vec<_> = opened
+        .iter()
+        .map(|(ip, count)| (ip.as_str(), *count))
+        .collect();
+    assert_eq!(of("opened"), opened);
+    assert_eq!(of("closed"), [("10.0.0.0", 7), ("10.0.0.1", 7)]);
+    let closed: Vec<_> = emitted.iter().filter(|one| one.state == "closed").collect();
+    assert!(closed.iter().all(|one| one.close_reason == "evicted"));
     assert_eq!(engine.tracked(), 2);
-    assert_eq!(engine.stats().evicted_hits, 1);
 }
 
 /// With few identities kept, duplicates cannot be recognised any more; the finding says so.
@@ -346,6 +360,7 @@ proptest! {
             }
             let mut counts: Vec<_> = last
                 .into_values()
+                .filter(|one| one.close_reason != "merged")
                 .map(|one| {
                     let samples: Vec<_> = one.samples.into_iter().map(|sample| sample.audit_id).collect();
                     (one.cluster, one.src_ip, one.alert_at.map(|at| (at.seconds, at.nanos)), one.count, one.paths, samples)
@@ -374,8 +389,10 @@ proptest! {
     }
 }
 
+/// A second scan a good hour after the first, before that can be closed, is found at its sixth
+/// request. No request is forgotten.
 #[test]
-fn what_a_waiting_scan_forgets_is_counted() {
+fn a_second_scan_opens_before_the_first_is_closed() {
     let limits = Limits {
         hits_per_key: 20,
         ..Limits::default()
@@ -385,22 +402,52 @@ fn what_a_waiting_scan_forgets_is_counted() {
     let mut emitted: Vec<_> = (0..6)
         .flat_map(|id| observe(&mut engine, &at(id, id.into())))
         .collect();
-    // The next scan begins a good hour later and within the lateness, so it has to wait.
+    // The next scan begins a good hour later and within the lateness.
     let next = 3606;
     for id in 100..150 {
         emitted.extend(observe(&mut engine, &at(id, next + i64::from(id - 100))));
     }
-    assert_eq!(states(&emitted), [("opened", 6)]);
-    assert_eq!(engine.stats().overflow, 30);
+    let second = [
+        ("opened", 6),
+        ("updated", 12),
+        ("updated", 24),
+        ("updated", 48),
+    ];
+    assert_eq!(states(&emitted)[0], ("opened", 6));
+    assert_eq!(states(&emitted)[1..], second);
+    assert_ne!(emitted[0].finding_id, emitted[1].finding_id);
+    assert_eq!(engine.stats().overflow, 0);
     emitted.clear();
     emitted.extend(observe(
         &mut engine,
         &hit(999, "", "192.0.2.9", 4300 * SECOND),
     ));
+    assert_eq!(states(&emitted), [("closed", 6)]);
+    assert_eq!(emitted[0].close_reason, "quiet");
+}
+
+/// A late request between two scans makes one of them, whatever came first.
+#[test]
+fn a_late_request_that_bridges_two_scans_merges_them() {
+    let mut engine = engine(&Rule::default());
+    let mut emitted: Vec<_> = scan(0..6)
+        .iter()
+        .chain(&scan(3606..3620))
+        .flat_map(|hit| observe(&mut engine, hit))
+        .collect();
+    let first = emitted[0].finding_id.clone();
+    let second = emitted[1].finding_id.clone();
+    emitted.clear();
+    emitted.extend(observe(&mut engine, &hit(9999, "", SCANNER, 3600 * SECOND)));
+    assert_eq!(states(&emitted), [("closed", 14)]);
     assert_eq!(
-        states(&emitted),
-        [("closed", 6), ("opened", 6), ("updated", 20)]
+        (&emitted[0].finding_id, emitted[0].close_reason.as_str()),
+        (&second, "merged")
     );
+    let last = drain(&mut engine);
+    assert_eq!(states(&last), [("updated", 21)]);
+    assert_eq!(last[0].finding_id, first);
+    assert_eq!(engine.stats().late_dropped, 0);
 }
 
 #[test]
@@ -428,8 +475,8 @@ fn a_flood_of_long_values_finds_an_end_and_pushes_out_no_scanner() {
         assert!(engine.heap_bytes() <= 1 << 20, "{}", engine.heap_bytes());
     }
     at(3000, SCANNER, &mut engine);
-    assert!(engine.stats().evicted > 500 && engine.tracked() > 50);
-    assert!(engine.stats().evicted_hits <= 3);
+    // Texts go, and no key has to.
+    assert_eq!((engine.stats().evicted, engine.tracked()), (0, 999));
     let last = drain(&mut engine);
     assert_eq!(states(&emitted), [("opened", 6)]);
     assert_eq!((last[0].src_ip.as_str(), last[0].count), (SCANNER, 7));

@@ -14,6 +14,7 @@ mod engine;
 mod engine_backlog;
 mod engine_detections;
 mod engine_escu;
+mod engine_flood;
 mod engine_limits;
 mod engine_state;
 mod explain_compare;

@@ -11,7 +11,7 @@ const NAMED: usize = 10;
 
 /// The network of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Network {
+pub(in crate::detection) enum Network {
     /// The first 24 bits of an IPv4 address.
     V4([u8; 3]),
     /// The first 48 bits of an IPv6 address.
@@ -22,7 +22,7 @@ pub(super) enum Network {
 
 impl Network {
     /// The network of a key, which may be an address or a network.
-    pub(super) fn of(key: &str) -> Self {
+    pub(in crate::detection) fn of(key: &str) -> Self {
         let address = key.split_once('/').map_or(key, |(address, _)| address);
         match address.parse() {
             Ok(IpAddr::V4(address)) => {
@@ -101,14 +101,15 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    /// Takes one eviction.
-    pub(super) fn take(&mut self, key: &str, hits: u64) {
-        self.recent.add([1]);
-        self.all = self.all.saturating_add(1);
+    /// Takes the eviction of keys of one network, or of several, of which each may have lost this
+    /// many hits.
+    pub(super) fn take(&mut self, network: Option<Network>, keys: u64, hits: u64) {
+        self.recent.add([keys]);
+        self.all = self.all.saturating_add(keys);
         self.hits = self.hits.max(hits);
-        let network = Network::of(key);
+        let Some(network) = network else { return };
         if let Some(known) = self.networks.iter_mut().find(|one| one.network == network) {
-            known.count = known.count.saturating_add(1);
+            known.count = known.count.saturating_add(keys);
             return;
         }
         let full = self.networks.len() >= NETWORKS;
@@ -117,7 +118,7 @@ impl Flood {
             Some(weakest) if full => {
                 *weakest = Counted {
                     network,
-                    count: weakest.count.saturating_add(1),
+                    count: weakest.count.saturating_add(keys),
                     error: weakest.count,
                 };
             }
@@ -125,7 +126,7 @@ impl Flood {
                 self.networks.reserve_exact(1);
                 self.networks.push(Counted {
                     network,
-                    count: 1,
+                    count: keys,
                     error: 0,
                 });
             }

@@ -20,7 +20,8 @@ pub struct Stats {
     pub overflow: u64,
     /// Keys evicted to stay within the limits.
     pub evicted: u64,
-    /// The error bound of that: no evicted key had more hits at hand than this.
+    /// The error bound of that: of no key more hits of one window were forgotten than this. A key
+    /// with more than the threshold and this many hits in a window is found.
     pub evicted_hits: u64,
     /// Successes of watched keys.
     pub successes: u64,

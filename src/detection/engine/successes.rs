@@ -6,7 +6,7 @@ use super::{
         follow_up::Standing,
         hit::{Hit, Role},
     },
-    Engine, Known, index,
+    Engine, Known, index, outlet,
 };
 
 impl Engine {
@@ -29,7 +29,8 @@ impl Engine {
         hit.cut(setup.limits.value_bytes);
         let mut drafts = Vec::new();
         let context = setup.context_of(program);
-        let standing = shard.succeed(&hit, time, &context, &mut drafts);
+        let mut outlet = outlet(&mut state.log, &mut drafts);
+        let standing = shard.succeed(&hit, time, &context, &mut outlet);
         stats.successes += u64::from(standing != Standing::Ignored);
         setup.emit(detection, (shard, &mut state.detections), drafts, out);
         shard.report(detection, &mut state.evictions);

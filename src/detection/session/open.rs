@@ -61,6 +61,10 @@ pub(in crate::detection) struct Open {
     pub(in crate::detection) rolls_at: Option<Micros>,
     /// The finding that continues this one, while both are open.
     pub(in crate::detection) continued: Option<Box<Open>>,
+    /// Requests that the key may have made before and that were forgotten when it opened.
+    pub(in crate::detection) count_error: u64,
+    /// Deliveries of requests that were counted before.
+    pub(in crate::detection) duplicates: u64,
     /// How bad it is by now; `None` when that has to be looked at anew.
     pub(super) verdict: Option<Verdict>,
 }
@@ -108,6 +112,7 @@ impl PartialEq for Open {
                 (open.opening, open.alert_at, open.last, open.joined),
                 (open.sent, open.is_changed, open.is_closed),
                 (open.continues, open.rolls_at),
+                (open.count_error, open.duplicates),
             )
         };
         key(self) == key(other)
@@ -135,8 +140,21 @@ impl Open {
             continues: None,
             rolls_at: None,
             continued: None,
+            count_error: 0,
+            duplicates: 0,
             verdict: None,
         }
+    }
+
+    /// Requests of it and of the one that continues it.
+    pub(in crate::detection) fn requests(&self) -> u64 {
+        let continued = self.continued.as_ref();
+        self.evidence.count + continued.map_or(0, |open| open.requests())
+    }
+
+    /// Whether a hit of this time joins it: less than a window behind its last one, or earlier.
+    pub(super) fn is_joined_by(&self, time: Micros, params: &Params<'_>) -> bool {
+        time < self.latest().plus(params.window)
     }
 
     /// A finding as it was stored.
@@ -187,6 +205,17 @@ impl Open {
         let continued = continued.and_then(|open| open.due_at(params));
         let close = Some(self.closes_at(params));
         [update, continued, close].into_iter().flatten().min()
+    }
+
+    /// When a state of it is due that says what has changed.
+    pub(super) fn news_at(&self, params: &Params<'_>) -> Option<Micros> {
+        if self.is_closed {
+            return None;
+        }
+        let continued = self.continued.as_ref();
+        let continued = continued.and_then(|open| open.news_at(params));
+        let own = self.update(params).map(|(at, _)| at);
+        own.into_iter().chain(continued).min()
     }
 
     /// When it closes, as things are.
@@ -270,6 +299,8 @@ impl Open {
             finding.labels = judged.labels;
             finding.severity_reasons = judged.reasons;
         }
+        finding.count_error = self.count_error;
+        finding.duplicates = self.duplicates;
         if let (Name::Closed(reason), FindingState::Closed) = (name, state) {
             reason.as_str().clone_into(&mut finding.close_reason);
         }
@@ -388,6 +419,41 @@ impl Open {
         }
     }
 
+    /// Takes over the hits of the next finding that its last hit has come near; whether those were
+    /// all, so that the two are one.
+    pub(super) fn take_from(
+        &mut self,
+        next: &mut Self,
+        (horizon, at): (&mut Micros, Micros),
+        params: &Params<'_>,
+    ) -> bool {
+        let outside = next.alert_at.minus(params.window);
+        // Hits before the window of the alert are in order, and no members.
+        while let Some(hit) = next.before.first()
+            && hit.time() <= outside
+            && self.is_joined_by(hit.time(), params)
+        {
+            for hit in next.before.take_first(1) {
+                self.join(hit.place, &hit.packed.fields(), (horizon, at), params);
+            }
+        }
+        let first = next.evidence.first.unwrap_or(next.alert_at);
+        if !self.is_joined_by(first, params) {
+            return false;
+        }
+        let mut own = self;
+        while let Some(continued) = &mut own.continued {
+            own = continued;
+        }
+        own.evidence.merge(&next.evidence, params.limits);
+        own.last = own.last.max(next.last);
+        own.joined = own.joined.max(next.joined);
+        own.duplicates += next.duplicates;
+        own.is_changed = true;
+        own.verdict = None;
+        true
+    }
+
     /// Takes a request that succeeded, while the finding is open. It emits at once, and later when
     /// successes have doubled.
     pub(super) fn succeed(&mut self, place: Place, fields: &Fields<'_>, params: &Params<'_>) {
@@ -436,7 +502,7 @@ impl Open {
 
     /// Emits one state that is due by this closing watermark, at a time or when it was due; whether
     /// there was one.
-    fn emit_due(
+    pub(super) fn emit_due(
         &mut self,
         by: Micros,
         at: Option<Micros>,

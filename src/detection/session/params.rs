@@ -2,6 +2,7 @@
 
 use super::super::{
     event_time::EventTime,
+    evidence_log::EvidenceLog,
     finding::{Finding, FindingState},
     hit::Place,
     limits::Limits,
@@ -26,6 +27,8 @@ pub(in crate::detection) struct Params<'a> {
     /// How far back hits are remembered, in microseconds: at least as far as hits on time can
     /// reach.
     pub(in crate::detection) retention: i64,
+    /// How far a hit may be behind the greatest event time and still be on time, in microseconds.
+    pub(in crate::detection) lateness: i64,
 }
 
 impl Params<'_> {
@@ -42,6 +45,12 @@ impl Params<'_> {
     pub(in crate::detection) fn is_each_a_finding(&self) -> bool {
         self.emit == Emit::Each && self.threshold == 0
     }
+
+    /// For how long of event time a hit that was forgotten may still matter to a window, in
+    /// microseconds.
+    pub(in crate::detection) fn error_span(&self) -> i64 {
+        self.window.saturating_add(self.lateness)
+    }
 }
 
 /// A hit that has come.
@@ -50,6 +59,18 @@ pub(in crate::detection) struct Arrival<'a> {
     pub(in crate::detection) fields: Fields<'a>,
     /// The event time of its cluster, which it has moved already.
     pub(in crate::detection) event_time: &'a EventTime,
+    /// Whether its identity tells it from other requests.
+    pub(in crate::detection) is_distinct: bool,
+    /// Hits that the key may have had before, and that were forgotten.
+    pub(in crate::detection) error: u64,
+}
+
+/// Where a key puts what it does not keep itself.
+pub(in crate::detection) struct Sink<'a> {
+    /// The texts of unassigned hits.
+    pub(in crate::detection) log: &'a mut EvidenceLog,
+    /// New states of its findings.
+    pub(in crate::detection) out: &'a mut Vec<Transition>,
 }
 
 /// A new state of the finding of a key, with what was gathered for it so far.

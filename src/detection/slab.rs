@@ -1,0 +1,105 @@
+//! A list that grows without copying what it has, and keeps no holes.
+
+use super::heap;
+
+/// Places of a chunk.
+const CHUNK: usize = 1024;
+
+/// Things by number: those of `n` things are 0 to `n - 1`. They lie in chunks, so that a list of a
+/// million grows by one chunk and not by a copy of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Slab<T> {
+    chunks: Vec<Vec<T>>,
+    len: usize,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Bytes on the heap that one thing takes, but for what it owns: of the largest blocks, which
+    /// allocators cut from whole pages.
+    pub(super) const PLACE: usize = heap::block(CHUNK * size_of::<T>()).div_ceil(CHUNK);
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, at: u32) -> Option<&T> {
+        let at = at as usize;
+        self.chunks.get(at / CHUNK)?.get(at % CHUNK)
+    }
+
+    pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        let at = at as usize;
+        self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+
+    /// Takes one more thing; its number.
+    pub(super) fn push(&mut self, one: T) -> u32 {
+        if self.chunks.last().is_none_or(|last| last.len() >= CHUNK) {
+            // Most clusters have few keys, so the first chunk begins small.
+            let room = if self.chunks.is_empty() { 1 } else { CHUNK };
+            self.chunks.push(Vec::with_capacity(room));
+        }
+        if let Some(last) = self.chunks.last_mut() {
+            last.push(one);
+        }
+        let at = u32::try_from(self.len).unwrap_or(u32::MAX);
+        self.len += 1;
+        at
+    }
+
+    /// Takes out the thing of a number. The last of all things has that number from then on.
+    pub(super) fn swap_remove(&mut self, at: u32) -> Option<T> {
+        if at as usize >= self.len {
+            return None;
+        }
+        let last = self.chunks.last_mut()?.pop()?;
+        if self.chunks.last().is_some_and(Vec::is_empty) {
+            self.chunks.pop();
+        }
+        self.len -= 1;
+        match self.get_mut(at) {
+            Some(place) => Some(std::mem::replace(place, last)),
+            None => Some(last),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_slab_is_a_list(steps in vec((0u32..4, any::<u32>()), 0..6000)) {
+            let (mut slab, mut list) = (Slab::default(), Vec::new());
+            for (what, number) in steps {
+                if what == 0 && !list.is_empty() {
+                    let at = number as usize % list.len();
+                    let removed = slab.swap_remove(u32::try_from(at).unwrap());
+                    prop_assert_eq!(removed, Some(list.swap_remove(at)));
+                } else {
+                    prop_assert_eq!(slab.push(number) as usize, list.len());
+                    list.push(number);
+                }
+                prop_assert_eq!(slab.len(), list.len());
+            }
+            prop_assert!(slab.iter().eq(&list));
+            prop_assert_eq!(slab.swap_remove(u32::try_from(list.len()).unwrap()), None);
+        }
+    }
+}
