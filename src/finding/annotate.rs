@@ -171,8 +171,9 @@ mod tests {
         let search = ids::drilldown(&finding, &detection, detection.lateness);
         assert!(
             search.starts_with(
-                "`kube_audit` \"user.username\"=\"eve \\\"x\\\"\" NOT \"user.groups{}\"=* earliest=940 \
-                 latest=1120 | stats count"
+                "`auditwatch_audit` (\"k8s.cluster.name\"=\"prod\" OR NOT \"k8s.cluster.name\"=*) \
+                 \"user.username\"=\"eve \\\"x\\\"\" NOT \"user.groups{}\"=* earliest=100 latest=2020 \
+                 | stats count"
             ),
             "{search}"
         );
@@ -182,16 +183,14 @@ mod tests {
         );
     }
 
-    /// Searches are kept in Splunk, so those of the shipped detection stay as they are.
+    /// The search of a native scan shows all that the address did, that of an ESCU row the events
+    /// that it counts.
     #[test]
-    fn the_search_behind_a_scan_stays_as_it_is() {
+    fn the_search_behind_a_scan() {
         for (semantics, wanted) in [
             (
                 Semantics::Native,
-                "`kube_audit` (\"user.groups{}\"=\"system:unauthenticated\" OR \
-                 \"user.username\"=\"system:anonymous\" OR NOT \"user.username\"=*) \
-                 (\"responseStatus.code\"=401 OR \"responseStatus.code\"=403) \
-                 \"sourceIPs{}\"=\"192.0.2.1\" earliest=-60 latest=600",
+                "`auditwatch_audit` \"sourceIPs{}\"=\"192.0.2.1\" earliest=-900 latest=1500",
             ),
             (
                 Semantics::Escu,

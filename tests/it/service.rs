@@ -181,7 +181,7 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
             ("opened", 6),
             ("updated", 12),
             ("updated", 24),
-            ("updated", 27)
+            ("closed", 27)
         ]
     );
     let ids: std::collections::BTreeSet<_> = events

@@ -34,7 +34,7 @@ use self::{
 };
 use super::{
     model::Detection,
-    settings::{Rule, Semantics, Who},
+    settings::{Rule, Semantics},
     shipped,
 };
 use crate::yaml::{self, Mark};
@@ -512,29 +512,24 @@ fn take(taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
     })
 }
 
-/// The Splunk search for the events that these settings count.
+/// The Splunk search for the events that these settings count, in the words of the ESCU search.
+/// A native finding leads to all activity of its source instead.
 fn search(settings: &Rule) -> String {
-    let who = match (settings.semantics, settings.who) {
-        (Semantics::Escu, _) | (_, Who::Group) => {
-            r#""user.groups{}"="system:unauthenticated""#.to_owned()
+    match settings.semantics {
+        Semantics::Native => String::new(),
+        Semantics::Escu => {
+            let codes: Vec<_> = settings
+                .wanted_codes()
+                .iter()
+                .map(|code| format!(r#""responseStatus.code"={code}"#))
+                .collect();
+            let codes = match codes.as_slice() {
+                [code] => code.clone(),
+                codes => format!("({})", codes.join(" OR ")),
+            };
+            format!(r#"`kube_audit` "user.groups{{}}"="system:unauthenticated" {codes}"#)
         }
-        (Semantics::Native, Who::Any) => concat!(
-            r#"("user.groups{}"="system:unauthenticated" OR "user.username"="system:anonymous""#,
-            r#" OR NOT "user.username"=*)"#
-        )
-        .to_owned(),
-    };
-    let codes: Vec<_> = settings
-        .wanted_codes()
-        .iter()
-        .map(|code| format!(r#""responseStatus.code"={code}"#))
-        .collect();
-    let codes = if codes.len() == 1 {
-        codes.concat()
-    } else {
-        format!("({})", codes.join(" OR "))
-    };
-    format!("`kube_audit` {who} {codes}")
+    }
 }
 
 /// The settings that are parameters of the detection of scans.
