@@ -215,7 +215,7 @@ async fn a_finding_is_one_risk_event() {
     );
     assert_eq!(text.matches("risk_score=\"").count(), 1, "{text}");
     assert!(
-        text.contains("risk_object=\"203.0.113.7\", risk_object_type=\"system\""),
+        text.contains("risk_object=\"test\", risk_object_type=\"other\""),
         "{text}"
     );
     assert!(text.contains("userAgent=\"', risk_score='100\""), "{text}");
