@@ -3,7 +3,7 @@
 //!
 //! What they keep is apart from the keys of the detection behind, and within bounds of its own: an
 //! eighth of the memory of all state for each. Their findings are emitted as event time comes to
-//! them, never by a hit, so [`super::engine::Engine::bound`] has nothing to add for them.
+//! them, never by a hit, so the bound of what hits cause has nothing to add for them.
 //!
 //! They also see the findings of the detection behind ([`State::link`]): those of a network whose
 //! addresses share a finding are linked with it, and after the first few only listed in it.
@@ -190,21 +190,13 @@ impl Program {
         }
     }
 
-    fn table(&self, limits: &Limits) -> Bounds {
-        let bytes = limits.memory / PART;
-        Bounds {
-            entries: limits.keys,
-            bytes: bytes - bytes / LIVES_PART,
-        }
-    }
-
     fn rollup(&self, requests: u64, limits: &Limits) -> rollup::Needs {
         rollup::Needs {
             addresses: self.rule.threshold,
             requests,
             slots: self.slots,
             pace: self.pace,
-            table: self.table(limits),
+            table: table(limits),
         }
     }
 
@@ -214,7 +206,7 @@ impl Program {
             requests,
             hours,
             pace: self.pace,
-            table: self.table(limits),
+            table: table(limits),
         }
     }
 
@@ -225,6 +217,15 @@ impl Program {
             slots: self.slots,
             pace: self.pace,
         }
+    }
+}
+
+/// The bounds of the table of one derived detection.
+fn table(limits: &Limits) -> Bounds {
+    let bytes = limits.memory / PART;
+    Bounds {
+        entries: limits.keys,
+        bytes: bytes - bytes / LIVES_PART,
     }
 }
 
@@ -406,7 +407,7 @@ impl State {
         for program in &setup.programs {
             let clusters = &self.clusters;
             let now = |number| Some(clusters.get(&number)?.now(setup.lateness));
-            let bounds = program.table(limits);
+            let bounds = table(limits);
             match self.tables.get_mut(&program.detection) {
                 Some(Tables::Prefix(rollup)) => rollup.sweep(&program.slots, bounds, now),
                 Some(Tables::Address(slow)) => slow.sweep(bounds, now),
@@ -643,8 +644,9 @@ fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
             .distinct
             .insert("paths".to_owned(), evidence.value_count);
     }
-    let before = due.severity_before.filter(|before| *before != due.severity);
     let level = program.rule.annotations.level.parse().ok();
+    let has_changed = due.severity_before != due.severity;
+    let before = has_changed.then(|| due.severity_before.or(level));
     Emitted {
         detection: program.detection,
         cluster: Arc::clone(cluster),
@@ -659,6 +661,6 @@ fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
             evidence,
         },
         severity: due.severity,
-        before: before.and_then(|before| before.or(level)),
+        before: before.flatten(),
     }
 }
