@@ -108,7 +108,8 @@ impl Counters {
         sources.iter().map(|source| count(source)).sum()
     }
 
-    pub(super) fn found(&self, state: FindingState, finding: &Finding, now: u64) {
+    /// Counts an emission, and, given the time, how long ago its event was.
+    pub(super) fn found(&self, state: FindingState, finding: &Finding, now: Option<u64>) {
         let place = STATES.iter().position(|one| *one == state);
         let Some(place) = place else {
             return;
@@ -120,9 +121,10 @@ impl Counters {
             FindingState::Opened => finding.alert_at.or(finding.window_end),
             FindingState::Updated | FindingState::Closed => finding.last_time,
         };
-        if let (Some(timer), Some(since)) = (
+        if let (Some(timer), Some(since), Some(now)) = (
             self.lag.get().and_then(|timers| timers.get(place)),
             since.and_then(nanos),
+            now,
         ) {
             timer.record(Duration::from_nanos(now.saturating_sub(since)));
         }

@@ -1,6 +1,10 @@
 //! Blind spots of clusters: what opens, updates and closes each, and what must not.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use auditwatch::{
     detection::{
@@ -487,6 +491,8 @@ proptest! {
 }
 
 fn screened(bodies: &[Vec<u8>], cluster: &str) -> Screened {
+    static SCREEN: LazyLock<Screen> =
+        LazyLock::new(|| Screen::of(detections(), Rule::default(), &Limits::default(), None));
     let records = bodies.iter().map(|body| LogRecord {
         observed_time_unix_nano: 1_764_055_023_000_000_000,
         body: holding(Value::Text(body.clone())),
@@ -505,8 +511,7 @@ fn screened(bodies: &[Vec<u8>], cluster: &str) -> Screened {
             ..Default::default()
         }],
     };
-    let screen = Screen::of(detections(), Rule::default(), &Limits::default(), None);
-    let mut request_of = screen.begin(1_764_055_023_000_000_000);
+    let mut request_of = SCREEN.begin(1_764_055_023_000_000_000);
     request_of.feed(&request.encode_to_vec()).unwrap();
     request_of.finish().unwrap()
 }
