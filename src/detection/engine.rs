@@ -11,6 +11,8 @@
 //! forgotten only as hits of later times come in, so that a backlog after an outage finds the
 //! state as it was.
 
+mod success;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -21,7 +23,7 @@ pub use super::stats::Stats;
 use super::{
     emission::{Draft, Emission},
     eviction::Evictions,
-    follow_up::{Changes, Standing},
+    follow_up::Changes,
     geo::Locate,
     hit::{Hit, Role},
     limits::Limits,
@@ -30,7 +32,6 @@ use super::{
     shard::{Context, DetectionState, Shard},
     steps,
     time::Micros,
-    watch::Change,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -94,21 +95,7 @@ impl Engine {
         locate: Option<Arc<dyn Locate>>,
     ) -> Self {
         let detections: Vec<Arc<Detection>> = detections.into();
-        let program = |detection: &Arc<Detection>| Program::new(detection, locate.clone());
-        let mut programs: Vec<_> = detections.iter().map(program).collect();
-        // What is followed up comes behind them: hits name detections by their places.
-        for (place, detection) in detections.iter().enumerate() {
-            if let Some(follow_up) = &detection.follow_up {
-                let successes = programs.len();
-                if let Some(followed) = programs.get_mut(place) {
-                    followed.successes = Some(successes);
-                }
-                programs.push(Program {
-                    follows: Some(place),
-                    ..program(&follow_up.detection)
-                });
-            }
-        }
+        let programs = Setup::programs(&detections, locate.as_ref());
         Self {
             state: EngineState {
                 detections: programs.iter().map(Program::known).collect(),
@@ -121,18 +108,6 @@ impl Engine {
                 changes: Changes::default(),
             },
         }
-    }
-
-    /// Keeps [`Self::changes`] for a screen, which must ask for them after each call.
-    #[must_use]
-    pub fn watched(mut self) -> Self {
-        self.setup.changes = Changes::kept();
-        self
-    }
-
-    /// The keys that are watched from now on or no longer, since this was asked last.
-    pub fn changes(&mut self) -> Vec<Change> {
-        self.setup.changes.take()
     }
 
     /// What was counted so far, over all detections.
@@ -187,12 +162,7 @@ impl Engine {
         }
         state.detections = detections;
         state.report();
-        for shard in self.state.shards.values_mut() {
-            shard.forget_watched(&self.setup.changes);
-        }
-        for shard in state.shards.values() {
-            shard.announce_watched(&self.setup.changes);
-        }
+        self.announce(&state);
         self.state = state;
     }
 
@@ -328,38 +298,6 @@ impl Engine {
             if !setup.evict_weakest(state, detection, &cluster, out) {
                 return;
             }
-        }
-    }
-
-    /// Takes a success: one of an open finding joins it, one of a closed finding is a hit of the
-    /// detection of successes, and others are ignored.
-    fn observe_success(&mut self, mut hit: Hit, out: &mut Vec<Emission>) {
-        let detection = index(&hit);
-        let (setup, state) = (&self.setup, &mut self.state);
-        let (Some(time), Some(program)) = (hit.time, setup.programs.get(detection)) else {
-            return;
-        };
-        let shard = state.shards.get_mut(setup.cluster_name(&hit));
-        let (Some(successes), Some(shard), Some(Known { stats, .. })) = (
-            program.successes,
-            shard,
-            state.detections.get_mut(detection),
-        ) else {
-            return;
-        };
-        hit.cut(setup.limits.value_bytes);
-        let mut drafts = Vec::new();
-        let context = setup.context_of(program);
-        let standing = shard.succeed(&hit, time, &context, &mut drafts);
-        stats.successes += u64::from(standing != Standing::Ignored);
-        setup.emit(detection, (shard, &mut state.detections), drafts, out);
-        shard.report(detection, &mut state.evictions);
-        if standing == Standing::Closed
-            && let Ok(detection) = u32::try_from(successes)
-        {
-            hit.detection = detection;
-            hit.role = Role::Match;
-            self.observe(hit, out);
         }
     }
 
@@ -609,19 +547,7 @@ impl Setup {
         let Some(program) = self.programs.get(detection).filter(|_| !drafts.is_empty()) else {
             return;
         };
-        if program.successes.is_some() {
-            let gone = shard.follow_up(detection, &mut drafts, &self.context_of(program));
-            if let Some(Known { stats, .. }) = known.get_mut(detection) {
-                stats.unwatched += gone;
-            }
-        }
-        if let Some((place, scan)) = program
-            .follows
-            .and_then(|at| Some((at, self.programs.get(at)?)))
-        {
-            let rule = &scan.detection.annotations.id;
-            shard.refer(place, rule, &mut drafts);
-        }
+        self.follow_up(program, (shard, known), detection, &mut drafts);
         out.extend(drafts.into_iter().map(|draft| Emission {
             detection: Arc::clone(&program.detection),
             state: draft.state,
