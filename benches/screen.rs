@@ -5,7 +5,9 @@
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a program that measures and prints"
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a program that measures and prints: what is wrong ends it"
 )]
 
 use std::{hint::black_box, sync::Arc, time::Instant};
