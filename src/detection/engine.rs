@@ -14,7 +14,7 @@
 mod deriving;
 mod feeds;
 mod stats;
-mod successes;
+mod success;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +40,6 @@ use super::{
     shard::{Context, DetectionState, Shard},
     steps,
     time::{BEGINNING, Micros},
-    watch::Change,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -115,21 +114,7 @@ impl Engine {
         let detections: Vec<Arc<Detection>> = detections.into();
         let derived = derived::Setup::of(&detections, &limits);
         let feeds = coverage::Rules::of(&detections);
-        let program = |detection: &Arc<Detection>| Program::new(detection, locate.clone());
-        let mut programs: Vec<_> = detections.iter().map(program).collect();
-        // What is followed up comes behind them: hits name detections by their places.
-        for (place, detection) in detections.iter().enumerate() {
-            if let Some(follow_up) = &detection.follow_up {
-                let successes = programs.len();
-                if let Some(followed) = programs.get_mut(place) {
-                    followed.successes = Some(successes);
-                }
-                programs.push(Program {
-                    follows: Some(place),
-                    ..program(&follow_up.detection)
-                });
-            }
-        }
+        let programs = Setup::programs(&detections, locate.as_ref());
         Self {
             state: EngineState {
                 detections: programs.iter().map(Program::known).collect(),
@@ -145,18 +130,6 @@ impl Engine {
                 changes: Changes::default(),
             },
         }
-    }
-
-    /// Keeps [`Self::changes`] for a screen, which must ask for them after each call.
-    #[must_use]
-    pub fn watched(mut self) -> Self {
-        self.setup.changes = Changes::kept();
-        self
-    }
-
-    /// The keys that are watched from now on or no longer, since this was asked last.
-    pub fn changes(&mut self) -> Vec<Change> {
-        self.setup.changes.take()
     }
 
     /// What was counted so far, over all detections.
@@ -219,12 +192,7 @@ impl Engine {
         state.derived.move_detections(&places);
         state.detections = detections;
         state.report();
-        for shard in self.state.shards.values_mut() {
-            shard.forget_watched(&self.setup.changes);
-        }
-        for shard in state.shards.values() {
-            shard.announce_watched(&self.setup.changes);
-        }
+        self.announce(&state);
         self.state = state;
         self.setup.started = None;
     }
@@ -688,19 +656,7 @@ impl Setup {
         let Some(program) = self.programs.get(detection).filter(|_| !drafts.is_empty()) else {
             return;
         };
-        if program.successes.is_some() {
-            let gone = shard.follow_up(detection, &mut drafts, &self.context_of(program));
-            if let Some(Known { stats, .. }) = known.get_mut(detection) {
-                stats.unwatched += gone;
-            }
-        }
-        if let Some((place, scan)) = program
-            .follows
-            .and_then(|at| Some((at, self.programs.get(at)?)))
-        {
-            let rule = &scan.detection.annotations.id;
-            shard.refer(place, rule, &mut drafts);
-        }
+        self.follow_up(program, (shard, known), detection, &mut drafts);
         self.write(detection, &shard.name, drafts, out);
     }
 

@@ -179,7 +179,7 @@ impl FollowUps {
     pub(super) fn take(&mut self, drafts: &mut [Draft], now: Micros, of: &Of<'_>) -> u64 {
         for draft in drafts {
             if let Origin::Session { key, opening, .. } = &draft.origin {
-                self.draft(key, *opening, (draft.state, &mut draft.evidence), now, of);
+                self.draft((key, *opening), (draft.state, &mut draft.evidence), now, of);
             }
         }
         let mut gone = 0;
@@ -194,8 +194,7 @@ impl FollowUps {
 
     fn draft(
         &mut self,
-        key: &Arc<str>,
-        opening: Place,
+        (key, opening): (&Arc<str>, Place),
         (state, finding): (FindingState, &mut Finding),
         now: Micros,
         of: &Of<'_>,

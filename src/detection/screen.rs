@@ -62,7 +62,7 @@ struct Inner {
     prefilter: Prefilter,
     bounds: Bounds,
     cluster: Option<Arc<str>>,
-    follow_ups: Option<FollowUps>,
+    follow_ups: Option<Arc<FollowUps>>,
 }
 
 /// Of a success that is followed up, this many bytes are kept of one value.

@@ -285,6 +285,8 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
     let mut watched = Box::new(FollowUps::default());
     for state in states {
         let shown = state.samples.into_iter().map(read_sample);
+        let mut shown: Vec<_> = shown.collect::<Result<_, _>>()?;
+        shown.shrink_to_fit();
         let one = Watched {
             address: Arc::from(state.address),
             opening: read_place(state.opening)?,
@@ -295,7 +297,7 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
             successes: Successes {
                 count: state.successes,
                 sent: state.sent,
-                shown: shown.collect::<Result<_, _>>()?,
+                shown,
                 dedup: read_dedup(state.dedup)?.map(|set| *set).unwrap_or_default(),
             },
         };

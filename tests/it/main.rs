@@ -37,6 +37,7 @@ mod selector;
 mod service;
 mod splunk_hec;
 mod splunk_hec_tls;
+mod success;
 mod support;
 mod telemetry;
 mod telemetry_env;
