@@ -170,12 +170,19 @@ pub struct LabelBounds {
     pub min_requests: Option<u64>,
     /// At least this many distinct paths in the finding.
     pub min_paths: Option<u64>,
+    /// At least this many distinct user agents in the finding.
+    pub min_user_agents: Option<u64>,
     /// At most this many requests in the finding.
     pub max_requests: Option<u64>,
+    /// At most this many requests in the finding for each of its distinct paths, on average.
+    pub max_requests_per_path: Option<u64>,
     /// At most this many distinct paths in the finding.
     pub max_paths: Option<u64>,
     /// At most this many distinct user agents in the finding.
     pub max_user_agents: Option<u64>,
+    /// Labels that a benign cause explains: while the finding has that cause, they do not raise its
+    /// severity.
+    pub explains: LabelSet,
 }
 
 /// A set of labels of one detection, by their place in its list.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     rules::{
-        model::{Dedup, Emit},
+        model::{Dedup, Emit, Label},
         settings::MissingCity,
     },
     yaml::{Mark, Node, Value},
@@ -19,18 +19,20 @@ use crate::{
 const MOST_VALUES: usize = 10_000;
 
 /// All keys, as docs/rules.md describes them.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "attack_technique",
     "dedup",
     "drilldown",
     "emit",
     "group_by",
+    "labels",
     "lateness",
     "location",
     "message",
     "parameters",
     "rule",
     "score",
+    "selections",
     "tests",
     "variant",
     "version",
@@ -66,6 +68,8 @@ pub(super) struct Custom {
     pub(super) version: Option<String>,
     /// Rules of one identifier that are variants are not loaded together.
     pub(super) variant: Option<String>,
+    /// What events may look like, and where the key is.
+    pub(super) labels: At<Vec<Label>>,
     pub(super) cases: Vec<Case>,
 }
 
@@ -111,8 +115,11 @@ impl<'d> Reader<'d> {
         }
         self.window(&map, &mut custom);
         self.location(&map, &mut custom);
+        let labels = self.labels(&map);
+        custom.labels = map.mark_of("labels").map(|mark| (labels, mark));
         if let Some(node) = map.get("tests") {
-            custom.cases = cases::read(self, node, is_correlation);
+            let labels = custom.labels.as_ref().map(|(labels, _)| labels.as_slice());
+            custom.cases = cases::read(self, node, is_correlation, labels.unwrap_or_default());
         }
         if let Some(mark) = map.mark_of("rule") {
             self.fail(

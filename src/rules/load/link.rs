@@ -63,6 +63,15 @@ impl Linker<'_> {
             }
         }
         let linked = documents.iter().zip(counted).map(|(document, counted)| {
+            if let Some((_, mark)) = &document.custom.labels
+                && counted
+            {
+                self.fail(
+                    *mark,
+                    "labels: this rule makes no findings, a correlation counts it: write the labels \
+                     there",
+                );
+            }
             let detection = match &document.body {
                 Body::Rule(condition) => self.rule(document, condition),
                 Body::Correlation(correlation) => {
@@ -367,6 +376,7 @@ impl Linker<'_> {
             }
             Window::Session { length }
         };
+        self.check_labels(custom, window)?;
         let group_by = match custom.missing_city {
             None => GroupBy::Fields(names),
             Some((missing_city, mark)) => {
@@ -394,10 +404,17 @@ impl Linker<'_> {
             ipv6_prefix: self.settings.ipv6_prefix,
         };
         let lateness = custom.lateness.unwrap_or(self.settings.lateness);
-        let text = format!(
+        let labels = custom.labels.as_ref().map(|(labels, _)| labels.clone());
+        let labels = labels.unwrap_or_default();
+        let mut text = format!(
             "{} {parts_shape:?} {window:?} {aggregate:?} {threshold} {:?} {hops:?} {lateness} {}",
             document.shape, custom.dedup, self.settings.time_field,
         );
+        // State holds labels by their places.
+        for label in &labels {
+            text.push(' ');
+            text.push_str(&label.name);
+        }
         Some(Detection {
             annotations: document.annotations.clone(),
             parts,
@@ -408,10 +425,31 @@ impl Linker<'_> {
             threshold,
             dedup: custom.dedup,
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
-            labels: Vec::new(),
+            labels,
             lateness,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
         })
+    }
+}
+
+impl Linker<'_> {
+    /// Labels decide severity and score of a finding that grows.
+    fn check_labels(&mut self, custom: &Custom, window: Window) -> Option<()> {
+        let Some((_, mark)) = &custom.labels else {
+            return Some(());
+        };
+        if let Window::Tumbling { .. } = window {
+            self.fail(
+                *mark,
+                "labels are for window: session: remove them, or window: tumbling",
+            );
+            return None;
+        }
+        if custom.score.is_some() {
+            self.fail(*mark, "labels decide the score: remove score");
+            return None;
+        }
+        Some(())
     }
 }
 

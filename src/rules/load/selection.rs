@@ -132,7 +132,8 @@ impl<'d> Reader<'d> {
         selections
     }
 
-    fn selection(&self, name: &str, node: &'d Node) -> Option<Condition> {
+    /// One selection: a map of fields, or a list of such maps.
+    pub(super) fn selection(&self, name: &str, node: &'d Node) -> Option<Condition> {
         match &node.value {
             Value::Map(entries) if entries.is_empty() => {
                 self.fail(
