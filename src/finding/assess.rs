@@ -101,7 +101,10 @@ pub(crate) fn assess(detection: &Detection, seen: &Seen) -> Option<Assessment> {
             (None, None) => base,
         }
     };
-    reasons.extend(asked.iter().map(|(_, label, of)| asks(label, of, seen)));
+    // What asks for no more than the rule says is a reason only if nothing else is.
+    let least = greatest.map_or(base, |greatest| greatest.min(base.next()));
+    let asked = asked.iter().filter(|(severity, ..)| *severity >= least);
+    reasons.extend(asked.map(|(_, label, of)| asks(label, of, seen)));
     if reasons.is_empty() {
         let word = base.as_str();
         reasons.push(format!(

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     derived::Hops,
+    labeler::Labeler,
     matcher::Scratch,
     necessary::{self, Need},
     predicate::{Condition, Context, Operand},
@@ -37,6 +38,8 @@ pub struct Detection {
     pub emit: Emit,
     /// What matching events may look like, at most 64. They decide the severity, if there are any.
     pub labels: Vec<Label>,
+    /// How their conditions are evaluated together; empty: one by one.
+    pub labeler: Labeler,
     /// How far an event may be behind the greatest event time and still be on time, in
     /// microseconds.
     pub lateness: i64,
@@ -339,6 +342,14 @@ impl Detection {
     /// The labels that an event has.
     pub(crate) fn labels_of(&self, event: &Event<'_>, scratch: &mut Scratch) -> LabelSet {
         let mut labels = LabelSet::default();
+        if self.labels.len() == self.labeler.count() && !self.labels.is_empty() {
+            let mut context = Context {
+                event,
+                hops: &self.hops,
+                scratch,
+            };
+            return LabelSet(self.labeler.labels(&mut context));
+        }
         for (place, label) in self.labels.iter().enumerate() {
             let mut context = Context {
                 event,

@@ -15,6 +15,7 @@ use crate::{
     audit::{path::Path, text::hex},
     rules::{
         derived::{Derived, Hops},
+        labeler::Labeler,
         model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part, Window},
         predicate::{Condition, Operand},
         settings::{Rule, SECOND},
@@ -410,6 +411,8 @@ impl Linker<'_> {
             "{} {parts_shape:?} {window:?} {aggregate:?} {threshold} {:?} {hops:?} {lateness} {}",
             document.shape, custom.dedup, self.settings.time_field,
         );
+        let conditions = labels.iter().map(|label| &label.condition);
+        let labeler = Labeler::of(conditions);
         // State holds labels by their places.
         for label in &labels {
             text.push(' ');
@@ -425,6 +428,7 @@ impl Linker<'_> {
             threshold,
             dedup: custom.dedup,
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
+            labeler,
             labels,
             lateness,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
