@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use regex::bytes::RegexSet;
 
-use super::predicate::{Condition, Context, Kind, Operand, Test};
+use super::{
+    compiled,
+    predicate::{Condition, Context, Kind, Operand, Test},
+};
 use crate::audit::event::Field;
 
 /// Distinct tests; with more, the labels are evaluated one by one.
 const MOST_TESTS: usize = 256;
-/// Bytes of memory that one compiled set may take, and its cache.
-const SET_BYTES: usize = 4 << 20;
 
 /// The conditions of all labels, prepared. Empty when they cannot be.
 #[derive(Clone, Debug, Default)]
@@ -152,11 +153,8 @@ impl Labeler {
             }
         }
         let sets = fields.into_iter().filter_map(|(operand, expressions)| {
-            let texts = expressions.iter().map(|(_, text)| *text);
-            let built = RegexSetBuilder::new(texts)
-                .size_limit(SET_BYTES)
-                .dfa_size_limit(SET_BYTES)
-                .build();
+            let texts = expressions.iter().map(|(_, text)| (*text).to_owned());
+            let built = compiled::set(texts.collect());
             let tests: Vec<_> = expressions.iter().map(|(test, _)| *test).collect();
             let mut all = Bits::default();
             tests.iter().for_each(|test| all.insert(*test));

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use regex::bytes;
 
 use super::{
-    necessary,
+    compiled, necessary,
     pattern::{Comparison, Piece, Wanted},
 };
 use crate::audit::{
@@ -18,9 +18,6 @@ use crate::audit::{
     path,
     text::Text,
 };
-
-/// Bytes of memory that one compiled pattern may take.
-const PATTERN_BYTES: usize = 1 << 20;
 
 /// Memory for texts that have to be decoded, used again and again.
 #[derive(Debug, Default)]
@@ -147,25 +144,16 @@ impl OneOf {
                     ignore_case,
                     multi_line,
                     dot_all,
-                } => out.expressions.push(
-                    regex::RegexBuilder::new(&flagged(
-                        text,
-                        [(*ignore_case, "i"), (*multi_line, "m"), (*dot_all, "s")],
-                    ))
-                    .size_limit(PATTERN_BYTES)
-                    .dfa_size_limit(PATTERN_BYTES)
-                    .build()?,
-                ),
+                } => out.expressions.push(compiled::expression(&flagged(
+                    text,
+                    [(*ignore_case, "i"), (*multi_line, "m"), (*dot_all, "s")],
+                ))?),
             }
         }
         if !patterns.is_empty() {
             let flags = if cased { "s-u" } else { "is-u" };
             let text = format!("(?{flags}:{})", patterns.join("|"));
-            let pattern = bytes::RegexBuilder::new(&text)
-                .size_limit(PATTERN_BYTES)
-                .dfa_size_limit(PATTERN_BYTES)
-                .build()?;
-            out.pattern = Some(pattern);
+            out.pattern = Some(compiled::pattern(&text)?);
         }
         out.texts.sort_unstable();
         out.texts.dedup();

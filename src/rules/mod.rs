@@ -10,6 +10,7 @@
 //! of `scan` name one by one. `prefilter` rejects on raw bytes what cannot match, by what is
 //! `necessary` for it.
 
+mod compiled;
 pub mod derived;
 pub mod group;
 pub mod labeler;

@@ -14,8 +14,7 @@ fn detection(labels: &str) -> Detection {
     Detection::clone(loaded.detections().first().unwrap())
 }
 
-const LABELS: &str = "\
-    - {name: secrets, kind: behaviour, title: Secrets, severity: high, match: {verb: a}}
+const LABELS: &str = r"    - {name: secrets, kind: behaviour, title: Secrets, severity: high, match: {verb: a}}
     - {name: often, kind: behaviour, title: Often, severity: medium, match: {verb: a}, min_requests: 3}
     - {name: paths, kind: shape, title: Paths, severity: medium, min_paths: 4}
     - {name: one, kind: shape, title: One, max_paths: 1}

@@ -47,7 +47,316 @@ fn evasions_and_benign_causes_get_the_verdict_that_they_deserve() {
 }
 
 /// Recording, address, severity, labels.
-const RECORDED: &[(&str, &str, &str, &str)] = &[];
+const RECORDED: &[(&str, &str, &str, &str)] = &[
+    (
+        "kube-hunter",
+        "127.0.0.1",
+        "high",
+        "attempts_writes, curl, discovery, enumerates_resources, kube_hunter, python, reads_access_rules",
+    ),
+    (
+        "kubectl-without-credentials",
+        "127.0.0.1",
+        "medium",
+        "asks_for_permissions, curl, discovery, kubectl",
+    ),
+    (
+        "scenario-1",
+        "10.20.0.5",
+        "high",
+        "browser, curl, enumerates_resources, many_paths, one_request_each, reads_secrets, web_paths",
+    ),
+    (
+        "scenario-1",
+        "192.0.2.120",
+        "high",
+        "discovery, enumerates_resources, one_request_each, reads_access_rules, reads_secrets, zgrab",
+    ),
+    (
+        "scenario-1",
+        "192.0.2.121",
+        "high",
+        "discovery, enumerates_resources, many_paths, reads_access_rules, reads_internals, reads_secrets, remote_access, web_paths, zgrab",
+    ),
+    (
+        "scenario-1",
+        "192.0.2.40",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "scenario-1",
+        "192.0.2.6",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "scenario-1",
+        "192.0.2.7",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "scenario-1",
+        "192.168.10.2",
+        "informational",
+        "curl, health_probe, one_path",
+    ),
+    (
+        "scenario-1",
+        "198.51.100.60",
+        "high",
+        "enumerates_resources, kubectl, one_request_each, reads_secrets",
+    ),
+    (
+        "scenario-1",
+        "198.51.100.61",
+        "medium",
+        "curl, discovery, reads_access_rules",
+    ),
+    (
+        "scenario-1",
+        "198.51.100.7",
+        "high",
+        "curl, discovery, enumerates_resources, many_paths, one_request_each, reads_access_rules, reads_internals, reads_secrets, remote_access, web_paths",
+    ),
+    (
+        "scenario-1",
+        "198.51.100.80",
+        "medium",
+        "curl, no_user_agent, one_path, rotates_user_agents",
+    ),
+    (
+        "scenario-1",
+        "198.51.100.81",
+        "high",
+        "attempts_writes, curl, one_path, unusual_methods",
+    ),
+    (
+        "scenario-1",
+        "198.51.100.82",
+        "high",
+        "curl, enumerates_resources, one_request_each, path_traversal, reads_secrets",
+    ),
+    (
+        "scenario-1",
+        "2001:db8:bad:1::7",
+        "high",
+        "curl, enumerates_resources, many_paths, one_request_each, reads_secrets, web_paths",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.10",
+        "medium",
+        "discovery, enumerates_resources, kube_hunter, one_request_each, python, reads_access_rules",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.11",
+        "high",
+        "attempts_writes, discovery, enumerates_resources, kube_hunter, python, reads_access_rules",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.66",
+        "high",
+        "curl, discovery, enumerates_resources, many_paths, one_request_each, reads_access_rules, reads_secrets",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.67",
+        "medium",
+        "curl, discovery, enumerates_resources, one_request_each, reads_access_rules",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.68",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.70",
+        "high",
+        "curl, enumerates_resources, one_request_each, reads_access_rules, reads_secrets",
+    ),
+    ("scenario-1", "203.0.113.71", "low", "curl, one_path"),
+    (
+        "scenario-1",
+        "203.0.113.72",
+        "medium",
+        "curl, enumerates_resources, one_request_each",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.90",
+        "high",
+        "curl, enumerates_resources, reads_secrets",
+    ),
+    (
+        "scenario-1",
+        "203.0.113.91",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "cloud-style",
+        "10.20.0.5",
+        "high",
+        "browser, curl, enumerates_resources, many_paths, one_request_each, reads_secrets, web_paths",
+    ),
+    (
+        "cloud-style",
+        "192.0.2.120",
+        "high",
+        "discovery, enumerates_resources, one_request_each, reads_access_rules, reads_secrets, zgrab",
+    ),
+    (
+        "cloud-style",
+        "192.0.2.121",
+        "high",
+        "discovery, enumerates_resources, many_paths, one_request_each, reads_access_rules, reads_internals, reads_secrets, remote_access, zgrab",
+    ),
+    (
+        "cloud-style",
+        "192.0.2.40",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "cloud-style",
+        "192.0.2.6",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "cloud-style",
+        "192.0.2.7",
+        "medium",
+        "curl, enumerates_resources, one_request_each, web_paths",
+    ),
+    (
+        "cloud-style",
+        "192.168.10.2",
+        "informational",
+        "curl, health_probe, one_path",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.30",
+        "informational",
+        "discovery, kubectl, kubectl_without_credentials",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.31",
+        "informational",
+        "discovery, kubectl, kubectl_without_credentials",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.60",
+        "high",
+        "enumerates_resources, kubectl, one_request_each, reads_secrets",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.61",
+        "medium",
+        "curl, discovery, reads_access_rules",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.62",
+        "high",
+        "curl, discovery, enumerates_resources, one_request_each, reads_access_rules, reads_secrets",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.7",
+        "high",
+        "curl, discovery, enumerates_resources, many_paths, one_request_each, reads_access_rules, reads_internals, reads_secrets, remote_access, web_paths",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.80",
+        "medium",
+        "curl, no_user_agent, one_path, rotates_user_agents",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.81",
+        "high",
+        "attempts_writes, curl, one_path, unusual_methods",
+    ),
+    (
+        "cloud-style",
+        "198.51.100.82",
+        "high",
+        "curl, enumerates_resources, one_request_each, path_traversal, reads_secrets",
+    ),
+    (
+        "cloud-style",
+        "2001:db8:bad:1::7",
+        "high",
+        "curl, enumerates_resources, many_paths, one_request_each, reads_secrets, web_paths",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.10",
+        "medium",
+        "discovery, enumerates_resources, kube_hunter, one_request_each, python, reads_access_rules",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.11",
+        "high",
+        "attempts_writes, discovery, enumerates_resources, kube_hunter, python, reads_access_rules",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.66",
+        "high",
+        "curl, discovery, enumerates_resources, many_paths, one_request_each, reads_access_rules, reads_secrets",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.67",
+        "medium",
+        "curl, discovery, enumerates_resources, one_request_each, reads_access_rules",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.68",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.70",
+        "high",
+        "curl, enumerates_resources, one_request_each, reads_access_rules, reads_secrets",
+    ),
+    ("cloud-style", "203.0.113.71", "low", "curl, one_path"),
+    (
+        "cloud-style",
+        "203.0.113.72",
+        "medium",
+        "curl, enumerates_resources, one_request_each",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.90",
+        "high",
+        "curl, enumerates_resources, reads_secrets",
+    ),
+    (
+        "cloud-style",
+        "203.0.113.91",
+        "low",
+        "curl, one_request_each, web_paths",
+    ),
+];
 
 #[test]
 fn recordings_are_judged_as_an_analyst_would() {
@@ -66,7 +375,7 @@ fn recordings_are_judged_as_an_analyst_would() {
         );
         for (_, address, severity, labels) in expected {
             let mut tests = format!(
-                "tests:\n  match:\n    - name: {name} '{address}'\n      expect: {{severity: \
+                "tests:\n  match:\n    - name: '{name} {address}'\n      expect: {{severity: \
                  {severity}, labels: [{labels}]}}\n      events:\n"
             );
             for line in lines.iter().filter(|line| is_from(line, address)) {
