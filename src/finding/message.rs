@@ -8,10 +8,15 @@ use crate::audit::fields;
 /// Values of one list that are named.
 const MOST_VALUES: usize = 3;
 
+/// A cluster without a name.
+const UNKNOWN: &str = "unknown";
+/// The reason of a finding whose rule has no labels.
+const UNASSESSED: &str = "the level of the rule";
+
 /// The template of a rule, in which `$name$` is a field of the finding: one that requests are
 /// grouped by (`$user.username$`), one of `finding.proto` (`$src_ip$`, `$count$`), or a field of
-/// the audit event that is evidence (`$verb$`, `$objectRef.resource$`). A name that is none of
-/// these stays as it is, and so does a lone `$`.
+/// the audit event that is evidence (`$verb$`, `$objectRef.resource$`). `$severity_reason$` is
+/// the strongest reason of the severity, `$labels$` names labels. A name that is none of these stays as it is, and so does a lone `$`.
 pub(crate) fn render(template: &str, finding: &Finding) -> String {
     let mut text = String::with_capacity(template.len());
     // Made only for names that need it.
@@ -39,7 +44,17 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
 fn value(name: &str, finding: &Finding, form: &mut Option<Value>) -> Option<String> {
     match name {
         "src_ip" => return Some(finding.src_ip.clone()),
+        "cluster" if finding.cluster.is_empty() => return Some(UNKNOWN.to_owned()),
         "cluster" => return Some(finding.cluster.clone()),
+        // The strongest of them is the first.
+        "severity_reason" => {
+            let reason = finding.severity_reasons.first();
+            return Some(reason.map_or_else(|| UNASSESSED.to_owned(), Clone::clone));
+        }
+        "labels" => {
+            let names: Vec<_> = finding.labels.iter().map(|label| &label.name).collect();
+            return Some(several(&names));
+        }
         _ => {}
     }
     if let Some(group) = finding.group_by.iter().find(|group| group.name == name) {
@@ -81,6 +96,14 @@ mod tests {
             src_ip: "192.0.2.1".to_owned(),
             rule_name: "A rule".to_owned(),
             count: 7,
+            severity_reasons: vec![
+                "Tries to read secrets: 7 of 7 requests.".to_owned(),
+                "Walks many paths.".to_owned(),
+            ],
+            labels: vec![crate::proto::finding::Label {
+                name: "reads_secrets".to_owned(),
+                ..Default::default()
+            }],
             verbs: ["create", "delete", "get", "list", "watch"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -105,7 +128,14 @@ mod tests {
                 "create, delete, get and 2 more of secrets",
             ),
             ("$verbs$", "create, delete, get and 2 more"),
-            ("$5 and $nothing$ in $cluster$.", "$5 and $nothing$ in ."),
+            (
+                "$5 and $nothing$ in $cluster$.",
+                "$5 and $nothing$ in unknown.",
+            ),
+            (
+                "$severity_reason$ $labels$",
+                "Tries to read secrets: 7 of 7 requests. reads_secrets",
+            ),
             ("$", "$"),
             ("", ""),
         ] {
