@@ -170,13 +170,16 @@ mod tests {
                 semantics,
                 ..Rule::default()
             });
-            let mut finding = Finding::default();
+            let mut finding = Finding {
+                count: 6,
+                ..Finding::default()
+            };
             group_by(&mut finding, &detection, "192.0.2.1");
             annotate(&mut finding, &detection);
             assert_eq!(finding.src_ip, "192.0.2.1");
             let message = match semantics {
                 Semantics::Native => {
-                    "Kubernetes scanning from ip 192.0.2.1 (low, 0 requests, cluster unknown): the \
+                    "Kubernetes scanning from ip 192.0.2.1 (low, 6 requests, cluster unknown): the \
                      level of the rule"
                 }
                 Semantics::Escu => "Kubernetes scanning from ip 192.0.2.1",

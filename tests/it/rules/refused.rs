@@ -387,7 +387,10 @@ fn labels() {
         .map(|at| format!("    - {{name: a{at}, kind: tool, title: T, match: {{verb: get}}}}\n"))
         .collect();
     let found = labelled(&format!("  labels:\n{many}"));
-    assert_eq!(found, ["r.yaml:11:5: labels: more than 64: join some of them"]);
+    assert_eq!(
+        found,
+        ["r.yaml:11:5: labels: more than 64: join some of them"]
+    );
 }
 
 #[test]
