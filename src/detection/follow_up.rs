@@ -400,18 +400,6 @@ impl Successes {
         self.shown.reserve_exact(1);
         self.shown.insert(at, (place, sample(hit, time)));
     }
-
-    /// Writes them into a state of the finding, which is to be emitted.
-    fn write(&mut self, finding: &mut Finding) {
-        self.sent = self.count;
-        if self.count == 0 {
-            return;
-        }
-        SUCCESS.clone_into(&mut finding.outcome);
-        finding.success_count = self.count;
-        let shown = self.shown.iter().map(|(_, sample)| sample.clone());
-        finding.successes = shown.collect();
-    }
 }
 
 /// The outcome of a finding with successes.

@@ -202,11 +202,21 @@ mod tests {
                 semantics,
                 ..Rule::default()
             });
-            let mut finding = Finding::default();
+            let mut finding = Finding {
+                count: 6,
+                ..Finding::default()
+            };
             group_by(&mut finding, &detection, "192.0.2.1");
             annotate(&mut finding, &detection);
             assert_eq!(finding.src_ip, "192.0.2.1");
-            assert_eq!(finding.message, "Kubernetes scanning from ip 192.0.2.1");
+            let message = match semantics {
+                Semantics::Native => {
+                    "Kubernetes scanning from ip 192.0.2.1 (low, 6 requests, cluster unknown): the \
+                     level of the rule"
+                }
+                Semantics::Escu => "Kubernetes scanning from ip 192.0.2.1",
+            };
+            assert_eq!(finding.message, message);
             let wanted = format!(
                 "{wanted} | stats count min(_time) max(_time) values(userAgent) \
                  values(user.username) values(user.groups{{}}) values(verb) values(requestURI) \

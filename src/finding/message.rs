@@ -8,11 +8,17 @@ use crate::audit::fields;
 /// Values of one list that are named.
 const MOST_VALUES: usize = 3;
 
+/// A cluster without a name.
+const UNKNOWN: &str = "unknown";
+/// The reason of a finding whose rule has no labels.
+const UNASSESSED: &str = "the level of the rule";
+
 /// The template of a rule, in which `$name$` is a field of the finding: one that requests are
 /// grouped by (`$user.username$`), one of `finding.proto` (`$src_ip$`, `$count$`,
-/// `$severity_reasons$`; of labels their names), the number of distinct values of a list of it
-/// (`$distinct.paths$`), or a field of the audit event that is evidence (`$verb$`,
-/// `$objectRef.resource$`). A name that is none of these stays as it is, and so does a lone `$`.
+/// `$severity_reasons$`; of labels their names), the strongest reason of the severity
+/// (`$severity_reason$`), the number of distinct values of a list of it (`$distinct.paths$`), or a
+/// field of the audit event that is evidence (`$verb$`, `$objectRef.resource$`). A name that is none
+/// of these stays as it is, and so does a lone `$`.
 pub(crate) fn render(template: &str, finding: &Finding) -> String {
     let mut text = String::with_capacity(template.len());
     // Made only for names that need it.
@@ -40,7 +46,13 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
 fn value(name: &str, finding: &Finding, form: &mut Option<Value>) -> Option<String> {
     match name {
         "src_ip" => return Some(finding.src_ip.clone()),
+        "cluster" if finding.cluster.is_empty() => return Some(UNKNOWN.to_owned()),
         "cluster" => return Some(finding.cluster.clone()),
+        // The strongest of them is the first.
+        "severity_reason" => {
+            let reason = finding.severity_reasons.first();
+            return Some(reason.map_or_else(|| UNASSESSED.to_owned(), Clone::clone));
+        }
         "labels" => {
             let names: Vec<_> = finding.labels.iter().map(|label| &label.name).collect();
             return Some(several(&names));
@@ -126,14 +138,17 @@ mod tests {
                 "create, delete, get and 2 more of secrets",
             ),
             ("$verbs$", "create, delete, get and 2 more"),
-            ("$5 and $nothing$ in $cluster$.", "$5 and $nothing$ in ."),
+            (
+                "$5 and $nothing$ in $cluster$.",
+                "$5 and $nothing$ in unknown.",
+            ),
             (
                 "$count$ requests for $distinct.paths$ paths, $distinct.verbs$, $distinct.x$",
                 "7 requests for 300 paths, 0, $distinct.x$",
             ),
             (
-                "$labels$: $severity_reasons$",
-                "curl, probe: 3 secrets; 2 writes",
+                "$labels$: $severity_reasons$ ($severity_reason$)",
+                "curl, probe: 3 secrets; 2 writes (3 secrets)",
             ),
             ("$", "$"),
             ("", ""),

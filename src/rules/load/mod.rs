@@ -3,7 +3,7 @@
 //! Each construct is either supported or refused with its file, line and column: nothing is ignored
 //! that would change what matches. `reader` reads values with their places, `document` one rule
 //! or correlation, `head` its metadata, `selection` and `condition` its match, `custom` the keys
-//! that Sigma does not have, `cases` its tests; `link` joins rules and correlations.
+//! that Sigma does not have, `labels` and `cases` two of them; `link` joins rules and correlations.
 
 mod blind_spot;
 mod cases;
@@ -13,6 +13,7 @@ mod derive;
 mod document;
 mod duration;
 mod head;
+mod labels;
 mod link;
 mod mode;
 mod problem;
@@ -22,7 +23,7 @@ mod sources;
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
-pub use cases::Case;
+pub use cases::{Case, Expect};
 pub use mode::Mode;
 pub use problem::{Problem, Problems};
 
