@@ -191,6 +191,8 @@ impl Scan {
             // Files have no attributes to select by.
             selector: Selector::default(),
             threshold: self.threshold,
+            // Rows count all codes of an address together.
+            threshold_401: None,
             window: self.window,
             window_offset: self.window_offset.unwrap_or(default.window_offset),
             time_field: self.time_field.clone(),

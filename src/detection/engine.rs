@@ -305,6 +305,10 @@ impl Engine {
         };
         let mut steps = usize::MAX;
         while !self.prepare(&hit, &mut steps, out) {}
+        if hit.excluded.is_some() {
+            // Its time counts: the findings of other keys stay as they are.
+            return;
+        }
         let (setup, state) = (&self.setup, &mut self.state);
         let name = setup.cluster_name(&hit);
         let (Some(context), Some(Known { stats, .. }), Some(shard)) = (

@@ -13,6 +13,7 @@ pub mod engine;
 mod event_time;
 mod eviction;
 mod evidence;
+pub mod exclude;
 mod gathered;
 pub mod geo;
 mod group;

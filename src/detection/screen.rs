@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     event::Event,
+    exclude::Exclusions,
     hit::Hit,
     json,
     limits::{Bounds, Limits},
@@ -58,6 +59,7 @@ struct Inner {
     prefilter: Prefilter,
     bounds: Bounds,
     cluster: Option<Arc<str>>,
+    exclusions: Arc<Exclusions>,
 }
 
 /// The result of screening a request.
@@ -117,8 +119,23 @@ impl Screen {
                 prefilter,
                 bounds,
                 cluster: cluster.map(bounded),
+                exclusions: Arc::default(),
             }),
         }
+    }
+
+    /// The detections whose hits it looks for.
+    pub fn detections(&self) -> &[Arc<Detection>] {
+        &self.inner.detections
+    }
+
+    /// The same screen with exclusions, before it is shared.
+    #[must_use]
+    pub fn excluding(mut self, exclusions: Arc<Exclusions>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.exclusions = exclusions;
+        }
+        self
     }
 
     /// Starts a request that arrives at `received` (nanoseconds since 1970, 0: unknown).
@@ -389,6 +406,7 @@ impl ScreenVisitor {
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
                 hit.detection = place;
                 self.set_time(&mut hit, record);
+                screen.exclusions.mark(event, detection, &mut hit);
                 self.keep(hit, record);
             });
         }

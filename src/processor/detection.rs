@@ -6,6 +6,7 @@ use crate::{
     detection::{
         emission::Emission,
         engine::{Engine, HitCounts, Stats},
+        exclude::{Exclusion, ExclusionError, Exclusions},
         geo::Locate,
         hit::Hit,
         limits::Limits,
@@ -14,6 +15,7 @@ use crate::{
     },
     geo::{Databases, GeoError},
     memory::Pressure,
+    processor::{filter::Filter, gate::Gate},
     rules::model,
 };
 
@@ -24,6 +26,20 @@ pub struct Detection {
     engine: Engine,
     /// Bytes that its state may take.
     budget: usize,
+    /// Names of the exclusions, by the numbers that hits have of them.
+    exclusions: Vec<String>,
+    gate: Gate,
+}
+
+/// What keeps known requests and findings away.
+#[derive(Clone, Debug, Default)]
+pub struct Quiet {
+    /// Requests that do not count.
+    pub exclude: Vec<Exclusion>,
+    /// Which findings leave; `None`: all.
+    pub filter: Option<Filter>,
+    /// Whether the filter is for findings of success and forgery too.
+    pub filter_all: bool,
 }
 
 /// Counters and state sizes of the detections.
@@ -35,6 +51,10 @@ pub struct Kept {
     pub tracked: usize,
     /// Bytes on the heap that they take.
     pub heap_bytes: usize,
+    /// States of findings that the filter kept away.
+    pub filtered: u64,
+    /// States of findings that left because the filter failed.
+    pub filter_errors: u64,
 }
 
 impl Detection {
@@ -57,8 +77,32 @@ impl Detection {
         Ok(Self {
             screen: Screen::of(detections.clone(), settings.clone(), &limits, cluster),
             budget: limits.memory,
+            gate: Gate::new(None, false, limits.keys),
+            exclusions: Vec::new(),
             engine: Engine::new(detections, limits, locate),
         })
+    }
+
+    /// The same without known requests and findings, before it is used.
+    ///
+    /// # Errors
+    /// When an exclusion applies to a detection that is not here.
+    pub fn quiet(mut self, quiet: Quiet) -> Result<Self, ExclusionError> {
+        let Quiet {
+            exclude,
+            filter,
+            filter_all,
+        } = quiet;
+        let exclusions = Exclusions::new(&exclude, self.screen.detections())?;
+        self.exclusions = exclusions.names().map(str::to_owned).collect();
+        self.screen = self.screen.excluding(Arc::new(exclusions));
+        self.gate = Gate::new(filter, filter_all, self.gate.most());
+        Ok(self)
+    }
+
+    /// Names of the exclusions, by the numbers that hits have of them.
+    pub fn exclusions(&self) -> &[String] {
+        &self.exclusions
     }
 
     /// Its state takes no more than what is left of its budget from now on.
@@ -96,6 +140,7 @@ impl Detection {
             self.engine.observe(hit, &mut findings);
             steps = steps.saturating_sub(1);
         }
+        self.gate.pass(&mut findings);
         findings
     }
 
@@ -108,6 +153,7 @@ impl Detection {
     pub fn settle(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let settled = self.engine.settle(steps, &mut findings);
+        self.gate.pass(&mut findings);
         (findings, settled)
     }
 
@@ -115,6 +161,7 @@ impl Detection {
     pub fn drain(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let is_all = self.engine.drain_some(steps, &mut findings);
+        self.gate.pass(&mut findings);
         (findings, is_all)
     }
 
@@ -123,7 +170,9 @@ impl Detection {
         Kept {
             stats: self.engine.stats(),
             tracked: self.engine.tracked(),
-            heap_bytes: self.engine.heap_bytes(),
+            heap_bytes: self.engine.heap_bytes() + self.gate.heap_bytes(),
+            filtered: self.gate.filtered(),
+            filter_errors: self.gate.errors(),
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) mod prefilter;
 pub mod settings;
 pub mod severity;
 pub mod shipped;
+pub mod switches;
 
 pub use matcher::Scratch;
 pub(crate) use matcher::number;

@@ -14,6 +14,7 @@ mod engine_detections;
 mod engine_escu;
 mod engine_limits;
 mod engine_state;
+mod exclude;
 mod floors;
 mod goldens;
 mod health_check;

@@ -32,8 +32,9 @@ use self::{
 };
 use super::{
     model::Detection,
-    settings::{Rule, Semantics, Who},
+    settings::{Rule, Semantics, UNAUTHORIZED, Who},
     shipped,
+    switches::Switches,
 };
 use crate::yaml::{self, Mark};
 
@@ -94,22 +95,41 @@ pub fn load(names: &[String], settings: &Rule) -> Result<Vec<Arc<Detection>>, Ve
     Ok(load_all(names, settings)?.detections())
 }
 
-/// The detections of a pipeline: that of scans, if it is wanted, and those that are named.
+/// The detections of a pipeline: those of scans, if they are wanted, the other shipped ones that are
+/// turned on, and those that are named. A rule that is named takes the place of the shipped one with
+/// its id.
 ///
 /// # Errors
 /// All problems, by file and line. No detection at all is one.
 pub fn pipeline(
     settings: &Rule,
-    scanning: bool,
+    switches: &Switches,
     names: &[String],
 ) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
     let mut detections = Vec::new();
-    if scanning {
-        detections.push(Arc::new(Detection::of(settings)));
+    if switches.scanning {
+        detections.extend(scans(settings));
     }
+    let scans = detections.len();
+    let shipped = switches.shipped(settings).into_iter();
+    let shipped = shipped
+        .filter_map(shipped::file)
+        .map(Source::shipped)
+        .collect();
+    let shipped = Loader::new(settings, Vec::new()).load(shipped)?;
+    detections.extend(shipped.detections());
     for detection in load(names, settings)? {
         let id = &detection.annotations.id;
-        if detections.iter().any(|known| known.annotations.id == *id) {
+        let known = detections
+            .iter()
+            .position(|known| known.annotations.id == *id);
+        if let Some(own) = known.filter(|known| *known >= scans)
+            && let Some(place) = detections.get_mut(own)
+        {
+            *place = detection;
+            continue;
+        }
+        if known.is_some() {
             return Err(vec![Problem {
                 file: names.join(", "),
                 line: 0,
@@ -124,6 +144,34 @@ pub fn pipeline(
         detections.push(detection);
     }
     Ok(detections)
+}
+
+/// The detections of scans that these settings describe: one, or two where 401 has a threshold of
+/// its own.
+pub fn scans(settings: &Rule) -> Vec<Arc<Detection>> {
+    let Some(threshold) = settings.own_threshold_401() else {
+        return vec![Arc::new(Detection::of(settings))];
+    };
+    let with = |codes: Vec<u16>, threshold| Rule {
+        threshold,
+        codes,
+        ..settings.clone()
+    };
+    let others = settings
+        .codes
+        .iter()
+        .copied()
+        .filter(|code| *code != UNAUTHORIZED);
+    let others = with(others.collect(), settings.threshold);
+    let own = with(vec![UNAUTHORIZED], threshold);
+    let mut detections = Vec::new();
+    if !others.codes.is_empty() {
+        detections.push(Arc::new(Detection::of(&others)));
+    }
+    // As in `Detection::of`, a test holds that the file loads.
+    let own = scan_of("scanning-401.yaml", &own).unwrap_or_default();
+    detections.push(Arc::new(own));
+    detections
 }
 
 /// The same with tests and warnings.
@@ -168,10 +216,15 @@ pub fn load_text(file: &str, text: &str, settings: &Rule) -> Result<Loaded, Vec<
 /// The detection of scans that these settings describe; `None` if its file did not load, which a
 /// test rules out.
 pub(crate) fn scan(settings: &Rule) -> Option<Detection> {
-    let shipped = shipped::file(shipped::scan(settings.semantics))?;
-    let loaded = Loader::new(settings, Vec::new())
-        .load(vec![Source::shipped(shipped)])
-        .ok()?;
+    scan_of(shipped::scan(settings.semantics), settings)
+}
+
+/// The detection of scans in this shipped file.
+fn scan_of(file: &str, settings: &Rule) -> Option<Detection> {
+    let shipped = shipped::file(file)?;
+    let mut loader = Loader::new(settings, Vec::new());
+    loader.scan = shipped.file;
+    let loaded = loader.load(vec![Source::shipped(shipped)]).ok()?;
     let mut detection = Detection::clone(&*loaded.detections().pop()?);
     // Stored with findings of earlier versions.
     detection.fingerprint = settings.fingerprint();
@@ -186,6 +239,8 @@ struct Loader<'s> {
     files: Vec<String>,
     documents: Vec<Document>,
     mode: Mode,
+    /// The shipped file whose parameters are settings.
+    scan: &'static str,
 }
 
 impl<'s> Loader<'s> {
@@ -197,6 +252,7 @@ impl<'s> Loader<'s> {
             files: Vec::new(),
             documents: Vec::new(),
             mode: Mode::Run,
+            scan: shipped::scan(settings.semantics),
         }
     }
 
@@ -310,11 +366,7 @@ impl<'s> Loader<'s> {
 
     /// Puts in the parameters of another file, and the settings for the detection of scans.
     fn fill(&self, source: &Source, reader: &mut Reader<'_>) {
-        if source.is_shipped()
-            && source
-                .file
-                .ends_with(shipped::scan(self.settings.semantics))
-        {
+        if source.is_shipped() && source.file.ends_with(self.scan) {
             for (name, values) in settings(self.settings) {
                 if let Some(parameter) = reader.parameters.get_mut(name) {
                     let mark = Mark::start_of(self.files.len().saturating_sub(1));
