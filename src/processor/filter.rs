@@ -37,7 +37,7 @@ const MOST_NESTED: usize = 32;
 const MOST_SIGNS: usize = 1000;
 /// Stack of the parser. It takes some 64 KiB for each bracket in a debug build.
 const PARSER_STACK: usize = 64 << 20;
-/// What evaluating may cost: about 25 ms.
+/// What evaluating may cost, in visits of expressions.
 const MOST_COST: u64 = 250_000;
 /// Bytes of text that cost as much as visiting one more expression.
 const BYTES_PER_VISIT: usize = 512;
