@@ -274,7 +274,26 @@ impl State {
     }
 
     /// Takes a request that the detection behind has counted.
-    pub(super) fn observe(&mut self, setup: &Setup, hit: &Hit, (cluster, limits): (&str, &Limits)) {
+    pub(super) fn observe(&mut self, setup: &Setup, hit: &Hit, cluster: (&str, &Limits)) {
+        self.take(setup, hit, cluster, &|_| true);
+    }
+
+    /// Takes a request that is excluded from the detection it would count for: an exclusion does
+    /// not hide forged addresses.
+    pub(super) fn observe_excluded(&mut self, setup: &Setup, hit: &Hit, cluster: (&str, &Limits)) {
+        self.take(setup, hit, cluster, &|program| {
+            matches!(program.over, Over::Peer { .. })
+        });
+    }
+
+    /// Takes a request for those programs that want it.
+    fn take(
+        &mut self,
+        setup: &Setup,
+        hit: &Hit,
+        (cluster, limits): (&str, &Limits),
+        wants: &dyn Fn(&Program) -> bool,
+    ) {
         let Some(time) = hit.time else { return };
         let number = self.number(cluster);
         let Some(state) = self.clusters.get_mut(&number) else {
@@ -300,7 +319,7 @@ impl State {
             octets,
         };
         let is_found = found.get(&key).is_some();
-        for program in setup.of_source(source) {
+        for program in setup.of_source(source).filter(|program| wants(program)) {
             let tables = self
                 .tables
                 .entry(program.detection)

@@ -324,6 +324,17 @@ impl Engine {
         };
         let mut steps = usize::MAX;
         while !self.prepare(&hit, &mut steps, out) {}
+        if hit.excluded.is_some() {
+            // Its time counts: the findings of other keys stay as they are.
+            let (setup, state) = (&self.setup, &mut self.state);
+            if !hit.is_excluded_from_forgery {
+                let cluster = (setup.cluster_name(&hit), &setup.limits);
+                state
+                    .derived
+                    .observe_excluded(&setup.derived, &hit, cluster);
+            }
+            return;
+        }
         let from = out.len();
         let (setup, state) = (&self.setup, &mut self.state);
         let name = setup.cluster_name(&hit);

@@ -17,6 +17,7 @@ mod event_time;
 mod eviction;
 mod evidence;
 mod evidence_log;
+pub mod exclude;
 pub mod explain;
 mod feed;
 mod follow_up;

@@ -26,6 +26,7 @@ pub(crate) mod prefilter;
 pub mod settings;
 pub mod severity;
 pub mod shipped;
+pub mod switches;
 pub mod trace;
 
 pub use matcher::Scratch;

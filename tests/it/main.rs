@@ -17,6 +17,7 @@ mod engine_escu;
 mod engine_flood;
 mod engine_limits;
 mod engine_state;
+mod exclude;
 mod explain_compare;
 mod floors;
 mod goldens;

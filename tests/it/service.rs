@@ -381,7 +381,9 @@ fn validate_tells_all_that_is_wrong_and_starts_nothing() {
     assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
-        "detection: rule kubernetes_scanning: prefilter: status 401 or status 403\n"
+        "detection: rule kubernetes_scanning: prefilter: status 401 or status 403\n\
+         detection: rule anonymous_success: prefilter: \"system:anonymous\" or \
+         \"system:unauthenticated\"\n"
     );
 }
 
