@@ -424,3 +424,83 @@ fn sample(hit: &Hit, time: Micros) -> Sample {
     }
     sample
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::Identity, detection::rule::Rule};
+
+    const OPENED: FindingState = FindingState::Opened;
+    const CLOSED: FindingState = FindingState::Closed;
+
+    fn draft(key: &str, state: FindingState, count: u64) -> Draft {
+        Draft {
+            state,
+            origin: Origin::Session {
+                key: Arc::from(key),
+                opening: (Micros(0), Identity::default()),
+                alert_at: Micros(0),
+            },
+            evidence: Finding {
+                count,
+                ..Finding::default()
+            },
+        }
+    }
+
+    fn success(key: &str, number: u8) -> Hit {
+        Hit {
+            key: key.to_owned(),
+            identity: Identity([number; 16]),
+            ..Hit::default()
+        }
+    }
+
+    /// The list is bounded in bytes, and the weakest keys go: no success, closed, few hits.
+    #[test]
+    fn the_weakest_keys_go_and_the_screen_learns_of_it() {
+        let detection = Detection::of(&Rule::default());
+        let (cluster, mut changes) = (Arc::from("prod"), Changes::kept());
+        let of = Of {
+            detection: &detection,
+            place: 0,
+            cluster: &cluster,
+            changes: &changes,
+        };
+        let mut list = FollowUps::default();
+        for key in ["succeeded", "open"] {
+            list.take(&mut [draft(key, OPENED, 100)], Micros(0), &of);
+        }
+        let standing = list.succeed(&success("succeeded", 1), Micros(1), &of);
+        assert_eq!(standing, Standing::Open { is_due: true });
+        list.take(&mut [draft("succeeded", CLOSED, 6)], Micros(2), &of);
+        let mut gone = 0;
+        for number in 0..40_000 {
+            let key = number.to_string();
+            let mut drafts = [draft(&key, OPENED, 6), draft(&key, CLOSED, 6)];
+            gone += list.take(&mut drafts, Micros(3), &of);
+        }
+        assert!(gone > 10_000 && list.heap_bytes() <= MOST_BYTES, "{gone}");
+        assert_eq!(list.keys.len() as u64 + gone, 40_002);
+        assert!(list.opening("succeeded").is_some() && list.opening("open").is_some());
+        assert!(list.opening("0").is_none());
+        let again = list.succeed(&success("succeeded", 1), Micros(4), &of);
+        assert_eq!(again, Standing::Ignored);
+        let later = list.succeed(&success("succeeded", 2), Micros(4), &of);
+        assert_eq!(later, Standing::Closed);
+        // All but the open one end with their window, and none is counted any more.
+        let day = Micros(0).plus(25 * 3600 * SECOND);
+        assert!(list.expire(day, &mut { usize::MAX }, &of));
+        assert_eq!(list.keys.len(), 1);
+        list.clear(0, &cluster, &changes);
+        assert_eq!(
+            (list.heap_bytes(), list.order.len(), list.ends.len()),
+            (0, 0, 0)
+        );
+        let mut watched = 0_i64;
+        for change in changes.take() {
+            watched += if change.is_watched { 1 } else { -1 };
+        }
+        assert_eq!(watched, 0);
+    }
+}

@@ -558,6 +558,9 @@ impl ScreenVisitor {
             hit.role = Role::Success;
             hit.cut(SUCCESS_BYTES);
             self.set_time(&mut hit, record);
+            self.screen
+                .exclusions
+                .mark(event, &follow_up.detection, &mut hit);
             self.keep(hit, record);
             if let Some(following) = &mut self.following {
                 following.succeeded();

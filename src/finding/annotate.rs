@@ -1,6 +1,6 @@
 //! The annotations of a detection, written into each of its findings.
 
-use super::{Finding, GroupValue, Sample, Severity, ids, message};
+use super::{Finding, GroupValue, Sample, Severity, assess, ids, message};
 use crate::rules::model::{Detection, GroupBy, Window};
 
 /// The field whose elements are a group each, in a detection that groups by sources.
@@ -64,10 +64,14 @@ pub(crate) fn successes(finding: &mut Finding) {
             format!(", the first as {user}: {verb} {path} ({code})")
         },
     );
-    let reason = match finding.success_count {
-        1 => format!("a request from this source succeeded{what}"),
-        count => format!("{count} requests from this source succeeded{what}"),
+    let count = finding.success_count;
+    let reason = match count {
+        1 => format!("A request from this address succeeded{what}."),
+        count => format!("{count} requests from this address succeeded{what}."),
     };
+    // It says more than the reason that labels gave.
+    let plain = assess::succeeded(count);
+    finding.severity_reasons.retain(|reason| *reason != plain);
     finding.severity_reasons.insert(0, reason);
 }
 

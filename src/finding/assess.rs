@@ -203,7 +203,8 @@ fn holds(label: &rules::Label, of: &LabelSeen, seen: &Seen) -> bool {
         && most(bounds.max_user_agents, seen.user_agents)
 }
 
-fn succeeded(successes: u64) -> String {
+/// The reason of a finding with successes, before it is known what they were.
+pub(super) fn succeeded(successes: u64) -> String {
     match successes {
         1 => "A request from this address succeeded.".to_owned(),
         many => format!("{many} requests from this address succeeded."),

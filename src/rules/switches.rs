@@ -123,7 +123,9 @@ impl Purpose {
             "kubernetes_scanning" | "kubernetes_scanning_401" | "kubernetes_scanning_escu" => {
                 Self::Scanning
             }
-            "anonymous_success" => Self::Success,
+            "anonymous_success" | "anonymous_write" | "kubernetes_scanning_success" => {
+                Self::Success
+            }
             "forged_forwarding" => Self::Forgery,
             _ => Self::Rule,
         }
@@ -143,9 +145,10 @@ mod tests {
         };
         let all = Switches::default();
         assert_eq!(all.under(&native), all);
-        assert!(all.shipped(&native).contains(&"anonymous-success.yaml"));
+        assert!(all.shipped().contains(&"anonymous-success.yaml"));
         assert_eq!(all.under(&escu), Switches::scanning_alone());
-        assert!(all.shipped(&escu).is_empty());
+        let none = all.under(&escu);
+        assert!(none.shipped().is_empty() && none.derived().is_empty() && !none.blind_spots);
         let off = Switches {
             scanning: false,
             ..all

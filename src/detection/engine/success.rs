@@ -31,6 +31,9 @@ impl Engine {
     /// Takes a success: one of an open finding joins it, one of a closed finding is a hit of the
     /// detection of successes, and others are ignored.
     pub(super) fn observe_success(&mut self, mut hit: Hit, out: &mut Vec<Emission>) {
+        if hit.excluded.is_some() {
+            return;
+        }
         let detection = index(&hit);
         let (setup, state) = (&self.setup, &mut self.state);
         let (Some(time), Some(program)) = (hit.time, setup.programs.get(detection)) else {
