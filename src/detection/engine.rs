@@ -32,6 +32,8 @@ use super::{
 };
 use crate::rules::model::{Detection, Window};
 
+pub use super::hit_counts::HitCounts;
+
 /// Clusters that are kept apart at a time. Their names come from senders, so they have a bound.
 const MAX_CLUSTERS: usize = 1024;
 /// Part of the memory that shards may take besides their keys. Beyond it the cluster of the
@@ -229,15 +231,7 @@ impl Engine {
             if let Some(program) = self.setup.program(hit)
                 && matches!(program.detection.window, Window::Session { .. })
             {
-                let (cluster, detection) = (self.setup.cluster_name(hit), index(hit));
-                let key = (cluster, detection, hit.key.as_str());
-                *counts.by_key.entry(key).or_default() += 1;
-                if let Some(time) = hit.time {
-                    let times = counts.times.entry((cluster, detection));
-                    let (earliest, latest) = times.or_insert((time, time));
-                    *earliest = (*earliest).min(time);
-                    *latest = (*latest).max(time);
-                }
+                counts.add(self.setup.cluster_name(hit), index(hit), hit);
             }
         }
     }
@@ -458,22 +452,6 @@ impl Engine {
         }
         state.remove_shard(name);
         true
-    }
-}
-
-/// Hits of one request.
-#[derive(Debug, Default)]
-pub struct HitCounts<'h> {
-    /// How many, by cluster, detection and key.
-    by_key: BTreeMap<(&'h str, usize, &'h str), u64>,
-    /// Their earliest and latest time, by cluster and detection.
-    times: BTreeMap<(&'h str, usize), (Micros, Micros)>,
-}
-
-impl HitCounts<'_> {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
     }
 }
 
