@@ -617,7 +617,7 @@ fn a_scan_behind_days_of_probes_is_named_at_once() {
         }
         hit
     };
-    let probes = 3 * 8640 + 60;
+    let probes = 3 * 8640 + 90;
     let mut emitted: Vec<_> = (0..probes)
         .flat_map(|number| observe(&mut engine, &probe(number)))
         .collect();
