@@ -43,6 +43,8 @@ use super::{
 };
 use crate::rules::model::{Detection, Window};
 
+pub use super::hit_counts::HitCounts;
+
 /// Clusters that are kept apart at a time. Their names come from senders, so they have a bound.
 const MAX_CLUSTERS: usize = 1024;
 /// Part of the memory that shards may take besides their keys. Beyond it the cluster of the
@@ -216,15 +218,7 @@ impl Engine {
             if let Some(program) = self.setup.program(hit)
                 && matches!(program.detection.window, Window::Session { .. })
             {
-                let (cluster, detection) = (self.setup.cluster_name(hit), index(hit));
-                let key = (cluster, detection, hit.key.as_str());
-                *counts.by_key.entry(key).or_default() += 1;
-                if let Some(time) = hit.time {
-                    let times = counts.times.entry((cluster, detection));
-                    let (earliest, latest) = times.or_insert((time, time));
-                    *earliest = (*earliest).min(time);
-                    *latest = (*latest).max(time);
-                }
+                counts.add(self.setup.cluster_name(hit), index(hit), hit);
             }
         }
     }
@@ -531,24 +525,6 @@ impl Engine {
         shard.forget_watched(&setup.changes);
         state.remove_shard(name);
         true
-    }
-}
-
-/// Hits of one request.
-#[derive(Debug, Default)]
-pub struct HitCounts<'h> {
-    /// How many, by cluster, detection and key.
-    by_key: BTreeMap<(&'h str, usize, &'h str), u64>,
-    /// Their earliest and latest time, by cluster and detection.
-    times: BTreeMap<(&'h str, usize), (Micros, Micros)>,
-    /// Successes, each of which makes one state of a finding at most.
-    successes: usize,
-}
-
-impl HitCounts<'_> {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty() && self.successes == 0
     }
 }
 

@@ -27,6 +27,7 @@ pub mod geo;
 mod group;
 mod heap;
 pub mod hit;
+mod hit_counts;
 mod hits;
 mod judge;
 mod key_table;
