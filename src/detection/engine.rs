@@ -13,7 +13,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::AddAssign,
     sync::Arc,
     time::Duration,
 };
@@ -35,58 +34,13 @@ use super::{
 };
 use crate::rules::model::{Detection, Window};
 
+pub use super::stats::{ClusterEvictions, Stats};
+
 /// Clusters that are kept apart at a time. Their names come from senders, so they have a bound.
 const MAX_CLUSTERS: usize = 1024;
 /// Part of the memory that shards may take besides their keys. Beyond it the cluster of the
 /// earliest event time is evicted.
 const SHARDS_PART: usize = 4;
-
-/// What the engine has counted besides findings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Hits taken.
-    pub hits: u64,
-    /// Hits that repeated a request that was counted before.
-    pub duplicates: u64,
-    /// Hits behind the watermark.
-    pub late: u64,
-    /// Those of them that could not be counted exactly any more and were left out.
-    pub late_dropped: u64,
-    /// Hits without any time.
-    pub untimed: u64,
-    /// Hits that were forgotten while they waited for a finding of their key to close, because
-    /// more came than are kept: the next finding counts as many too few.
-    pub overflow: u64,
-    /// Keys evicted to stay within the limits.
-    pub evicted: u64,
-    /// The error bound of that: of no key more hits of one window were forgotten than this. A key
-    /// with more than the threshold and this many hits in a window is found.
-    pub evicted_hits: u64,
-}
-
-impl AddAssign for Stats {
-    /// Sums, and the greater of the error bounds.
-    fn add_assign(&mut self, other: Self) {
-        let Self {
-            hits,
-            duplicates,
-            late,
-            late_dropped,
-            untimed,
-            overflow,
-            evicted,
-            evicted_hits,
-        } = other;
-        self.hits += hits;
-        self.duplicates += duplicates;
-        self.late += late;
-        self.late_dropped += late_dropped;
-        self.untimed += untimed;
-        self.overflow += overflow;
-        self.evicted += evicted;
-        self.evicted_hits = self.evicted_hits.max(evicted_hits);
-    }
-}
 
 /// Everything the engine remembers, as plain data.
 #[derive(Clone, Debug, Default)]
@@ -99,17 +53,6 @@ pub struct EngineState {
     pub(super) detections: Vec<Known>,
     /// The texts of hits that belong to no finding.
     pub(super) log: EvidenceLog,
-}
-
-/// What was evicted of a cluster, since it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterEvictions {
-    /// Keys.
-    pub keys: u64,
-    /// The greatest error bound: of no key more hits of one window were forgotten.
-    pub bound: u64,
-    /// The networks (/24 and /64) with the most evictions, and at most how many those were.
-    pub networks: Vec<(String, u64)>,
 }
 
 /// A detection whose state is here, and what was counted for it.
@@ -207,15 +150,7 @@ impl Engine {
     pub fn evictions(&self, networks: usize) -> impl Iterator<Item = (&str, ClusterEvictions)> {
         let shards = self.state.shards.values();
         let shards = shards.filter(|shard| shard.evicted.keys > 0);
-        shards.map(move |shard| {
-            let evicted = &shard.evicted;
-            let evictions = ClusterEvictions {
-                keys: evicted.keys,
-                bound: evicted.bound,
-                networks: evicted.top(networks),
-            };
-            (&*shard.name, evictions)
-        })
+        shards.map(move |shard| (&*shard.name, shard.evicted.published(networks)))
     }
 
     /// The process starts to count at this time, without the state of another: windows that hold

@@ -6,6 +6,8 @@
 
 use std::{fmt, net::IpAddr};
 
+use super::stats::ClusterEvictions;
+
 /// Networks that are counted at a time.
 const NETWORKS: usize = 32;
 
@@ -87,6 +89,15 @@ impl EvictionCount {
         if let Some((known, count)) = fewest {
             *known = network;
             *count += keys;
+        }
+    }
+
+    /// What is published of it, with the networks with the most evictions.
+    pub(super) fn published(&self, networks: usize) -> ClusterEvictions {
+        ClusterEvictions {
+            keys: self.keys,
+            bound: self.bound,
+            networks: self.top(networks),
         }
     }
 

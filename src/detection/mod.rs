@@ -36,6 +36,7 @@ mod sessions;
 mod shard;
 mod slab;
 pub mod state;
+pub mod stats;
 mod steps;
 mod texts;
 mod threshold;

@@ -98,21 +98,18 @@ impl Sessions {
             log: outlet.log,
             out: &mut transitions,
         };
-        let (at, disposition) = match found {
-            Some(at) => {
-                let Some(key) = self.keys.value_mut(at) else {
-                    return Disposition::TooLate;
-                };
-                (at, key.observe(&arrival, params, &mut sink))
+        let (at, disposition) = if let Some(at) = found {
+            let Some(key) = self.keys.value_mut(at) else {
+                return Disposition::TooLate;
+            };
+            (at, key.observe(&arrival, params, &mut sink))
+        } else {
+            let mut key = Key::new(self.horizons.of(name));
+            let disposition = key.observe(&arrival, params, &mut sink);
+            if disposition == Disposition::TooLate {
+                return disposition;
             }
-            None => {
-                let mut key = Key::new(self.horizons.of(name));
-                let disposition = key.observe(&arrival, params, &mut sink);
-                if disposition == Disposition::TooLate {
-                    return disposition;
-                }
-                (self.keys.insert(name.into(), key, inherited), disposition)
-            }
+            (self.keys.insert(name.into(), key, inherited), disposition)
         };
         if matches!(disposition, Disposition::Duplicate | Disposition::TooLate) {
             // The key is as it was.
