@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::{heap, texts::Texts};
 
 /// Part of the memory of all state that the log may always take.
-const PART: usize = 10;
+const PART: usize = 16;
 /// As long as all state takes less than this part of its memory, the log may take the rest of it.
 const SPARE: usize = 2;
 
