@@ -23,12 +23,11 @@
 mod open;
 mod pace;
 mod params;
+mod rest;
 
 use super::{
-    dedup::DedupSet,
     evidence_log::EvidenceLog,
     finding::CloseReason,
-    heap,
     hit::{Identity, Place},
     hits::{Kept, Slim, Unassigned},
     packed::{Brief, Fields},
@@ -41,6 +40,7 @@ pub(super) use open::Open;
 use open::{State, remember};
 pub(super) use pace::Sent;
 pub(super) use params::{Arrival, Disposition, Params, Sink, Transition};
+pub(super) use rest::Rest;
 
 /// State of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,54 +52,6 @@ pub(super) struct Key {
     /// Greatest event time of the cluster when the last hit arrived.
     pub(super) max_event_time: Micros,
     pub(super) rest: Option<Box<Rest>>,
-}
-
-/// What a key has that has had more than one hit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rest {
-    /// Requests that are remembered besides those of unassigned hits.
-    pub(super) dedup: Option<Box<DedupSet>>,
-    pub(super) open: Option<Box<Open>>,
-    /// The finding of a later scan, while the first may still grow.
-    pub(super) next: Option<Box<Open>>,
-    /// Time of the latest hit.
-    pub(super) last: Micros,
-    /// Hits so far, where each delivery of a request counts: it distinguishes them.
-    pub(super) deliveries: u64,
-    /// Whether a window of unassigned hits may be above the threshold although a place is free: a
-    /// third scan has waited for it.
-    pub(super) is_unchecked: bool,
-}
-
-impl Default for Rest {
-    fn default() -> Self {
-        Self {
-            dedup: None,
-            open: None,
-            next: None,
-            last: BEGINNING,
-            deliveries: 0,
-            is_unchecked: false,
-        }
-    }
-}
-
-impl Rest {
-    /// Its findings, in order of event time.
-    fn findings(&self) -> impl Iterator<Item = &Open> + Clone {
-        [&self.open, &self.next]
-            .into_iter()
-            .flatten()
-            .map(|open| &**open)
-    }
-
-    fn heap_bytes(&self) -> usize {
-        let open = self.findings().map(Open::heap_bytes);
-        let dedup = self.dedup.as_ref().map_or(0, |set| {
-            heap::block(size_of::<DedupSet>()) + set.heap_bytes()
-        });
-        heap::block(size_of::<Self>()) + dedup + open.sum::<usize>()
-    }
 }
 
 impl Key {

@@ -128,14 +128,14 @@ pub(super) struct DetectionState {
 /// The windows of a detection.
 #[derive(Clone, Debug)]
 pub(super) enum Windows {
-    Session(Sessions),
+    Session(Box<Sessions>),
     Tumbling(tumbling::Windows),
 }
 
 impl Windows {
     fn new(window: Window) -> Self {
         match window {
-            Window::Session { .. } => Self::Session(Sessions::default()),
+            Window::Session { .. } => Self::Session(Box::default()),
             Window::Tumbling { .. } => Self::Tumbling(tumbling::Windows::default()),
         }
     }
@@ -359,9 +359,11 @@ impl DetectionState {
     fn own_bytes(&self) -> usize {
         let windows = match &self.windows {
             Windows::Session(sessions) => {
-                sessions.horizons.heap_bytes() + sessions.evicted.heap_bytes()
+                heap::block(size_of::<Sessions>())
+                    + sessions.horizons.heap_bytes()
+                    + sessions.evicted.heap_bytes()
             }
-            Windows::Tumbling(windows) => windows.windows.len() * tumbling::Windows::WINDOW,
+            Windows::Tumbling(windows) => windows.starts.len() * tumbling::Windows::WINDOW,
         };
         let watched = self.watched.as_ref().map_or(0, |watched| {
             heap::block(size_of::<FollowUps>()) + watched.heap_bytes()
