@@ -25,6 +25,7 @@ use auditwatch::{
     rules::{
         load,
         model::{Aggregate, Detection},
+        switches::Switches,
     },
 };
 
@@ -197,10 +198,9 @@ fn address(n: u32) -> String {
 
 /// The detection of scans with those that are derived from it.
 fn with_derived() -> Engine {
-    let all: Vec<_> = load::scans(&Rule::default())
-        .into_iter()
-        .map(Arc::new)
-        .collect();
+    let rule = Rule::default();
+    let mut all = load::scans(&rule);
+    all.extend(load::derived(&rule, &Switches::default().derived()));
     Engine::new(all, Limits::default(), None)
 }
 

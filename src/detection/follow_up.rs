@@ -26,8 +26,6 @@ use super::{
 };
 use crate::{finding::ids::SOURCE_ADDRESS, rules::model::Detection};
 
-/// Successes that a finding shows.
-const SHOWN: usize = 10;
 /// Identities of successes that are remembered of one finding.
 const DISTINCT: usize = 1024;
 /// Bytes that the watched keys of one detection in one cluster may take.
@@ -65,21 +63,8 @@ pub(super) struct Watched {
     pub(super) end: Option<Micros>,
     /// Time of the latest success.
     pub(super) last_success: Micros,
-    /// Successes while it was open.
-    pub(super) successes: Successes,
-}
-
-/// Successes of one finding.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Successes {
-    /// How many.
-    pub(super) count: u64,
-    /// How many when the finding was last emitted.
-    pub(super) sent: u64,
-    /// The first of them, in order.
-    pub(super) shown: Vec<(Place, Sample)>,
-    /// Requests that would be duplicates.
-    pub(super) dedup: DedupSet,
+    /// Requests that succeeded while it was open: each counts once.
+    pub(super) seen: DedupSet,
 }
 
 /// What becomes of a success.
@@ -87,8 +72,8 @@ pub(super) struct Successes {
 pub(super) enum Standing {
     /// Its key is not watched, or it is a duplicate: nothing.
     Ignored,
-    /// It belongs to the open finding of its key, which is to be emitted if `is_due`.
-    Open { is_due: bool },
+    /// It belongs to the open finding of its key.
+    Open,
     /// The finding of its key is closed: it is one of the detection of successes.
     Closed,
 }
@@ -174,8 +159,8 @@ impl FollowUps {
         self.keys.get(key).map(|one| one.opening)
     }
 
-    /// Takes the states of findings that are emitted, and writes the successes into them. Returns how
-    /// many keys had to go.
+    /// Takes the states of findings that are emitted: their keys are watched. Returns how many keys
+    /// had to go.
     pub(super) fn take(&mut self, drafts: &mut [Draft], now: Micros, of: &Of<'_>) -> u64 {
         for draft in drafts {
             if let Origin::Session { key, opening, .. } = &draft.origin {
@@ -209,7 +194,7 @@ impl FollowUps {
                     closed: None,
                     end: None,
                     last_success: BEGINNING,
-                    successes: Successes::default(),
+                    seen: DedupSet::default(),
                 };
                 of.change(key, &one.address, true);
                 Box::new(one)
@@ -223,15 +208,10 @@ impl FollowUps {
                 return;
             }
             one.opening = opening;
-            one.successes = Successes {
-                dedup: mem::take(&mut one.successes.dedup),
-                ..Successes::default()
-            };
         }
         one.count = finding.count;
         one.closed = (state == FindingState::Closed).then_some(now);
         one.set_end(of);
-        one.successes.sent = one.successes.count;
         self.list(key, one);
     }
 
@@ -248,7 +228,7 @@ impl FollowUps {
         let begin = of.detection.window.length().saturating_add(LOOK_BACK);
         let is_before = time < one.opening.0.minus(begin);
         let is_after = one.closed.is_some_and(|at| time > at.plus(of.window()));
-        if is_before || is_after || one.successes.dedup.contains(hit.identity) {
+        if is_before || is_after || one.seen.contains(hit.identity) {
             return Standing::Ignored;
         }
         let key = Arc::clone(key);
@@ -258,11 +238,8 @@ impl FollowUps {
         one.last_success = one.last_success.max(time);
         one.set_end(of);
         let standing = if one.closed.is_none() {
-            one.successes.add(hit, time);
-            let Successes { count, sent, .. } = one.successes;
-            Standing::Open {
-                is_due: count >= sent.saturating_mul(2).max(1),
-            }
+            one.seen.insert(hit.identity, time, DISTINCT);
+            Standing::Open
         } else {
             Standing::Closed
         };
@@ -344,7 +321,7 @@ impl Watched {
             + heap::shared(key.len())
             + heap::shared(self.address.len())
             + heap::block(size_of::<Self>())
-            + self.successes.heap_bytes()
+            + self.seen.heap_bytes()
     }
 
     fn rank(&self) -> Rank {
@@ -365,43 +342,6 @@ impl Watched {
     }
 }
 
-impl Successes {
-    fn heap_bytes(&self) -> usize {
-        let texts = |sample: &Sample| {
-            let Sample {
-                audit_id,
-                stage,
-                verb,
-                path,
-                code,
-                user_agent,
-                user,
-                ..
-            } = sample;
-            let texts = [audit_id, stage, verb, path, code, user_agent, user];
-            texts
-                .map(|text| heap::block(text.capacity()))
-                .iter()
-                .sum::<usize>()
-        };
-        let shown = self.shown.iter().map(|(_, sample)| texts(sample));
-        heap::list(&self.shown) + shown.sum::<usize>() + self.dedup.heap_bytes()
-    }
-
-    fn add(&mut self, hit: &Hit, time: Micros) {
-        let place = (time, hit.identity);
-        self.dedup.insert(hit.identity, time, DISTINCT);
-        self.count += 1;
-        let at = self.shown.partition_point(|(shown, _)| *shown < place);
-        if at >= SHOWN {
-            return;
-        }
-        self.shown.truncate(SHOWN - 1);
-        self.shown.reserve_exact(1);
-        self.shown.insert(at, (place, sample(hit, time)));
-    }
-}
-
 /// The outcome of a finding with successes.
 const SUCCESS: &str = "success";
 
@@ -410,19 +350,6 @@ pub(super) fn all_succeeded(finding: &mut Finding) {
     SUCCESS.clone_into(&mut finding.outcome);
     finding.success_count = finding.count;
     finding.successes.clone_from(&finding.samples);
-}
-
-fn sample(hit: &Hit, time: Micros) -> Sample {
-    let mut sample = Sample {
-        time: Some(time.to_proto()),
-        ..Sample::default()
-    };
-    for row in &fields::TABLE {
-        if let (Some(shown), Some(text)) = (sample.text_mut(row.field), hit.texts.get(row.field)) {
-            text.clone_into(shown);
-        }
-    }
-    sample
 }
 
 #[cfg(test)]
@@ -440,6 +367,7 @@ mod tests {
                 key: Arc::from(key),
                 opening: (Micros(0), Identity::default()),
                 alert_at: Micros(0),
+                continues: None,
             },
             evidence: Finding {
                 count,
@@ -472,7 +400,7 @@ mod tests {
             list.take(&mut [draft(key, OPENED, 100)], Micros(0), &of);
         }
         let standing = list.succeed(&success("succeeded", 1), Micros(1), &of);
-        assert_eq!(standing, Standing::Open { is_due: true });
+        assert_eq!(standing, Standing::Open);
         list.take(&mut [draft("succeeded", CLOSED, 6)], Micros(2), &of);
         let mut gone = 0;
         for number in 0..40_000 {

@@ -234,8 +234,7 @@ impl Shard {
             return Standing::Ignored;
         };
         let standing = watched.succeed(hit, time, &context.follow_up(detection, &name));
-        if let (Standing::Open { .. }, Windows::Session(sessions)) = (standing, &mut state.windows)
-        {
+        if let (Standing::Open, Windows::Session(sessions)) = (standing, &mut state.windows) {
             sessions.observe(hit, &state.event_time, &context.session(), outlet);
         }
         standing

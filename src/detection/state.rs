@@ -19,8 +19,8 @@ use super::{
     event_time::EventTime,
     eviction::Usage,
     evidence::{Evidence, Paths},
-    finding::{Sample, Severity},
-    follow_up::{FollowUps, Successes, Watched},
+    finding::Severity,
+    follow_up::{FollowUps, Watched},
     group::GroupKey,
     hit::{Identity, LabelSet, Place},
     hits::{self, Kept, Slim, Unassigned},
@@ -233,15 +233,7 @@ fn watched_state(watched: &FollowUps) -> Vec<proto::WatchedState> {
         closed: one.closed.map(|at| at.0),
         end: one.end.map(|at| at.0),
         last_success: time(one.last_success),
-        successes: one.successes.count,
-        sent: one.successes.sent,
-        samples: one
-            .successes
-            .shown
-            .iter()
-            .map(|(at, shown)| sample_state(*at, shown))
-            .collect(),
-        dedup: Some(dedup_state(&one.successes.dedup)),
+        dedup: Some(dedup_state(&one.seen)),
     });
     keys.collect()
 }
@@ -252,7 +244,6 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
     }
     let mut watched = Box::new(FollowUps::default());
     for state in states {
-        let shown = state.samples.into_iter().map(read_sample);
         let mut shown: Vec<_> = shown.collect::<Result<_, _>>()?;
         shown.shrink_to_fit();
         let one = Watched {
@@ -262,69 +253,11 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
             closed: state.closed.map(Micros),
             end: state.end.map(Micros),
             last_success: micros(state.last_success),
-            successes: Successes {
-                count: state.successes,
-                sent: state.sent,
-                shown,
-                dedup: read_dedup(state.dedup)?.map(|set| *set).unwrap_or_default(),
-            },
+            seen: read_dedup(state.dedup)?.map(|set| *set).unwrap_or_default(),
         };
         watched.list(&Arc::from(state.key), Box::new(one));
     }
     Ok(Some(watched))
-}
-
-/// The texts of a sample, by their names.
-fn sample_texts(sample: &mut Sample) -> [(&'static str, &mut String); 5] {
-    let Sample {
-        audit_id,
-        stage,
-        code,
-        user_agent,
-        user,
-        ..
-    } = sample;
-    [
-        ("audit_id", audit_id),
-        ("stage", stage),
-        ("code", code),
-        ("user_agent", user_agent),
-        ("user", user),
-    ]
-}
-
-fn sample_state(at: Place, sample: &Sample) -> proto::SampleState {
-    let mut sample = sample.clone();
-    let texts = sample_texts(&mut sample).into_iter();
-    proto::SampleState {
-        texts: texts
-            .map(|(name, text)| proto::SampleText {
-                name: name.to_owned(),
-                text: std::mem::take(text),
-            })
-            .collect(),
-        place: place(at),
-        verb: sample.verb,
-        path: sample.path,
-        ..proto::SampleState::default()
-    }
-}
-
-fn read_sample(state: proto::SampleState) -> Result<(Place, Sample), StateError> {
-    let place = read_place(state.place)?;
-    let mut sample = Sample {
-        time: Some(place.0.to_proto()),
-        verb: state.verb,
-        path: state.path,
-        ..Sample::default()
-    };
-    for text in state.texts {
-        let mut own = sample_texts(&mut sample).into_iter();
-        if let Some((_, own)) = own.find(|(name, _)| *name == text.name) {
-            *own = text.text;
-        }
-    }
-    Ok((place, sample))
 }
 
 fn listing(listed: Listed, inherited: Inherited) -> proto::Listing {
