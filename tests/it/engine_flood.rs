@@ -128,7 +128,10 @@ fn a_flood_in_one_cluster_displaces_no_key_of_another() {
     assert_eq!(engine.stats().evicted_hits, 1);
     for n in 0..300 {
         let mut more = (1..6).map(|request| hit(n + 1000 * request, "quiet", &address(n), 1));
-        let emitted: Vec<_> = more.by_ref().flat_map(|one| observe(&mut engine, &one)).collect();
+        let emitted: Vec<_> = more
+            .by_ref()
+            .flat_map(|one| observe(&mut engine, &one))
+            .collect();
         assert_eq!(states(&emitted), [("opened", 6)], "{n}");
     }
 }

@@ -51,16 +51,22 @@ fn request() -> impl Strategy<Value = Request> {
         2 => 0..WINDOW,
         1 => WINDOW..2 * WINDOW,
     ];
-    (0u64..600, ahead, step, 0u8..40, prop::bool::weighted(0.1), prop::bool::weighted(0.03)).prop_map(
-        |(id, ahead, step, value, close, succeeds)| Request {
+    (
+        0u64..600,
+        ahead,
+        step,
+        0u8..40,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.03),
+    )
+        .prop_map(|(id, ahead, step, value, close, succeeds)| Request {
             id,
             ahead,
             step,
             value,
             close,
             succeeds,
-        },
-    )
+        })
 }
 
 fn hit(request: &Request, time: Micros, values: u64) -> Hit {
