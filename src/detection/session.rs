@@ -310,11 +310,19 @@ impl Key {
         let Rest {
             dedup, open, next, ..
         } = &mut **rest;
-        let mut findings = [next, open].into_iter().flatten();
-        let Some(open) = findings.find(|open| !open.is_closed) else {
+        let findings = [open, next].into_iter().flatten();
+        let mut of = None;
+        for open in findings.filter(|open| !open.is_closed) {
+            // Of the last one if it is behind all: the scan may have ended with it.
+            let is_joined = open.is_joined_by(time, params);
+            of = Some(open);
+            if is_joined {
+                break;
+            }
+        }
+        let Some(open) = of else {
             return Disposition::TooLate;
         };
-        drop(findings);
         open.step_back(at);
         let place = (time, identity);
         remember(dedup, &mut self.horizon, open, place, params);
@@ -417,7 +425,7 @@ impl Key {
             let findings = [&mut rest.open, &mut rest.next].into_iter().flatten();
             let mut of = findings.filter(|open| open.is_joined_by(time, params));
             if let Some(open) = of.next() {
-                open.duplicates += 1;
+                open.count_duplicate(time);
             }
         }
     }
@@ -594,12 +602,14 @@ impl Key {
             is_unchecked,
             ..
         } = &mut **rest;
-        if let (Some(open), Some(later)) = (open.as_mut(), next.as_mut())
-            && open.take_from(later, (&mut self.horizon, at), params)
+        if let Some(open) = open.as_mut()
+            && next.is_some()
         {
-            later.close(CloseReason::Merged, at, params, sink.out);
-            *next = None;
-            *is_unchecked = true;
+            let merged = open.take_from(next, (&mut self.horizon, at), params);
+            if let Some(mut merged) = merged {
+                merged.close(CloseReason::Merged, at, params, sink.out);
+            }
+            *is_unchecked |= next.is_none();
         }
         let Some(open) = next.as_mut().or(open.as_mut()) else {
             return;

@@ -244,8 +244,6 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
     }
     let mut watched = Box::new(FollowUps::default());
     for state in states {
-        let mut shown: Vec<_> = shown.collect::<Result<_, _>>()?;
-        shown.shrink_to_fit();
         let one = Watched {
             address: Arc::from(state.address),
             opening: read_place(state.opening)?,

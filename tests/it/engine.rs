@@ -28,6 +28,8 @@ struct Key {
     /// Hits that belong to no finding (yet).
     free: Vec<Hit>,
     open: Option<Scan>,
+    /// A later scan, while the first is open.
+    next: Option<Scan>,
     /// Findings that are over.
     over: Vec<Scan>,
 }
@@ -115,36 +117,41 @@ impl Scan {
 impl Key {
     fn take(&mut self, hit: Hit, rule: &Rule, emitted: &mut Vec<Emitted>) {
         let now = time(&hit);
-        match &mut self.open {
-            Some(scan) if now - scan.last() < rule.window => {
-                scan.members.push(hit);
-                scan.joined = self.arrived;
-            }
-            Some(_) => self.free.push(hit),
-            None => {
-                self.free.push(hit);
-                self.free.retain(|free| now - time(free) < rule.window);
-                if self.free.len() as u64 > rule.threshold {
-                    let mut scan = Scan {
-                        alert_at: now,
-                        members: std::mem::take(&mut self.free),
-                        joined: self.arrived,
-                        sent: Sent::default(),
-                    };
-                    emitted.push(scan.emission("opened", self.arrived, false));
-                    self.open = Some(scan);
-                }
-            }
+        let mut scans = [&mut self.open, &mut self.next].into_iter().flatten();
+        if let Some(scan) = scans.find(|scan| now - scan.last() < rule.window) {
+            scan.members.push(hit);
+            scan.joined = self.arrived;
+            return;
+        }
+        drop(scans);
+        self.free.push(hit);
+        self.free.retain(|free| now - time(free) < rule.window);
+        if self.free.len() as u64 > rule.threshold {
+            let mut scan = Scan {
+                alert_at: now,
+                members: std::mem::take(&mut self.free),
+                joined: self.arrived,
+                sent: Sent::default(),
+            };
+            emitted.push(scan.emission("opened", self.arrived, false));
+            let place = if self.open.is_none() {
+                &mut self.open
+            } else {
+                &mut self.next
+            };
+            assert!(place.replace(scan).is_none());
         }
     }
 
     /// Says what has come of the hits that were taken.
     fn update(&mut self, emitted: &mut Vec<Emitted>) {
-        if let Some(scan) = &mut self.open
-            && let Some((due, is_news)) = scan.update()
-            && due <= self.arrived
-        {
-            emitted.push(scan.emission("updated", self.arrived, is_news));
+        for scan in [&mut self.open, &mut self.next].into_iter().flatten() {
+            if let Some((due, is_news)) = scan.update()
+                && due <= self.arrived
+            {
+                emitted.push(scan.emission("updated", self.arrived, is_news));
+                return;
+            }
         }
     }
 
@@ -154,25 +161,26 @@ impl Key {
             let closes_at = (scan.last() + rule.window).max(scan.joined + rule.window);
             if closes_at <= watermark {
                 emitted.push(scan.emission("closed", closes_at, false));
-                self.next(rule, emitted);
-            } else if let Some((due, is_news)) = scan.update()
-                && due <= watermark
-            {
+                self.next();
+                continue;
+            }
+            let mut scans = [&mut self.open, &mut self.next].into_iter().flatten();
+            let due = scans.find_map(|scan| {
+                let (due, is_news) = scan.update().filter(|(due, _)| *due <= watermark)?;
                 let at = due.max(scan.joined);
-                emitted.push(scan.emission("updated", at, is_news));
-            } else {
-                return;
+                Some(scan.emission("updated", at, is_news))
+            });
+            match due {
+                Some(one) => emitted.push(one),
+                None => return,
             }
         }
     }
 
-    /// The open finding is over; what waits for that comes next.
-    fn next(&mut self, rule: &Rule, emitted: &mut Vec<Emitted>) {
+    /// The open finding is over.
+    fn next(&mut self) {
         self.over.extend(self.open.take());
-        for hit in std::mem::take(&mut self.free) {
-            self.take(hit, rule, emitted);
-        }
-        self.update(emitted);
+        self.open = self.next.take();
     }
 }
 
@@ -215,7 +223,7 @@ impl Model {
         for ((cluster, _), key) in &mut self.keys {
             let watermark = self.fronts[cluster] - lateness(&self.rule);
             while key.open.is_some() {
-                key.next(&self.rule, &mut Vec::new());
+                key.next();
             }
             for scan in &key.over {
                 all.push((scan.last() + self.rule.window <= watermark, scan.clone()));
@@ -361,14 +369,15 @@ fn content(emitted: &Finding) -> Finding {
         references: vec![],
         attack_techniques: vec![],
         group_by: Vec::new(),
-        // It depends on what was sent before.
+        // They depend on what was sent before, and on the order of arrival.
         new: None,
+        duplicates: 0,
         close_reason: String::new(),
         ..emitted.clone()
     }
 }
 
-/// The last state of each finding: closed or not, and its content; in order.
+/// The last state of each finding that was not merged: closed or not, and its content; in order.
 fn last_states(emitted: &[Finding]) -> Vec<(bool, Finding)> {
     let by_id: BTreeMap<_, _> = emitted
         .iter()
@@ -376,6 +385,7 @@ fn last_states(emitted: &[Finding]) -> Vec<(bool, Finding)> {
         .collect();
     let mut all: Vec<_> = by_id
         .into_values()
+        .filter(|one| one.close_reason != "merged")
         .map(|one| (one.close_reason == "quiet", content(one)))
         .collect();
     all.sort_by_key(|(_, one)| {

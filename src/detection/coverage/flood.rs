@@ -170,9 +170,9 @@ mod tests {
         let mut flood = Flood::default();
         for number in 0..20_000_u32 {
             let [_, a, b, c] = number.wrapping_mul(2_654_435_761).to_be_bytes();
-            flood.take(&format!("{a}.{b}.{c}.9"), 1);
+            flood.take(Some(Network::V4([a, b, c])), 1, 1);
             if number % 10 == 0 {
-                flood.take(&format!("203.0.113.{}", number % 200), 3);
+                flood.take(Some(Network::of("203.0.113.9")), 1, 3);
             }
         }
         let top = flood.top();

@@ -47,6 +47,8 @@ pub(super) struct Key {
     /// Requests that are remembered besides the unassigned ones.
     dedup: DedupSet,
     open: Option<Box<Open>>,
+    /// The finding of a later scan, while the first may still grow.
+    next: Option<Box<Open>>,
     /// What happened up to here may have been forgotten.
     horizon: Micros,
     /// Time of the latest hit.
@@ -80,6 +82,10 @@ pub(super) struct Open {
     /// When that next day begins, once there is one.
     ends_at: Option<Micros>,
     next_day: Option<Box<Open>>,
+    /// Requests that may have been forgotten when it opened.
+    error: u64,
+    /// Deliveries of requests that were counted before.
+    duplicates: u64,
 }
 
 /// What states of a finding have shown.
@@ -122,23 +128,31 @@ impl Key {
             unassigned: Hits::default(),
             dedup: DedupSet::default(),
             open: None,
+            next: None,
             horizon,
             last: BEGINNING,
             arrival: EventTime::default(),
         }
     }
 
-    /// Eviction priority: the hits at hand; a key with an open finding ranks above all others.
+    /// Hits that are in no finding.
     pub(super) fn hits_at_hand(&self, params: &Params<'_>) -> u64 {
-        match &self.open {
-            Some(open) if !open.is_closed => u64::MAX,
-            _ => (self.unassigned.len() as u64).min(params.threshold + 1),
-        }
+        (self.unassigned.len() as u64).min(params.threshold + 1)
     }
 
-    /// When something is due.
+    /// Requests of open findings, else the hits at hand.
+    pub(super) fn strength(&self, params: &Params<'_>) -> u64 {
+        let findings = [&self.open, &self.next].into_iter().flatten();
+        let found = findings.filter(|open| !open.is_closed);
+        let found: u64 = found.map(|open| open.requests()).sum();
+        found.max(self.hits_at_hand(params))
+    }
+
+    /// When something is due: of the first finding a state or its end, of the next a state.
     pub(super) fn due_at(&self, params: &Params<'_>) -> Option<Micros> {
-        self.open.as_ref()?.due_at(params)
+        let first = self.open.as_ref().and_then(|open| open.due_at(params));
+        let next = self.next.as_ref().and_then(|next| next.state_at(params));
+        [first, next].into_iter().flatten().min()
     }
 
     /// Greatest event time of the cluster at which the key may be forgotten: no hit on time can
@@ -147,20 +161,20 @@ impl Key {
         self.arrival.max.plus(params.retention)
     }
 
-    /// Takes a hit. It is late when the watermark had passed it before it arrived.
+    /// Takes a hit, of which this many before it may have been forgotten. It is late when the
+    /// watermark had passed it before it arrived.
     pub(super) fn observe(
         &mut self,
-        hit: TimedHit,
+        (hit, error): (TimedHit, u64),
         arrival: EventTime,
         params: &Params<'_>,
         emit: Emit<'_>,
     ) -> Disposition {
         let (time, identity) = hit.place();
-        let is_unassigned = self
-            .unassigned
-            .iter()
-            .any(|unassigned| unassigned.hit.identity == identity);
-        if is_unassigned || self.dedup.contains(identity) {
+        if self.is_known(identity) {
+            if let Some(open) = self.joined(time, params) {
+                open.part(time).duplicates += 1;
+            }
             return Disposition::Duplicate;
         }
         if time < arrival.watermark && !self.is_exact(time, params) {
@@ -168,29 +182,34 @@ impl Key {
         }
         self.last = self.last.max(time);
         self.arrival = arrival;
-        self.forget(self.last.minus(params.retention));
-        if let Some(open) = &mut self.open {
-            let at = arrival.closing_watermark;
+        let at = arrival.closing_watermark;
+        for open in self.findings() {
             open.step_back(at);
-            if time < open.latest().plus(params.window) {
-                remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
-                open.join(hit, at, params);
-                self.merge(params);
-                if let Some(open) = &mut self.open {
-                    open.emit_growth(at, params, emit);
-                }
-                return Disposition::Counted;
+        }
+        self.forget(self.last.minus(params.retention));
+        let of = [&mut self.open, &mut self.next].into_iter().flatten();
+        let mut of = of.filter(|open| time < open.latest().plus(params.window));
+        if let Some(open) = of.next() {
+            drop(of);
+            remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
+            open.join(hit, at, params);
+            let sent = emit.len();
+            self.merge(params, emit);
+            if emit.len() == sent {
+                self.emit_growth(params, emit);
             }
-            if open.is_closed {
-                self.finalize();
-            }
+            return Disposition::Counted;
+        }
+        drop(of);
+        if self.open.as_ref().is_some_and(|open| open.is_closed) {
+            self.finalize();
         }
         self.unassigned.insert(hit);
         let is_over = self.unassigned.len() > params.limits.hits_per_key;
         if is_over {
             self.forget_first(1);
         }
-        self.open_if_due(Some((time, identity)), params, emit);
+        self.open_if_due(Some(((time, identity), error)), params, emit);
         if is_over {
             Disposition::Overflow
         } else {
@@ -198,26 +217,72 @@ impl Key {
         }
     }
 
+    /// Takes a request that succeeded: of the finding that a hit of its time belongs to, else of
+    /// the last one.
+    pub(super) fn succeed(
+        &mut self,
+        hit: &TimedHit,
+        at: Micros,
+        params: &Params<'_>,
+        emit: Emit<'_>,
+    ) -> Disposition {
+        if self.is_known(hit.hit.identity) {
+            return Disposition::Duplicate;
+        }
+        let is_open = |open: &Option<Box<Open>>| open.as_ref().is_some_and(|open| !open.is_closed);
+        let is_near = self
+            .open
+            .as_ref()
+            .is_some_and(|open| hit.time < open.latest().plus(params.window));
+        let of = if is_open(&self.next) && !(is_open(&self.open) && is_near) {
+            &mut self.next
+        } else if is_open(&self.open) {
+            &mut self.open
+        } else {
+            &mut None
+        };
+        let Some(open) = of else {
+            return Disposition::TooLate;
+        };
+        open.step_back(at);
+        remember(&mut self.dedup, &mut self.horizon, open, hit, params);
+        let part = open.part(hit.time);
+        part.evidence
+            .add_success(&Fields::of(&hit.hit), hit.place());
+        part.is_changed = true;
+        open.emit_growth(at, params, emit);
+        Disposition::Counted
+    }
+
+    fn is_known(&self, identity: Identity) -> bool {
+        let mut unassigned = self.unassigned.iter();
+        unassigned.any(|hit| hit.hit.identity == identity) || self.dedup.contains(identity)
+    }
+
+    fn findings(&mut self) -> impl Iterator<Item = &mut Box<Open>> {
+        [&mut self.open, &mut self.next].into_iter().flatten()
+    }
+
     /// Does one thing that is due.
     pub(super) fn settle(&mut self, watermark: Micros, params: &Params<'_>, emit: Emit<'_>) {
-        if self.due_at(params).is_none_or(|at| at > watermark) {
-            return;
-        }
+        let is_due = |at: Option<Micros>| at.is_some_and(|at| at <= watermark);
         let Some(open) = &mut self.open else { return };
-        if let Some(next_day) = open
+        if !is_due(open.due_at(params)) {
+            if let Some(next) = &mut self.next
+                && is_due(next.state_at(params))
+            {
+                assert!(next.emit_due(watermark, None, params, emit));
+            }
+        } else if let Some(next_day) = open
             .next_day
             .take_if(|_| open.ends_at.unwrap() <= watermark)
         {
-            open.emit(
-                Some(CloseReason::RolledOver),
-                false,
-                watermark,
-                (params, emit),
-            );
+            let ended = open.ends_at.unwrap();
+            open.emit(Some(CloseReason::RolledOver), false, ended, (params, emit));
             self.open = Some(next_day);
         } else if open.next_day.is_none() && open.quiet_at(params) <= watermark {
             open.close(CloseReason::Quiet, open.quiet_at(params), params, emit);
-            if !self.unassigned.is_empty() {
+            if self.next.is_some() || !self.unassigned.is_empty() {
                 self.finalize();
                 self.open_if_due(None, params, emit);
             }
@@ -229,26 +294,41 @@ impl Key {
     /// Emits what is pending, because no further hit may arrive.
     pub(super) fn drain(&mut self, params: &Params<'_>, emit: Emit<'_>) {
         let at = self.arrival.closing_watermark;
-        if let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
+        while let Some(open) = self.open.as_mut().filter(|open| !open.is_closed) {
             open.close(CloseReason::Shutdown, at, params, emit);
+            if self.next.is_none() && first_above(&self.unassigned, params).is_none() {
+                return;
+            }
             // A scan that waits for the finding before it to close must not be lost.
-            if first_above(&self.unassigned, params).is_some() {
-                self.finalize();
+            self.finalize();
+            if self.open.is_none() {
                 self.open_if_due(None, params, emit);
-                if let Some(open) = self.open.as_mut() {
-                    open.close(CloseReason::Shutdown, at, params, emit);
-                }
             }
         }
     }
 
+    /// Emits what is pending, because the key is evicted.
+    pub(super) fn evict(&mut self, params: &Params<'_>, emit: Emit<'_>) {
+        let at = self.arrival.closing_watermark;
+        for open in self.findings().filter(|open| !open.is_closed) {
+            open.close(CloseReason::Evicted, at, params, emit);
+        }
+    }
+
+    /// The finding that a hit of this time belongs to.
+    fn joined(&mut self, time: Micros, params: &Params<'_>) -> Option<&mut Box<Open>> {
+        let mut near = self
+            .findings()
+            .filter(|open| time < open.latest().plus(params.window));
+        near.next()
+    }
+
     /// Whether everything is still known that a hit of this time could have met.
     fn is_exact(&self, time: Micros, params: &Params<'_>) -> bool {
+        let mut findings = [&self.open, &self.next].into_iter().flatten();
+        let near = findings.find(|open| time < open.latest().plus(params.window));
         time.minus(params.window) >= self.horizon
-            && self
-                .open
-                .as_ref()
-                .is_none_or(|open| open.reaches_back_to(time, params))
+            && near.is_none_or(|open| open.reaches_back_to(time, params))
     }
 
     fn forget(&mut self, until: Micros) {
@@ -256,7 +336,7 @@ impl Key {
             .unassigned
             .partition_point(|unassigned| unassigned.time <= until);
         self.forget_first(forgotten);
-        if let Some(open) = &mut self.open {
+        for open in [&mut self.open, &mut self.next].into_iter().flatten() {
             let forgotten = open.before.partition_point(|hit| hit.time <= until);
             if let Some(last) = open.before.take_first(forgotten).last() {
                 self.horizon = self.horizon.max(last.time);
@@ -271,22 +351,23 @@ impl Key {
         }
     }
 
-    /// The finding is over for good.
+    /// The first finding is over for good.
     fn finalize(&mut self) {
         if let Some(open) = self.open.take() {
             self.horizon = self.horizon.max(open.latest());
         }
+        self.open = self.next.take();
     }
 
-    /// Opens a finding if none is open and a window of unassigned hits is above the threshold.
-    /// `opening` is the hit that has just come.
+    /// Opens a finding if one of the two places is free and a window of unassigned hits is above
+    /// the threshold. `opening` is the hit that has just come, with its error.
     fn open_if_due(
         &mut self,
-        opening: Option<(Micros, Identity)>,
+        opening: Option<((Micros, Identity), u64)>,
         params: &Params<'_>,
         emit: Emit<'_>,
     ) {
-        if self.open.is_some() {
+        if self.open.is_some() && self.next.is_some() {
             return;
         }
         let Some((first, alert)) = first_above(&self.unassigned, params) else {
@@ -296,19 +377,11 @@ impl Key {
         let Some(alert) = before.last().map(TimedHit::place) else {
             return;
         };
+        let (place, error) = opening.unwrap_or((alert, 0));
+        let at = self.arrival.closing_watermark;
         let mut open = Box::new(Open {
-            opening: opening.unwrap_or(alert),
-            alert_at: alert.0,
-            evidence: Evidence::new(Paths::WithoutQuery),
-            before: Hits::default(),
-            last: alert.0,
-            joined: self.arrival.closing_watermark,
-            shown: None,
-            is_changed: false,
-            is_closed: false,
-            continues: None,
-            ends_at: None,
-            next_day: None,
+            error,
+            ..Open::new(place, alert.0, at)
         });
         for hit in &before {
             remember(&mut self.dedup, &mut self.horizon, &mut open, hit, params);
@@ -318,20 +391,75 @@ impl Key {
                 .add(&Fields::of(&member.hit), member.place(), 1, params.limits);
         }
         open.before = Hits(before);
-        let at = self.arrival.closing_watermark;
         open.emit(None, false, at, (params, emit));
-        self.open = Some(open);
-        self.merge(params);
+        let free = if self.open.is_none() {
+            &mut self.open
+        } else {
+            &mut self.next
+        };
+        *free = Some(open);
+        self.merge(params, emit);
         // One hit emits at most once: what it changed besides is emitted with the next.
-        if let (Some(open), None) = (&mut self.open, opening) {
-            open.emit_growth(at, params, emit);
+        if opening.is_none() {
+            self.emit_growth(params, emit);
         }
     }
 
-    /// Lets unassigned hits join the finding as far as its last hit has come near them.
-    fn merge(&mut self, params: &Params<'_>) {
+    /// Says what has come of the hits that joined, if it is due, of one of its findings.
+    fn emit_growth(&mut self, params: &Params<'_>, emit: Emit<'_>) {
         let at = self.arrival.closing_watermark;
-        let Some(open) = &mut self.open else { return };
+        let sent = emit.len();
+        for open in self.findings() {
+            if emit.len() == sent {
+                open.emit_growth(at, params, emit);
+            }
+        }
+    }
+
+    /// Lets the next finding and unassigned hits join the finding before them as far as its last
+    /// hit has come near them.
+    fn merge(&mut self, params: &Params<'_>, emit: Emit<'_>) {
+        let at = self.arrival.closing_watermark;
+        if let (Some(open), Some(next)) = (&mut self.open, &mut self.next) {
+            let start = next.alert_at.minus(params.window);
+            while let Some(hit) = next.before.first().cloned()
+                && hit.time <= start
+                && hit.time < open.latest().plus(params.window)
+            {
+                next.before.take_first(1);
+                open.join(hit, at, params);
+            }
+            let first = next.evidence.first.unwrap();
+            if first < open.latest().plus(params.window) {
+                let mut next = self.next.take().unwrap();
+                let last = open.last_day();
+                let ends_at = last.ends_at.unwrap_or(last.alert_at.plus(DAY));
+                if first >= ends_at {
+                    // It is the next day of the first.
+                    last.ends_at = Some(ends_at);
+                    next.alert_at = first;
+                    next.continues = Some(last.opening);
+                    next.before = Hits::default();
+                    last.next_day = Some(next);
+                } else {
+                    last.evidence.merge(&next.evidence, params.limits);
+                    last.last = last.last.max(next.last);
+                    last.joined = last.joined.max(next.joined);
+                    last.duplicates += next.duplicates;
+                    last.error = last.error.max(next.error);
+                    last.is_changed = true;
+                    if let Some(mut day) = next.next_day.take() {
+                        day.continues = Some(last.opening);
+                        last.ends_at = next.ends_at;
+                        last.next_day = Some(day);
+                    }
+                    next.close(CloseReason::Merged, at, params, emit);
+                }
+            }
+        }
+        let Some(open) = self.next.as_mut().or(self.open.as_mut()) else {
+            return;
+        };
         let mut near = 0;
         let mut last = open.latest();
         while let Some(unassigned) = self.unassigned.get(near)
@@ -348,6 +476,51 @@ impl Key {
 }
 
 impl Open {
+    /// A finding without hits.
+    fn new(opening: (Micros, Identity), alert_at: Micros, joined: Micros) -> Self {
+        Self {
+            opening,
+            alert_at,
+            evidence: Evidence::new(Paths::WithoutQuery),
+            before: Hits::default(),
+            last: alert_at,
+            joined,
+            shown: None,
+            is_changed: false,
+            is_closed: false,
+            continues: None,
+            ends_at: None,
+            next_day: None,
+            error: 0,
+            duplicates: 0,
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        let next = self.next_day.as_ref();
+        self.evidence.count + next.map_or(0, |next| next.requests())
+    }
+
+    /// The day that a request of this time belongs to.
+    fn part(&mut self, time: Micros) -> &mut Self {
+        if self.next_day.is_none() || time < self.ends_at.unwrap() {
+            return self;
+        }
+        self.next_day.as_mut().unwrap().part(time)
+    }
+
+    fn last_day(&mut self) -> &mut Self {
+        self.part(Micros(i64::MAX))
+    }
+
+    /// When a state is due that says what is new.
+    fn state_at(&self, params: &Params<'_>) -> Option<Micros> {
+        let own = self.update_at(params).map(|(at, _)| at);
+        let next = self.next_day.as_ref();
+        let next = next.and_then(|next| next.state_at(params));
+        [own, next].into_iter().flatten().min()
+    }
+
     /// Whether a hit of this time belongs to this finding or to none: not to a scan of its own
     /// that would have come before.
     fn reaches_back_to(&self, time: Micros, params: &Params<'_>) -> bool {
@@ -400,18 +573,8 @@ impl Open {
         if hit.time >= ends_at {
             self.ends_at = Some(ends_at);
             let new = Self {
-                opening: hit.place(),
-                alert_at: hit.time,
-                evidence: Evidence::new(Paths::WithoutQuery),
-                before: Hits::default(),
-                last: hit.time,
-                joined: at,
-                shown: None,
-                is_changed: false,
-                is_closed: false,
                 continues: Some(self.opening),
-                ends_at: None,
-                next_day: None,
+                ..Self::new(hit.place(), hit.time, at)
             };
             let next_day = self.next_day.get_or_insert(Box::new(new));
             next_day.join(hit, at, params);

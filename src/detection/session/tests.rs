@@ -7,6 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{
     super::{
         event_time::EventTime,
+        evidence_log::EvidenceLog,
         fields::AuditField,
         finding::{FindingState, Severity},
         hit::{Hit, Identity, LabelSet},
@@ -31,8 +32,10 @@ struct Request {
     /// How much time has passed in the cluster.
     step: i64,
     value: u8,
-    /// Whether what is quiet is closed before it.
+    /// Whether what is due is settled before it.
     close: bool,
+    /// Whether it succeeds.
+    succeeds: bool,
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -48,15 +51,22 @@ fn request() -> impl Strategy<Value = Request> {
         2 => 0..WINDOW,
         1 => WINDOW..2 * WINDOW,
     ];
-    (0u64..600, ahead, step, 0u8..40, prop::bool::weighted(0.1)).prop_map(
-        |(id, ahead, step, value, close)| Request {
+    (
+        0u64..600,
+        ahead,
+        step,
+        0u8..40,
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.03),
+    )
+        .prop_map(|(id, ahead, step, value, close, succeeds)| Request {
             id,
             ahead,
             step,
             value,
             close,
-        },
-    )
+            succeeds,
+        })
 }
 
 fn hit(request: &Request, time: Micros, values: u64) -> Hit {
@@ -110,12 +120,12 @@ fn hit(request: &Request, time: Micros, values: u64) -> Hit {
 }
 
 /// What a key and its model are compared by.
-type Listing = (u64, Option<Micros>, Micros, Vec<Place>);
+type Listing = ((u64, u64), Option<Micros>, Micros, Vec<Place>);
 
 fn listing(key: &Key, params: &Params<'_>) -> Listing {
-    let unassigned = key.unassigned.iter().map(|(place, _)| place).collect();
+    let unassigned = key.unassigned.iter().map(|hit| hit.place).collect();
     (
-        key.hits_at_hand(params),
+        (key.strength(params), key.hits_at_hand(params)),
         key.due_at(params),
         key.expires_at(params),
         unassigned,
@@ -125,7 +135,7 @@ fn listing(key: &Key, params: &Params<'_>) -> Listing {
 fn model_listing(key: &model::Key, params: &Params<'_>) -> Listing {
     let unassigned = key.unassigned.iter().map(model::TimedHit::place).collect();
     (
-        key.hits_at_hand(params),
+        (key.strength(params), key.hits_at_hand(params)),
         key.due_at(params),
         key.expires_at(params),
         unassigned,
@@ -185,6 +195,24 @@ fn params<'a>(threshold: u64, limits: &'a Limits, detection: &'a Detection) -> P
         emit: Emit::Finding,
         limits,
         retention: 5 * WINDOW,
+        lateness: WINDOW - 1,
+    }
+}
+
+/// A log that gives up nothing.
+fn evidence_log() -> EvidenceLog {
+    let mut log = EvidenceLog::default();
+    log.limit(usize::MAX, 0);
+    log
+}
+
+fn arrival<'a>(hit: &'a Hit, event_time: &'a EventTime) -> Arrival<'a> {
+    Arrival {
+        place: (hit.time.unwrap(), hit.identity),
+        fields: Fields::of(hit),
+        event_time,
+        is_distinct: true,
+        error: 0,
     }
 }
 
@@ -211,6 +239,7 @@ proptest! {
             window.prop_map(move |window| (window, (window / WINDOW * lateness).min(window - 1)))
         }),
         values in select(vec![None, Some(1), Some(4), Some(7), Some(50), Some(600)]),
+        is_evicted in any::<bool>(),
     ) {
         let detection = labelled();
         let limits = Limits { hits_per_key, values_per_field: 6, value_bytes: 40, ..Limits::default() };
@@ -218,12 +247,13 @@ proptest! {
             aggregate: values.map_or(Aggregate::Events, |_| Aggregate::Values),
             window,
             retention: 5 * window + lateness,
+            lateness,
             ..params(threshold, &limits, &detection)
         };
         let scale = window / WINDOW;
         let start = Micros(1_000_000);
         let (mut key, mut model) = (Key::new(BEGINNING), model::Key::new(BEGINNING));
-        let (mut max, mut now) = (start, start);
+        let (mut max, mut now, mut log) = (start, start, evidence_log());
         for (number, request) in requests.iter().enumerate() {
             now = now.plus(request.step * scale);
             let time = now.plus(request.ahead * scale);
@@ -231,24 +261,32 @@ proptest! {
             max = max.max(time);
             let event_time = at(max, lateness);
             let (mut emitted, mut wanted) = (Vec::new(), Vec::new());
+            let mut sink = Sink { log: &mut log, out: &mut emitted };
             while request.close && key.due_at(&params).is_some_and(|at| at <= event_time.closing_watermark) {
-                key.settle(event_time.closing_watermark, &params, &mut emitted);
+                key.settle(event_time.closing_watermark, &params, &mut sink);
                 model.settle(event_time.closing_watermark, &params, &mut wanted);
                 prop_assert_eq!(key.due_at(&params), model.due_at(&params));
             }
-            let (bound, settled) = (key.bound(1, advance, &params), emitted.len());
+            let (bound, settled) = (key.bound(1, advance, &params), sink.out.len());
             let hit = hit(request, time, values.unwrap_or(1));
-            let arrival = Arrival {
-                place: (time, hit.identity),
-                fields: Fields::of(&hit),
-                event_time: &event_time,
+            let error = u64::from(request.value % 4);
+            let arrival = Arrival { error, ..arrival(&hit, &event_time) };
+            let timed = model::TimedHit { time, hit: hit.clone() };
+            let (disposition, wanted_disposition) = if request.succeeds {
+                let at = event_time.closing_watermark;
+                let disposition = key.succeed(&arrival, &params, &mut sink);
+                (disposition, model.succeed(&timed, at, &params, &mut wanted))
+            } else {
+                let disposition = key.observe(&arrival, &params, &mut sink);
+                prop_assert!((sink.out.len() - settled) as u64 <= bound);
+                (disposition, model.observe((timed, error), event_time, &params, &mut wanted))
             };
-            let disposition = key.observe(&arrival, &params, &mut emitted);
-            prop_assert!((emitted.len() - settled) as u64 <= bound);
-            let timed = model::TimedHit { time, hit };
-            let wanted_disposition = model.observe(timed, event_time, &params, &mut wanted);
-            if number + 1 == requests.len() {
-                key.drain(&params, &mut emitted);
+            prop_assert!(sink.out.len() - settled <= 1, "one hit causes one state at most");
+            if number + 1 == requests.len() && is_evicted {
+                key.evict(&params, &mut sink);
+                model.evict(&params, &mut wanted);
+            } else if number + 1 == requests.len() {
+                key.drain(&params, &mut sink);
                 model.drain(&params, &mut wanted);
             }
             prop_assert_eq!(disposition, wanted_disposition);
@@ -260,7 +298,7 @@ proptest! {
 
 /// Takes hits at these times with these values; what was emitted.
 fn observe(key: &mut Key, hits: &[(i64, u64)], params: &Params<'_>) -> Vec<Transition> {
-    let mut emitted = Vec::new();
+    let (mut emitted, mut log) = (Vec::new(), evidence_log());
     for (number, (time, value)) in hits.iter().enumerate() {
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&(number as u64).wrapping_mul(0x9E37_79B9).to_be_bytes());
@@ -271,14 +309,18 @@ fn observe(key: &mut Key, hits: &[(i64, u64)], params: &Params<'_>) -> Vec<Trans
             step: 0,
             value: 0,
             close: false,
+            succeeds: false,
         };
-        let hit = hit(&request, Micros(*time), 1);
-        let arrival = Arrival {
-            place: (Micros(*time), Identity(identity)),
-            fields: Fields::of(&hit),
-            event_time: &at(Micros(WINDOW), WINDOW - 1),
+        let hit = Hit {
+            identity: Identity(identity),
+            ..hit(&request, Micros(*time), 1)
         };
-        key.observe(&arrival, params, &mut emitted);
+        let event_time = at(Micros(WINDOW), WINDOW - 1);
+        let mut sink = Sink {
+            log: &mut log,
+            out: &mut emitted,
+        };
+        key.observe(&arrival(&hit, &event_time), params, &mut sink);
     }
     emitted
 }
@@ -314,7 +356,7 @@ fn repeated_values_leave_few_hits_to_look_at() {
         let emitted = observe(&mut key, &[(WINDOW - 1, 9)], &params);
         assert_eq!(emitted.len(), 1);
         assert!(emitted[0].evidence.count > threshold);
-        assert!(key.open.unwrap().before.len() <= MOST_BEFORE);
+        assert!(key.open().unwrap().before.len() <= MOST_BEFORE);
     }
 }
 
@@ -339,7 +381,7 @@ fn deliveries_count_each_without_dedup() {
         states,
         [(FindingState::Opened, 6), (FindingState::Updated, 12)]
     );
-    assert!(key.dedup.is_none());
+    assert!(key.rest.unwrap().dedup.is_none());
 }
 
 /// With a threshold of zero and each match a finding, each request makes one, whatever the order,
@@ -365,7 +407,11 @@ fn each_match_is_a_finding() {
     assert_eq!(observe(&mut key, &hits, &params), []);
     assert_eq!((key.hits_at_hand(&params), key.due_at(&params)), (0, None));
     let mut late = Vec::new();
-    key.drain(&params, &mut late);
+    let mut sink = Sink {
+        log: &mut evidence_log(),
+        out: &mut late,
+    };
+    key.drain(&params, &mut sink);
     assert_eq!(late, []);
 }
 
@@ -385,15 +431,16 @@ fn a_success_goes_at_once() {
             step: 0,
             value: 6,
             close: false,
+            succeeds: false,
         };
         let hit = hit(&request, Micros(7), 1);
-        let arrival = Arrival {
-            place: (Micros(7), hit.identity),
-            fields: Fields::of(&hit),
-            event_time: &at(Micros(WINDOW), WINDOW - 1),
-        };
+        let event_time = at(Micros(WINDOW), WINDOW - 1);
         let mut emitted = Vec::new();
-        let disposition = key.succeed(&arrival, &params, &mut emitted);
+        let mut sink = Sink {
+            log: &mut evidence_log(),
+            out: &mut emitted,
+        };
+        let disposition = key.succeed(&arrival(&hit, &event_time), &params, &mut sink);
         (disposition, emitted)
     };
     let (disposition, emitted) = succeed(1_000);

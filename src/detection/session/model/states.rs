@@ -18,6 +18,8 @@ impl Open {
     ) -> (Finding, Option<Severity>, BTreeSet<String>) {
         let mut finding = Finding::default();
         self.evidence.write(&mut finding, params.limits);
+        finding.count_error = self.error;
+        finding.duplicates = self.duplicates;
         let judged = assess::assess(params.detection, &self.evidence.seen());
         let level = params.detection.annotations.level.parse().ok();
         let severity = judged.as_ref().map(|judged| judged.severity).or(level);
