@@ -65,9 +65,10 @@ const KINDS: [Kind; 6] = [
         )
     }),
     ("1 KiB random URI and agent", |n| {
-        let text: String = (0..64)
+        let words: Vec<_> = (0..64)
             .map(|at| format!("{:016x}", mixed(n * 64 + at)))
             .collect();
+        let text = words.concat();
         event("get", &format!("/{text}"), &text, "403", "")
     }),
     ("1 KiB of dots and slashes", |n| {

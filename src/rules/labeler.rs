@@ -157,7 +157,9 @@ impl Labeler {
             let built = compiled::set(texts.collect());
             let tests: Vec<_> = expressions.iter().map(|(test, _)| *test).collect();
             let mut all = Bits::default();
-            tests.iter().for_each(|test| all.insert(*test));
+            for test in &tests {
+                all.insert(*test);
+            }
             Some(Set {
                 operand: operand.clone(),
                 expressions: built.ok()?,

@@ -1,3 +1,5 @@
+//! Severity, labels and reasons of findings.
+
 use proptest::prelude::*;
 
 use super::*;

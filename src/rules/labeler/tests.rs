@@ -1,3 +1,5 @@
+//! Labels evaluated together are labels evaluated one by one.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -37,6 +37,17 @@ const KEYS: [&str; 13] = [
     "explains",
 ];
 
+/// Those of them that are bounds.
+const BOUNDS: [&str; 7] = [
+    "min_requests",
+    "min_paths",
+    "min_user_agents",
+    "max_requests",
+    "max_requests_per_path",
+    "max_paths",
+    "max_user_agents",
+];
+
 const KINDS: [LabelKind; 4] = [
     LabelKind::Behaviour,
     LabelKind::Shape,
@@ -147,7 +158,7 @@ impl<'d> Reader<'d> {
         }
         let severity = self.label_severity(&map, kind);
         let bounds = self.bounds(&map, (kind, severity));
-        let condition = self.label_match(&map, (kind, bounds), selections)?;
+        let condition = self.label_match(&map, kind, selections)?;
         Some(Read {
             label: Label {
                 name,
@@ -189,11 +200,12 @@ impl<'d> Reader<'d> {
     fn label_match(
         &self,
         map: &Map<'d, '_>,
-        (kind, bounds): (LabelKind, LabelBounds),
+        kind: LabelKind,
         selections: &Selections,
     ) -> Option<Condition> {
         let Some(node) = map.get("match") else {
-            if kind == LabelKind::Shape && bounds != LabelBounds::default() {
+            let is_bounded = BOUNDS.iter().any(|key| map.get(key).is_some());
+            if kind == LabelKind::Shape && is_bounded {
                 return Some(Condition::constant(true));
             }
             self.fail(

@@ -381,7 +381,7 @@ fn labels() {
     );
     assert_eq!(
         labelled("  selections:\n    a: {verb: get}"),
-        ["r.yaml:10:15: selections are for labels: add labels, or remove them"]
+        ["r.yaml:11:5: selections are for labels: add labels, or remove them"]
     );
     let many: String = (0..65)
         .map(|at| format!("    - {{name: a{at}, kind: tool, title: T, match: {{verb: get}}}}\n"))
@@ -399,15 +399,15 @@ fn what_a_test_expects() {
     for (tests, wanted) in [
         (
             "match:\n      - {events: [{verb: get}], expect: {severity: lo}}",
-            "r.yaml:14:54: severity: expected informational, low, medium, high or critical, found \"lo\"",
+            "r.yaml:14:52: severity: expected informational, low, medium, high or critical, found \"lo\"",
         ),
         (
             "match:\n      - {events: [{verb: get}], expect: {labels: [b]}}",
-            "r.yaml:14:53: expect: no label is named \"b\"",
+            "r.yaml:14:51: expect: no label is named \"b\"",
         ),
         (
             "no_match:\n      - {events: [{verb: list}], expect: {labels: [a]}}",
-            "r.yaml:14:44: expect is for match, no_match makes no finding: remove it",
+            "r.yaml:14:42: expect is for match, no_match makes no finding: remove it",
         ),
         (
             "match:\n      - {events: {verb: get}}",
