@@ -28,7 +28,7 @@ use super::{
     session::Disposition,
     shard::{Context, DetectionState, Shard},
     steps,
-    time::{BEGINNING, Micros},
+    time::Micros,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -239,19 +239,19 @@ impl Engine {
     /// What [`Self::bound`] says of this many of the keys that were counted, which are then taken
     /// away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
-        let HitCounts { by_key, times } = counts;
+        let HitCounts { by_key, spans } = counts;
         let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
         let bound = counted.map(|((cluster, detection, key), hits)| {
-            let times = times.get(&(cluster, detection)).copied();
-            let times = times.unwrap_or((BEGINNING, BEGINNING));
+            let span = spans.get(&(cluster, detection)).copied();
+            let span = span.unwrap_or_default();
             let Some(context) = self.setup.context(detection) else {
                 return 0;
             };
             let shard = self.state.shards.get(cluster);
             match shard.and_then(|shard| shard.get(detection)) {
-                Some(state) => state.bound(key, hits, times, &context),
+                Some(state) => state.bound(key, hits, &span, &context),
                 None => DetectionState::new(detection, context.detection.window)
-                    .bound(key, hits, times, &context),
+                    .bound(key, hits, &span, &context),
             }
         });
         usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX)

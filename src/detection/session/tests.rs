@@ -236,7 +236,7 @@ proptest! {
                 model.settle(event_time.closing_watermark, &params, &mut wanted);
                 prop_assert_eq!(key.due_at(&params), model.due_at(&params));
             }
-            let (bound, settled) = (key.bound(1, advance, &params), emitted.len());
+            let (bound, settled) = (key.bound(1, (advance, false), &params), emitted.len());
             let hit = hit(request, time, values.unwrap_or(1));
             let arrival = Arrival {
                 place: (time, hit.identity),
