@@ -39,7 +39,7 @@ use super::{
     sessions::{Loss, Outlet},
     shard::{Context, DetectionState, Shard},
     steps,
-    time::{BEGINNING, Micros},
+    time::Micros,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -211,7 +211,7 @@ impl Engine {
     pub fn count<'h>(&self, hits: &'h [Hit], counts: &mut HitCounts<'h>) {
         for hit in hits {
             if hit.role == Role::Success {
-                counts.successes += 1;
+                counts.succeed(self.setup.cluster_name(hit), index(hit));
                 continue;
             }
             // Findings of tumbling windows are caused by time alone.
@@ -227,19 +227,19 @@ impl Engine {
     /// away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
         let successes = std::mem::take(&mut counts.successes);
-        let HitCounts { by_key, times, .. } = counts;
+        let HitCounts { by_key, spans, .. } = counts;
         let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
         let bound = counted.map(|((cluster, detection, key), hits)| {
-            let times = times.get(&(cluster, detection)).copied();
-            let times = times.unwrap_or((BEGINNING, BEGINNING));
+            let span = spans.get(&(cluster, detection)).copied();
+            let span = span.unwrap_or_default();
             let Some(context) = self.setup.context(detection) else {
                 return 0;
             };
             let shard = self.state.shards.get(cluster);
             let bound = match shard.and_then(|shard| shard.get(detection)) {
-                Some(state) => state.bound(key, hits, times, &context),
+                Some(state) => state.bound(key, hits, &span, &context),
                 None => DetectionState::new(detection, context.detection.window)
-                    .bound(key, hits, times, &context),
+                    .bound(key, hits, &span, &context),
             };
             bound + context.recalled(bound)
         });

@@ -16,8 +16,7 @@ use std::{
 use super::{
     dedup::DedupSet,
     emission::{Draft, Origin},
-    fields,
-    finding::{Finding, FindingState, Sample},
+    finding::{Finding, FindingState},
     heap,
     hit::{Hit, Place},
     rule::SECOND,

@@ -38,6 +38,7 @@ use crate::rules::model::Dedup;
 
 pub(super) use open::Open;
 use open::{State, remember};
+use pace::FIRST_INTERVAL;
 pub(super) use pace::Sent;
 pub(super) use params::{Arrival, Disposition, Params, Sink, Transition};
 pub(super) use rest::Rest;
@@ -135,10 +136,15 @@ impl Key {
     }
 
     /// Most findings that this many further hits can cause, while the closing watermark moves on
-    /// by at most `advance` microseconds.
-    pub(super) fn bound(&self, hits: u64, advance: i64, params: &Params<'_>) -> u64 {
-        /// A success, and a rise to each severity.
-        const URGENT: u64 = 5;
+    /// by at most `advance` microseconds, and whether successes are among the hits.
+    pub(super) fn bound(
+        &self,
+        hits: u64,
+        (advance, has_successes): (i64, bool),
+        params: &Params<'_>,
+    ) -> u64 {
+        /// Severities above the least.
+        const RISES: u64 = 4;
         if params.is_each_a_finding() {
             return hits;
         }
@@ -160,12 +166,28 @@ impl Key {
             most += open.requests() + open.before.len() as u64;
             least = 1;
         }
-        // A finding and what it was opened with, each doubling twice: of requests and successes.
         // The next may be merged.
-        let each = 2 + 2 * doublings(least, most) + URGENT;
-        let all = opens.saturating_mul(each);
-        all.saturating_add(Sent::most_news(opens, advance))
-            .min(hits)
+        let mut each = 2 + doublings(least, most);
+        if has_successes {
+            each += 1 + doublings(1, hits);
+        }
+        if has_successes || !params.detection.labels.is_empty() {
+            each += RISES;
+        }
+        // What is new waits after each state, and a finding that is open may have waited already.
+        let apart = (advance.max(0) / FIRST_INTERVAL).unsigned_abs();
+        let news = Sent::most_news(opens, advance).min(apart + 2 * open);
+        let all = opens.saturating_mul(each).saturating_add(news);
+        // The hits up to the threshold cause nothing before a finding is open.
+        let silent = params
+            .threshold
+            .saturating_sub(self.unassigned.len() as u64);
+        let causing = if open > 0 {
+            hits
+        } else {
+            hits.saturating_sub(silent)
+        };
+        all.min(causing)
     }
 
     /// Takes a hit. It is late when the watermark had passed it before it arrived.

@@ -59,8 +59,14 @@ impl Sessions {
     }
 
     /// Most findings that this many further hits of one key can cause, while the closing watermark
-    /// moves on by at most `advance` microseconds.
-    pub(super) fn bound(&self, key: &str, hits: u64, advance: i64, params: &Params<'_>) -> u64 {
+    /// moves on by at most so many microseconds, and whether successes are among them.
+    pub(super) fn bound(
+        &self,
+        key: &str,
+        hits: u64,
+        advance: (i64, bool),
+        params: &Params<'_>,
+    ) -> u64 {
         match self.find(key).and_then(|at| self.keys.value(at)) {
             Some(key) => key.bound(hits, advance, params),
             None => Key::new(BEGINNING).bound(hits, advance, params),

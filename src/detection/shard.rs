@@ -14,6 +14,7 @@ use super::{
     geo::Locate,
     heap::{self, Counted},
     hit::Hit,
+    hit_counts::Span,
     ids,
     key_table::Measure,
     limits::Limits,
@@ -397,20 +398,15 @@ impl DetectionState {
         }
     }
 
-    /// Most findings that this many further hits of one key can cause, where all hits are of these
-    /// times; those that time causes are not among them.
-    pub(super) fn bound(
-        &self,
-        key: &str,
-        hits: u64,
-        (earliest, latest): (Micros, Micros),
-        context: &Context<'_>,
-    ) -> u64 {
+    /// Most findings that this many further hits of one key can cause, where all hits are of such a
+    /// span; those that time causes are not among them.
+    pub(super) fn bound(&self, key: &str, hits: u64, span: &Span, context: &Context<'_>) -> u64 {
         let from = match self.event_time.max {
-            BEGINNING => earliest,
+            BEGINNING => span.earliest,
             max => max,
         };
-        let advance = latest.0.saturating_sub(from.0);
+        let advance = span.latest.0.saturating_sub(from.0);
+        let advance = (advance, span.has_successes);
         match &self.windows {
             Windows::Session(sessions) => sessions.bound(key, hits, advance, &context.session()),
             Windows::Tumbling(_) => 0,
