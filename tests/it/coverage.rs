@@ -17,7 +17,7 @@ use auditwatch::{
         screen::{Screen, Screened},
         time::Micros,
     },
-    rules::{load, model::Detection},
+    rules::{load, model::Detection, switches::Switches},
 };
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
@@ -32,7 +32,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The detection of scans, and the rules about feeds.
 fn detections() -> Vec<Arc<Detection>> {
-    load::pipeline(&Rule::default(), true, &[]).unwrap()
+    load::pipeline(&Rule::default(), &Switches::default(), &[]).unwrap()
 }
 
 fn engine() -> Engine {
@@ -364,8 +364,12 @@ fn blind_spots_close_at_the_end_and_are_for_native_semantics_alone() {
     assert_eq!(end[0].close_reason, "shutdown");
     assert_eq!(drain(&mut engine), []);
 
-    let kinds = |rule: &Rule, scanning| {
-        let all = load::pipeline(rule, scanning, &["pod_exec".to_owned()]).unwrap();
+    let kinds = |rule: &Rule, blind_spots| {
+        let switches = Switches {
+            blind_spots,
+            ..Switches::default()
+        };
+        let all = load::pipeline(rule, &switches, &["pod_exec".to_owned()]).unwrap();
         all.iter().filter(|one| one.blind_spot.is_some()).count()
     };
     assert_eq!(kinds(&Rule::default(), true), 6);
