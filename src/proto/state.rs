@@ -131,7 +131,7 @@ pub mod detection_state {
     }
 }
 /// A key that is watched for a success.
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchedState {
     /// Its text.
     #[prost(string, tag = "1")]
