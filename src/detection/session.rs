@@ -196,8 +196,8 @@ impl Key {
         let findings = || self.rest.iter().flat_map(|rest| rest.findings());
         let open = findings().count() as u64;
         let spans = (advance.max(0) / params.window.max(1)).unsigned_abs();
-        let opens = count / params.threshold.saturating_add(1);
-        let opens = opens.min(spans.saturating_add(2)) + 2 * open + spans.min(open * hits);
+        let new = (count / params.threshold.saturating_add(1)).min(spans.saturating_add(2));
+        let opens = new + 2 * open + spans.min(open * hits);
         if opens == 0 {
             return 0;
         }
@@ -212,8 +212,10 @@ impl Key {
         // The next may be merged.
         let each = 2 + 2 * doublings(least, most) + URGENT;
         let all = opens.saturating_mul(each);
+        // A hit causes one state, and one more when it opens a finding or merges one.
+        let twice = 2 * new + u64::from(self.next().is_some());
         all.saturating_add(Sent::most_news(opens, advance))
-            .min(hits)
+            .min(hits.saturating_add(twice.min(hits)))
     }
 
     /// Takes a hit. It is late when the watermark had passed it before it arrived.
@@ -288,12 +290,8 @@ impl Key {
         drop(findings);
         remember(dedup, &mut self.horizon, open, place, params);
         open.join(place, fields, (&mut self.horizon, joined), params);
-        let sent = sink.out.len();
         self.merge(params, sink);
-        // One hit causes one state at most.
-        if sink.out.len() == sent {
-            self.emit_growth(params, sink);
-        }
+        self.emit_growth(params, sink);
         true
     }
 
@@ -619,13 +617,10 @@ impl Key {
             rest.next = Some(open);
         }
         self.merge(params, sink);
-        // One hit causes one state at most: what came with it is sent with the next.
-        if opening.is_none() {
-            self.emit_growth(params, sink);
-        }
+        self.emit_growth(params, sink);
     }
 
-    /// Emits what has come of the hits that joined its findings, if it is due.
+    /// Emits what has come of the hits that joined its findings, if it is due: one state at most.
     fn emit_growth(&mut self, params: &Params<'_>, sink: &mut Sink<'_>) {
         let at = self.closing_watermark(params);
         let Some(rest) = &mut self.rest else { return };

@@ -202,7 +202,7 @@ fn emitted(detection: Detection, hits: impl IntoIterator<Item = Hit>) -> Vec<Fin
 #[test]
 fn a_finding_names_its_rule() {
     let findings = emitted(detection("x", 0), [matched(0, 1, "alice", 0)]);
-    let [one] = findings.as_slice() else {
+    let [one, _closed] = findings.as_slice() else {
         panic!("{findings:?}")
     };
     assert_eq!(
