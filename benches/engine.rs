@@ -25,6 +25,7 @@ use auditwatch::{
     rules::{
         load,
         model::{Aggregate, Detection},
+        switches::Switches,
     },
 };
 
@@ -79,6 +80,45 @@ fn engine(semantics: Semantics) -> Engine {
         ..Rule::default()
     };
     Engine::new(rule, Limits::default(), None)
+}
+
+fn limited(keys: usize) -> Engine {
+    let limits = Limits {
+        keys,
+        ..Limits::default()
+    };
+    Engine::new(Rule::default(), limits, None)
+}
+
+/// Among a million keys: hits of one that is hot, of others in no order, and of new ones.
+fn million_keys(line: &dyn Fn(&str, f64)) {
+    const MILLION: u32 = 1_000_000;
+    let mut engine = engine(Semantics::Native);
+    let mut out = Vec::new();
+    for n in 0..MILLION {
+        engine.observe(hit(n, "c", &address(n), i64::from(n)), &mut out);
+    }
+    let after = i64::from(MILLION);
+    let mut measure = |what: &str, key: fn(u32) -> u32, first: u32| {
+        let ids = first..first + 10 * HITS;
+        let hits: Vec<_> = ids
+            .map(|n| hit(n, "c", &address(key(n - first)), after + i64::from(n)))
+            .collect();
+        let begin = Instant::now();
+        feed(&mut engine, hits);
+        line(
+            what,
+            begin.elapsed().as_secs_f64() * 1e9 / f64::from(10 * HITS),
+        );
+    };
+    measure("a million keys: one that is hot", |_| 5, 2_000_000);
+    let mixed = |n: u32| n.wrapping_mul(2_654_435_761) % MILLION;
+    measure("a million keys: any of them", mixed, 3_000_000);
+    measure(
+        "a million keys: new ones, each displaces one",
+        |n| MILLION + n,
+        4_000_000,
+    );
 }
 
 fn feed(engine: &mut Engine, hits: Vec<Hit>) {
@@ -158,10 +198,9 @@ fn address(n: u32) -> String {
 
 /// The detection of scans with those that are derived from it.
 fn with_derived() -> Engine {
-    let all: Vec<_> = load::scans(&Rule::default())
-        .into_iter()
-        .map(Arc::new)
-        .collect();
+    let rule = Rule::default();
+    let mut all = load::scans(&rule);
+    all.extend(load::derived(&rule, &Switches::default().derived()));
     Engine::new(all, Limits::default(), None)
 }
 
@@ -257,7 +296,13 @@ fn main() {
         let hits = (0..10 * HITS).map(|n| hit(n, "c", &address(n), i64::from(n)));
         (native(), hits.collect())
     });
-    line("addresses seen once, half beyond the limit", once);
+    line("addresses seen once", once);
+    let flood = time(|| {
+        let hits = (0..10 * HITS).map(|n| hit(n, "c", &address(n), i64::from(n)));
+        (limited(HITS as usize), hits.collect())
+    });
+    line("addresses seen once, nine in ten beyond the limit", flood);
+    million_keys(&line);
     let names = time(|| {
         let hits = (0..HITS).map(|n| hit(n, &format!("cluster {n}"), "192.0.2.1", i64::from(n)));
         (native(), hits.collect())

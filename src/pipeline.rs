@@ -39,7 +39,7 @@ pub fn pipeline(
     budget: FindingBudget,
 ) -> (Intake, EngineTask) {
     let (submit, inbox) = submission::inbox();
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::with_exclusions(detection.exclusions()));
     let screen = detection.screen().clone();
     let intake = Intake::new(id.clone(), screen, submit, Arc::clone(&counters));
     let lanes = Lanes::new(queues, budget);

@@ -15,12 +15,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
+    clock,
     config::{
         ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
         PipelineConfig, ReceiverConfig,
     },
     deadline,
-    detection::limits::Limits,
+    detection::{limits::Limits, time::Micros},
     exporter::{
         Exporter,
         debug::Debug,
@@ -37,7 +38,7 @@ use crate::{
     http_server::{Connections, Ends},
     memory::{Plan, Pressure, cgroup_limit},
     pipeline::{self, FindingBudget},
-    processor::detection::Detection,
+    processor::detection::{Detection, Quiet},
     receiver::{self, Admission, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
     rules,
     telemetry::{self, metrics::Metrics, traces::Tracer},
@@ -136,6 +137,7 @@ impl Service {
         let (shared, mut watch) = self.budgets(plan, memory.check_interval);
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
+        let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
         for (id, parts) in pipelines {
             for exporter in &parts.exporters {
                 if !queues.contains_key(exporter)
@@ -155,6 +157,9 @@ impl Service {
             let config = processors
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))?;
+            for warning in config.warnings(now) {
+                warn!(processor = %parts.processor, "{warning}");
+            }
             let detection = detection(&parts.processor, config.clone(), state).await?;
             let (intake, engine_task) =
                 pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
@@ -552,23 +557,27 @@ async fn detection(
         geo_databases,
         cluster,
         rules: names,
-        scanning,
+        switches,
+        exclude,
+        filter,
+        filter_all,
         ..
     } = config;
+    let quiet = Quiet {
+        exclude,
+        filter,
+        filter_all,
+    };
     let limits = Limits {
         memory: state_limit.unwrap_or(state),
         ..limits
     };
     prepared(move || {
         let detections =
-            rules::load::pipeline(&rule, scanning, &names).map_err(rules::load::Problems)?;
-        Ok(Detection::new(
-            &rule,
-            detections,
-            limits,
-            &geo_databases,
-            cluster.as_deref(),
-        )?)
+            rules::load::pipeline(&rule, &switches, &names).map_err(rules::load::Problems)?;
+        let cluster = cluster.as_deref();
+        let detection = Detection::new(&rule, detections, limits, &geo_databases, cluster)?;
+        Ok(detection.quiet(quiet)?)
     })
     .await
     .with_context(|| format!("cannot start processor {id}"))

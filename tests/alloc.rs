@@ -8,7 +8,7 @@ use auditwatch::{
         rule::{Rule, Semantics},
         screen::Screen,
     },
-    rules::load,
+    rules::{load, switches::Switches},
 };
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
@@ -147,7 +147,7 @@ fn a_record_that_is_parsed_and_does_not_match_costs_no_allocation() {
     ];
     let names = names.map(str::to_owned);
     let rule = Rule::default();
-    let detections = load::pipeline(&rule, true, &names).unwrap();
+    let detections = load::pipeline(&rule, &Switches::default(), &names).unwrap();
     assert_eq!(detections.len(), 5);
     // One that is evaluated to its end on each event.
     let text = "title: T\nid: 11111111-2222-4333-8444-555555555555\nlevel: low\n\

@@ -112,7 +112,7 @@ macro_rules! audit_fields {
             /// The peer in `sourceIPs` that handed over the address the event counts for
             Peers: "source.peer" Peer,
                 list [peers], sample [], column [], escu [],
-                convention [], heading ["Peers"];
+                convention ["network.peer.address"], heading ["Peers"];
         }
     };
 }

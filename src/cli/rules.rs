@@ -232,10 +232,15 @@ fn counting(detection: &Detection) -> String {
         Dedup::Request => "",
         Dedup::None => ", repeats counted",
     };
+    let labels = match detection.labels.len() {
+        0 => String::new(),
+        1 => ", 1 label".to_owned(),
+        many => format!(", {many} labels"),
+    };
     match detection.emit {
-        Emit::Each => format!("each match is a finding, by {group}"),
+        Emit::Each => format!("each match is a finding, by {group}{labels}"),
         Emit::Finding => format!(
-            "more than {} {what} within {window} by {group}{dedup}",
+            "more than {} {what} within {window} by {group}{dedup}{labels}",
             detection.threshold
         ),
     }

@@ -6,7 +6,9 @@ use clap::Args;
 
 use super::{rules::cost, sources::Sources};
 use crate::{
+    clock,
     config::{self, ComponentId, Config, DetectionConfig},
+    detection::{exclude::Exclusions, time::Micros},
     rules::load,
     visible,
 };
@@ -35,6 +37,12 @@ impl Validate {
                         visible::escaped(&note)
                     )?;
                 }
+                let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
+                for (id, processor) in &config.processors {
+                    for warning in processor.warnings(now) {
+                        writeln!(err, "note: {id}: {}", visible::escaped(&warning))?;
+                    }
+                }
                 rules(&config, out, err)
             }
             Err(error) => {
@@ -60,8 +68,12 @@ fn rules_of(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> std::io::Result<bool> {
-    match load::pipeline(&processor.rule, processor.scanning, &processor.rules) {
+    match load::pipeline(&processor.rule, &processor.switches, &processor.rules) {
         Ok(detections) => {
+            if let Err(error) = Exclusions::new(&processor.exclude, &detections) {
+                writeln!(err, "{id}: {}", visible::escaped(&error.to_string()))?;
+                return Ok(false);
+            }
             for detection in detections {
                 writeln!(
                     out,

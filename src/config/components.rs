@@ -76,7 +76,9 @@ fn names(entries: &[Entry], wanted: &dyn Fn(&Entry) -> bool) -> BTreeSet<&'stati
     let own = entries.iter().filter(|entry| wanted(entry));
     let within = entries.iter().flat_map(|entry| match &entry.shown {
         Shown::Value(_) => BTreeSet::new(),
-        Shown::Keys(inside) | Shown::Elements(inside) => names(inside, wanted),
+        Shown::Keys(inside) | Shown::Elements(inside) | Shown::Items(inside) => {
+            names(inside, wanted)
+        }
     });
     own.map(|entry| entry.fact.name).chain(within).collect()
 }

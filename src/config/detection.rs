@@ -2,26 +2,46 @@
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use super::{
-    forms::{Boolean, Filled, ListOf, Mib, Number, Own, Part, Span, Unset, Word, list, plain},
+    exclude::{EXCLUSION, exclusions_fit},
+    forms::{
+        Boolean, Filled, Items, ListOf, Mib, Number, Own, Part, Span, Time, Unset, Word, list,
+        plain,
+    },
     read::{Place, Section},
     service::MOST_MIB,
     settings::settings,
+    value::Value,
 };
-use crate::detection::{
-    limits::Limits,
-    rule::{MissingCity, Rule, Semantics, TRUST_IN_ALL, Who, covers_all, parse_proxy},
-    selector::{Pattern, Selector},
+use crate::{
+    detection::{
+        exclude::Exclusion,
+        limits::Limits,
+        rule::{
+            MissingCity, Rule, Semantics, TRUST_IN_ALL, UNAUTHORIZED, Who, covers_all, parse_proxy,
+        },
+        selector::{Pattern, Selector},
+        time::Micros,
+    },
+    processor::filter::Filter,
+    rules::switches::Switches,
+    visible,
 };
-use crate::visible;
 
 /// Windows and offsets beyond a year are mistakes of the unit.
 const YEAR: Duration = Duration::from_hours(365 * 24);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
-/// The keys that shape the scan detection, and nothing else.
-const SCAN_KEYS: [&str; 7] = [
+const MONTH: Duration = Duration::from_hours(30 * 24);
+
+/// The keys that shape the scan detection and what is derived from it, and nothing else.
+const SCAN_KEYS: [&str; 12] = [
     "semantics",
+    "distributed",
+    "low_and_slow",
+    "forged_forwarding",
+    "follow_up",
     "threshold",
+    "threshold_401",
     "window",
     "window_offset",
     "codes",
@@ -42,6 +62,8 @@ settings! {
     pub struct DetectionConfig {
         /// The scan detection, and how events are read.
         rule: Rule = Rule::default();
+        /// Which shipped detections run, and for how long addresses are watched.
+        switches: Switches = Switches::default();
         /// `limits`: what is kept.
         limits: Limits = Limits::default();
         /// `limits::memory_mib`, in bytes. `None`: a share of the limit of `service::memory`.
@@ -50,9 +72,24 @@ settings! {
         geo_databases: Vec<PathBuf> = Vec::new();
     }
     DETECTION {
-        scanning [bool = true]: Boolean,
+        scanning => switches.scanning: Boolean,
             "Detect scans by unauthenticated addresses, as semantics and the keys below describe; \
-             false: only what rules name.";
+             false: none, nor what is derived from their counts.";
+        anonymous_success => switches.anonymous_success: Boolean,
+            "Detect requests without credentials that succeed on a path that is not meant for all \
+             clients. Native only.";
+        distributed => switches.distributed: Boolean,
+            "Detect scans that several addresses of one network share. Native only.";
+        low_and_slow => switches.low_and_slow: Boolean,
+            "Detect scans that stay below the threshold for days. Native only.";
+        forged_forwarding => switches.forged_forwarding: Boolean,
+            "Detect peers that hand over many claimed addresses. Native only.";
+        blind_spots => switches.blind_spots: Boolean,
+            "Report what cannot be seen: 401 without 403, silence, events that are cut, floods of \
+             the state. Native only.";
+        follow_up => switches.follow_up: Time(Duration::ZERO..=MONTH),
+            "How long after the last request of a scan its address is watched for requests that \
+             succeed; 0s: not at all. Native only.";
         rules [Vec<String> = Vec::new()]: Own {
                 form: "list of names or paths",
                 read: |section, key| each_once(section, key, "expected another rule"),
@@ -65,6 +102,9 @@ settings! {
              as the Splunk ESCU search counts, see detection/escu.";
         threshold => rule.threshold: Number(0..=1_000_000_000),
             "A window with more than this many requests is a scan.";
+        threshold_401 => rule.threshold_401: Unset(Number(0..=1_000_000_000)),
+            "The same for requests with code 401, which then count apart, as a detection of their \
+             own. Without a value they count together with the other codes. Native only.";
         window => rule.window: Span(MICROSECOND..=YEAR),
             "Length of a window; a plain number is seconds.";
         window_offset => rule.window_offset: Span(Duration::ZERO..=YEAR),
@@ -119,6 +159,29 @@ settings! {
              index in Splunk (com.splunk.source and so on, of the record or its resource). Each is a \
              list in which one must match; * matches any text. A key without patterns does not matter. \
              Without any, every record whose body, or whose attributes, look like an audit event.";
+        exclude [Vec<Exclusion> = Vec::new()]: Items(&EXCLUSION),
+            "Known requests that do not count, each entry with a name. All conditions of an entry \
+             must hold, and one value of each. Case matters; * is any text, ? one character. \
+             Success and forgery are found all the same, unless applies_to names them.",
+            shown_in("quiet");
+        filter [Option<Filter> = None]: Own {
+                form: "CEL expression",
+                read: |section, key| {
+                    let value = section.value(key)?;
+                    // An empty text is no filter, so that ${env:FILTER:-} works.
+                    if value.text.trim().is_empty() {
+                        return Some(None);
+                    }
+                    filter(&value).map(Some)
+                },
+                text: |filter| plain(filter.as_ref().map_or("", Filter::source)),
+            },
+            "Which findings leave: those for which it is true. The finding is called finding, with \
+             the fields of its JSON form. An error keeps the finding.",
+            example("finding.cluster != \"lab\" || finding.count > 20"), shown_in("quiet");
+        filter_all [bool = false]: Boolean,
+            "Ask the filter for findings of success and of forgery too. Without it they always \
+             leave.", shown_in("quiet");
         geo => self: Part(&GEO), "";
         limits => self: Part(&LIMITS), "Bounds of what is kept. What falls out is counted.";
     }
@@ -170,6 +233,22 @@ settings! {
     }
 }
 
+impl DetectionConfig {
+    /// What may be a mistake at this time, though it is valid: lines for people.
+    pub fn warnings(&self, now: Micros) -> Vec<String> {
+        let exclusions = self.exclude.iter();
+        exclusions
+            .flat_map(|exclusion| exclusion.warnings(now))
+            .collect()
+    }
+}
+
+fn filter(value: &Value<'_>) -> Option<Filter> {
+    Filter::new(&value.text)
+        .map_err(|error| value.refuse(error, "expected a CEL expression over the finding"))
+        .ok()
+}
+
 /// Reads one detection processor.
 pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
     DETECTION.at(place)
@@ -180,11 +259,26 @@ fn settings_fit(section: &Section<'_>, config: &mut DetectionConfig) {
         config.limits.memory = memory;
     }
     let (rule, limits) = (&config.rule, &config.limits);
-    if config.scanning {
+    if config.switches.scanning {
         check_semantics(section, rule.semantics, !config.geo_databases.is_empty());
     } else {
-        check_rules_alone(section);
+        check_rules_alone(section, &config.switches);
     }
+    let scanning = config.switches.scanning;
+    exclusions_fit(section, &config.exclude, rule.semantics, scanning);
+    if config.filter_all
+        && config.filter.is_none()
+        && let Some(place) = section.get("filter_all")
+    {
+        place.fail_key("is not valid without a filter, remove it or set filter");
+    }
+    if rule.threshold_401.is_some()
+        && !rule.codes.contains(&UNAUTHORIZED)
+        && let Some(place) = section.get("threshold_401")
+    {
+        place.fail_key("is not valid when codes has no 401, remove it or add 401 to codes");
+    }
+    let threshold = rule.threshold_401.unwrap_or_default().max(rule.threshold);
     if !config.allow_all
         && covers_all(&rule.trusted_proxies)
         && let Some(place) = section.get("trusted_proxies")
@@ -193,14 +287,14 @@ fn settings_fit(section: &Section<'_>, config: &mut DetectionConfig) {
             "{TRUST_IN_ALL}; list your proxies alone, or set allow_all: true"
         ));
     }
-    if config.scanning
+    if config.switches.scanning
         && rule.semantics == Semantics::Native
-        && u64::try_from(limits.hits_per_key).is_ok_and(|most| most <= rule.threshold)
+        && u64::try_from(limits.hits_per_key).is_ok_and(|most| most <= threshold)
     {
         section.fail(format_args!(
-            "limits::hits_per_key is {} and threshold {}, so nothing could ever be found: \
+            "limits::hits_per_key is {} and threshold {threshold}, so nothing could ever be found: \
              keep more hits than the threshold",
-            limits.hits_per_key, rule.threshold
+            limits.hits_per_key
         ));
     }
 }
@@ -240,14 +334,16 @@ fn each_once(section: &Section<'_>, key: &str, expected: &str) -> Option<Vec<Str
 }
 
 /// Refuses what describes a scan where no scans are detected: who writes it believes it works.
-fn check_rules_alone(section: &Section<'_>) {
+fn check_rules_alone(section: &Section<'_>, switches: &Switches) {
     for place in SCAN_KEYS.iter().filter_map(|key| section.get(key)) {
         place.fail_key("is not valid with scanning: false, remove it or set scanning: true");
     }
     if section.count("rules") == 0
+        && !switches.anonymous_success
+        && !switches.blind_spots
         && let Some(place) = section.get("scanning")
     {
-        place.fail_key("leaves nothing to detect, name rules or set scanning: true");
+        place.fail_key("leaves nothing to detect, name rules or turn a detection on");
     }
 }
 
@@ -267,6 +363,13 @@ fn check_semantics(section: &Section<'_>, semantics: Semantics, located: bool) {
         ),
         Semantics::Escu => (
             [
+                "anonymous_success",
+                "distributed",
+                "low_and_slow",
+                "forged_forwarding",
+                "blind_spots",
+                "follow_up",
+                "threshold_401",
                 "codes",
                 "who",
                 "trusted_proxies",

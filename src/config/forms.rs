@@ -503,6 +503,27 @@ impl<S> Form for Elements<S> {
     }
 }
 
+/// A list of sections, all with these keys.
+pub(crate) struct Items<S: 'static>(pub(crate) &'static Settings<S>);
+
+impl<S> Form for Items<S> {
+    type Value = Vec<S>;
+
+    fn read(&self, section: &Section<'_>, key: &'static str, slot: &mut Vec<S>) {
+        if let Some(items) = section.items(key) {
+            *slot = items.into_iter().map(|item| self.0.at(item)).collect();
+        }
+    }
+
+    fn describe(&self) -> String {
+        String::new()
+    }
+
+    fn shown(&self, _: &Vec<S>) -> Shown {
+        Shown::Items(self.0.entries(&(self.0.default)()))
+    }
+}
+
 /// Writes a list of texts as YAML.
 pub(crate) fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
     let mut text = "[".to_owned();

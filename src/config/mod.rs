@@ -10,6 +10,7 @@ mod components;
 mod detection;
 mod env;
 mod error;
+mod exclude;
 mod exporters;
 mod extensions;
 mod files;

@@ -199,6 +199,8 @@ pub(crate) enum Shown {
     Keys(Vec<Entry>),
     /// A list, whose elements have one of these keys each.
     Elements(Vec<Entry>),
+    /// A list, whose elements have all of these keys.
+    Items(Vec<Entry>),
 }
 
 impl PartialEq for Entry {

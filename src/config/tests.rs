@@ -12,10 +12,13 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::{
     detection::{
+        exclude::{Exclusion, Target, Wildcard},
         limits::Limits,
         rule::{MissingCity, SECOND, Who},
         selector::{Pattern, Selector},
+        time::Micros,
     },
+    rules::switches::Switches,
     tls,
 };
 use crate::{exporter, extension, memory, receiver};
@@ -123,9 +126,23 @@ receivers:
 processors:
   detection:
     threshold: 9
+    threshold_401: 10
+    anonymous_success: false
+    distributed: false
+    low_and_slow: false
+    forged_forwarding: false
+    blind_spots: false
+    follow_up: 36h
+    exclude:
+      - {name: probes, cidr: [10.0.0.0/28, "2001:db8::7"], path: /healthz, user_agent: ["", "kube-probe/*"],
+        user: "system:anonymous", code: 401, expires: 2027-01-31T00:00:00Z, reason: health checks,
+        applies_to: [scanning, success, pod_exec]}
+      - {name: scraper, cidr: 192.0.2.1}
+    filter: finding.count > 7
+    filter_all: true
     window: 90
     time_field: stageTimestamp
-    codes: "403"
+    codes: "401,403"
     who: group
     trusted_proxies: "${env:PROXIES}"
     allow_all: true
@@ -292,7 +309,7 @@ fn reads_every_setting_of_a_detection() {
     );
     assert_eq!(
         (rule.codes.as_slice(), rule.who, rule.ipv6_prefix),
-        ([403].as_slice(), Who::Group, 64)
+        ([401, 403].as_slice(), Who::Group, 64)
     );
     let proxies: Vec<_> = rule
         .trusted_proxies
@@ -328,16 +345,61 @@ fn reads_every_setting_of_a_detection() {
         source_ips: 14,
     };
     assert_eq!(detection.limits, limits);
+    reads_what_keeps_a_detection_quiet(detection);
     let escu = &config.processors[&id("detection/escu")];
     assert_eq!(
         (escu.rule.window_offset, escu.rule.missing_city),
         (0, MissingCity::Drop)
     );
     assert_eq!(escu.cluster, None);
-    assert!(escu.scanning && escu.rules.is_empty());
+    assert!(escu.switches.scanning && escu.rules.is_empty());
     let rules = &config.processors[&id("detection/rules")];
-    assert!(!rules.scanning);
+    assert!(!rules.switches.scanning);
     assert_eq!(rules.rules, ["impersonation", "rules/own.yaml"]);
+}
+
+fn reads_what_keeps_a_detection_quiet(detection: &DetectionConfig) {
+    assert_eq!(detection.rule.threshold_401, Some(10));
+    let switches = Switches {
+        scanning: true,
+        follow_up: Duration::from_hours(36),
+        ..Switches::scanning_alone()
+    };
+    assert_eq!(detection.switches, switches);
+    let wildcards = |texts: &[&str]| {
+        let texts = texts.iter().map(|text| Wildcard::new(text).unwrap());
+        texts.collect::<Vec<_>>()
+    };
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+    let probes = Exclusion {
+        name: "probes".to_owned(),
+        cidr: nets(&["10.0.0.0/28", "2001:db8::7/128"]),
+        path: wildcards(&["/healthz"]),
+        user_agent: wildcards(&["", "kube-probe/*"]),
+        user: wildcards(&["system:anonymous"]),
+        code: vec![401],
+        expires: Micros::parse("2027-01-31T00:00:00Z"),
+        reason: "health checks".to_owned(),
+        applies_to: vec![
+            Target::Scanning,
+            Target::Success,
+            Target::Rule("pod_exec".to_owned()),
+        ],
+    };
+    let scraper = Exclusion {
+        name: "scraper".to_owned(),
+        cidr: nets(&["192.0.2.1/32"]),
+        ..Exclusion::default()
+    };
+    assert_eq!(detection.exclude, [probes, scraper]);
+    let filter = detection.filter.as_ref().unwrap();
+    assert_eq!(
+        (filter.source(), detection.filter_all),
+        ("finding.count > 7", true)
+    );
+    let warned = |time: &str| detection.warnings(Micros::parse(time).unwrap()).len();
+    assert_eq!(warned("2027-01-30T23:59:59Z"), 0);
+    assert_eq!(warned("2027-01-31T00:00:00Z"), 1);
 }
 
 #[test]

@@ -1,17 +1,26 @@
-//! The test events of rules: whether each case matches as its rule says.
+//! The test events of rules: whether each case matches as its rule says, and whether its finding
+//! has the severity and the labels that the case expects.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     engine::Engine,
+    event::Event,
+    fields::AuditField,
+    finding::assess::{self, Assessment, LabelSeen, Seen, assess},
+    hit::{Identity, LabelSet},
     json,
     limits::{Bounds, Limits},
     rule_rows::RuleRows,
+    time::Micros,
 };
 use crate::rules::{
     Scratch,
-    load::{Case, LoadedRule},
-    model::Detection,
+    load::{Case, Expect, LoadedRule},
+    model::{Dedup, Detection},
 };
 
 /// A case that did not turn out as it should.
@@ -27,12 +36,157 @@ pub struct Failure {
 pub fn run(rule: &LoadedRule, time_field: &str) -> Vec<Failure> {
     let failures = rule.cases.iter().filter_map(|case| {
         let found = rows(rule, case, time_field) > 0;
-        (found != case.must_match).then(|| Failure {
+        let text = if found == case.must_match {
+            let expect = case.expect.as_ref()?;
+            unexpected(&rule.detection, case, (expect, time_field))?
+        } else {
+            explain(rule, case, time_field)
+        };
+        let text = if case.name.is_empty() {
+            text
+        } else {
+            format!("{}: {text}", case.name)
+        };
+        Some(Failure {
             line: case.line,
-            text: explain(rule, case, time_field),
+            text,
         })
     });
     failures.collect()
+}
+
+/// What labels say of all events of a case that match, if they are of one group.
+///
+/// # Errors
+/// The number of groups, when there is not one.
+pub(crate) fn assessment(
+    detection: &Detection,
+    events: &[String],
+    time_field: &str,
+) -> Result<Option<Assessment>, usize> {
+    let mut groups: BTreeMap<String, Gathering> = BTreeMap::new();
+    let mut scratch = Scratch::default();
+    for text in events {
+        let Ok(Some(event)) = json::one(text.as_bytes(), time_field) else {
+            continue;
+        };
+        let mut found = Vec::new();
+        detection.matches(&event, &mut scratch, usize::MAX, &mut |one| {
+            found.push((one.key, one.identity));
+        });
+        let labels = detection.labels_of(&event, &mut scratch);
+        for (key, identity) in found {
+            let group = groups.entry(key).or_default();
+            group.add(&event, identity, (labels, detection.dedup));
+        }
+    }
+    match groups.len() {
+        1 => Ok(groups
+            .into_values()
+            .next()
+            .and_then(|group| assess(detection, &group.seen()))),
+        many => Err(many),
+    }
+}
+
+/// What is seen of one group.
+#[derive(Default)]
+struct Gathering {
+    once: BTreeSet<Identity>,
+    seen: Seen,
+    paths: BTreeSet<String>,
+    user_agents: BTreeSet<String>,
+    labels: BTreeMap<usize, LabelSeen>,
+}
+
+impl Gathering {
+    fn add(&mut self, event: &Event<'_>, identity: Identity, (labels, dedup): (LabelSet, Dedup)) {
+        if !self.once.insert(identity) && dedup == Dedup::Request {
+            return;
+        }
+        let text = |field| event.field(field).text().unwrap_or_default().into_owned();
+        let uri = text(AuditField::RequestUri);
+        let path = uri.split('?').next().unwrap_or_default();
+        let (verb, agent) = (text(AuditField::Verb), text(AuditField::UserAgent));
+        self.seen.all = if self.seen.requests == 0 {
+            labels
+        } else {
+            LabelSet(self.seen.all.0 & labels.0)
+        };
+        self.seen.requests += 1;
+        let time = event.time().unwrap_or(Micros(0));
+        for place in labels.iter() {
+            let label = self.labels.entry(place).or_insert_with(|| LabelSeen {
+                place,
+                requests: 0,
+                first: Micros(i64::MAX),
+                example: String::new(),
+            });
+            label.requests += 1;
+            if time < label.first {
+                label.first = time;
+                label.example = assess::example(&verb, path, &agent);
+            }
+        }
+        self.paths.insert(path.to_owned());
+        self.user_agents.insert(agent);
+    }
+
+    fn seen(self) -> Seen {
+        Seen {
+            paths: self.paths.len() as u64,
+            user_agents: self.user_agents.len() as u64,
+            labels: self.labels.into_values().collect(),
+            ..self.seen
+        }
+    }
+}
+
+/// How the finding of a case differs from what it must say.
+fn unexpected(
+    detection: &Detection,
+    case: &Case,
+    (expect, time_field): (&Expect, &str),
+) -> Option<String> {
+    let assessment = match assessment(detection, &case.events, time_field) {
+        Ok(assessment) => assessment?,
+        Err(groups) => {
+            return Some(format!(
+                "the events are of {groups} groups, but expect is for one: split the case"
+            ));
+        }
+    };
+    let reasons = assessment.reasons.join(" ");
+    if let Some(wanted) = expect.severity
+        && wanted != assessment.severity
+    {
+        return Some(format!(
+            "the severity is {}, expected {}: {reasons}",
+            assessment.severity.as_str(),
+            wanted.as_str()
+        ));
+    }
+    let wanted: BTreeSet<_> = expect.labels.as_ref()?.iter().map(String::as_str).collect();
+    let found: BTreeSet<_> = assessment
+        .labels
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    let list = |names: Vec<&&str>| {
+        let names: Vec<&str> = names.into_iter().copied().collect();
+        names.join(", ")
+    };
+    let missing = list(wanted.difference(&found).collect());
+    let more = list(found.difference(&wanted).collect());
+    let text = match (missing.is_empty(), more.is_empty()) {
+        (true, true) => return None,
+        (false, true) => format!("the finding has no label {missing}"),
+        (true, false) => format!("the finding has the label {more} too"),
+        (false, false) => {
+            format!("the finding has no label {missing}, and has the label {more} too")
+        }
+    };
+    Some(format!("{text}: {reasons}"))
 }
 
 fn rows(rule: &LoadedRule, case: &Case, time_field: &str) -> usize {

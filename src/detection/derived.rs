@@ -3,7 +3,7 @@
 //!
 //! What they keep is apart from the keys of the detection behind, and within bounds of its own: an
 //! eighth of the memory of all state for each. Their findings are emitted as event time comes to
-//! them, never by a hit, so [`super::engine::Engine::bound`] has nothing to add for them.
+//! them, never by a hit, so the bound of what hits cause has nothing to add for them.
 //!
 //! They also see the findings of the detection behind ([`State::link`]): those of a network whose
 //! addresses share a finding are linked with it, and after the first few only listed in it.
@@ -14,6 +14,7 @@ mod life;
 mod lives;
 mod members;
 mod peers;
+mod program;
 mod ring;
 mod rollup;
 mod slow;
@@ -25,14 +26,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::{
     found::Found,
     key::{Cluster, Key, Network},
-    life::{Arrived, Form, Pace},
+    life::Arrived,
     lives::{Due, Lives},
     peers::Peers,
-    ring::Slots,
+    program::{LIVES_PART, PART, Program, table},
     rollup::Rollup,
     slow::Slow,
-    table::Bounds,
 };
+pub(super) use program::Setup;
+
 use super::{
     emission::{Draft, Emission, Origin},
     event_time::EventTime,
@@ -43,40 +45,9 @@ use super::{
     time::Micros,
 };
 use crate::{
-    finding::{FindingState, Severity, ids},
-    rules::{
-        model::{Detection, Over},
-        settings::SECOND,
-    },
+    finding::{FindingState, Severity},
+    rules::model::Over,
 };
-
-/// Part of the memory of all state that each derived detection may take.
-const PART: usize = 8;
-/// Part of that for findings and their evidence.
-const LIVES_PART: usize = 4;
-const HOUR: i64 = 3600 * SECOND;
-const DAY: i64 = 24 * HOUR;
-
-/// The derived detections of an engine.
-pub(super) struct Setup {
-    programs: Vec<Program>,
-    /// The greatest lateness of them, in microseconds.
-    lateness: i64,
-}
-
-/// A derived detection, ready to run.
-struct Program {
-    /// Its place in the list of the engine.
-    detection: usize,
-    /// How much of a finding is written.
-    limits: Limits,
-    /// The place of the one behind it.
-    source: usize,
-    rule: Arc<Detection>,
-    over: Over,
-    slots: Slots,
-    pace: Pace,
-}
 
 /// A state of a finding of a derived detection.
 pub(super) struct Emitted {
@@ -115,117 +86,6 @@ enum Tables {
     Prefix(Rollup),
     Address(Slow),
     Peer(Peers),
-}
-
-impl Setup {
-    pub(super) fn of(detections: &[Arc<Detection>], limits: &Limits) -> Self {
-        let programs = detections.iter().enumerate();
-        let programs = programs.filter_map(|(at, rule)| {
-            let derivation = rule.derivation.as_ref()?;
-            let source = detections
-                .iter()
-                .position(|other| other.is_source_of(derivation))?;
-            let window = rule.window.length();
-            let (period, quiet, memory) = match derivation.over {
-                Over::Prefix { .. } | Over::Peer { .. } => (HOUR, window, window),
-                Over::Address { quiet, .. } => (DAY, quiet, window),
-            };
-            Some(Program {
-                detection: at,
-                source,
-                rule: Arc::clone(rule),
-                limits: limits.clone(),
-                over: derivation.over,
-                slots: Slots::of(window),
-                pace: Pace {
-                    period,
-                    quiet,
-                    memory,
-                    lateness: rule.lateness,
-                },
-            })
-        });
-        let programs: Vec<_> = programs.collect();
-        let lateness = programs.iter().map(|program| program.pace.lateness).max();
-        Self {
-            programs,
-            lateness: lateness.unwrap_or_default(),
-        }
-    }
-
-    /// Whether requests and findings of a detection are of interest here.
-    pub(super) fn is_source(&self, detection: usize) -> bool {
-        self.programs
-            .iter()
-            .any(|program| program.source == detection)
-    }
-
-    fn of_source(&self, detection: usize) -> impl Iterator<Item = &Program> {
-        self.programs
-            .iter()
-            .filter(move |program| program.source == detection)
-    }
-}
-
-impl Program {
-    fn id(&self, cluster: &str, network: &Network, hit: &Arrived<'_>) -> u128 {
-        let rule = &self.rule.annotations.id;
-        let id = ids::native(rule, cluster, &self.name(network), hit.place);
-        life::number(&id).unwrap_or_default()
-    }
-
-    /// The text of the key of a finding.
-    fn name(&self, network: &Network) -> String {
-        match self.over {
-            Over::Prefix { .. } => network.text(),
-            Over::Address { .. } => key::text(network.first, self.rule.hops.ipv6_prefix),
-            Over::Peer { .. } => key::text(network.first, 128),
-        }
-    }
-
-    fn form(&self) -> Form<'_> {
-        Form {
-            ipv6_prefix: self.rule.hops.ipv6_prefix,
-            limits: &self.limits,
-        }
-    }
-
-    fn table(&self, limits: &Limits) -> Bounds {
-        let bytes = limits.memory / PART;
-        Bounds {
-            entries: limits.keys,
-            bytes: bytes - bytes / LIVES_PART,
-        }
-    }
-
-    fn rollup(&self, requests: u64, limits: &Limits) -> rollup::Needs {
-        rollup::Needs {
-            addresses: self.rule.threshold,
-            requests,
-            slots: self.slots,
-            pace: self.pace,
-            table: self.table(limits),
-        }
-    }
-
-    fn slow(&self, (requests, hours): (u64, u32), limits: &Limits) -> slow::Needs {
-        slow::Needs {
-            paths: self.rule.threshold,
-            requests,
-            hours,
-            pace: self.pace,
-            table: self.table(limits),
-        }
-    }
-
-    fn peers(&self, requests: u64) -> peers::Needs {
-        peers::Needs {
-            claims: self.rule.threshold,
-            requests,
-            slots: self.slots,
-            pace: self.pace,
-        }
-    }
 }
 
 impl Tables {
@@ -273,7 +133,26 @@ impl State {
     }
 
     /// Takes a request that the detection behind has counted.
-    pub(super) fn observe(&mut self, setup: &Setup, hit: &Hit, (cluster, limits): (&str, &Limits)) {
+    pub(super) fn observe(&mut self, setup: &Setup, hit: &Hit, cluster: (&str, &Limits)) {
+        self.take(setup, hit, cluster, &|_| true);
+    }
+
+    /// Takes a request that is excluded from the detection it would count for: an exclusion does
+    /// not hide forged addresses.
+    pub(super) fn observe_excluded(&mut self, setup: &Setup, hit: &Hit, cluster: (&str, &Limits)) {
+        self.take(setup, hit, cluster, &|program| {
+            matches!(program.over, Over::Peer { .. })
+        });
+    }
+
+    /// Takes a request for those programs that want it.
+    fn take(
+        &mut self,
+        setup: &Setup,
+        hit: &Hit,
+        (cluster, limits): (&str, &Limits),
+        wants: &dyn Fn(&Program) -> bool,
+    ) {
         let Some(time) = hit.time else { return };
         let number = self.number(cluster);
         let Some(state) = self.clusters.get_mut(&number) else {
@@ -299,7 +178,7 @@ impl State {
             octets,
         };
         let is_found = found.get(&key).is_some();
-        for program in setup.of_source(source) {
+        for program in setup.of_source(source).filter(|program| wants(program)) {
             let tables = self
                 .tables
                 .entry(program.detection)
@@ -406,7 +285,7 @@ impl State {
         for program in &setup.programs {
             let clusters = &self.clusters;
             let now = |number| Some(clusters.get(&number)?.now(setup.lateness));
-            let bounds = program.table(limits);
+            let bounds = table(limits);
             match self.tables.get_mut(&program.detection) {
                 Some(Tables::Prefix(rollup)) => rollup.sweep(&program.slots, bounds, now),
                 Some(Tables::Address(slow)) => slow.sweep(bounds, now),
@@ -643,8 +522,9 @@ fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
             .distinct
             .insert("paths".to_owned(), evidence.value_count);
     }
-    let before = due.severity_before.filter(|before| *before != due.severity);
     let level = program.rule.annotations.level.parse().ok();
+    let has_changed = due.severity_before != due.severity;
+    let before = has_changed.then(|| due.severity_before.or(level));
     Emitted {
         detection: program.detection,
         cluster: Arc::clone(cluster),
@@ -659,6 +539,6 @@ fn emitted(program: &Program, cluster: &Arc<str>, due: Due) -> Emitted {
             evidence,
         },
         severity: due.severity,
-        before: before.and_then(|before| before.or(level)),
+        before: before.flatten(),
     }
 }

@@ -14,7 +14,7 @@
 mod deriving;
 mod feeds;
 mod stats;
-mod successes;
+mod success;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,10 +39,11 @@ use super::{
     sessions::{Loss, Outlet},
     shard::{Context, DetectionState, Shard},
     steps,
-    time::{BEGINNING, Micros},
-    watch::Change,
+    time::Micros,
 };
 use crate::rules::model::{Detection, Window};
+
+pub use super::hit_counts::HitCounts;
 
 /// Clusters that are kept apart at a time. Their names come from senders, so they have a bound.
 const MAX_CLUSTERS: usize = 1024;
@@ -115,21 +116,7 @@ impl Engine {
         let detections: Vec<Arc<Detection>> = detections.into();
         let derived = derived::Setup::of(&detections, &limits);
         let feeds = coverage::Rules::of(&detections);
-        let program = |detection: &Arc<Detection>| Program::new(detection, locate.clone());
-        let mut programs: Vec<_> = detections.iter().map(program).collect();
-        // What is followed up comes behind them: hits name detections by their places.
-        for (place, detection) in detections.iter().enumerate() {
-            if let Some(follow_up) = &detection.follow_up {
-                let successes = programs.len();
-                if let Some(followed) = programs.get_mut(place) {
-                    followed.successes = Some(successes);
-                }
-                programs.push(Program {
-                    follows: Some(place),
-                    ..program(&follow_up.detection)
-                });
-            }
-        }
+        let programs = Setup::programs(&detections, locate.as_ref());
         Self {
             state: EngineState {
                 detections: programs.iter().map(Program::known).collect(),
@@ -145,18 +132,6 @@ impl Engine {
                 changes: Changes::default(),
             },
         }
-    }
-
-    /// Keeps [`Self::changes`] for a screen, which must ask for them after each call.
-    #[must_use]
-    pub fn watched(mut self) -> Self {
-        self.setup.changes = Changes::kept();
-        self
-    }
-
-    /// The keys that are watched from now on or no longer, since this was asked last.
-    pub fn changes(&mut self) -> Vec<Change> {
-        self.setup.changes.take()
     }
 
     /// What was counted so far, over all detections.
@@ -219,12 +194,7 @@ impl Engine {
         state.derived.move_detections(&places);
         state.detections = detections;
         state.report();
-        for shard in self.state.shards.values_mut() {
-            shard.forget_watched(&self.setup.changes);
-        }
-        for shard in state.shards.values() {
-            shard.announce_watched(&self.setup.changes);
-        }
+        self.announce(&state);
         self.state = state;
         self.setup.started = None;
     }
@@ -241,22 +211,14 @@ impl Engine {
     pub fn count<'h>(&self, hits: &'h [Hit], counts: &mut HitCounts<'h>) {
         for hit in hits {
             if hit.role == Role::Success {
-                counts.successes += 1;
+                counts.succeed(self.setup.cluster_name(hit), index(hit));
                 continue;
             }
             // Findings of tumbling windows are caused by time alone.
             if let Some(program) = self.setup.program(hit)
                 && matches!(program.detection.window, Window::Session { .. })
             {
-                let (cluster, detection) = (self.setup.cluster_name(hit), index(hit));
-                let key = (cluster, detection, hit.key.as_str());
-                *counts.by_key.entry(key).or_default() += 1;
-                if let Some(time) = hit.time {
-                    let times = counts.times.entry((cluster, detection));
-                    let (earliest, latest) = times.or_insert((time, time));
-                    *earliest = (*earliest).min(time);
-                    *latest = (*latest).max(time);
-                }
+                counts.add(self.setup.cluster_name(hit), index(hit), hit);
             }
         }
     }
@@ -265,19 +227,19 @@ impl Engine {
     /// away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
         let successes = std::mem::take(&mut counts.successes);
-        let HitCounts { by_key, times, .. } = counts;
+        let HitCounts { by_key, spans, .. } = counts;
         let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
         let bound = counted.map(|((cluster, detection, key), hits)| {
-            let times = times.get(&(cluster, detection)).copied();
-            let times = times.unwrap_or((BEGINNING, BEGINNING));
+            let span = spans.get(&(cluster, detection)).copied();
+            let span = span.unwrap_or_default();
             let Some(context) = self.setup.context(detection) else {
                 return 0;
             };
             let shard = self.state.shards.get(cluster);
             let bound = match shard.and_then(|shard| shard.get(detection)) {
-                Some(state) => state.bound(key, hits, times, &context),
+                Some(state) => state.bound(key, hits, &span, &context),
                 None => DetectionState::new(detection, context.detection.window)
-                    .bound(key, hits, times, &context),
+                    .bound(key, hits, &span, &context),
             };
             bound + context.recalled(bound)
         });
@@ -356,6 +318,17 @@ impl Engine {
         };
         let mut steps = usize::MAX;
         while !self.prepare(&hit, &mut steps, out) {}
+        if hit.excluded.is_some() {
+            // Its time counts: the findings of other keys stay as they are.
+            let (setup, state) = (&self.setup, &mut self.state);
+            if !hit.is_excluded_from_forgery {
+                let cluster = (setup.cluster_name(&hit), &setup.limits);
+                state
+                    .derived
+                    .observe_excluded(&setup.derived, &hit, cluster);
+            }
+            return;
+        }
         let from = out.len();
         let (setup, state) = (&self.setup, &mut self.state);
         let name = setup.cluster_name(&hit);
@@ -555,24 +528,6 @@ impl Engine {
     }
 }
 
-/// Hits of one request.
-#[derive(Debug, Default)]
-pub struct HitCounts<'h> {
-    /// How many, by cluster, detection and key.
-    by_key: BTreeMap<(&'h str, usize, &'h str), u64>,
-    /// Their earliest and latest time, by cluster and detection.
-    times: BTreeMap<(&'h str, usize), (Micros, Micros)>,
-    /// Successes, each of which makes one state of a finding at most.
-    successes: usize,
-}
-
-impl HitCounts<'_> {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty() && self.successes == 0
-    }
-}
-
 impl Program {
     fn new(detection: &Arc<Detection>, locate: Option<Arc<dyn Locate>>) -> Self {
         let lateness = match detection.window {
@@ -688,19 +643,7 @@ impl Setup {
         let Some(program) = self.programs.get(detection).filter(|_| !drafts.is_empty()) else {
             return;
         };
-        if program.successes.is_some() {
-            let gone = shard.follow_up(detection, &mut drafts, &self.context_of(program));
-            if let Some(Known { stats, .. }) = known.get_mut(detection) {
-                stats.unwatched += gone;
-            }
-        }
-        if let Some((place, scan)) = program
-            .follows
-            .and_then(|at| Some((at, self.programs.get(at)?)))
-        {
-            let rule = &scan.detection.annotations.id;
-            shard.refer(place, rule, &mut drafts);
-        }
+        self.follow_up(program, (shard, known), detection, &mut drafts);
         self.write(detection, &shard.name, drafts, out);
     }
 

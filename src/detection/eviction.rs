@@ -1,7 +1,7 @@
 //! Which key is evicted when there are too many, or when they take too much memory.
 //!
-//! A key that comes always finds a place. The detection that has most of what is short gives way,
-//! and of its clusters the one that has most: so each detection and each cluster is guaranteed an
+//! A key that comes always finds a place. The detection that has most of what is short loses a key,
+//! in the cluster that has most of it: so each detection and each cluster is guaranteed an
 //! equal share, and a flood in one cluster displaces the keys of that cluster. Which of its keys
 //! goes, its table says ([`super::key_table::KeyTable::weakest`]).
 //!

@@ -319,7 +319,7 @@ impl Evidence {
         finding.samples = self.samples.list(limits.value_bytes);
         finding.success_count = self.successes;
         if self.successes > 0 {
-            finding.outcome = "success".to_owned();
+            "success".clone_into(&mut finding.outcome);
         }
         let successes = self.first_successes.iter();
         let sample = |(when, texts): &(When, Texts)| -> Sample {
@@ -416,7 +416,9 @@ mod tests {
             let hits: Vec<_> = (0..).zip(&values).map(|(number, value)| hit(number, *value)).collect();
             let gather = |hits: &[Hit]| {
                 let mut evidence = Evidence::new(Paths::WithoutQuery);
-                hits.iter().for_each(|hit| add(&mut evidence, hit, &limits));
+                for hit in hits {
+                    add(&mut evidence, hit, &limits);
+                }
                 evidence
             };
             let evidence = gather(&hits);

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::{heap, texts::Texts};
 
 /// Part of the memory of all state that the log may always take.
-const PART: usize = 8;
+const PART: usize = 16;
 /// As long as all state takes less than this part of its memory, the log may take the rest of it.
 const SPARE: usize = 2;
 
@@ -122,6 +122,10 @@ impl EvidenceLog {
         {
             self.bytes = self.bytes.saturating_sub(oldest.heap_bytes());
             self.first += 1;
+        }
+        let room = self.texts.capacity();
+        if room > 1024 && self.texts.len() < room / 4 {
+            self.texts.shrink_to(room / 2);
         }
     }
 }

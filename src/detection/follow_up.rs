@@ -16,8 +16,7 @@ use std::{
 use super::{
     dedup::DedupSet,
     emission::{Draft, Origin},
-    fields,
-    finding::{Finding, FindingState, Sample},
+    finding::{Finding, FindingState},
     heap,
     hit::{Hit, Place},
     rule::SECOND,
@@ -26,8 +25,6 @@ use super::{
 };
 use crate::{finding::ids::SOURCE_ADDRESS, rules::model::Detection};
 
-/// Successes that a finding shows.
-const SHOWN: usize = 10;
 /// Identities of successes that are remembered of one finding.
 const DISTINCT: usize = 1024;
 /// Bytes that the watched keys of one detection in one cluster may take.
@@ -65,21 +62,8 @@ pub(super) struct Watched {
     pub(super) end: Option<Micros>,
     /// Time of the latest success.
     pub(super) last_success: Micros,
-    /// Successes while it was open.
-    pub(super) successes: Successes,
-}
-
-/// Successes of one finding.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Successes {
-    /// How many.
-    pub(super) count: u64,
-    /// How many when the finding was last emitted.
-    pub(super) sent: u64,
-    /// The first of them, in order.
-    pub(super) shown: Vec<(Place, Sample)>,
-    /// Requests that would be duplicates.
-    pub(super) dedup: DedupSet,
+    /// Requests that succeeded while it was open: each counts once.
+    pub(super) seen: DedupSet,
 }
 
 /// What becomes of a success.
@@ -87,8 +71,8 @@ pub(super) struct Successes {
 pub(super) enum Standing {
     /// Its key is not watched, or it is a duplicate: nothing.
     Ignored,
-    /// It belongs to the open finding of its key, which is to be emitted if `is_due`.
-    Open { is_due: bool },
+    /// It belongs to the open finding of its key.
+    Open,
     /// The finding of its key is closed: it is one of the detection of successes.
     Closed,
 }
@@ -174,12 +158,12 @@ impl FollowUps {
         self.keys.get(key).map(|one| one.opening)
     }
 
-    /// Takes the states of findings that are emitted, and writes the successes into them. Returns how
-    /// many keys had to go.
+    /// Takes the states of findings that are emitted: their keys are watched. Returns how many keys
+    /// had to go.
     pub(super) fn take(&mut self, drafts: &mut [Draft], now: Micros, of: &Of<'_>) -> u64 {
         for draft in drafts {
             if let Origin::Session { key, opening, .. } = &draft.origin {
-                self.draft(key, *opening, (draft.state, &mut draft.evidence), now, of);
+                self.draft((key, *opening), (draft.state, &mut draft.evidence), now, of);
             }
         }
         let mut gone = 0;
@@ -194,8 +178,7 @@ impl FollowUps {
 
     fn draft(
         &mut self,
-        key: &Arc<str>,
-        opening: Place,
+        (key, opening): (&Arc<str>, Place),
         (state, finding): (FindingState, &mut Finding),
         now: Micros,
         of: &Of<'_>,
@@ -210,7 +193,7 @@ impl FollowUps {
                     closed: None,
                     end: None,
                     last_success: BEGINNING,
-                    successes: Successes::default(),
+                    seen: DedupSet::default(),
                 };
                 of.change(key, &one.address, true);
                 Box::new(one)
@@ -224,15 +207,10 @@ impl FollowUps {
                 return;
             }
             one.opening = opening;
-            one.successes = Successes {
-                dedup: mem::take(&mut one.successes.dedup),
-                ..Successes::default()
-            };
         }
         one.count = finding.count;
         one.closed = (state == FindingState::Closed).then_some(now);
         one.set_end(of);
-        one.successes.sent = one.successes.count;
         self.list(key, one);
     }
 
@@ -249,7 +227,7 @@ impl FollowUps {
         let begin = of.detection.window.length().saturating_add(LOOK_BACK);
         let is_before = time < one.opening.0.minus(begin);
         let is_after = one.closed.is_some_and(|at| time > at.plus(of.window()));
-        if is_before || is_after || one.successes.dedup.contains(hit.identity) {
+        if is_before || is_after || one.seen.contains(hit.identity) {
             return Standing::Ignored;
         }
         let key = Arc::clone(key);
@@ -259,11 +237,8 @@ impl FollowUps {
         one.last_success = one.last_success.max(time);
         one.set_end(of);
         let standing = if one.closed.is_none() {
-            one.successes.add(hit, time);
-            let Successes { count, sent, .. } = one.successes;
-            Standing::Open {
-                is_due: count >= sent.saturating_mul(2).max(1),
-            }
+            one.seen.insert(hit.identity, time, DISTINCT);
+            Standing::Open
         } else {
             Standing::Closed
         };
@@ -345,7 +320,7 @@ impl Watched {
             + heap::shared(key.len())
             + heap::shared(self.address.len())
             + heap::block(size_of::<Self>())
-            + self.successes.heap_bytes()
+            + self.seen.heap_bytes()
     }
 
     fn rank(&self) -> Rank {
@@ -366,55 +341,6 @@ impl Watched {
     }
 }
 
-impl Successes {
-    fn heap_bytes(&self) -> usize {
-        let texts = |sample: &Sample| {
-            let Sample {
-                audit_id,
-                stage,
-                verb,
-                path,
-                code,
-                user_agent,
-                user,
-                ..
-            } = sample;
-            let texts = [audit_id, stage, verb, path, code, user_agent, user];
-            texts
-                .map(|text| heap::block(text.capacity()))
-                .iter()
-                .sum::<usize>()
-        };
-        let shown = self.shown.iter().map(|(_, sample)| texts(sample));
-        heap::list(&self.shown) + shown.sum::<usize>() + self.dedup.heap_bytes()
-    }
-
-    fn add(&mut self, hit: &Hit, time: Micros) {
-        let place = (time, hit.identity);
-        self.dedup.insert(hit.identity, time, DISTINCT);
-        self.count += 1;
-        let at = self.shown.partition_point(|(shown, _)| *shown < place);
-        if at >= SHOWN {
-            return;
-        }
-        self.shown.truncate(SHOWN - 1);
-        self.shown.reserve_exact(1);
-        self.shown.insert(at, (place, sample(hit, time)));
-    }
-
-    /// Writes them into a state of the finding, which is to be emitted.
-    fn write(&mut self, finding: &mut Finding) {
-        self.sent = self.count;
-        if self.count == 0 {
-            return;
-        }
-        SUCCESS.clone_into(&mut finding.outcome);
-        finding.success_count = self.count;
-        let shown = self.shown.iter().map(|(_, sample)| sample.clone());
-        finding.successes = shown.collect();
-    }
-}
-
 /// The outcome of a finding with successes.
 const SUCCESS: &str = "success";
 
@@ -425,15 +351,83 @@ pub(super) fn all_succeeded(finding: &mut Finding) {
     finding.successes.clone_from(&finding.samples);
 }
 
-fn sample(hit: &Hit, time: Micros) -> Sample {
-    let mut sample = Sample {
-        time: Some(time.to_proto()),
-        ..Sample::default()
-    };
-    for row in &fields::TABLE {
-        if let (Some(shown), Some(text)) = (sample.text_mut(row.field), hit.texts.get(row.field)) {
-            text.clone_into(shown);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::Identity, detection::rule::Rule};
+
+    const OPENED: FindingState = FindingState::Opened;
+    const CLOSED: FindingState = FindingState::Closed;
+
+    fn draft(key: &str, state: FindingState, count: u64) -> Draft {
+        Draft {
+            state,
+            origin: Origin::Session {
+                key: Arc::from(key),
+                opening: (Micros(0), Identity::default()),
+                alert_at: Micros(0),
+                continues: None,
+            },
+            evidence: Finding {
+                count,
+                ..Finding::default()
+            },
         }
     }
-    sample
+
+    fn success(key: &str, number: u8) -> Hit {
+        Hit {
+            key: key.to_owned(),
+            identity: Identity([number; 16]),
+            ..Hit::default()
+        }
+    }
+
+    /// The list is bounded in bytes, and the weakest keys go: no success, closed, few hits.
+    #[test]
+    fn the_weakest_keys_go_and_the_screen_learns_of_it() {
+        let detection = Detection::of(&Rule::default());
+        let (cluster, mut changes) = (Arc::from("prod"), Changes::kept());
+        let of = Of {
+            detection: &detection,
+            place: 0,
+            cluster: &cluster,
+            changes: &changes,
+        };
+        let mut list = FollowUps::default();
+        for key in ["succeeded", "open"] {
+            list.take(&mut [draft(key, OPENED, 100)], Micros(0), &of);
+        }
+        let standing = list.succeed(&success("succeeded", 1), Micros(1), &of);
+        assert_eq!(standing, Standing::Open);
+        list.take(&mut [draft("succeeded", CLOSED, 6)], Micros(2), &of);
+        let mut gone = 0;
+        for number in 0..40_000 {
+            let key = number.to_string();
+            let mut drafts = [draft(&key, OPENED, 6), draft(&key, CLOSED, 6)];
+            gone += list.take(&mut drafts, Micros(3), &of);
+        }
+        assert!(gone > 10_000 && list.heap_bytes() <= MOST_BYTES, "{gone}");
+        assert_eq!(list.keys.len() as u64 + gone, 40_002);
+        assert!(list.opening("succeeded").is_some() && list.opening("open").is_some());
+        assert!(list.opening("0").is_none());
+        let again = list.succeed(&success("succeeded", 1), Micros(4), &of);
+        assert_eq!(again, Standing::Ignored);
+        let later = list.succeed(&success("succeeded", 2), Micros(4), &of);
+        assert_eq!(later, Standing::Closed);
+        // All but the open one end with their window, and none is counted any more.
+        let day = Micros(0).plus(25 * 3600 * SECOND);
+        assert!(list.expire(day, &mut { usize::MAX }, &of));
+        assert_eq!(list.keys.len(), 1);
+        list.clear(0, &cluster, &changes);
+        assert_eq!(
+            (list.heap_bytes(), list.order.len(), list.ends.len()),
+            (0, 0, 0)
+        );
+        let mut watched = 0_i64;
+        for change in changes.take() {
+            watched += if change.is_watched { 1 } else { -1 };
+        }
+        assert_eq!(watched, 0);
+    }
 }

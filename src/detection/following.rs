@@ -34,20 +34,21 @@ pub(super) struct FollowUps {
 
 impl FollowUps {
     /// `None` when no detection follows up.
-    pub(super) fn new(detections: &[Arc<Detection>], watch: &Watch) -> Option<Self> {
+    pub(super) fn new(detections: &[Arc<Detection>], watch: &Watch) -> Option<Arc<Self>> {
         let mut following = detections.iter().filter(|one| one.follow_up.is_some());
-        following.next().map(|detection| Self {
+        let detection = following.next()?;
+        Some(Arc::new(Self {
             watch: watch.clone(),
             finder: SourceFinder::default(),
             hops: detection.hops.clone(),
-        })
+        }))
     }
 }
 
 /// The following up in one request.
 #[derive(Debug)]
 pub(super) struct Following {
-    of: FollowUps,
+    of: Arc<FollowUps>,
     watched: Arc<Watched>,
     /// Whether anything is watched, or a source of this request has had a match.
     is_watching: bool,
@@ -71,7 +72,7 @@ struct Cached {
 }
 
 impl Following {
-    pub(super) fn new(of: FollowUps) -> Self {
+    pub(super) fn new(of: Arc<FollowUps>) -> Self {
         let watched = of.watch.current();
         Self {
             is_watching: !watched.is_empty(),

@@ -39,6 +39,9 @@ pub struct Hit {
     pub labels: LabelSet,
     /// The entry of `exclude` that it matches: its place in the list. It does not count then.
     pub excluded: Option<u16>,
+    /// An entry of `exclude` that names forgery matches it: what looks for forged addresses passes it
+    /// over. `excluded` alone does not keep it from that.
+    pub is_excluded_from_forgery: bool,
     /// Its time was logged in whole seconds, so that its identity does not tell requests apart: each
     /// delivery counts.
     pub is_time_coarse: bool,

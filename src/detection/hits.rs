@@ -142,6 +142,16 @@ pub(super) struct Many {
     values: Option<(ValueIndex, i64)>,
 }
 
+/// In which form unassigned hits are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Few,
+    Many {
+        /// Length of a window in microseconds, where distinct values are counted.
+        value_window: Option<i64>,
+    },
+}
+
 impl Unassigned {
     /// With more than these a list is slower than a tree.
     const FEW: usize = 32;
@@ -249,19 +259,22 @@ impl Unassigned {
         }
     }
 
-    /// Length of a window in microseconds, where there are many and distinct values are counted;
-    /// `None` while there are few.
-    pub(super) fn value_window(&self) -> Option<Option<i64>> {
-        let many = self.many()?;
-        Some(many.values.as_ref().map(|(_, window)| *window))
+    /// In which form they are kept.
+    pub(super) fn form(&self) -> Form {
+        match self.many() {
+            Some(many) => Form::Many {
+                value_window: many.values.as_ref().map(|(_, window)| *window),
+            },
+            None => Form::Few,
+        }
     }
 
-    /// Hits as they were kept: see [`Self::value_window`].
-    pub(super) fn restored(hits: Vec<Slim>, value_window: Option<Option<i64>>) -> Self {
-        match value_window {
-            Some(window) => {
+    /// Hits as they were kept.
+    pub(super) fn restored(hits: Vec<Slim>, form: Form) -> Self {
+        match form {
+            Form::Many { value_window } => {
                 let mut many = Box::new(Many {
-                    values: window.map(|window| (ValueIndex::default(), window)),
+                    values: value_window.map(|window| (ValueIndex::default(), window)),
                     ..Many::default()
                 });
                 for hit in hits {
@@ -269,7 +282,7 @@ impl Unassigned {
                 }
                 Self::Many(many)
             }
-            None => Self::of_few(hits),
+            Form::Few => Self::of_few(hits),
         }
     }
 
@@ -462,7 +475,7 @@ mod tests {
                     prop_assert!(hits.contains(*identity));
                 }
                 prop_assert!(!hits.contains(Identity([0xff; 16])));
-                let same = Unassigned::restored(hits.iter().collect(), hits.value_window());
+                let same = Unassigned::restored(hits.iter().collect(), hits.form());
                 prop_assert_eq!(&same, &hits);
             }
         }

@@ -6,7 +6,7 @@
 //! numbers: that of their last arrival, in which they expire, and for each level of strength that
 //! of their last arrival, in which they are evicted. Deadlines, which few keys have, are in a tree.
 
-use std::{collections::BTreeMap, hash::RandomState};
+use std::{collections::BTreeSet, hash::RandomState};
 
 use hashbrown::HashTable;
 
@@ -77,7 +77,7 @@ pub(super) struct KeyTable<N, V> {
     seeds: Seeds,
     arrivals: List,
     levels: [List; LEVELS],
-    due: BTreeMap<(Micros, N), ()>,
+    due: BTreeSet<(Micros, N)>,
     /// Names of keys with deadlines, the first last: those that are still to be looked at.
     names: Vec<N>,
     bytes: Counted,
@@ -146,7 +146,7 @@ impl<N, V> Default for KeyTable<N, V> {
             seeds: Seeds::new(),
             arrivals: List::EMPTY,
             levels: [List::EMPTY; LEVELS],
-            due: BTreeMap::new(),
+            due: BTreeSet::new(),
             names: Vec::new(),
             bytes: Counted::default(),
         }
@@ -261,11 +261,11 @@ impl<N: Name, V> KeyTable<N, V> {
 
     /// Takes the first deadline that is due off its list; whose it is.
     pub(super) fn pop_due(&mut self, until: Micros) -> Option<u32> {
-        let ((at, _), ()) = self.due.first_key_value()?;
+        let (at, _) = self.due.first()?;
         if *at > until {
             return None;
         }
-        let ((_, name), ()) = self.due.pop_first()?;
+        let (_, name) = self.due.pop_first()?;
         let at = self.find_name(&name)?;
         if let Some(entry) = self.entries.get_mut(at) {
             entry.due = NEVER;
@@ -276,9 +276,7 @@ impl<N: Name, V> KeyTable<N, V> {
 
     /// Whether a deadline is due.
     pub(super) fn is_due(&self, until: Micros) -> bool {
-        self.due
-            .first_key_value()
-            .is_some_and(|((at, _), ())| *at <= until)
+        self.due.first().is_some_and(|(at, _)| *at <= until)
     }
 
     /// The key with a deadline whose name is the first. It is to be removed: keys that come
@@ -286,7 +284,7 @@ impl<N: Name, V> KeyTable<N, V> {
     pub(super) fn first_with_deadline(&mut self) -> Option<u32> {
         loop {
             if self.names.is_empty() {
-                let names = self.due.keys().map(|(_, name)| name.clone());
+                let names = self.due.iter().map(|(_, name)| name.clone());
                 self.names = names.collect();
                 self.names.sort_unstable_by(|a, b| b.cmp(a));
             }
@@ -367,7 +365,7 @@ impl<N: Name, V> KeyTable<N, V> {
                 self.due.remove(&(before, entry.name.clone()));
             }
             if due != NEVER {
-                self.due.insert((due, entry.name.clone()), ());
+                self.due.insert((due, entry.name.clone()));
             }
         }
         let is_due = entry.due != NEVER;

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     activity::Activities,
     event::Event,
+    exclude::Exclusions,
     feed::{Ended, Feed},
     following::{FollowUps, Following},
     hit::{Hit, Role},
@@ -62,7 +63,8 @@ struct Inner {
     prefilter: Prefilter,
     bounds: Bounds,
     cluster: Option<Arc<str>>,
-    follow_ups: Option<FollowUps>,
+    follow_ups: Option<Arc<FollowUps>>,
+    exclusions: Arc<Exclusions>,
 }
 
 /// Of a success that is followed up, this many bytes are kept of one value.
@@ -132,6 +134,7 @@ impl Screen {
                 bounds,
                 cluster: cluster.map(bounded),
                 follow_ups: None,
+                exclusions: Arc::default(),
             }),
         }
     }
@@ -144,6 +147,20 @@ impl Screen {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// The detections whose hits it looks for.
+    pub fn detections(&self) -> &[Arc<Detection>] {
+        &self.inner.detections
+    }
+
+    /// The same screen with exclusions, before it is shared.
+    #[must_use]
+    pub fn excluding(mut self, exclusions: Arc<Exclusions>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.exclusions = exclusions;
+        }
+        self
     }
 
     /// Starts a request that arrives at `received` (nanoseconds since 1970, 0: unknown).
@@ -501,6 +518,7 @@ impl ScreenVisitor {
             event.hits(detection, &mut scratch, &screen.bounds, &mut |mut hit| {
                 hit.detection = place;
                 self.set_time(&mut hit, record);
+                screen.exclusions.mark(event, detection, &mut hit);
                 self.keep(hit, record);
             });
             if let (Some(following), Some(_)) = (&mut self.following, &detection.follow_up) {
@@ -540,6 +558,9 @@ impl ScreenVisitor {
             hit.role = Role::Success;
             hit.cut(SUCCESS_BYTES);
             self.set_time(&mut hit, record);
+            self.screen
+                .exclusions
+                .mark(event, &follow_up.detection, &mut hit);
             self.keep(hit, record);
             if let Some(following) = &mut self.following {
                 following.succeeded();

@@ -23,12 +23,11 @@
 mod open;
 mod pace;
 mod params;
+mod rest;
 
 use super::{
-    dedup::DedupSet,
     evidence_log::EvidenceLog,
     finding::CloseReason,
-    heap,
     hit::{Identity, Place},
     hits::{Kept, Slim, Unassigned},
     packed::{Brief, Fields},
@@ -39,8 +38,10 @@ use crate::rules::model::Dedup;
 
 pub(super) use open::Open;
 use open::{State, remember};
+use pace::FIRST_INTERVAL;
 pub(super) use pace::Sent;
 pub(super) use params::{Arrival, Disposition, Params, Sink, Transition};
+pub(super) use rest::Rest;
 
 /// State of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,54 +53,6 @@ pub(super) struct Key {
     /// Greatest event time of the cluster when the last hit arrived.
     pub(super) max_event_time: Micros,
     pub(super) rest: Option<Box<Rest>>,
-}
-
-/// What a key has that has had more than one hit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rest {
-    /// Requests that are remembered besides those of unassigned hits.
-    pub(super) dedup: Option<Box<DedupSet>>,
-    pub(super) open: Option<Box<Open>>,
-    /// The finding of a later scan, while the first may still grow.
-    pub(super) next: Option<Box<Open>>,
-    /// Time of the latest hit.
-    pub(super) last: Micros,
-    /// Hits so far, where each delivery of a request counts: it distinguishes them.
-    pub(super) deliveries: u64,
-    /// Whether a window of unassigned hits may be above the threshold although a place is free: a
-    /// third scan has waited for it.
-    pub(super) is_unchecked: bool,
-}
-
-impl Default for Rest {
-    fn default() -> Self {
-        Self {
-            dedup: None,
-            open: None,
-            next: None,
-            last: BEGINNING,
-            deliveries: 0,
-            is_unchecked: false,
-        }
-    }
-}
-
-impl Rest {
-    /// Its findings, in order of event time.
-    fn findings(&self) -> impl Iterator<Item = &Open> + Clone {
-        [&self.open, &self.next]
-            .into_iter()
-            .flatten()
-            .map(|open| &**open)
-    }
-
-    fn heap_bytes(&self) -> usize {
-        let open = self.findings().map(Open::heap_bytes);
-        let dedup = self.dedup.as_ref().map_or(0, |set| {
-            heap::block(size_of::<DedupSet>()) + set.heap_bytes()
-        });
-        heap::block(size_of::<Self>()) + dedup + open.sum::<usize>()
-    }
 }
 
 impl Key {
@@ -183,10 +136,15 @@ impl Key {
     }
 
     /// Most findings that this many further hits can cause, while the closing watermark moves on
-    /// by at most `advance` microseconds.
-    pub(super) fn bound(&self, hits: u64, advance: i64, params: &Params<'_>) -> u64 {
-        /// A success, and a rise to each severity.
-        const URGENT: u64 = 5;
+    /// by at most `advance` microseconds, and whether successes are among the hits.
+    pub(super) fn bound(
+        &self,
+        hits: u64,
+        (advance, has_successes): (i64, bool),
+        params: &Params<'_>,
+    ) -> u64 {
+        /// Severities above the least.
+        const RISES: u64 = 4;
         if params.is_each_a_finding() {
             return hits;
         }
@@ -208,14 +166,30 @@ impl Key {
             most += open.requests() + open.before.len() as u64;
             least = 1;
         }
-        // A finding and what it was opened with, each doubling twice: of requests and successes.
         // The next may be merged.
-        let each = 2 + 2 * doublings(least, most) + URGENT;
-        let all = opens.saturating_mul(each);
-        // A hit causes one state, and one more when it opens a finding or merges one.
+        let mut each = 2 + doublings(least, most);
+        if has_successes {
+            each += 1 + doublings(1, hits);
+        }
+        if has_successes || !params.detection.labels.is_empty() {
+            each += RISES;
+        }
+        // What is new waits after each state, and a finding that is open may have waited already.
+        let apart = (advance.max(0) / FIRST_INTERVAL).unsigned_abs();
+        let news = Sent::most_news(opens, advance).min(apart + 2 * open);
+        let all = opens.saturating_mul(each).saturating_add(news);
+        // The hits up to the threshold cause nothing before a finding is open.
+        let silent = params
+            .threshold
+            .saturating_sub(self.unassigned.len() as u64);
+        let causing = if open > 0 {
+            hits
+        } else {
+            hits.saturating_sub(silent)
+        };
+        // A hit that opens a finding or merges one causes a state of it, and one of what it grew by.
         let twice = 2 * new + u64::from(self.next().is_some());
-        all.saturating_add(Sent::most_news(opens, advance))
-            .min(hits.saturating_add(twice.min(hits)))
+        all.min(causing.saturating_add(twice.min(causing)))
     }
 
     /// Takes a hit. It is late when the watermark had passed it before it arrived.

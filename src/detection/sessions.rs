@@ -59,8 +59,14 @@ impl Sessions {
     }
 
     /// Most findings that this many further hits of one key can cause, while the closing watermark
-    /// moves on by at most `advance` microseconds.
-    pub(super) fn bound(&self, key: &str, hits: u64, advance: i64, params: &Params<'_>) -> u64 {
+    /// moves on by at most so many microseconds, and whether successes are among them.
+    pub(super) fn bound(
+        &self,
+        key: &str,
+        hits: u64,
+        advance: (i64, bool),
+        params: &Params<'_>,
+    ) -> u64 {
         match self.find(key).and_then(|at| self.keys.value(at)) {
             Some(key) => key.bound(hits, advance, params),
             None => Key::new(BEGINNING).bound(hits, advance, params),
@@ -99,26 +105,25 @@ impl Sessions {
             log: outlet.log,
             out: &mut transitions,
         };
-        let (at, disposition) = match found {
-            Some(at) => {
-                let Some(key) = self.keys.value_mut(at) else {
-                    return Disposition::TooLate;
-                };
-                let disposition = match hit.role {
-                    Role::Match => key.observe(&arrival, params, &mut sink),
-                    Role::Success => key.succeed(&arrival, params, &mut sink),
-                };
-                (at, disposition)
+        let (at, disposition) = if let Some(at) = found {
+            let Some(key) = self.keys.value_mut(at) else {
+                return Disposition::TooLate;
+            };
+            let disposition = match hit.role {
+                Role::Match => key.observe(&arrival, params, &mut sink),
+                Role::Success => key.succeed(&arrival, params, &mut sink),
+            };
+            (at, disposition)
+        } else {
+            if hit.role == Role::Success {
+                return Disposition::TooLate;
             }
-            None if hit.role == Role::Success => return Disposition::TooLate,
-            None => {
-                let mut key = Key::new(self.horizons.of(name));
-                let disposition = key.observe(&arrival, params, &mut sink);
-                if disposition == Disposition::TooLate {
-                    return disposition;
-                }
-                (self.keys.insert(name.into(), key, inherited), disposition)
+            let mut key = Key::new(self.horizons.of(name));
+            let disposition = key.observe(&arrival, params, &mut sink);
+            if disposition == Disposition::TooLate {
+                return disposition;
             }
+            (self.keys.insert(name.into(), key, inherited), disposition)
         };
         if matches!(disposition, Disposition::Duplicate | Disposition::TooLate) {
             // The key is as it was.

@@ -14,6 +14,7 @@ use super::{
     geo::Locate,
     heap::{self, Counted},
     hit::Hit,
+    hit_counts::Span,
     ids,
     key_table::Measure,
     limits::Limits,
@@ -128,14 +129,14 @@ pub(super) struct DetectionState {
 /// The windows of a detection.
 #[derive(Clone, Debug)]
 pub(super) enum Windows {
-    Session(Sessions),
+    Session(Box<Sessions>),
     Tumbling(tumbling::Windows),
 }
 
 impl Windows {
     fn new(window: Window) -> Self {
         match window {
-            Window::Session { .. } => Self::Session(Sessions::default()),
+            Window::Session { .. } => Self::Session(Box::default()),
             Window::Tumbling { .. } => Self::Tumbling(tumbling::Windows::default()),
         }
     }
@@ -234,8 +235,7 @@ impl Shard {
             return Standing::Ignored;
         };
         let standing = watched.succeed(hit, time, &context.follow_up(detection, &name));
-        if let (Standing::Open { .. }, Windows::Session(sessions)) = (standing, &mut state.windows)
-        {
+        if let (Standing::Open, Windows::Session(sessions)) = (standing, &mut state.windows) {
             sessions.observe(hit, &state.event_time, &context.session(), outlet);
         }
         standing
@@ -359,9 +359,11 @@ impl DetectionState {
     fn own_bytes(&self) -> usize {
         let windows = match &self.windows {
             Windows::Session(sessions) => {
-                sessions.horizons.heap_bytes() + sessions.evicted.heap_bytes()
+                heap::block(size_of::<Sessions>())
+                    + sessions.horizons.heap_bytes()
+                    + sessions.evicted.heap_bytes()
             }
-            Windows::Tumbling(windows) => windows.windows.len() * tumbling::Windows::WINDOW,
+            Windows::Tumbling(windows) => windows.starts.len() * tumbling::Windows::WINDOW,
         };
         let watched = self.watched.as_ref().map_or(0, |watched| {
             heap::block(size_of::<FollowUps>()) + watched.heap_bytes()
@@ -396,20 +398,15 @@ impl DetectionState {
         }
     }
 
-    /// Most findings that this many further hits of one key can cause, where all hits are of these
-    /// times; those that time causes are not among them.
-    pub(super) fn bound(
-        &self,
-        key: &str,
-        hits: u64,
-        (earliest, latest): (Micros, Micros),
-        context: &Context<'_>,
-    ) -> u64 {
+    /// Most findings that this many further hits of one key can cause, where all hits are of such a
+    /// span; those that time causes are not among them.
+    pub(super) fn bound(&self, key: &str, hits: u64, span: &Span, context: &Context<'_>) -> u64 {
         let from = match self.event_time.max {
-            BEGINNING => earliest,
+            BEGINNING => span.earliest,
             max => max,
         };
-        let advance = latest.0.saturating_sub(from.0);
+        let advance = span.latest.0.saturating_sub(from.0);
+        let advance = (advance, span.has_successes);
         match &self.windows {
             Windows::Session(sessions) => sessions.bound(key, hits, advance, &context.session()),
             Windows::Tumbling(_) => 0,

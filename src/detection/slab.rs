@@ -1,9 +1,7 @@
 //! A list that grows without copying what it has, and keeps no holes.
 
-use super::heap;
-
-/// Places of a chunk.
-const CHUNK: usize = 1024;
+/// Bytes of a chunk: a size that allocators have, so that none of it is lost.
+const BYTES: usize = 64 * 1024;
 
 /// Things by number: those of `n` things are 0 to `n - 1`. They lie in chunks, so that a list of a
 /// million grows by one chunk and not by a copy of itself.
@@ -23,9 +21,15 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Bytes on the heap that one thing takes, but for what it owns: of the largest blocks, which
-    /// allocators cut from whole pages.
-    pub(super) const PLACE: usize = heap::block(CHUNK * size_of::<T>()).div_ceil(CHUNK);
+    /// Bytes on the heap that one thing takes, but for what it owns.
+    pub(super) const PLACE: usize = BYTES.div_ceil(Self::CHUNK);
+
+    /// Places of a chunk.
+    const CHUNK: usize = if size_of::<T>() < BYTES / 2 {
+        BYTES / size_of::<T>()
+    } else {
+        1
+    };
 
     pub(super) fn len(&self) -> usize {
         self.len
@@ -33,12 +37,14 @@ impl<T> Slab<T> {
 
     pub(super) fn get(&self, at: u32) -> Option<&T> {
         let at = at as usize;
-        self.chunks.get(at / CHUNK)?.get(at % CHUNK)
+        self.chunks.get(at / Self::CHUNK)?.get(at % Self::CHUNK)
     }
 
     pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
         let at = at as usize;
-        self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)
+        self.chunks
+            .get_mut(at / Self::CHUNK)?
+            .get_mut(at % Self::CHUNK)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -47,9 +53,17 @@ impl<T> Slab<T> {
 
     /// Takes one more thing; its number.
     pub(super) fn push(&mut self, one: T) -> u32 {
-        if self.chunks.last().is_none_or(|last| last.len() >= CHUNK) {
+        if self
+            .chunks
+            .last()
+            .is_none_or(|last| last.len() >= Self::CHUNK)
+        {
             // Most clusters have few keys, so the first chunk begins small.
-            let room = if self.chunks.is_empty() { 1 } else { CHUNK };
+            let room = if self.chunks.is_empty() {
+                1
+            } else {
+                Self::CHUNK
+            };
             self.chunks.push(Vec::with_capacity(room));
         }
         if let Some(last) = self.chunks.last_mut() {
@@ -85,16 +99,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slab_is_a_list(steps in vec((0u32..4, any::<u32>()), 0..6000)) {
-            let (mut slab, mut list) = (Slab::default(), Vec::new());
+        fn a_slab_is_a_list(steps in vec((0u32..8, any::<u32>()), 0..300)) {
+            // Of things so large that a few fill a chunk.
+            let (mut slab, mut list) = (Slab::<[u32; 1000]>::default(), Vec::new());
             for (what, number) in steps {
+                let one = [number; 1000];
                 if what == 0 && !list.is_empty() {
                     let at = number as usize % list.len();
                     let removed = slab.swap_remove(u32::try_from(at).unwrap());
                     prop_assert_eq!(removed, Some(list.swap_remove(at)));
                 } else {
-                    prop_assert_eq!(slab.push(number) as usize, list.len());
-                    list.push(number);
+                    prop_assert_eq!(slab.push(one) as usize, list.len());
+                    list.push(one);
                 }
                 prop_assert_eq!(slab.len(), list.len());
             }

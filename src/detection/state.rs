@@ -4,6 +4,9 @@
 //! as the one that wrote it. Totals and orders that follow from the rest are not written but made
 //! anew: bytes on the heap, the eviction order, the index of values.
 
+mod losses;
+mod texts;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message as _;
@@ -14,18 +17,16 @@ use super::{
     derived,
     engine::{EngineState, Known, Stats},
     event_time::EventTime,
-    eviction::{Floor, Usage},
+    eviction::Usage,
     evidence::{Evidence, Paths},
-    evidence_log::EvidenceLog,
-    finding::{Sample, Severity},
-    follow_up::{FollowUps, Successes, Watched},
+    finding::Severity,
+    follow_up::{FollowUps, Watched},
     group::GroupKey,
-    hit::{Identity, LabelSet, Place, Texts},
+    hit::{Identity, LabelSet, Place},
     hits::{self, Kept, Slim, Unassigned},
     key_table::{Inherited, Listed, level},
     key_text::KeyText,
-    late::Horizons,
-    packed::{Brief, Packed},
+    packed::Packed,
     session::{Key, Open, Rest, Sent},
     sessions::Sessions,
     shard::{DetectionState, Shard, Windows},
@@ -34,6 +35,8 @@ use super::{
     wire::{VERSION, check, micros, place, read_place, time},
 };
 use crate::proto::state as proto;
+use losses::{floor_state, horizons_state, read_floor, read_horizons};
+use texts::{ReadTexts, Written};
 
 pub use super::wire::StateError;
 
@@ -42,15 +45,17 @@ impl EngineState {
     pub fn encode(&self) -> Vec<u8> {
         let listed: BTreeMap<_, _> = self.quietest.iter().map(|(at, name)| (name, *at)).collect();
         let detections = self.detections.iter().map(detection_stats);
+        let log = Written::of(&self.log);
         let shards = self.shards.values().map(|shard| {
             let listed = listed.get(&shard.name).copied().unwrap_or(BEGINNING);
-            shard_state(shard, listed, &self.log)
+            shard_state(shard, listed, &log)
         });
-        let (texts_before, texts) = self.log.extent();
+        let shards = shards.collect();
+        let (texts_before, texts) = log.extent();
         proto::EngineState {
             version: VERSION,
             detections: detections.collect(),
-            shards: shards.collect(),
+            shards,
             derived: self.derived.to_state(),
             coverage: self.coverage.to_state(),
             texts_before,
@@ -160,7 +165,7 @@ fn known_detection(known: proto::DetectionStats) -> Known {
     }
 }
 
-fn shard_state(shard: &Shard, listed: Micros, log: &EvidenceLog) -> proto::ShardState {
+fn shard_state(shard: &Shard, listed: Micros, log: &Written<'_>) -> proto::ShardState {
     let detections = shard.detections.iter().map(|state| {
         let windows = match &state.windows {
             Windows::Session(sessions) => {
@@ -192,50 +197,13 @@ fn shard_state(shard: &Shard, listed: Micros, log: &EvidenceLog) -> proto::Shard
     }
 }
 
-/// Texts of hits as they are read, by their numbers.
-struct ReadTexts {
-    extent: (u64, u64),
-    texts: Vec<(u64, Texts)>,
-}
-
-impl ReadTexts {
-    fn new(before: u64, places: u64) -> Self {
-        Self {
-            extent: (before, places),
-            texts: Vec::new(),
-        }
-    }
-
-    /// Takes a hit with its texts. Those of state without numbers get the next ones.
-    fn take(&mut self, hit: Kept, number: u64) -> Slim {
-        let texts = hit.packed.texts();
-        let mut number = number;
-        if number == EvidenceLog::BARE && !texts.is_empty() {
-            self.extent.1 += 1;
-            number = self.extent.0 + self.extent.1;
-        }
-        let brief = Brief::new(&hit.packed.fields(), number);
-        if !texts.is_empty() {
-            self.texts.push((number, texts.clone()));
-        }
-        Slim {
-            place: hit.place,
-            brief,
-        }
-    }
-
-    fn log(self) -> EvidenceLog {
-        EvidenceLog::restored(self.extent, self.texts)
-    }
-}
-
 fn read_detection(
     state: proto::DetectionState,
     texts: &mut ReadTexts,
 ) -> Result<DetectionState, StateError> {
     let windows = match state.windows {
         Some(proto::detection_state::Windows::Sessions(sessions)) => {
-            Windows::Session(read_sessions(sessions, texts)?)
+            Windows::Session(Box::new(read_sessions(sessions, texts)?))
         }
         Some(proto::detection_state::Windows::Tumbling(windows)) => {
             Windows::Tumbling(read_tumbling(windows, texts)?)
@@ -265,15 +233,7 @@ fn watched_state(watched: &FollowUps) -> Vec<proto::WatchedState> {
         closed: one.closed.map(|at| at.0),
         end: one.end.map(|at| at.0),
         last_success: time(one.last_success),
-        successes: one.successes.count,
-        sent: one.successes.sent,
-        samples: one
-            .successes
-            .shown
-            .iter()
-            .map(|(at, shown)| sample_state(*at, shown))
-            .collect(),
-        dedup: Some(dedup_state(&one.successes.dedup)),
+        dedup: Some(dedup_state(&one.seen)),
     });
     keys.collect()
 }
@@ -284,7 +244,6 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
     }
     let mut watched = Box::new(FollowUps::default());
     for state in states {
-        let shown = state.samples.into_iter().map(read_sample);
         let one = Watched {
             address: Arc::from(state.address),
             opening: read_place(state.opening)?,
@@ -292,69 +251,11 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
             closed: state.closed.map(Micros),
             end: state.end.map(Micros),
             last_success: micros(state.last_success),
-            successes: Successes {
-                count: state.successes,
-                sent: state.sent,
-                shown: shown.collect::<Result<_, _>>()?,
-                dedup: read_dedup(state.dedup)?.map(|set| *set).unwrap_or_default(),
-            },
+            seen: read_dedup(state.dedup)?.map(|set| *set).unwrap_or_default(),
         };
         watched.list(&Arc::from(state.key), Box::new(one));
     }
     Ok(Some(watched))
-}
-
-/// The texts of a sample, by their names.
-fn sample_texts(sample: &mut Sample) -> [(&'static str, &mut String); 5] {
-    let Sample {
-        audit_id,
-        stage,
-        code,
-        user_agent,
-        user,
-        ..
-    } = sample;
-    [
-        ("audit_id", audit_id),
-        ("stage", stage),
-        ("code", code),
-        ("user_agent", user_agent),
-        ("user", user),
-    ]
-}
-
-fn sample_state(at: Place, sample: &Sample) -> proto::SampleState {
-    let mut sample = sample.clone();
-    let texts = sample_texts(&mut sample).into_iter();
-    proto::SampleState {
-        texts: texts
-            .map(|(name, text)| proto::SampleText {
-                name: name.to_owned(),
-                text: std::mem::take(text),
-            })
-            .collect(),
-        place: place(at),
-        verb: sample.verb,
-        path: sample.path,
-        ..proto::SampleState::default()
-    }
-}
-
-fn read_sample(state: proto::SampleState) -> Result<(Place, Sample), StateError> {
-    let place = read_place(state.place)?;
-    let mut sample = Sample {
-        time: Some(place.0.to_proto()),
-        verb: state.verb,
-        path: state.path,
-        ..Sample::default()
-    };
-    for text in state.texts {
-        let mut own = sample_texts(&mut sample).into_iter();
-        if let Some((_, own)) = own.find(|(name, _)| *name == text.name) {
-            *own = text.text;
-        }
-    }
-    Ok((place, sample))
 }
 
 fn listing(listed: Listed, inherited: Inherited) -> proto::Listing {
@@ -396,40 +297,7 @@ fn read_listing(listing: Option<proto::Listing>) -> Result<(Listed, Inherited), 
     Ok((listed, inherited))
 }
 
-fn floor_state(floor: Floor) -> proto::Floor {
-    proto::Floor {
-        since: time(floor.since),
-        young: floor.young,
-        old: floor.old,
-    }
-}
-
-fn read_floor(floor: Option<proto::Floor>) -> Floor {
-    floor.map_or(Floor::default(), |floor| Floor {
-        since: micros(floor.since),
-        young: floor.young,
-        old: floor.old,
-    })
-}
-
-fn horizons_state(horizons: &Horizons) -> Vec<proto::Horizon> {
-    let horizons = horizons.parts().map(|(part, until)| proto::Horizon {
-        part: part.into(),
-        until: until.0,
-    });
-    horizons.collect()
-}
-
-fn read_horizons(state: Vec<proto::Horizon>) -> Result<Horizons, StateError> {
-    let mut horizons = Horizons::default();
-    for horizon in state {
-        let part = u16::try_from(horizon.part).map_err(|_| StateError::Invalid("horizon"))?;
-        horizons.raise_part(part, Micros(horizon.until));
-    }
-    Ok(horizons)
-}
-
-fn sessions_state(sessions: &Sessions, log: &EvidenceLog) -> proto::SessionsState {
+fn sessions_state(sessions: &Sessions, log: &Written<'_>) -> proto::SessionsState {
     let keys = sessions.keys.sorted().into_iter();
     let keys = keys.map(|(name, key, inherited, listed)| {
         let rest = key.rest.as_deref();
@@ -512,11 +380,11 @@ fn hit_state(at: Place, packed: &Packed) -> proto::HitState {
 }
 
 /// A hit with its texts, which are in the log.
-fn slim_state(hit: Slim, log: &EvidenceLog) -> proto::HitState {
+fn slim_state(hit: Slim, log: &Written<'_>) -> proto::HitState {
     let number = hit.brief.number();
     proto::HitState {
         number,
-        ..hit_state(hit.place, &hit.brief.with(log.get(number)))
+        ..hit_state(hit.place, &hit.brief.with(log.texts(number)))
     }
 }
 
@@ -527,13 +395,16 @@ fn read_hit(state: proto::HitState) -> Result<Kept, StateError> {
     })
 }
 
-fn unassigned_state(unassigned: &Unassigned, log: &EvidenceLog) -> proto::UnassignedState {
+fn unassigned_state(unassigned: &Unassigned, log: &Written<'_>) -> proto::UnassignedState {
     let hits = unassigned.iter().map(|hit| slim_state(hit, log));
-    let value_window = unassigned.value_window();
+    let (are_many, value_window) = match unassigned.form() {
+        hits::Form::Few => (false, None),
+        hits::Form::Many { value_window } => (true, value_window),
+    };
     proto::UnassignedState {
         hits: hits.collect(),
-        are_many: value_window.is_some(),
-        value_window: value_window.flatten().unwrap_or_default(),
+        are_many,
+        value_window: value_window.unwrap_or_default(),
         ..proto::UnassignedState::default()
     }
 }
@@ -542,13 +413,19 @@ fn read_unassigned(
     state: proto::UnassignedState,
     texts: &mut ReadTexts,
 ) -> Result<Unassigned, StateError> {
-    let mut hits = Vec::with_capacity(state.hits.len());
+    let mut kept = Vec::with_capacity(state.hits.len());
     for hit in state.hits {
         let number = hit.number;
-        hits.push(texts.take(read_hit(hit)?, number));
+        kept.push(texts.take(&read_hit(hit)?, number));
     }
-    let window = (state.value_window != 0).then_some(state.value_window);
-    Ok(Unassigned::restored(hits, state.are_many.then_some(window)))
+    let form = if state.are_many {
+        hits::Form::Many {
+            value_window: (state.value_window != 0).then_some(state.value_window),
+        }
+    } else {
+        hits::Form::Few
+    };
+    Ok(Unassigned::restored(kept, form))
 }
 
 fn dedup_state(set: &DedupSet) -> proto::DedupState {
@@ -672,8 +549,8 @@ fn read_open(state: proto::OpenState) -> Result<Open, StateError> {
     Ok(open)
 }
 
-fn tumbling_state(windows: &tumbling::Windows, log: &EvidenceLog) -> proto::TumblingState {
-    let groups = windows.windows.iter().flat_map(|(start, groups)| {
+fn tumbling_state(windows: &tumbling::Windows, log: &Written<'_>) -> proto::TumblingState {
+    let groups = windows.starts.iter().flat_map(|(start, groups)| {
         let groups = groups.sorted().into_iter();
         groups.map(|(key, group, inherited, listed)| {
             let (country, city) = key.place();
@@ -694,7 +571,7 @@ fn tumbling_state(windows: &tumbling::Windows, log: &EvidenceLog) -> proto::Tumb
     }
 }
 
-fn group_state(group: &Group, log: &EvidenceLog) -> proto::GroupState {
+fn group_state(group: &Group, log: &Written<'_>) -> proto::GroupState {
     match group {
         Group::Few(few) => {
             let hits = few.list().iter().map(|named| proto::HitState {
@@ -749,7 +626,7 @@ fn read_group(state: proto::GroupState, texts: &mut ReadTexts) -> Result<Group, 
     let mut named = Vec::with_capacity(state.hits.len());
     for hit in state.hits {
         let (number, times) = (hit.number, hit.times);
-        let hit = texts.take(read_hit(hit)?, number);
+        let hit = texts.take(&read_hit(hit)?, number);
         named.push(Named { hit, times });
     }
     if let Some(few) = Few::restored(named) {

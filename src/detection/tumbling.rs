@@ -217,7 +217,7 @@ pub(super) type Groups = KeyTable<GroupKey, Group>;
 #[derive(Clone, Debug)]
 pub(super) struct Windows {
     /// By the start of the window; none is empty.
-    pub(super) windows: BTreeMap<Micros, Groups>,
+    pub(super) starts: BTreeMap<Micros, Groups>,
     /// End of the last window that was evaluated.
     pub(super) evaluated: Micros,
     pub(super) floor: Floor,
@@ -228,7 +228,7 @@ pub(super) struct Windows {
 impl Default for Windows {
     fn default() -> Self {
         Self {
-            windows: BTreeMap::new(),
+            starts: BTreeMap::new(),
             evaluated: BEGINNING,
             floor: Floor::default(),
             usage: Usage::default(),
@@ -276,7 +276,7 @@ impl Windows {
             return Disposition::TooLate;
         }
         let inherited = self.floor.inherited(time, params.length);
-        let groups = self.windows.entry(start).or_default();
+        let groups = self.starts.entry(start).or_default();
         let before = (groups.len(), groups.heap_bytes());
         let event = Event {
             place: (time, hit.identity),
@@ -321,16 +321,16 @@ impl Windows {
         start: Micros,
         groups: Vec<(GroupKey, Group, Inherited, Listed, usize)>,
     ) {
-        self.windows.entry(start).or_default().restore(groups);
+        self.starts.entry(start).or_default().restore(groups);
         self.recount(start, (0, 0));
     }
 
     /// Counts anew what a window takes, which took this before. One without groups goes.
     fn recount(&mut self, start: Micros, (keys, bytes): (usize, usize)) {
-        let now = self.windows.get(&start);
+        let now = self.starts.get(&start);
         let (now_keys, now_bytes) = now.map_or((0, 0), |one| (one.len(), one.heap_bytes()));
         if now_keys == 0 {
-            self.windows.remove(&start);
+            self.starts.remove(&start);
         }
         let usage = &mut self.usage;
         usage.keys = (usage.keys + now_keys).saturating_sub(keys);
@@ -345,7 +345,7 @@ impl Windows {
         params: &Params<'_>,
         out: &mut Vec<Draft>,
     ) -> bool {
-        let first = self.windows.first_key_value();
+        let first = self.starts.first_key_value();
         if first.is_some_and(|(start, _)| start.plus(params.length) <= watermark) {
             return self.take_first(false, params, out);
         }
@@ -365,28 +365,20 @@ impl Windows {
     /// Takes the first group of the first window that makes a row, or the window when none does;
     /// whether there was one.
     fn take_first(&mut self, is_partial: bool, params: &Params<'_>, out: &mut Vec<Draft>) -> bool {
-        let Some((start, groups)) = self.windows.iter_mut().next() else {
+        let Some((start, groups)) = self.starts.iter_mut().next() else {
             return false;
         };
         let (start, before) = (*start, (groups.len(), groups.heap_bytes()));
-        match groups.first_with_deadline() {
-            Some(at) => {
-                let row = groups.remove(at);
-                self.recount(start, before);
-                if let Some((key, group, inherited)) = row {
-                    emit(
-                        GroupId { start, key },
-                        &group,
-                        (inherited, is_partial),
-                        params,
-                        out,
-                    );
-                }
-            }
-            None => {
-                *groups = Groups::default();
-                self.recount(start, before);
-            }
+        let Some(at) = groups.first_with_deadline() else {
+            *groups = Groups::default();
+            self.recount(start, before);
+            return true;
+        };
+        let row = groups.remove(at);
+        self.recount(start, before);
+        if let Some((key, group, inherited)) = row {
+            let id = GroupId { start, key };
+            emit(id, &group, (inherited, is_partial), params, out);
         }
         true
     }
@@ -404,7 +396,7 @@ impl Windows {
             Measure::Bytes => groups.heap_bytes(),
         };
         let (start, groups) = self
-            .windows
+            .starts
             .iter_mut()
             .max_by_key(|(start, groups)| (amount(groups), std::cmp::Reverse(**start)))?;
         let (start, before) = (*start, (groups.len(), groups.heap_bytes()));
@@ -438,7 +430,7 @@ impl Windows {
         out: &mut Vec<Draft>,
     ) -> Option<Loss> {
         let before = self.usage.keys;
-        let first = self.windows.values().next()?;
+        let first = self.starts.values().next()?;
         let hits = first
             .iter()
             .map(|(_, group, _)| group.counted(params))
@@ -465,20 +457,16 @@ fn add(
 ) -> bool {
     let hash = GroupKey::hash_of(text, &place, groups.seeds());
     let found = groups.find(hash, |key| key.is(text, &place));
-    let at = match found {
-        Some(at) => {
-            let group = groups.value_mut(at);
-            if !group.is_some_and(|group| group.add(event, times, params)) {
-                return false;
-            }
-            at
+    let at = if let Some(at) = found {
+        let group = groups.value_mut(at);
+        if !group.is_some_and(|group| group.add(event, times, params)) {
+            return false;
         }
-        None => {
-            let few = Few::One(event.named(times));
-            let mut group = Group::Few(few);
-            group.promote(params, event.log);
-            groups.insert(GroupKey::new(text, place), group, event.inherited)
-        }
+        at
+    } else {
+        let mut group = Group::Few(Few::One(event.named(times)));
+        group.promote(params, event.log);
+        groups.insert(GroupKey::new(text, place), group, event.inherited)
     };
     if let Some(group) = groups.value(at) {
         groups.list(at, listing(event.start, group, params), true);

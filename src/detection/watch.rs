@@ -204,15 +204,15 @@ impl Watch {
         // successes were there.
         let watched = self.current();
         let keys = keys.into_iter().filter(|key| watched.has_key(*key));
-        keys.flat_map(|key| self.take(key)).collect()
+        // They stay in memory: their request may be refused.
+        let memory = lock(&self.inner.memory);
+        let known = keys.filter_map(|key| memory.keys.get(&key));
+        known.flat_map(|known| known.hits.iter().cloned()).collect()
     }
 
     /// Takes the successes of a key, in the order in which they came.
     pub fn recall(&self, change: &Change) -> Vec<Hit> {
-        self.take(self.key_hash(&change.cluster, change.detection, &change.key))
-    }
-
-    fn take(&self, key: u64) -> Vec<Hit> {
+        let key = self.key_hash(&change.cluster, change.detection, &change.key);
         lock(&self.inner.memory).take(key)
     }
 
@@ -336,5 +336,102 @@ impl Memory {
         self.order.remove(&known.order);
         self.bytes = self.bytes.saturating_sub(known.bytes);
         known.hits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Identity;
+
+    fn hit(number: u64, key: &str) -> Hit {
+        let mut identity = [0; 16];
+        identity[..8].copy_from_slice(&number.to_le_bytes());
+        Hit {
+            cluster: Arc::from("prod"),
+            key: key.to_owned(),
+            identity: Identity(identity),
+            ..Hit::default()
+        }
+    }
+
+    fn change(key: &str, address: &str, is_watched: bool) -> Change {
+        Change {
+            cluster: Arc::from("prod"),
+            detection: 0,
+            key: Arc::from(key),
+            address: Arc::from(address),
+            is_watched,
+        }
+    }
+
+    fn count(watch: &Watch, key: &str) -> usize {
+        watch.recall(&change(key, key, true)).len()
+    }
+
+    #[test]
+    fn an_address_is_watched_as_long_as_one_of_its_keys_is() {
+        let watch = Watch::default();
+        let is_watched = || watch.current().has_address(watch.hash(b"a"));
+        watch.apply(&[
+            change("a1", "a", true),
+            change("a1", "a", true),
+            change("a2", "a", true),
+        ]);
+        assert!(is_watched());
+        watch.apply(&[change("a1", "a", false), change("a1", "a", false)]);
+        assert!(is_watched());
+        watch.apply(&[change("a2", "a", false)]);
+        assert!(!is_watched() && watch.current().is_empty());
+        assert_eq!(watch.heap_bytes(), 0);
+    }
+
+    /// A source pushes out its own successes, and no other's, until all places are taken.
+    #[test]
+    fn the_memory_is_bounded_and_each_source_has_its_place() {
+        let watch = Watch::default();
+        watch.remember(vec![hit(0, "quiet")], 1);
+        let many = (0..100_000).map(|number| hit(number, "loud"));
+        watch.remember(many.collect(), 2);
+        assert_eq!(
+            (count(&watch, "quiet"), count(&watch, "loud")),
+            (1, PER_KEY)
+        );
+        // Ten thousand others do not push out the one before them either.
+        watch.remember(vec![hit(0, "quiet")], 3);
+        watch.remember(
+            (0..10_000)
+                .map(|number| hit(number, &number.to_string()))
+                .collect(),
+            4,
+        );
+        assert_eq!(count(&watch, "quiet"), 1);
+        watch.remember(
+            (0..100_000)
+                .map(|number| hit(number, &number.to_string()))
+                .collect(),
+            5,
+        );
+        assert!(watch.heap_bytes() <= MOST_BYTES);
+        assert_eq!((count(&watch, "0"), count(&watch, "99999")), (0, 1));
+    }
+
+    #[test]
+    fn successes_are_forgotten_in_time() {
+        let watch = Watch::default();
+        watch.remember(vec![hit(0, "old")], 1_000);
+        watch.remember(vec![hit(1, "new")], 1_000 + KEPT);
+        watch.remember(vec![hit(2, "newer")], 1_001 + KEPT);
+        assert_eq!((count(&watch, "old"), count(&watch, "new")), (0, 1));
+    }
+
+    #[test]
+    fn one_success_of_a_source_is_due_in_each_period() {
+        let watch = Watch::default();
+        let source = watch.hash(b"a");
+        assert!(watch.is_due(source, 7));
+        watch.mark(source, 7);
+        assert!(!watch.is_due(source, 7) && watch.is_due(source, 8));
+        assert!(watch.is_due(source ^ (1 << 40), 7));
     }
 }

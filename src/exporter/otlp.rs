@@ -245,10 +245,6 @@ fn evidence(list: &mut Attributes, finding: &Finding) {
     list.own_texts("truncated", &finding.truncated);
     list.own_list("samples", finding.samples.iter().map(sample_value));
     list.own_list("successes", finding.successes.iter().map(sample_value));
-    if let [only] = finding.peers.as_slice() {
-        list.text("network.peer.address", only);
-    }
-    list.own_texts("peers", &finding.peers);
 }
 
 /// How bad it is and why, what is new, and what it belongs to.

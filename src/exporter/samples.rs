@@ -216,7 +216,7 @@ pub(super) fn states() -> Vec<Finding> {
         continues: String::new(),
         ..rich()
     };
-    let all = [
+    let all = vec![
         first,
         rich,
         Finding {
@@ -231,6 +231,7 @@ pub(super) fn states() -> Vec<Finding> {
         escu,
         written,
     ];
+    let all = all.into_iter();
     all.map(|finding| Finding {
         rule_id: "f9cadf4e-df22-4f4e-a08f-9d3344c2165d".to_owned(),
         mitre_technique_id: "T1046".to_owned(),
@@ -240,7 +241,7 @@ pub(super) fn states() -> Vec<Finding> {
         drilldown_search: r#"`auditwatch_audit` "sourceIPs{}"="203.0.113.7""#.to_owned(),
         ..finding
     })
-    .into()
+    .collect()
 }
 
 /// The add-on is tested with findings as they are, not as they were.

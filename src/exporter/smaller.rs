@@ -68,7 +68,6 @@ fn parts<'a>(
         Part::of("members", &mut finding.members),
         Part::of("labels", &mut finding.labels),
         Part::of("related", &mut finding.related),
-        Part::of("peers", &mut finding.peers),
     ]);
     if let Some(new) = &mut finding.new {
         parts.extend([

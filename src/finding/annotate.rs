@@ -1,6 +1,6 @@
 //! The annotations of a detection, written into each of its findings.
 
-use super::{Finding, GroupValue, Sample, Severity, ids, message};
+use super::{Finding, GroupValue, Sample, Severity, assess, ids, message};
 use crate::rules::model::{Detection, GroupBy, Window};
 
 /// The field whose elements are a group each, in a detection that groups by sources.
@@ -64,10 +64,14 @@ pub(crate) fn successes(finding: &mut Finding) {
             format!(", the first as {user}: {verb} {path} ({code})")
         },
     );
-    let reason = match finding.success_count {
-        1 => format!("a request from this source succeeded{what}"),
-        count => format!("{count} requests from this source succeeded{what}"),
+    let count = finding.success_count;
+    let reason = match count {
+        1 => format!("A request from this address succeeded{what}."),
+        count => format!("{count} requests from this address succeeded{what}."),
     };
+    // It says more than the reason that labels gave.
+    let plain = assess::succeeded(count);
+    finding.severity_reasons.retain(|reason| *reason != plain);
     finding.severity_reasons.insert(0, reason);
 }
 
@@ -171,8 +175,9 @@ mod tests {
         let search = ids::drilldown(&finding, &detection, detection.lateness);
         assert!(
             search.starts_with(
-                "`kube_audit` \"user.username\"=\"eve \\\"x\\\"\" NOT \"user.groups{}\"=* earliest=940 \
-                 latest=1120 | stats count"
+                "`auditwatch_audit` (\"k8s.cluster.name\"=\"prod\" OR NOT \"k8s.cluster.name\"=*) \
+                 \"user.username\"=\"eve \\\"x\\\"\" NOT \"user.groups{}\"=* earliest=100 latest=2020 \
+                 | stats count"
             ),
             "{search}"
         );
@@ -182,16 +187,14 @@ mod tests {
         );
     }
 
-    /// Searches are kept in Splunk, so those of the shipped detection stay as they are.
+    /// The search of a native scan shows all that the address did, that of an ESCU row the events
+    /// that it counts.
     #[test]
-    fn the_search_behind_a_scan_stays_as_it_is() {
+    fn the_search_behind_a_scan() {
         for (semantics, wanted) in [
             (
                 Semantics::Native,
-                "`kube_audit` (\"user.groups{}\"=\"system:unauthenticated\" OR \
-                 \"user.username\"=\"system:anonymous\" OR NOT \"user.username\"=*) \
-                 (\"responseStatus.code\"=401 OR \"responseStatus.code\"=403) \
-                 \"sourceIPs{}\"=\"192.0.2.1\" earliest=-60 latest=600",
+                "`auditwatch_audit` \"sourceIPs{}\"=\"192.0.2.1\" earliest=-900 latest=1500",
             ),
             (
                 Semantics::Escu,
@@ -203,11 +206,21 @@ mod tests {
                 semantics,
                 ..Rule::default()
             });
-            let mut finding = Finding::default();
+            let mut finding = Finding {
+                count: 6,
+                ..Finding::default()
+            };
             group_by(&mut finding, &detection, "192.0.2.1");
             annotate(&mut finding, &detection);
             assert_eq!(finding.src_ip, "192.0.2.1");
-            assert_eq!(finding.message, "Kubernetes scanning from ip 192.0.2.1");
+            let message = match semantics {
+                Semantics::Native => {
+                    "Kubernetes scanning from ip 192.0.2.1 (low, 6 requests, cluster unknown): the \
+                     level of the rule"
+                }
+                Semantics::Escu => "Kubernetes scanning from ip 192.0.2.1",
+            };
+            assert_eq!(finding.message, message);
             let wanted = format!(
                 "{wanted} | stats count min(_time) max(_time) values(userAgent) \
                  values(user.username) values(user.groups{{}}) values(verb) values(requestURI) \

@@ -67,14 +67,27 @@ fn digest(parts: &[&[u8]]) -> String {
     hex(&hash.finalize(), 16)
 }
 
-/// A Splunk search for the events behind a finding: those of the rule, narrowed to the group and
-/// the time, without the location, which would hide addresses that no database knows. For a rule
-/// whose search is not known, all audit events of the group.
+/// Seconds before and after a finding that its search covers, where it shows all activity.
+const AROUND: i64 = 900;
+
+/// A Splunk search for the events behind a finding, narrowed to its group and time, without the
+/// location, which would hide addresses that no database knows. A rule may name the search for its
+/// events. Otherwise it shows all activity of the group around the finding, whatever came of it: what
+/// succeeded matters most. The macro `auditwatch_audit` of the add-on names the audit logs.
 pub(crate) fn drilldown(finding: &Finding, detection: &Detection, lateness: i64) -> String {
-    let search = match detection.annotations.search.as_str() {
-        "" => "`kube_audit`",
-        search => search,
+    let (mut search, around) = match detection.annotations.search.as_str() {
+        "" => ("`auditwatch_audit`".to_owned(), AROUND),
+        search => (search.to_owned(), 0),
     };
+    if around > 0 && !finding.cluster.is_empty() {
+        // The name may be that of the configuration: then events have none.
+        let cluster = escape(&finding.cluster);
+        // Writing into a string cannot fail.
+        let _ok = write!(
+            search,
+            r#" ("k8s.cluster.name"="{cluster}" OR NOT "k8s.cluster.name"=*)"#
+        );
+    }
     let (mut group, mut by) = (String::new(), Vec::new());
     for GroupValue { name, value } in &finding.group_by {
         let field = in_splunk(name);
@@ -99,8 +112,8 @@ pub(crate) fn drilldown(finding: &Finding, detection: &Detection, lateness: i64)
         Window::Tumbling { .. } => (second(&finding.window_start), second(&finding.window_end)),
         // Splunk's _time is often that of reading, some time after the event.
         Window::Session { .. } => (
-            second(&finding.first_time) - 60,
-            second(&finding.last_time) + lateness / SECOND,
+            second(&finding.first_time) - around.max(60),
+            second(&finding.last_time) + lateness / SECOND + around,
         ),
     };
     let values = "values(userAgent) values(user.username) values(user.groups{}) values(verb) \

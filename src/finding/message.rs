@@ -8,10 +8,17 @@ use crate::audit::fields;
 /// Values of one list that are named.
 const MOST_VALUES: usize = 3;
 
+/// A cluster without a name.
+const UNKNOWN: &str = "unknown";
+/// The reason of a finding whose rule has no labels.
+const UNASSESSED: &str = "the level of the rule";
+
 /// The template of a rule, in which `$name$` is a field of the finding: one that requests are
-/// grouped by (`$user.username$`), one of `finding.proto` (`$src_ip$`, `$count$`), or a field of
-/// the audit event that is evidence (`$verb$`, `$objectRef.resource$`). A name that is none of
-/// these stays as it is, and so does a lone `$`.
+/// grouped by (`$user.username$`), one of `finding.proto` (`$src_ip$`, `$count$`,
+/// `$severity_reasons$`; of labels their names), the strongest reason of the severity
+/// (`$severity_reason$`), the number of distinct values of a list of it (`$distinct.paths$`), or a
+/// field of the audit event that is evidence (`$verb$`, `$objectRef.resource$`). A name that is none
+/// of these stays as it is, and so does a lone `$`.
 pub(crate) fn render(template: &str, finding: &Finding) -> String {
     let mut text = String::with_capacity(template.len());
     // Made only for names that need it.
@@ -39,8 +46,24 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
 fn value(name: &str, finding: &Finding, form: &mut Option<Value>) -> Option<String> {
     match name {
         "src_ip" => return Some(finding.src_ip.clone()),
+        "cluster" if finding.cluster.is_empty() => return Some(UNKNOWN.to_owned()),
         "cluster" => return Some(finding.cluster.clone()),
+        // The strongest of them is the first.
+        "severity_reason" => {
+            let reason = finding.severity_reasons.first();
+            return Some(reason.map_or_else(|| UNASSESSED.to_owned(), Clone::clone));
+        }
+        "labels" => {
+            let names: Vec<_> = finding.labels.iter().map(|label| &label.name).collect();
+            return Some(several(&names));
+        }
+        "severity_reasons" => return Some(finding.severity_reasons.join("; ")),
         _ => {}
+    }
+    if let Some(list) = name.strip_prefix("distinct.") {
+        let is_list = fields::TABLE.iter().any(|row| row.list == Some(list));
+        let count = finding.distinct.get(list).copied().unwrap_or_default();
+        return is_list.then(|| count.to_string());
     }
     if let Some(group) = finding.group_by.iter().find(|group| group.name == name) {
         return Some(group.value.clone().unwrap_or_default());
@@ -73,7 +96,14 @@ fn several(values: &[impl AsRef<str>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::GroupValue;
+    use crate::finding::{GroupValue, Label};
+
+    fn label(name: &str) -> Label {
+        Label {
+            name: name.to_owned(),
+            ..Label::default()
+        }
+    }
 
     #[test]
     fn names_between_dollars_are_values() {
@@ -85,6 +115,9 @@ mod tests {
                 .map(str::to_owned)
                 .to_vec(),
             resources: vec!["secrets".to_owned()],
+            distinct: [("paths".to_owned(), 300)].into(),
+            labels: ["curl", "probe"].map(label).to_vec(),
+            severity_reasons: ["3 secrets", "2 writes"].map(str::to_owned).to_vec(),
             group_by: vec![GroupValue {
                 name: "user.username".to_owned(),
                 value: Some("$count$".to_owned()),
@@ -105,7 +138,18 @@ mod tests {
                 "create, delete, get and 2 more of secrets",
             ),
             ("$verbs$", "create, delete, get and 2 more"),
-            ("$5 and $nothing$ in $cluster$.", "$5 and $nothing$ in ."),
+            (
+                "$5 and $nothing$ in $cluster$.",
+                "$5 and $nothing$ in unknown.",
+            ),
+            (
+                "$count$ requests for $distinct.paths$ paths, $distinct.verbs$, $distinct.x$",
+                "7 requests for 300 paths, 0, $distinct.x$",
+            ),
+            (
+                "$labels$: $severity_reasons$ ($severity_reason$)",
+                "curl, probe: 3 secrets; 2 writes (3 secrets)",
+            ),
             ("$", "$"),
             ("", ""),
         ] {

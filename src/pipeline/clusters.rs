@@ -99,7 +99,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::time::Micros;
+    use crate::detection::time::Micros;
 
     #[test]
     fn the_first_clusters_have_names_and_nothing_is_lost() {

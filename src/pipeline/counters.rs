@@ -67,6 +67,8 @@ pub struct Counters {
     pub hits: AtomicU64,
     /// What arrived of each cluster.
     pub clusters: Clusters,
+    /// Hits of each exclusion, with its name.
+    excluded: Vec<(String, AtomicU64)>,
     /// States of findings, in the order of [`STATES`].
     findings: [AtomicU64; STATES.len()],
     /// What the detection has counted, as of the last request or tick.
@@ -80,6 +82,40 @@ pub struct Counters {
 pub const STATES: [FindingState; 3] = FindingState::ALL;
 
 impl Counters {
+    /// Counters of a pipeline with exclusions of these names.
+    pub(super) fn with_exclusions(names: &[String]) -> Self {
+        let names = names.iter().cloned();
+        Self {
+            excluded: names.map(|name| (name, AtomicU64::default())).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Names of the exclusions, in their order.
+    pub fn exclusions(&self) -> impl Iterator<Item = &str> {
+        self.excluded.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Hits of the exclusion at this place.
+    pub fn excluded(&self, place: usize) -> u64 {
+        self.excluded
+            .get(place)
+            .map_or(0, |(_, counter)| counter.load(Ordering::Relaxed))
+    }
+
+    /// Whether there are exclusions.
+    pub(super) fn has_exclusions(&self) -> bool {
+        !self.excluded.is_empty()
+    }
+
+    pub(super) fn exclude(&self, places: &[u16]) {
+        for place in places {
+            if let Some((_, counter)) = self.excluded.get(usize::from(*place)) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Findings of the state at this place of [`STATES`].
     pub fn findings(&self, state: usize) -> u64 {
         self.findings
@@ -108,7 +144,8 @@ impl Counters {
         sources.iter().map(|source| count(source)).sum()
     }
 
-    pub(super) fn found(&self, state: FindingState, finding: &Finding, now: u64) {
+    /// Counts an emission, and, given the time, how long ago its event was.
+    pub(super) fn found(&self, state: FindingState, finding: &Finding, now: Option<u64>) {
         let place = STATES.iter().position(|one| *one == state);
         let Some(place) = place else {
             return;
@@ -120,9 +157,10 @@ impl Counters {
             FindingState::Opened => finding.alert_at.or(finding.window_end),
             FindingState::Updated | FindingState::Closed => finding.last_time,
         };
-        if let (Some(timer), Some(since)) = (
+        if let (Some(timer), Some(since), Some(now)) = (
             self.lag.get().and_then(|timers| timers.get(place)),
             since.and_then(nanos),
+            now,
         ) {
             timer.record(Duration::from_nanos(now.saturating_sub(since)));
         }

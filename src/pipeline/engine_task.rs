@@ -183,7 +183,12 @@ impl EngineTask {
     /// Hands findings to every exporter.
     fn emit(&mut self, emissions: Vec<Emission>) {
         let now = clock::unix_nanos();
-        for Emission { state, finding, .. } in emissions {
+        for emission in emissions {
+            let Emission {
+                detection,
+                state,
+                finding,
+            } = emission;
             debug!(
                 pipeline = self.id,
                 id = finding.finding_id,
@@ -192,6 +197,8 @@ impl EngineTask {
                 count = finding.count,
                 "finding"
             );
+            // A blind spot has no event that it could be late for.
+            let now = detection.blind_spot.is_none().then_some(now);
             self.counters.found(state, &finding, now);
             self.lanes.add(&Arc::new(finding));
         }

@@ -68,6 +68,10 @@ impl Consumer for Intake {
             ..
         } = screened;
         let count = hits.len() as u64;
+        let mut excluded = Vec::new();
+        if self.counters.has_exclusions() {
+            excluded.extend(hits.iter().filter_map(|hit| hit.excluded));
+        }
         // Almost every request has none: nothing to observe, nothing to wait for.
         if count > 0
             && let Err(refusal) = self.observe(hits, span.as_mut()).await
@@ -90,6 +94,7 @@ impl Consumer for Intake {
                 counter.fetch_add(more, Ordering::Relaxed);
             }
         }
+        self.counters.exclude(&excluded);
         let rejected = NonZero::new(unreadable).map(|count| RejectedRecords {
             count,
             reason: UNREADABLE,

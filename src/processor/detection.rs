@@ -7,6 +7,7 @@ use crate::{
         activity::Activities,
         emission::Emission,
         engine::{Engine, HitCounts, Stats},
+        exclude::{Exclusion, ExclusionError, Exclusions},
         geo::Locate,
         hit::Hit,
         limits::Limits,
@@ -17,6 +18,7 @@ use crate::{
     },
     geo::{Databases, GeoError},
     memory::Pressure,
+    processor::{filter::Filter, gate::Gate},
     rules::model,
 };
 
@@ -29,6 +31,20 @@ pub struct Detection {
     watch: Watch,
     /// Bytes that its state may take.
     budget: usize,
+    /// Names of the exclusions, by the numbers that hits have of them.
+    exclusions: Vec<String>,
+    gate: Gate,
+}
+
+/// What keeps known requests and findings away.
+#[derive(Clone, Debug, Default)]
+pub struct Quiet {
+    /// Requests that do not count.
+    pub exclude: Vec<Exclusion>,
+    /// Which findings leave; `None`: all.
+    pub filter: Option<Filter>,
+    /// Whether the filter is for findings of success and forgery too.
+    pub filter_all: bool,
 }
 
 /// Counters and state sizes of the detections.
@@ -40,6 +56,10 @@ pub struct Kept {
     pub tracked: usize,
     /// Bytes on the heap that they take.
     pub heap_bytes: usize,
+    /// States of findings that the filter kept away.
+    pub filtered: u64,
+    /// States of findings that left because the filter failed.
+    pub filter_errors: u64,
 }
 
 impl Detection {
@@ -64,9 +84,33 @@ impl Detection {
         Ok(Self {
             screen: screen.watching(&watch),
             budget: limits.memory,
+            gate: Gate::new(None, false, limits.keys),
+            exclusions: Vec::new(),
             engine: Engine::new(detections, limits, locate).watched(),
             watch,
         })
+    }
+
+    /// The same without known requests and findings, before it is used.
+    ///
+    /// # Errors
+    /// When an exclusion applies to a detection that is not here.
+    pub fn quiet(mut self, quiet: Quiet) -> Result<Self, ExclusionError> {
+        let Quiet {
+            exclude,
+            filter,
+            filter_all,
+        } = quiet;
+        let exclusions = Exclusions::new(&exclude, self.screen.detections())?;
+        self.exclusions = exclusions.names().map(str::to_owned).collect();
+        self.screen = self.screen.excluding(Arc::new(exclusions));
+        self.gate = Gate::new(filter, filter_all, self.gate.most());
+        Ok(self)
+    }
+
+    /// Names of the exclusions, by the numbers that hits have of them.
+    pub fn exclusions(&self) -> &[String] {
+        &self.exclusions
     }
 
     /// Its state takes no more than what is left of its budget from now on.
@@ -107,6 +151,7 @@ impl Detection {
         }
         // Preparing may have changed what is watched, too.
         self.follow_up(&mut findings);
+        self.gate.pass(&mut findings);
         findings
     }
 
@@ -147,6 +192,7 @@ impl Detection {
         let mut findings = Vec::new();
         let settled = self.engine.settle(steps, &mut findings);
         self.follow_up(&mut findings);
+        self.gate.pass(&mut findings);
         (findings, settled)
     }
 
@@ -154,6 +200,7 @@ impl Detection {
     pub fn drain(&mut self, steps: usize) -> (Vec<Emission>, bool) {
         let mut findings = Vec::new();
         let is_all = self.engine.drain_some(steps, &mut findings);
+        self.gate.pass(&mut findings);
         (findings, is_all)
     }
 
@@ -162,7 +209,9 @@ impl Detection {
         Kept {
             stats: self.engine.stats(),
             tracked: self.engine.tracked(),
-            heap_bytes: self.engine.heap_bytes() + self.watch.heap_bytes(),
+            heap_bytes: self.engine.heap_bytes() + self.watch.heap_bytes() + self.gate.heap_bytes(),
+            filtered: self.gate.filtered(),
+            filter_errors: self.gate.errors(),
         }
     }
 

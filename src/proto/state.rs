@@ -151,16 +151,7 @@ pub struct WatchedState {
     /// Time of the latest success.
     #[prost(sfixed64, optional, tag = "6")]
     pub last_success: ::core::option::Option<i64>,
-    /// Successes while it was open.
-    #[prost(uint64, tag = "7")]
-    pub successes: u64,
-    /// Successes when the finding was last emitted.
-    #[prost(uint64, tag = "8")]
-    pub sent: u64,
-    /// The first of them.
-    #[prost(message, repeated, tag = "9")]
-    pub samples: ::prost::alloc::vec::Vec<SampleState>,
-    /// Requests among them that would be duplicates.
+    /// Requests that succeeded while it was open.
     #[prost(message, optional, tag = "10")]
     pub dedup: ::core::option::Option<DedupState>,
     /// When it is watched no longer; absent while the finding is open.

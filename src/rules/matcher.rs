@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use regex::bytes;
 
 use super::{
-    necessary,
+    compiled, necessary,
     pattern::{Comparison, Piece, Wanted},
 };
 use crate::audit::{
@@ -20,9 +20,6 @@ use crate::audit::{
     path,
     text::Text,
 };
-
-/// Bytes of memory that one compiled pattern may take.
-const PATTERN_BYTES: usize = 1 << 20;
 
 /// Memory for texts that have to be decoded, used again and again.
 #[derive(Debug, Default)]
@@ -38,6 +35,11 @@ impl Scratch {
     /// Bytes that it holds.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.decoded.capacity() + self.folded.capacity()
+    }
+
+    /// A text, decoded here if it has to be.
+    pub(crate) fn decoded<'b>(&'b mut self, text: Text<'b>) -> &'b str {
+        text.decoded(&mut self.decoded)
     }
 
     /// Gives back what an unusual event needed.
@@ -146,26 +148,16 @@ impl OneOf {
                     ignore_case,
                     multi_line,
                     dot_all,
-                } => out.expressions.push(
-                    regex::RegexBuilder::new(text)
-                        .case_insensitive(*ignore_case)
-                        .multi_line(*multi_line)
-                        .dot_matches_new_line(*dot_all)
-                        .size_limit(PATTERN_BYTES)
-                        .dfa_size_limit(PATTERN_BYTES)
-                        .build()?,
-                ),
+                } => out.expressions.push(compiled::expression(&flagged(
+                    text,
+                    [(*ignore_case, "i"), (*multi_line, "m"), (*dot_all, "s")],
+                ))?),
             }
         }
         if !patterns.is_empty() {
-            let pattern = bytes::RegexBuilder::new(&patterns.join("|"))
-                .unicode(false)
-                .case_insensitive(!cased)
-                .dot_matches_new_line(true)
-                .size_limit(PATTERN_BYTES)
-                .dfa_size_limit(PATTERN_BYTES)
-                .build()?;
-            out.pattern = Some(pattern);
+            let flags = if cased { "s-u" } else { "is-u" };
+            let text = format!("(?{flags}:{})", patterns.join("|"));
+            out.pattern = Some(compiled::pattern(&text)?);
         }
         out.texts.sort_unstable();
         out.texts.dedup();
@@ -191,6 +183,20 @@ impl OneOf {
             None if pieces.iter().all(|piece| *piece == Piece::Any) => self.any = true,
             None => patterns.push(expression(pieces, self.cased)),
         }
+    }
+
+    /// The expressions that say all of it of a text of ASCII, for a set that looks for many at once;
+    /// `None` when there is more to it.
+    pub(crate) fn expressions(&self) -> Option<Vec<&str>> {
+        let has_more = self.any
+            || !self.texts.is_empty()
+            || !self.numbers.is_empty()
+            || !self.truths.is_empty()
+            || !self.networks.is_empty()
+            || !self.comparisons.is_empty();
+        let pattern = self.pattern.iter().map(bytes::Regex::as_str);
+        let all = self.expressions.iter().map(regex::Regex::as_str);
+        (!has_more).then(|| all.chain(pattern).collect())
     }
 
     /// Whether a value is one of these.
@@ -277,6 +283,18 @@ impl OneOf {
         folded.extend(text.chars().map(fold));
         pattern.is_match(folded.as_bytes())
     }
+}
+
+/// An expression with those of these flags that are on: in its text, so that it may be part of a set.
+fn flagged(text: &str, flags: [(bool, &str); 3]) -> String {
+    let on: String = flags
+        .into_iter()
+        .filter_map(|(is_on, flag)| is_on.then_some(flag))
+        .collect();
+    if on.is_empty() {
+        return text.to_owned();
+    }
+    format!("(?{on}:{text})")
 }
 
 /// A wildcard pattern as a regular expression over bytes.

@@ -4,15 +4,17 @@
 //! [`load`] reads Sigma rules and correlations, ours ([`shipped`]) and others, into [`model`]: a
 //! detection as the engine runs it; nothing there knows a rule by name. `predicate` is the match
 //! of a rule over `matcher` and [`derived`] fields, [`matches`](mod@matches) what a match makes of an event,
-//! `group` the text of what it is grouped by. [`blind_spot`] is what a rule about the feed of a cluster
-//! looks for.
+//! `group` the text of what it is grouped by, `labeler` which labels an event has. [`blind_spot`] is
+//! what a rule about the feed of a cluster looks for.
 //! [`settings`] are the parameters of the detection of scans that the configuration and the flags
 //! of `scan` name one by one. `prefilter` rejects on raw bytes what cannot match, by what is
 //! `necessary` for it.
 
 pub mod blind_spot;
+mod compiled;
 pub mod derived;
 pub mod group;
+pub mod labeler;
 pub mod load;
 pub(crate) mod matcher;
 pub mod matches;
@@ -24,6 +26,7 @@ pub(crate) mod prefilter;
 pub mod settings;
 pub mod severity;
 pub mod shipped;
+pub mod switches;
 pub mod trace;
 
 pub use matcher::Scratch;

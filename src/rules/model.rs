@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     blind_spot::BlindSpot,
     derived::Hops,
+    labeler::Labeler,
     matcher::Scratch,
     necessary::{self, Need},
     predicate::{Condition, Context, Operand},
@@ -42,6 +43,8 @@ pub struct Detection {
     pub blind_spot: Option<BlindSpot>,
     /// What is looked for from the sources of its findings.
     pub follow_up: Option<FollowUp>,
+    /// How their conditions are evaluated together; empty: one by one.
+    pub labeler: Labeler,
     /// How far an event may be behind the greatest event time and still be on time, in
     /// microseconds.
     pub lateness: i64,
@@ -233,12 +236,19 @@ pub struct LabelBounds {
     pub min_requests: Option<u64>,
     /// At least this many distinct paths in the finding.
     pub min_paths: Option<u64>,
+    /// At least this many distinct user agents in the finding.
+    pub min_user_agents: Option<u64>,
     /// At most this many requests in the finding.
     pub max_requests: Option<u64>,
+    /// At most this many requests in the finding for each of its distinct paths, on average.
+    pub max_requests_per_path: Option<u64>,
     /// At most this many distinct paths in the finding.
     pub max_paths: Option<u64>,
     /// At most this many distinct user agents in the finding.
     pub max_user_agents: Option<u64>,
+    /// Labels that a benign cause explains: while the finding has that cause, they do not raise its
+    /// severity.
+    pub explains: LabelSet,
 }
 
 /// A set of labels of one detection, by their place in its list.
@@ -425,6 +435,14 @@ impl Detection {
     /// The labels that an event has.
     pub(crate) fn labels_of(&self, event: &Event<'_>, scratch: &mut Scratch) -> LabelSet {
         let mut labels = LabelSet::default();
+        if self.labels.len() == self.labeler.count() && !self.labels.is_empty() {
+            let mut context = Context {
+                event,
+                hops: &self.hops,
+                scratch,
+            };
+            return LabelSet(self.labeler.labels(&mut context));
+        }
         for (place, label) in self.labels.iter().enumerate() {
             let mut context = Context {
                 event,

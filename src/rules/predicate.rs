@@ -1,6 +1,6 @@
 //! The match of a rule: a condition over the fields of an audit event.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     derived::{Derived, Hops},
@@ -62,7 +62,8 @@ pub(crate) enum Condition {
     /// At least this number of them.
     Some(usize, Vec<Condition>),
     Not(Box<Condition>),
-    Test(Box<Test>),
+    /// Shared by the conditions that name its selection.
+    Test(Arc<Test>),
 }
 
 impl Condition {
@@ -137,7 +138,8 @@ impl Condition {
 }
 
 impl Test {
-    fn holds(&self, context: &mut Context<'_, '_>) -> bool {
+    /// Whether an event is so.
+    pub(crate) fn holds(&self, context: &mut Context<'_, '_>) -> bool {
         let Context {
             event,
             hops,

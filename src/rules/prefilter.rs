@@ -23,6 +23,10 @@ use crate::{
 
 /// What a body may match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is the answer to a question of its own"
+)]
 pub(crate) struct MayMatch {
     /// By a status code.
     pub(crate) code: bool,

@@ -46,6 +46,9 @@ pub enum MissingCity {
     Drop,
 }
 
+/// The status code of a request whose authentication failed.
+pub const UNAUTHORIZED: u16 = 401;
+
 /// One second in the unit of event time.
 pub const SECOND: i64 = 1_000_000;
 
@@ -58,6 +61,9 @@ pub struct Rule {
     pub selector: Selector,
     /// A window with more than this many is a scan.
     pub threshold: u64,
+    /// The same for requests with code 401 alone, which then count apart from the others (native).
+    /// `None`: they count together.
+    pub threshold_401: Option<u64>,
     /// Length of a window, in microseconds, at least one.
     pub window: i64,
     /// Start of the tumbling windows, in microseconds since 1970 (escu).
@@ -84,6 +90,7 @@ impl Default for Rule {
             semantics: Semantics::Native,
             selector: Selector::default(),
             threshold: 5,
+            threshold_401: None,
             window: 3600 * SECOND,
             window_offset: 3000 * SECOND,
             time_field: "requestReceivedTimestamp".to_owned(),
@@ -106,6 +113,12 @@ impl Rule {
         }
     }
 
+    /// The threshold of 401 where it counts apart from other codes.
+    pub fn own_threshold_401(&self) -> Option<u64> {
+        let counts = self.semantics == Semantics::Native && self.codes.contains(&UNAUTHORIZED);
+        self.threshold_401.filter(|_| counts)
+    }
+
     /// 16 hex digits that are equal for equal settings, in this version and later ones.
     pub fn fingerprint(&self) -> String {
         // Taken apart by name, so that the compiler asks about each new field. What is not set
@@ -114,6 +127,8 @@ impl Rule {
             semantics,
             selector,
             threshold,
+            // Where it is set there are two detections, and each has its threshold and codes.
+            threshold_401: _,
             window,
             window_offset,
             time_field,

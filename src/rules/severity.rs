@@ -47,6 +47,12 @@ impl Severity {
         Self::Critical,
     ];
 
+    /// The one above it, if there is one.
+    pub(crate) fn next(self) -> Self {
+        let above = Self::ALL.into_iter().find(|other| *other > self);
+        above.unwrap_or(self)
+    }
+
     /// Its word.
     pub fn as_str(self) -> &'static str {
         match self {

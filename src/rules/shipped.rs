@@ -20,6 +20,7 @@ macro_rules! files {
 /// All of them, in the order in which they are listed.
 pub const ALL: &[Shipped] = files![
     "scanning.yaml",
+    "scanning-401.yaml",
     "scanning-escu.yaml",
     "distributed-scanning.yaml",
     "low-and-slow.yaml",

@@ -16,6 +16,7 @@ use crate::{
     http_server::{Class, CloseReason, Connections},
     memory::Plan,
     pipeline::{ClusterTotals, Counters, FindingBudget, STATES, SourceCounters},
+    processor::detection::Kept,
     receiver::{Admission, Reason},
     telemetry::{
         self,
@@ -166,6 +167,19 @@ pub(super) fn pipeline(
         metrics.observe(metric, &at, move || count(&counters.detection().stats));
     }
     clusters(metrics, &id, counters);
+    let kept: [(&Metric, Number<Kept>); 2] = [
+        (&m::FILTERED, |kept| kept.filtered),
+        (&m::FILTER_ERRORS, |kept| kept.filter_errors),
+    ];
+    for (metric, count) in kept {
+        let counters = Arc::clone(counters);
+        metrics.observe(metric, &at, move || count(&counters.detection()));
+    }
+    for (place, name) in counters.exclusions().enumerate() {
+        let at = [("pipeline", id.as_str()), ("exclude", name)];
+        let counters = Arc::clone(counters);
+        metrics.observe(&m::EXCLUDED, &at, move || counters.excluded(place));
+    }
     let tracking = Arc::clone(counters);
     metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().tracked));
     let tracking = Arc::clone(counters);

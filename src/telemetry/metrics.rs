@@ -139,6 +139,12 @@ metrics! {
         "{hits}" "Hits: audit events that match a detection.";
     DESELECTED: Counter Normal "auditwatch_hits_deselected" ["pipeline"]
         "{hits}" "Matching audit events that the selector excluded.";
+    EXCLUDED: Counter Normal "auditwatch_excluded_hits" ["pipeline", "exclude"]
+        "{hits}" "Hits that did not count because an entry of exclude applies. They are among the hits that match a detection.";
+    FILTERED: Counter Normal "auditwatch_filtered_findings" ["pipeline"]
+        "{findings}" "States of findings that the filter kept away.";
+    FILTER_ERRORS: Counter Normal "auditwatch_filter_errors" ["pipeline"]
+        "{findings}" "States of findings that were sent because the filter failed.";
     DUPLICATES: Counter Normal "auditwatch_hits_duplicate" ["pipeline"]
         "{hits}" "Duplicate hits. A request is counted once.";
     LATE: Counter Normal "auditwatch_hits_late" ["pipeline"]

@@ -1,6 +1,10 @@
 //! Blind spots of clusters: what opens, updates and closes each, and what must not.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use auditwatch::{
     detection::{
@@ -13,7 +17,7 @@ use auditwatch::{
         screen::{Screen, Screened},
         time::Micros,
     },
-    rules::{load, model::Detection},
+    rules::{load, model::Detection, switches::Switches},
 };
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
@@ -28,7 +32,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The detection of scans, and the rules about feeds.
 fn detections() -> Vec<Arc<Detection>> {
-    load::pipeline(&Rule::default(), true, &[]).unwrap()
+    load::pipeline(&Rule::default(), &Switches::default(), &[]).unwrap()
 }
 
 fn engine() -> Engine {
@@ -360,8 +364,12 @@ fn blind_spots_close_at_the_end_and_are_for_native_semantics_alone() {
     assert_eq!(end[0].close_reason, "shutdown");
     assert_eq!(drain(&mut engine), []);
 
-    let kinds = |rule: &Rule, scanning| {
-        let all = load::pipeline(rule, scanning, &["pod_exec".to_owned()]).unwrap();
+    let kinds = |rule: &Rule, blind_spots| {
+        let switches = Switches {
+            blind_spots,
+            ..Switches::default()
+        };
+        let all = load::pipeline(rule, &switches, &["pod_exec".to_owned()]).unwrap();
         all.iter().filter(|one| one.blind_spot.is_some()).count()
     };
     assert_eq!(kinds(&Rule::default(), true), 6);
@@ -487,6 +495,8 @@ proptest! {
 }
 
 fn screened(bodies: &[Vec<u8>], cluster: &str) -> Screened {
+    static SCREEN: LazyLock<Screen> =
+        LazyLock::new(|| Screen::of(detections(), Rule::default(), &Limits::default(), None));
     let records = bodies.iter().map(|body| LogRecord {
         observed_time_unix_nano: 1_764_055_023_000_000_000,
         body: holding(Value::Text(body.clone())),
@@ -505,8 +515,7 @@ fn screened(bodies: &[Vec<u8>], cluster: &str) -> Screened {
             ..Default::default()
         }],
     };
-    let screen = Screen::of(detections(), Rule::default(), &Limits::default(), None);
-    let mut request_of = screen.begin(1_764_055_023_000_000_000);
+    let mut request_of = SCREEN.begin(1_764_055_023_000_000_000);
     request_of.feed(&request.encode_to_vec()).unwrap();
     request_of.finish().unwrap()
 }

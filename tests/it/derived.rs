@@ -13,7 +13,7 @@ use auditwatch::{
         rule::Rule,
         time::Micros,
     },
-    rules::{load, model::Detection},
+    rules::{load, model::Detection, switches::Switches},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -31,9 +31,11 @@ const FORGED: &str = "Forged Forwarding Headers Through One Peer";
 const SCAN: &str = "Kubernetes Scanning by Unauthenticated IP Address";
 
 fn detections() -> Vec<Arc<Detection>> {
-    let all = load::scans(&Rule::default());
+    let rule = Rule::default();
+    let mut all = load::scans(&rule);
+    all.extend(load::derived(&rule, &Switches::default().derived()));
     assert_eq!(all.len(), 4);
-    all.into_iter().map(Arc::new).collect()
+    all
 }
 
 fn engine() -> Engine {

@@ -238,16 +238,9 @@ fn place(hit: &Hit) -> (String, String, i64) {
     (hit.cluster.to_string(), hit.key.clone(), time(hit))
 }
 
-/// The finding the model expects, as far as hits decide it.
-fn finding(scan: &Scan, rule: &Rule) -> Finding {
-    let members = &scan.members;
-    let set = |field: AuditField| -> Vec<String> {
-        let set: BTreeSet<_> = members
-            .iter()
-            .flat_map(|hit| hit.texts.all(field))
-            .collect();
-        set.into_iter().map(str::to_owned).collect()
-    };
+/// Of each distinct verb and path one hit, in order: all, or half of those that appeared first and
+/// half of those that appeared last.
+fn samples(members: &[Hit]) -> Vec<&Hit> {
     let text = |hit: &Hit, field| hit.texts.get(field).unwrap().to_owned();
     let request = |hit: &Hit| {
         (
@@ -255,11 +248,6 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
             text(hit, AuditField::RequestUri),
         )
     };
-    let stamp = |after: i64| Some(auditwatch::detection::time::Micros(START + after).to_proto());
-    let mut count_by_code = std::collections::HashMap::new();
-    for hit in members {
-        *count_by_code.entry(hit.code.to_string()).or_default() += 1;
-    }
     // Of each request its first hit and its last, by their place.
     let mut requests: BTreeMap<_, (usize, usize)> = BTreeMap::new();
     for (at, hit) in members.iter().enumerate() {
@@ -294,7 +282,26 @@ fn finding(scan: &Scan, rule: &Rule) -> Finding {
     let place = |(first, last)| if firsts.contains(&first) { first } else { last };
     let mut samples: Vec<usize> = shown.into_iter().map(place).collect();
     samples.sort_unstable();
-    let samples: Vec<&Hit> = samples.into_iter().map(|at| &members[at]).collect();
+    samples.into_iter().map(|at| &members[at]).collect()
+}
+
+/// The finding the model expects, as far as hits decide it.
+fn finding(scan: &Scan, rule: &Rule) -> Finding {
+    let members = &scan.members;
+    let set = |field: AuditField| -> Vec<String> {
+        let set: BTreeSet<_> = members
+            .iter()
+            .flat_map(|hit| hit.texts.all(field))
+            .collect();
+        set.into_iter().map(str::to_owned).collect()
+    };
+    let text = |hit: &Hit, field| hit.texts.get(field).unwrap().to_owned();
+    let stamp = |after: i64| Some(auditwatch::detection::time::Micros(START + after).to_proto());
+    let mut count_by_code = std::collections::HashMap::new();
+    for hit in members {
+        *count_by_code.entry(hit.code.to_string()).or_default() += 1;
+    }
+    let samples = samples(members);
     let sample = |hit: &&Hit| Sample {
         time: stamp(time(hit)),
         audit_id: text(hit, AuditField::AuditId),
@@ -596,8 +603,79 @@ fn ids_are_fixed_at_opening_and_differ_between_clusters() {
     let short = all(engine(&rule), &log("a", 6));
     let long = all(engine(&rule), &log("a", 40));
     let other = all(engine(&rule), &log("b", 6));
-    assert_eq!(short.len(), 2, "opened and closed");
+    let states: Vec<_> = short.iter().map(|one| one.state.as_str()).collect();
+    assert_eq!(states, ["opened", "closed"]);
+    assert_eq!(short[1].close_reason, "shutdown");
     assert!(long.len() > 3);
     assert!(long.iter().all(|one| one.finding_id == short[0].finding_id));
     assert_ne!(other[0].finding_id, short[0].finding_id);
+}
+
+/// Three days of a balancer's probe each ten seconds, then a scan from its address: an update within
+/// ten seconds that names what is new. Each day is a finding that continues the one before, and what
+/// a member of it does needs no threshold.
+#[test]
+fn a_scan_behind_days_of_probes_is_named_at_once() {
+    const DAY: i64 = 24 * 3600 * SECOND;
+    let mut engine = engine(&Rule::default());
+    let probe = |number: u32| {
+        let mut hit = hit(number, "prod", "192.0.2.1", i64::from(number) * 10 * SECOND);
+        for (field, value) in [
+            (AuditField::RequestUri, "/healthz"),
+            (AuditField::UserAgent, "probe"),
+            (AuditField::Verb, "get"),
+            (AuditField::Username, ""),
+        ] {
+            hit.texts.set(field, &[value]);
+        }
+        hit
+    };
+    let probes = 3 * 8640 + 90;
+    let mut emitted: Vec<_> = (0..probes)
+        .flat_map(|number| observe(&mut engine, &probe(number)))
+        .collect();
+    let opened: Vec<_> = emitted.iter().filter(|one| one.state == "opened").collect();
+    assert_eq!(opened.len(), 4);
+    let counts: Vec<_> = opened.iter().map(|one| one.count).collect();
+    assert_eq!(counts, [6, 1, 1, 1]);
+    for pair in opened.windows(2) {
+        assert_eq!(pair[1].continues, pair[0].finding_id);
+        assert_eq!(after(pair[1].alert_at), after(pair[0].alert_at) + DAY);
+        let closed = emitted
+            .iter()
+            .find(|one| one.state == "closed" && one.finding_id == pair[0].finding_id);
+        let closed = closed.unwrap();
+        assert_eq!(closed.close_reason, "rolled_over");
+        // The first finding has the five hits before its alert besides.
+        assert!((8640..=8645).contains(&closed.count), "{}", closed.count);
+    }
+    // Doublings and hours, and no more.
+    assert!(emitted.len() < 150, "{}", emitted.len());
+    emitted.clear();
+    let start = i64::from(probes) * 10 * SECOND;
+    for number in 0..200_u32 {
+        let mut secret = probe(0);
+        secret.time = Some(auditwatch::detection::time::Micros(
+            START + start + i64::from(number) * SECOND / 10,
+        ));
+        secret.identity.0[8..12].copy_from_slice(&(number + 1).to_be_bytes());
+        secret.texts.set(AuditField::UserAgent, &["curl/8.0"]);
+        let path = format!("/api/v1/namespaces/n{number}/secrets?limit=500");
+        secret.texts.set(AuditField::RequestUri, &[&path]);
+        emitted.extend(observe(&mut engine, &secret));
+    }
+    let first = &emitted[0];
+    assert_eq!(
+        (first.state.as_str(), first.close_reason.as_str()),
+        ("updated", "")
+    );
+    assert!(after(first.last_time) - start <= 10 * SECOND);
+    let new = first.new.as_ref().unwrap();
+    assert_eq!(new.user_agents, ["curl/8.0"]);
+    assert_eq!(new.paths, ["/api/v1/namespaces/n0/secrets"]);
+    let last = drain(&mut engine).pop().unwrap();
+    assert_eq!(
+        (last.close_reason.as_str(), last.distinct["paths"]),
+        ("shutdown", 201)
+    );
 }

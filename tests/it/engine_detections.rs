@@ -213,7 +213,7 @@ fn a_finding_names_its_rule() {
     assert_eq!((one.threshold, one.count), (0, 1));
     assert_eq!(one.config_fingerprint, "fingerprint of x");
     // A rule without a search of its own leads to all events of its group.
-    let search = r#"`kube_audit` "user.username"="alice" earliest="#;
+    let search = r#"`auditwatch_audit` "user.username"="alice" earliest="#;
     assert!(
         one.drilldown_search.starts_with(search),
         "{}",

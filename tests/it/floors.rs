@@ -56,7 +56,10 @@ const FLOORS: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("processor", &["detection", "geo", "memory", "rules"]),
+    (
+        "processor",
+        &["detection", "geo", "memory", "rules", "visible"],
+    ),
     (
         "exporter",
         &[
@@ -80,6 +83,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "receiver",
             "exporter",
             "memory",
+            "processor",
+            "rules",
             "telemetry",
             "tls",
             "visible",

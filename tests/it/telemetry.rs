@@ -49,7 +49,8 @@ fn config(folder: &tempfile::TempDir, grpc: &str, telemetry: &str) -> String {
 }
 
 async fn start(folder: &tempfile::TempDir, telemetry: &str) -> Service {
-    let text = config(folder, "127.0.0.1:0", telemetry);
+    let exclude = "{detection: {exclude: [{name: a, cidr: 192.0.2.1}]}}";
+    let text = config(folder, "127.0.0.1:0", telemetry).replace("{detection: }", exclude);
     let config = config::parse("test.yaml", &text, &|_| None).unwrap();
     Service::start(config).await.unwrap()
 }

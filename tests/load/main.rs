@@ -43,16 +43,12 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use opentelemetry_proto::tonic::{
-    collector::logs::v1::ExportLogsServiceRequest,
-    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value as Any},
-};
 use prost::Message as _;
 
 use support::{
     corpus::denied,
     process::{Process, free_address},
-    sender::{framed, request},
+    sender::{as_maps, framed, request},
 };
 
 /// Compares the CPU per record of two builds.
@@ -168,46 +164,6 @@ fn event(at: usize) -> String {
         "annotations": {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""}
     })
     .to_string()
-}
-
-/// Text bodies as the maps that a JSON parser of the Collector makes of them.
-fn as_maps(request: &mut ExportLogsServiceRequest) {
-    for of_resource in &mut request.resource_logs {
-        for of_scope in &mut of_resource.scope_logs {
-            for record in &mut of_scope.log_records {
-                if let Some(AnyValue {
-                    value: Some(Any::StringValue(text)),
-                }) = &record.body
-                {
-                    record.body = Some(any(&serde_json::from_str(text).unwrap()));
-                }
-            }
-        }
-    }
-}
-
-fn any(value: &serde_json::Value) -> AnyValue {
-    let value = match value {
-        serde_json::Value::Null => None,
-        serde_json::Value::Bool(value) => Some(Any::BoolValue(*value)),
-        // As Go reads numbers.
-        serde_json::Value::Number(value) => Some(Any::DoubleValue(value.as_f64().unwrap())),
-        serde_json::Value::String(value) => Some(Any::StringValue(value.clone())),
-        serde_json::Value::Array(values) => Some(Any::ArrayValue(ArrayValue {
-            values: values.iter().map(any).collect(),
-        })),
-        serde_json::Value::Object(pairs) => Some(Any::KvlistValue(KeyValueList {
-            values: pairs
-                .iter()
-                .map(|(key, value)| KeyValue {
-                    key: key.clone(),
-                    value: Some(any(value)),
-                    ..Default::default()
-                })
-                .collect(),
-        })),
-    };
-    AnyValue { value }
 }
 
 fn compressed(bytes: &[u8]) -> Vec<u8> {

@@ -14,6 +14,8 @@ use crate::{
 
 /// Findings of one address that are shown, at most.
 const MOST_FINDINGS: usize = 3;
+/// Addresses that are named at the top of the page, at most.
+const MOST_WORST: usize = 5;
 /// Reasons that are shown in the table of addresses, at most.
 const MOST_REASONS: usize = 1;
 
@@ -23,6 +25,27 @@ pub(super) fn badge(entry: &Entry<'_>) -> Markup {
         @if let Some(severity) = entry.severity() {
             (word(severity)) " "
             @if entry.has_success() { span.severity.critical { "request succeeded" } " " }
+        }
+    }
+}
+
+/// What to look at first: addresses of medium severity or worse, with why.
+pub(super) fn worst(entries: &[Entry<'_>], linked: usize) -> Markup {
+    let is_bad = |entry: &Entry<'_>| entry.severity() >= Some(Severity::Medium);
+    let bad = entries.iter().take_while(|entry| is_bad(entry));
+    let more = bad.clone().count().saturating_sub(MOST_WORST);
+    html! {
+        @if entries.first().is_some_and(is_bad) {
+            ol.worst {
+                @for (at, entry) in bad.enumerate().take(MOST_WORST) {
+                    li {
+                        @if at < linked { a.address href={ "#a" (at + 1) } { (Shown(entry.address)) } }
+                        @else { span.address { (Shown(entry.address)) } }
+                        " " (short(entry))
+                    }
+                }
+            }
+            @if more > 0 { p.note { "and " (number(more as u64)) " more of medium severity or worse" } }
         }
     }
 }
@@ -199,6 +222,15 @@ mod tests {
     fn the_worst_comes_first_with_its_reasons_labels_and_outcome() {
         let rows = [row("192.0.2.1", 900), row("192.0.2.9", 7)];
         let page = page(&rows, &[finding("192.0.2.1", "low"), bad("")]);
+        let (top, _) = page.split_once("<main>").unwrap();
+        assert!(
+            top.contains("href=\"#a1\"><bdi>192.0.2.9</bdi></a>"),
+            "{top}"
+        );
+        assert!(
+            !top.contains("192.0.2.1<"),
+            "a low one is not named at the top"
+        );
         let (_, addresses) = page.split_once("<h2 id=\"addresses\">").unwrap();
         let at = |text: &str| addresses.find(text).unwrap_or_else(|| panic!("{text}"));
         assert!(at("192.0.2.9") < at("192.0.2.1"), "severity before count");

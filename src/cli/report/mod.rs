@@ -69,6 +69,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
                 header {
                     h1 { (TITLE) }
                     (summary(report, &entries, &totals))
+                    (assessment::worst(&entries, linked))
                 }
                 main {
                     @if !entries.is_empty() {

@@ -266,11 +266,15 @@ fn stacked(
     })
 }
 
-/// The busiest addresses, one below the other on the same axis.
+/// The first addresses, the worst and busiest, one below the other on the same axis.
 fn strips(axis: &Axis, entries: &[Entry<'_>], linked: usize) -> Markup {
     html! {
         h3 {
-            @if entries.len() > MOST_STRIPS { "The busiest " (MOST_STRIPS) }
+            @if entries.len() > MOST_STRIPS {
+                @if entries.iter().any(|entry| entry.severity().is_some()) { "The worst and busiest " }
+                @else { "The busiest " }
+                (MOST_STRIPS)
+            }
             @else { "Each address" }
         }
         p.note { "The same time for all, each row to a scale of its own." }

@@ -84,6 +84,13 @@ const INSTANCES: &[Instance] = &[
             ),
         ],
     },
+    Instance {
+        section: "processors",
+        kind: "detection",
+        name: "quiet",
+        note: "In no pipeline: what keeps known requests and findings away.",
+        set: &[],
+    },
     plain("exporters", "splunk_hec", ""),
     Instance {
         section: "exporters",
@@ -159,7 +166,7 @@ fn keys(path: &str) -> Vec<Entry> {
     steps.fold(ROOT.entries(&()), |entries, step| {
         let found = entries.into_iter().find(|entry| entry.fact.name == step);
         match found.unwrap_or_else(|| panic!("there is no {path}")).shown {
-            Shown::Keys(inside) | Shown::Elements(inside) => inside,
+            Shown::Keys(inside) | Shown::Elements(inside) | Shown::Items(inside) => inside,
             Shown::Value(_) => panic!("{path} is no section"),
         }
     })
@@ -215,6 +222,18 @@ impl Writer<'_> {
                         }
                     }
                 }
+                (Shown::Items(inside), None) if is_shown => {
+                    self.comment(fact.meaning, indent);
+                    self.line(fact.name, "", indent);
+                    let mut dash = "- ";
+                    for entry in inside {
+                        let margin = indent + 4 - dash.len();
+                        self.comment(&comment(entry), margin);
+                        let value = entry.fact.example.unwrap_or(default(entry));
+                        self.line(&format!("{dash}{}", entry.fact.name), value, margin);
+                        dash = "";
+                    }
+                }
                 _ if is_shown => {
                     self.comment(&comment(entry), indent);
                     self.line(fact.name, fact.example.unwrap_or(default(entry)), indent);
@@ -244,7 +263,7 @@ impl Writer<'_> {
 fn default(entry: &Entry) -> &str {
     match &entry.shown {
         Shown::Value(text) => text,
-        Shown::Keys(_) | Shown::Elements(_) => "",
+        Shown::Keys(_) | Shown::Elements(_) | Shown::Items(_) => "",
     }
 }
 
@@ -311,7 +330,7 @@ fn list(entries: &[Entry], path: &str) -> String {
         if !meaning.is_empty() {
             let facts = match &entry.shown {
                 Shown::Value(_) => format!(" ({})", facts(entry)),
-                Shown::Keys(_) | Shown::Elements(_) => String::new(),
+                Shown::Keys(_) | Shown::Elements(_) | Shown::Items(_) => String::new(),
             };
             wrap(
                 &mut list,
@@ -321,7 +340,9 @@ fn list(entries: &[Entry], path: &str) -> String {
             );
         }
         match &entry.shown {
-            Shown::Keys(inside) | Shown::Elements(inside) if fact.like.is_none() => {
+            Shown::Keys(inside) | Shown::Elements(inside) | Shown::Items(inside)
+                if fact.like.is_none() =>
+            {
                 list += &self::list(inside, &path);
             }
             _ => {}
@@ -477,7 +498,10 @@ fn documented_defaults_are_the_defaults() {
             let key = key.split('`').next().unwrap();
             let default = default.split('`').next().unwrap();
             // Elements of lists have no path; the reference file shows them.
-            if key.contains("::readers::") || key.contains("::processors::") {
+            if key.contains("::readers::")
+                || key.contains("::processors::")
+                || key.starts_with("exclude::")
+            {
                 continue;
             }
             let component = match (section, key) {

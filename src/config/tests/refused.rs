@@ -424,6 +424,11 @@ fn refuses_what_describes_a_scan_where_none_is_looked_for() {
         ("codes", "403"),
         ("who", "any"),
         ("missing_city", "drop"),
+        ("threshold_401", "9"),
+        ("distributed", "true"),
+        ("low_and_slow", "true"),
+        ("forged_forwarding", "false"),
+        ("follow_up", "1h"),
     ] {
         refused_detection(
             &format!("scanning: false, rules: a, {key}: {value}"),
@@ -431,9 +436,9 @@ fn refuses_what_describes_a_scan_where_none_is_looked_for() {
         );
     }
     refused_detection(
-        "scanning: false",
+        "scanning: false, anonymous_success: false, blind_spots: false",
         &[&format!(
-            "1:26: {at}::scanning: leaves nothing to detect, name rules or set scanning: true"
+            "1:26: {at}::scanning: leaves nothing to detect, name rules or turn a detection on"
         )],
     );
     refused_detection(
@@ -1333,4 +1338,101 @@ fn refuses_inline_certificates_and_keys_that_can_never_work() {
             "2:9: exporters::splunk_hec::tls::ca_pem: holds no certificate in PEM (BEGIN CERTIFICATE)",
         ],
     );
+}
+
+#[test]
+fn refuses_exclusions_that_cannot_be_meant() {
+    let at = "processors::detection::exclude";
+    for (keys, wanted) in [
+        ("exclude: 7", "1:35: AT: expected a list"),
+        (
+            "exclude: [{cidr: 10.0.0.0/8}]",
+            "1:36: AT: name is required",
+        ),
+        (
+            "exclude: [{name: a}]",
+            "1:36: AT: needs a condition: cidr, path, user_agent, user or code",
+        ),
+        (
+            "exclude: [{name: a, paths: /a, code: 401}]",
+            "1:46: AT: unknown key \"paths\": write path",
+        ),
+        (
+            "exclude: [{name: a, cidr: 10.0.0.1/8}]",
+            "1:52: AT::cidr: 10.0.0.1/8 has bits set behind the prefix, did you mean 10.0.0.0/8?",
+        ),
+        (
+            "exclude: [{name: a, code: 99}]",
+            "1:52: AT::code: expected a status code from 100 to 599, got \"99\"",
+        ),
+        (
+            "exclude: [{name: a, code: 401, expires: soon}]",
+            "1:66: AT::expires: expected a time such as 2027-01-31T00:00:00Z, got \"soon\"",
+        ),
+        (
+            "exclude: [{name: a, code: 401}, {name: a, code: 403}]",
+            "1:26: AT: has two entries named \"a\", rename one",
+        ),
+        (
+            "semantics: escu, exclude: [{name: a, code: 403}]",
+            "1:43: AT: \"a\" applies to scanning, which is not valid with semantics: escu: name rules in applies_to, or use filter",
+        ),
+        (
+            "scanning: false, exclude: [{name: a, code: 403}]",
+            "1:43: AT: \"a\" applies to scanning, which is not valid with scanning: false: name rules in applies_to, or use filter",
+        ),
+    ] {
+        refused_detection(keys, &[&wanted.replace("AT", at)]);
+    }
+    let long = "x".repeat(65);
+    refused_detection(
+        &format!("exclude: [{{name: {long}, code: 401}}]"),
+        &[&format!(
+            "1:36: {at}: name has more than 64 bytes or a control character, write a shorter one"
+        )],
+    );
+}
+
+#[test]
+fn refuses_filters_that_cannot_be_meant() {
+    let at = "processors::detection";
+    for (keys, wanted) in [
+        (
+            "filter: finding.scr_ip == 'a'",
+            "1:34: AT::filter: character 8: unknown field \"scr_ip\", did you mean \"src_ip\"?",
+        ),
+        (
+            "filter: finding.count",
+            "1:34: AT::filter: character 8: a filter needs true or false, this is a number",
+        ),
+        (
+            "filter_all: true",
+            "1:26: AT::filter_all: is not valid without a filter, remove it or set filter",
+        ),
+        (
+            "threshold_401: 5, codes: 403",
+            "1:26: AT::threshold_401: is not valid when codes has no 401, remove it or add 401 to codes",
+        ),
+        (
+            "semantics: escu, follow_up: 1h",
+            "1:43: AT::follow_up: is not valid with semantics: escu, remove it or set semantics: native",
+        ),
+        (
+            "semantics: escu, threshold_401: 9",
+            "1:43: AT::threshold_401: is not valid with semantics: escu, remove it or set semantics: native",
+        ),
+        (
+            "semantics: escu, anonymous_success: true",
+            "1:43: AT::anonymous_success: is not valid with semantics: escu, remove it or set semantics: native",
+        ),
+    ] {
+        refused_detection(keys, &[&wanted.replace("AT", at)]);
+    }
+    // None, so that a variable may leave it out.
+    for none in ["filter: ''", "filter: ", "exclude: []", "exclude: "] {
+        let text = format!("processors: {{detection: {{{none}}}}}\n{OTLP}{DEBUG}{SERVICE}");
+        let config = parse("a.yaml", &text, &env).unwrap();
+        let detection = config.processors.values().next().unwrap();
+        assert!(detection.filter.is_none() && detection.exclude.is_empty());
+    }
 }

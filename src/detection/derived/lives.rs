@@ -28,15 +28,18 @@ pub(in crate::detection) struct Due {
     pub(in crate::detection) opening: Place,
     /// Its severity, if that is not the level of the rule.
     pub(in crate::detection) severity: Option<Severity>,
-    /// The same when it was sent before.
-    pub(in crate::detection) severity_before: Option<Option<Severity>>,
+    /// The same in the state before, if there was one.
+    pub(in crate::detection) severity_before: Option<Severity>,
     pub(in crate::detection) evidence: Finding,
 }
 
 impl Due {
     fn of(network: &Network, life: &mut Life, how: How, form: Form<'_>) -> Self {
         let How { state, closed, at } = how;
-        let severity_before = life.sent.map(|sent| sent.severity);
+        let severity_before = match life.sent {
+            Some(sent) => sent.severity,
+            None => life.severity,
+        };
         Self {
             network: *network,
             state,
@@ -49,6 +52,7 @@ impl Due {
 }
 
 /// How a finding is emitted.
+#[derive(Clone, Copy)]
 struct How {
     state: FindingState,
     closed: Option<CloseReason>,

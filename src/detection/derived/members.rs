@@ -25,7 +25,7 @@ pub(in crate::detection) struct Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::detection) struct Members {
     pub(in crate::detection) kept: BTreeMap<Octets, Member>,
-    /// A HyperLogLog sketch of all, once there were more than are kept.
+    /// A sketch (`HyperLogLog`) of all, once there were more than are kept.
     pub(in crate::detection) sketch: Option<Box<[u8]>>,
 }
 
@@ -92,7 +92,7 @@ impl Members {
 fn note(sketch: &mut [u8], octets: Octets) {
     let hash = mix(octets);
     let at = usize::try_from(hash % REGISTERS as u64).unwrap_or_default();
-    let zeros = (hash / REGISTERS as u64 | 1 << 54).trailing_zeros();
+    let zeros = ((hash / REGISTERS as u64) | (1 << 54)).trailing_zeros();
     if let Some(register) = sketch.get_mut(at) {
         *register = (*register).max(u8::try_from(zeros + 1).unwrap_or(u8::MAX));
     }
@@ -123,9 +123,10 @@ fn estimate(sketch: &[u8]) -> u64 {
         .sum();
     let alpha = 0.7213 / (1.0 + 1.079 / registers);
     let raw = alpha * registers * registers / sum;
-    let empty = sketch.iter().filter(|register| **register == 0).count();
-    #[expect(clippy::cast_precision_loss, reason = "there are few registers")]
-    let empty = empty as f64;
+    let empty: f64 = sketch
+        .iter()
+        .map(|register| f64::from(u8::from(*register == 0)))
+        .sum();
     let count = if raw <= 2.5 * registers && empty > 0.0 {
         registers * (registers / empty).ln()
     } else {

@@ -11,7 +11,10 @@ use crate::{audit::time::Micros, rules::settings::SECOND};
 /// Slots that are kept: those of a window, and some more for requests that come late.
 pub(in crate::detection) const KEPT: usize = 20;
 /// Slots of a window, at most.
-const MOST: i64 = 16;
+const MOST: u32 = 16;
+/// Slots beyond those.
+const LATE: u32 = 4;
+const _: () = assert!(KEPT == (MOST + LATE) as usize);
 
 /// How time is cut into slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +27,9 @@ pub(in crate::detection) struct Slots {
 
 impl Slots {
     pub(in crate::detection) fn of(window: i64) -> Self {
-        let length = window.saturating_add(MOST - 1).div_euclid(MOST).max(SECOND);
-        let span = window.div_euclid(length).clamp(1, MOST);
+        let most = i64::from(MOST);
+        let length = window.saturating_add(most - 1).div_euclid(most).max(SECOND);
+        let span = window.div_euclid(length).clamp(1, most);
         Self {
             length,
             span: u32::try_from(span).unwrap_or(1),
@@ -41,7 +45,6 @@ impl Slots {
     /// The last slots of the windows that hold a slot, where nothing is later than `newest`.
     /// Later requests are seen as far as the slots reach that are kept for late ones.
     pub(in crate::detection) fn ends(&self, slot: u32, newest: u32) -> RangeInclusive<u32> {
-        const LATE: u32 = KEPT as u32 - MOST as u32;
         let ahead = LATE.min(self.span.saturating_sub(1));
         slot..=newest.min(slot.saturating_add(ahead)).max(slot)
     }
@@ -107,8 +110,12 @@ mod tests {
             let slots = Slots::of(window);
             let (mut ring, mut reversed) = (Ring::default(), Ring::default());
             let at = |time: &i64| slots.slot(Micros(*time + 1_795_600_200 * SECOND));
-            times.iter().for_each(|time| ring.add(at(time)));
-            times.iter().rev().for_each(|time| reversed.add(at(time)));
+            for time in &times {
+                ring.add(at(time));
+            }
+            for time in times.iter().rev() {
+                reversed.add(at(time));
+            }
             prop_assert_eq!(ring, reversed);
             for end in times.iter().map(at) {
                 let inside: Vec<_> = times

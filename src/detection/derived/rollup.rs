@@ -45,7 +45,10 @@ pub(in crate::detection) struct Site {
 
 /// Addresses in order: one as a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
+#[expect(
+    clippy::box_collection,
+    reason = "there are many, and nearly all are one"
+)]
 pub(in crate::detection) enum Addresses {
     One(Address),
     Many(Box<Vec<Address>>),

@@ -173,13 +173,19 @@ impl Address {
 
 /// A sketch as a number.
 fn bits(sketch: [u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = sketch;
-    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    let mut bytes = [0; 8];
+    for (byte, of_sketch) in bytes.iter_mut().zip(sketch) {
+        *byte = of_sketch;
+    }
+    u64::from_le_bytes(bytes)
 }
 
 fn bytes(bits: u64) -> [u8; 6] {
-    let [a, b, c, d, e, f, _, _] = bits.to_le_bytes();
-    [a, b, c, d, e, f]
+    let mut sketch = [0; 6];
+    for (byte, of_bits) in sketch.iter_mut().zip(bits.to_le_bytes()) {
+        *byte = of_bits;
+    }
+    sketch
 }
 
 /// A fixed hash of a path without its query.
@@ -245,14 +251,13 @@ impl Slow {
             address.add(hour, path);
             *address
         };
-        let address = match self.addresses.change(key, look) {
-            Some(address) => address,
-            None => {
-                let mut address = Address::new(hit, hour);
-                address.add(hour, path);
-                self.addresses.insert(address, needs.table);
-                address
-            }
+        let address = if let Some(address) = self.addresses.change(key, look) {
+            address
+        } else {
+            let mut address = Address::new(hit, hour);
+            address.add(hour, path);
+            self.addresses.insert(address, needs.table);
+            address
         };
         let hours = address.distinct_hours();
         if hours < GATHER {

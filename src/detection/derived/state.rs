@@ -193,7 +193,7 @@ fn read_detection(state: proto::DerivedDetection) -> Result<Tables, StateError> 
     }
     match state.tables {
         Some(Written::Sites(sites)) => {
-            let sites = sites.sites.into_iter().map(read_site);
+            let sites = sites.sites.iter().map(read_site);
             let sites = sites.collect::<Result<Vec<_>, _>>()?;
             Ok(Tables::Prefix(Rollup {
                 sites: Table::restored(buckets, sweep, sites.into_iter()),
@@ -211,7 +211,7 @@ fn read_detection(state: proto::DerivedDetection) -> Result<Tables, StateError> 
         Some(Written::Peers(peers)) => {
             let mut all = Peers::default();
             all.lives = lives;
-            for peer in peers.peers {
+            for peer in &peers.peers {
                 let (key, peer) = read_peer(peer)?;
                 all.restore(key, peer);
             }
@@ -239,7 +239,7 @@ fn ring(trace: &proto::TraceState) -> Result<Ring, StateError> {
     })
 }
 
-fn read_site(state: proto::SiteState) -> Result<Site, StateError> {
+fn read_site(state: &proto::SiteState) -> Result<Site, StateError> {
     let addresses = state.addresses.iter().map(|trace| {
         Ok(Address {
             octets: octets(&trace.address)?,
@@ -308,7 +308,7 @@ fn peer_state(key: Key, peer: &Peer) -> proto::PeerState {
     }
 }
 
-fn read_peer(state: proto::PeerState) -> Result<(Key, Peer), StateError> {
+fn read_peer(state: &proto::PeerState) -> Result<(Key, Peer), StateError> {
     let key = Key {
         cluster: state.cluster,
         octets: octets(&state.address)?,

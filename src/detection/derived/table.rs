@@ -74,12 +74,13 @@ impl<E: Entry> Table<E> {
         sweep: usize,
         entries: impl ExactSizeIterator<Item = E>,
     ) -> Self {
+        /// Buckets that may be empty.
+        const SPARE: usize = 1 << 20;
         let mut table = Self {
             sweep,
             ..Self::default()
         };
         // A table never has more buckets than it has had entries; one that is damaged may say so.
-        const SPARE: usize = 1 << 20;
         let buckets = buckets.min(entries.len().saturating_add(SPARE));
         table.buckets.resize_with(buckets, Vec::new);
         for entry in entries {

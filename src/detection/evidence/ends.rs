@@ -160,8 +160,7 @@ impl<T: Ord + Bytes, D: Bytes> Ends<T, D> {
         compare: impl Fn(&T) -> Ordering,
         (first, last): (When, When),
         most: usize,
-        own: impl FnOnce() -> T,
-        detail: impl Fn() -> Option<D>,
+        (own, detail): (impl FnOnce() -> T, impl Fn() -> Option<D>),
     ) -> Option<T> {
         let found = self.entries.binary_search_by(|entry| compare(&entry.thing));
         if found.is_err() && self.is_at_most(most) {

@@ -90,7 +90,7 @@ impl Samples {
             })
         };
         let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(&*verb, &*path));
-        self.0.put(compare, (when, when), MOST, own, detail);
+        self.0.put(compare, (when, when), MOST, (own, detail));
     }
 
     /// Takes the samples of another finding.
@@ -100,10 +100,10 @@ impl Samples {
             let own = || entry.thing.clone();
             let first = || entry.first_detail.clone();
             self.0
-                .put(compare, (entry.first, NOT_LAST), MOST, own, first);
+                .put(compare, (entry.first, NOT_LAST), MOST, (own, first));
             let last = || entry.last_detail.clone();
             self.0
-                .put(compare, (NOT_FIRST, entry.last), MOST, own, last);
+                .put(compare, (NOT_FIRST, entry.last), MOST, (own, last));
         }
         self.0.is_full |= other.0.is_full;
     }

@@ -121,7 +121,7 @@ fn raise(registers: &mut [u8], hash: u64) -> bool {
     is_more
 }
 
-/// The estimate of Otmar Ertl ("New cardinality estimation algorithms for HyperLogLog sketches",
+/// The estimate of Otmar Ertl ("New cardinality estimation algorithms for `HyperLogLog` sketches",
 /// arXiv:1702.01284, section 4), which needs no corrections by measured tables.
 #[expect(
     clippy::cast_precision_loss,

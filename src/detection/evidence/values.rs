@@ -70,11 +70,12 @@ impl ValueSet {
     }
 
     fn put(&mut self, value: &str, span: (When, When), most: usize) {
+        #[expect(clippy::borrowed_box, reason = "that is how a value is kept")]
         let compare = |known: &Box<str>| (**known).cmp(value);
         if self.many.is_some() || self.ends.is_at_most(most) {
             let is_known = self.ends.contains(compare);
             if self.many.is_none() && !is_known {
-                self.many = Some(self.counted());
+                self.many = Some(Box::new(self.counted()));
             }
             if let Some(many) = &mut self.many
                 && !is_known
@@ -84,15 +85,15 @@ impl ValueSet {
         }
         let sent = self
             .ends
-            .put(compare, span, most, || value.into(), || Some(()));
+            .put(compare, span, most, (|| value.into(), || Some(())));
         if let (Some(sent), Some(many)) = (sent, &mut self.many) {
             many.forget(&sent);
         }
     }
 
     /// What is known of the values while all are here.
-    fn counted(&self) -> Box<Many> {
-        let mut many = Box::new(Many::default());
+    fn counted(&self) -> Many {
+        let mut many = Many::default();
         for entry in self.ends.entries() {
             many.sketch.insert(hash(&entry.thing));
         }
@@ -102,7 +103,7 @@ impl ValueSet {
     /// Takes all values of another set of the field.
     pub(super) fn merge(&mut self, other: &Self, limits: &Limits) {
         if other.many.is_some() && self.many.is_none() {
-            self.many = Some(self.counted());
+            self.many = Some(Box::new(self.counted()));
         }
         for entry in other.ends.entries() {
             self.put(

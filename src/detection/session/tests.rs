@@ -267,7 +267,7 @@ proptest! {
                 model.settle(event_time.closing_watermark, &params, &mut wanted);
                 prop_assert_eq!(key.due_at(&params), model.due_at(&params));
             }
-            let (bound, settled) = (key.bound(1, advance, &params), sink.out.len());
+            let (bound, settled) = (key.bound(1, (advance, false), &params), sink.out.len());
             let hit = hit(request, time, values.unwrap_or(1));
             let error = u64::from(request.value % 4);
             let arrival = Arrival { error, ..arrival(&hit, &event_time) };

@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
-use super::reader::{Reader, Typed, find};
+use super::reader::{Map, Reader, Typed, find, hint, quoted};
 use crate::{
     audit::json,
-    rules::settings::parse_proxy,
+    rules::{model::Label, settings::parse_proxy, severity::Severity},
     yaml::{Mark, Node, Value},
 };
 
 /// Events of one case, repetitions counted.
 const MOST_EVENTS: usize = 10_000;
+/// What is the number of the repetition in an event that is repeated.
+const NUMBER: &str = "{n}";
 /// 2026-01-01T00:00:00Z: when events without a time begin, a second apart.
 const BEGIN: &str = "2026-01-01T";
 
@@ -23,14 +25,32 @@ pub struct Case {
     pub must_match: bool,
     /// The events as JSON text.
     pub events: Vec<String>,
+    /// What it is called; may be empty.
+    pub name: String,
+    /// What its finding must say.
+    pub expect: Option<Expect>,
     /// Its line in the file.
     pub line: usize,
     /// Proxies whose word about the next address is believed in it.
     pub trusted_proxies: Vec<IpNet>,
 }
 
+/// What the finding of a case must say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// Its severity.
+    pub severity: Option<Severity>,
+    /// The names of all its labels, in any order.
+    pub labels: Option<Vec<String>>,
+}
+
 /// Reads `custom: tests:`.
-pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool) -> Vec<Case> {
+pub(super) fn read<'d>(
+    reader: &Reader<'d>,
+    node: &'d Node,
+    is_correlation: bool,
+    labels: &[Label],
+) -> Vec<Case> {
     let mut cases = Vec::new();
     let known = ["match", "no_match", "parameters", "trusted_proxies"];
     let Some(map) = reader.map(node, "tests", &known) else {
@@ -54,7 +74,24 @@ pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool
         };
         for item in items {
             let mut events = Vec::new();
+            let (mut name, mut expect) = (String::new(), None);
             match &item.value {
+                Value::Map(_) if find(item, "events").is_some() => {
+                    let Some(map) = reader.map(item, "tests", &["name", "events", "expect"]) else {
+                        continue;
+                    };
+                    name = map.text("name").unwrap_or_default();
+                    expect = read_expect(&map, must_match, labels);
+                    match map.get("events").map(|node| (node, &node.value)) {
+                        Some((_, Value::List(nodes))) => {
+                            for node in nodes {
+                                add(reader, node, &mut events);
+                            }
+                        }
+                        Some((node, _)) => reader.fail(node.mark, "events: expected a list"),
+                        None => {}
+                    }
+                }
                 Value::List(nodes) if is_correlation => {
                     for node in nodes {
                         add(reader, node, &mut events);
@@ -69,12 +106,54 @@ pub(super) fn read<'d>(reader: &Reader<'d>, node: &'d Node, is_correlation: bool
             cases.push(Case {
                 must_match,
                 events,
+                name,
+                expect,
                 line: item.mark.line,
                 trusted_proxies: trusted_proxies.clone(),
             });
         }
     }
     cases
+}
+
+/// Reads `expect`.
+fn read_expect(map: &Map<'_, '_>, must_match: bool, labels: &[Label]) -> Option<Expect> {
+    let reader = map.reader;
+    let node = map.get("expect")?;
+    if !must_match {
+        reader.fail(
+            node.mark,
+            "expect is for match, no_match makes no finding: remove it",
+        );
+    }
+    let own = reader.map(node, "expect", &["severity", "labels"])?;
+    if labels.is_empty() {
+        reader.fail(
+            node.mark,
+            "expect: this rule has no labels: remove it, or add labels",
+        );
+        return None;
+    }
+    let severity = own.word("severity", &Severity::ALL.map(Severity::as_str));
+    let mut expect = Expect {
+        severity: severity.and_then(|word| word.parse().ok()),
+        labels: None,
+    };
+    if own.get("labels").is_some() {
+        let names = own.texts("labels");
+        let known: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
+        for (name, mark) in &names {
+            if !known.contains(&name.as_str()) {
+                let hint = hint(name, &known);
+                reader.fail(
+                    *mark,
+                    format!("expect: no label is named {}{hint}", quoted(name)),
+                );
+            }
+        }
+        expect.labels = Some(names.into_iter().map(|(name, _)| name).collect());
+    }
+    Some(expect)
 }
 
 /// Adds an event, or `{event: ..., repeat: N}`.
@@ -106,9 +185,10 @@ fn add<'d>(reader: &Reader<'d>, node: &'d Node, events: &mut Vec<String>) {
         );
         return;
     }
-    for _ in 0..repeat {
+    for number in 0..repeat {
         let at = events.len();
         match text(reader, event, at) {
+            Ok(event) if repeat > 1 => events.push(event.replace(NUMBER, &number.to_string())),
             Ok(event) => events.push(event),
             Err((mark, text)) => {
                 reader.fail(mark, text);

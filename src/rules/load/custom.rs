@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     rules::{
-        model::{Dedup, Emit},
+        model::{Dedup, Emit, Label},
         settings::{MissingCity, SECOND},
     },
     yaml::{Mark, Node, Value},
@@ -20,7 +20,7 @@ use crate::{
 const MOST_VALUES: usize = 10_000;
 
 /// All keys, as docs/rules.md describes them.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "attack_technique",
     "blind_spot",
     "dedup",
@@ -29,12 +29,14 @@ const KEYS: [&str; 19] = [
     "emit",
     "follow_up",
     "group_by",
+    "labels",
     "lateness",
     "location",
     "message",
     "parameters",
     "rule",
     "score",
+    "selections",
     "tests",
     "variant",
     "version",
@@ -82,6 +84,8 @@ pub(super) struct Custom {
     pub(super) version: Option<String>,
     /// Rules of one identifier that are variants are not loaded together.
     pub(super) variant: Option<String>,
+    /// What events may look like, and where the key is.
+    pub(super) labels: At<Vec<Label>>,
     pub(super) cases: Vec<Case>,
 }
 
@@ -142,8 +146,11 @@ impl<'d> Reader<'d> {
         self.location(&map, &mut custom);
         custom.derive = self.derive(&map);
         custom.follow_up = self.follow_up(&map);
+        let labels = self.labels(&map);
+        custom.labels = map.mark_of("labels").map(|mark| (labels, mark));
         if let Some(node) = map.get("tests") {
-            custom.cases = cases::read(self, node, is_correlation);
+            let labels = custom.labels.as_ref().map(|(labels, _)| labels.as_slice());
+            custom.cases = cases::read(self, node, is_correlation, labels.unwrap_or_default());
         }
         if let Some(mark) = map.mark_of("rule") {
             self.fail(

@@ -16,6 +16,7 @@ use crate::{
     audit::{path::Path, text::hex},
     rules::{
         derived::{Derived, Hops},
+        labeler::Labeler,
         model::{Aggregate, Dedup, Detection, Emit, FollowUp, GroupBy, Part, Window},
         predicate::{Condition, Operand},
         settings::{Rule, SECOND},
@@ -70,6 +71,15 @@ impl Linker<'_> {
             }
         }
         let linked = documents.iter().zip(counted).map(|(document, counted)| {
+            if let Some((_, mark)) = &document.custom.labels
+                && counted
+            {
+                self.fail(
+                    *mark,
+                    "labels: this rule makes no findings, a correlation counts it: write the labels \
+                     there",
+                );
+            }
             let detection = match &document.body {
                 Body::Rule(condition) => self.rule(document, condition),
                 Body::Correlation(correlation) => {
@@ -453,6 +463,7 @@ impl Linker<'_> {
             }
             Window::Session { length }
         };
+        self.check_labels(custom, window)?;
         let group_by = match custom.missing_city {
             None => GroupBy::Fields(names),
             Some((missing_city, mark)) => {
@@ -480,10 +491,19 @@ impl Linker<'_> {
             ipv6_prefix: self.settings.ipv6_prefix,
         };
         let lateness = custom.lateness.unwrap_or(self.settings.lateness);
-        let text = format!(
+        let labels = custom.labels.as_ref().map(|(labels, _)| labels.clone());
+        let labels = labels.unwrap_or_default();
+        let mut text = format!(
             "{} {parts_shape:?} {window:?} {aggregate:?} {threshold} {:?} {hops:?} {lateness} {}",
             document.shape, custom.dedup, self.settings.time_field,
         );
+        let conditions = labels.iter().map(|label| &label.condition);
+        let labeler = Labeler::of(conditions);
+        // State holds labels by their places.
+        for label in &labels {
+            text.push(' ');
+            text.push_str(&label.name);
+        }
         Some(Detection {
             annotations: document.annotations.clone(),
             parts,
@@ -494,13 +514,35 @@ impl Linker<'_> {
             threshold,
             dedup: custom.dedup,
             emit: custom.emit.map_or(Emit::Finding, |(emit, _)| emit),
-            labels: Vec::new(),
+            labeler,
+            labels,
             blind_spot: None,
             follow_up: None,
             lateness,
             derivation: None,
             fingerprint: hex(&Sha256::digest(text.as_bytes()), 8),
         })
+    }
+}
+
+impl Linker<'_> {
+    /// Labels decide severity and score of a finding that grows.
+    fn check_labels(&mut self, custom: &Custom, window: Window) -> Option<()> {
+        let Some((_, mark)) = &custom.labels else {
+            return Some(());
+        };
+        if let Window::Tumbling { .. } = window {
+            self.fail(
+                *mark,
+                "labels are for window: session: remove them, or window: tumbling",
+            );
+            return None;
+        }
+        if custom.score.is_some() {
+            self.fail(*mark, "labels decide the score: remove score");
+            return None;
+        }
+        Some(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each construct is either supported or refused with its file, line and column: nothing is ignored
 //! that would change what matches. `reader` reads values with their places, `document` one rule
 //! or correlation, `head` its metadata, `selection` and `condition` its match, `custom` the keys
-//! that Sigma does not have, `cases` its tests; `link` joins rules and correlations.
+//! that Sigma does not have, `labels` and `cases` two of them; `link` joins rules and correlations.
 
 mod blind_spot;
 mod cases;
@@ -13,6 +13,7 @@ mod derive;
 mod document;
 mod duration;
 mod head;
+mod labels;
 mod link;
 mod mode;
 mod problem;
@@ -22,7 +23,7 @@ mod sources;
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
-pub use cases::Case;
+pub use cases::{Case, Expect};
 pub use mode::Mode;
 pub use problem::{Problem, Problems};
 
@@ -34,8 +35,9 @@ use self::{
 };
 use super::{
     model::Detection,
-    settings::{Rule, Semantics, Who},
+    settings::{Rule, Semantics, UNAUTHORIZED},
     shipped,
+    switches::Switches,
 };
 use crate::yaml::{self, Mark};
 
@@ -98,35 +100,48 @@ pub fn load(names: &[String], settings: &Rule) -> Result<Vec<Arc<Detection>>, Ve
     Ok(detections)
 }
 
-/// The detections of a pipeline: that of scans, if it is wanted, and those that are named.
+/// The detections of a pipeline: those of scans, if they are wanted, the other shipped ones that are
+/// turned on, and those that are named. A rule that is named takes the place of the shipped one with
+/// its id.
 ///
 /// # Errors
 /// All problems, by file and line. No detection at all is one.
 pub fn pipeline(
     settings: &Rule,
-    scanning: bool,
+    switches: &Switches,
     names: &[String],
 ) -> Result<Vec<Arc<Detection>>, Vec<Problem>> {
     let mut detections = Vec::new();
-    if scanning {
-        detections.extend(scans(settings).into_iter().map(Arc::new));
+    let on = switches.under(settings);
+    if on.scanning {
+        let follow_up = i64::try_from(on.follow_up.as_micros()).unwrap_or(i64::MAX);
+        let scans = scans(settings).into_iter().map(Arc::unwrap_or_clone);
+        detections.extend(scans.map(|scan| Arc::new(scan.following_up(follow_up))));
     }
-    let feeds = if scanning {
-        blind_spots(settings)?
-    } else {
-        Vec::new()
-    };
-    for detection in load_all(names, settings)?
-        .detections()
-        .into_iter()
-        .chain(feeds)
-    {
+    let scans = detections.len();
+    detections.extend(derived(settings, &on.derived()));
+    let shipped = on.shipped().into_iter();
+    let shipped = shipped
+        .filter_map(shipped::file)
+        .map(Source::shipped)
+        .collect();
+    let shipped = Loader::new(settings, Vec::new()).load(shipped)?;
+    detections.extend(shipped.detections());
+    if on.blind_spots {
+        detections.extend(blind_spots(settings)?);
+    }
+    for detection in load_all(names, settings)?.detections() {
         let id = &detection.annotations.id;
-        if detections.iter().any(|known| known.annotations.id == *id) {
-            if detection.blind_spot.is_some() {
-                // A file of the operator has it, perhaps with other parameters.
-                continue;
-            }
+        let known = detections
+            .iter()
+            .position(|known| known.annotations.id == *id);
+        if let Some(own) = known.filter(|known| *known >= scans)
+            && let Some(place) = detections.get_mut(own)
+        {
+            *place = detection;
+            continue;
+        }
+        if known.is_some() {
             return Err(vec![Problem {
                 file: names.join(", "),
                 line: 0,
@@ -192,6 +207,34 @@ pub fn blind_spots(settings: &Rule) -> Result<Vec<Arc<Detection>>, Vec<Problem>>
     load(&names, settings)
 }
 
+/// The detections of scans that these settings describe: one, or two where 401 has a threshold of
+/// its own.
+pub fn scans(settings: &Rule) -> Vec<Arc<Detection>> {
+    let Some(threshold) = settings.own_threshold_401() else {
+        return vec![Arc::new(Detection::of(settings))];
+    };
+    let with = |codes: Vec<u16>, threshold| Rule {
+        threshold,
+        codes,
+        ..settings.clone()
+    };
+    let others = settings
+        .codes
+        .iter()
+        .copied()
+        .filter(|code| *code != UNAUTHORIZED);
+    let others = with(others.collect(), settings.threshold);
+    let own = with(vec![UNAUTHORIZED], threshold);
+    let mut detections = Vec::new();
+    if !others.codes.is_empty() {
+        detections.push(Arc::new(Detection::of(&others)));
+    }
+    // As in `Detection::of`, a test holds that the file loads.
+    let own = scan_of("scanning-401.yaml", &own).unwrap_or_default();
+    detections.push(Arc::new(own));
+    detections
+}
+
 /// The same with tests and warnings.
 ///
 /// # Errors
@@ -234,21 +277,16 @@ pub fn load_text(file: &str, text: &str, settings: &Rule) -> Result<Loaded, Vec<
 /// The detection of scans that these settings describe; `None` if its file did not load, which a
 /// test rules out.
 pub(crate) fn scan(settings: &Rule) -> Option<Detection> {
-    let shipped = shipped::file(shipped::scan(settings.semantics))?;
-    let loaded = Loader::new(settings, Vec::new())
-        .load(vec![Source::shipped(shipped)])
-        .ok()?;
-    let detection = Detection::clone(&*loaded.detections().pop()?);
-    Some(as_set(detection, settings))
+    scan_of(shipped::scan(settings.semantics), settings)
 }
 
-/// The detection of scans, and those that are derived from it: of networks, of addresses over
-/// days, and of peers. The settings of the first hold for all.
-pub fn scans(settings: &Rule) -> Vec<Detection> {
-    let mut detections = vec![Detection::of(settings)];
-    let files = shipped::derived(settings.semantics).iter();
-    let files = files.filter_map(|file| shipped::file(file));
+/// The detections of these shipped files that take the requests which the detection of scans has
+/// counted: of networks, of addresses over days, and of peers. The settings of the first hold for
+/// all.
+pub fn derived(settings: &Rule, files: &[&str]) -> Vec<Arc<Detection>> {
+    let files = files.iter().filter_map(|file| shipped::file(file));
     let sources: Vec<_> = files.map(Source::shipped).collect();
+    let mut detections = Vec::new();
     if sources.is_empty() {
         return detections;
     }
@@ -263,10 +301,20 @@ pub fn scans(settings: &Rule) -> Vec<Detection> {
                 .search
                 .clone_from(&source.annotations.search);
             derivation.source = Arc::new(source);
-            detections.push(detection);
+            detections.push(Arc::new(detection));
         }
     }
     detections
+}
+
+/// The detection of scans in this shipped file.
+fn scan_of(file: &str, settings: &Rule) -> Option<Detection> {
+    let shipped = shipped::file(file)?;
+    let mut loader = Loader::new(settings, Vec::new());
+    loader.scan = shipped.file;
+    let loaded = loader.load(vec![Source::shipped(shipped)]).ok()?;
+    let detection = Detection::clone(&*loaded.detections().pop()?);
+    Some(as_set(detection, settings))
 }
 
 /// The detection of scans with what follows from its settings as a whole.
@@ -284,6 +332,8 @@ struct Loader<'s> {
     files: Vec<String>,
     documents: Vec<Document>,
     mode: Mode,
+    /// The shipped file whose parameters are settings.
+    scan: &'static str,
 }
 
 impl<'s> Loader<'s> {
@@ -295,6 +345,7 @@ impl<'s> Loader<'s> {
             files: Vec::new(),
             documents: Vec::new(),
             mode: Mode::Run,
+            scan: shipped::scan(settings.semantics),
         }
     }
 
@@ -436,14 +487,11 @@ impl<'s> Loader<'s> {
 
     /// Puts in the parameters of another file, and the settings for the detection of scans.
     fn fill(&self, source: &Source, reader: &mut Reader<'_>) {
-        if source.is_shipped()
-            && (source
-                .file
-                .ends_with(shipped::scan(self.settings.semantics))
-                || shipped::derived(self.settings.semantics)
-                    .iter()
-                    .any(|file| source.file.ends_with(file)))
-        {
+        let is_of_scans = source.file.ends_with(self.scan)
+            || shipped::derived(self.settings.semantics)
+                .iter()
+                .any(|file| source.file.ends_with(file));
+        if source.is_shipped() && is_of_scans {
             for (name, values) in settings(self.settings) {
                 if let Some(parameter) = reader.parameters.get_mut(name) {
                     let mark = Mark::start_of(self.files.len().saturating_sub(1));
@@ -512,29 +560,24 @@ fn take(taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
     })
 }
 
-/// The Splunk search for the events that these settings count.
+/// The Splunk search for the events that these settings count, in the words of the ESCU search.
+/// A native finding leads to all activity of its source instead.
 fn search(settings: &Rule) -> String {
-    let who = match (settings.semantics, settings.who) {
-        (Semantics::Escu, _) | (_, Who::Group) => {
-            r#""user.groups{}"="system:unauthenticated""#.to_owned()
+    match settings.semantics {
+        Semantics::Native => String::new(),
+        Semantics::Escu => {
+            let codes: Vec<_> = settings
+                .wanted_codes()
+                .iter()
+                .map(|code| format!(r#""responseStatus.code"={code}"#))
+                .collect();
+            let codes = match codes.as_slice() {
+                [code] => code.clone(),
+                codes => format!("({})", codes.join(" OR ")),
+            };
+            format!(r#"`kube_audit` "user.groups{{}}"="system:unauthenticated" {codes}"#)
         }
-        (Semantics::Native, Who::Any) => concat!(
-            r#"("user.groups{}"="system:unauthenticated" OR "user.username"="system:anonymous""#,
-            r#" OR NOT "user.username"=*)"#
-        )
-        .to_owned(),
-    };
-    let codes: Vec<_> = settings
-        .wanted_codes()
-        .iter()
-        .map(|code| format!(r#""responseStatus.code"={code}"#))
-        .collect();
-    let codes = if codes.len() == 1 {
-        codes.concat()
-    } else {
-        format!("({})", codes.join(" OR "))
-    };
-    format!("`kube_audit` {who} {codes}")
+    }
 }
 
 /// The settings that are parameters of the detection of scans.

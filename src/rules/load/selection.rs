@@ -1,5 +1,7 @@
 //! The selections of a rule: fields, modifiers and values become conditions.
 
+use std::sync::Arc;
+
 use super::{
     condition::{Selections, joined},
     reader::{Map, Reader, Scalar, Typed, hint, is_name, placeholder, quoted},
@@ -132,7 +134,8 @@ impl<'d> Reader<'d> {
         selections
     }
 
-    fn selection(&self, name: &str, node: &'d Node) -> Option<Condition> {
+    /// One selection: a map of fields, or a list of such maps.
+    pub(super) fn selection(&self, name: &str, node: &'d Node) -> Option<Condition> {
         match &node.value {
             Value::Map(entries) if entries.is_empty() => {
                 self.fail(
@@ -195,7 +198,7 @@ impl<'d> Reader<'d> {
         let operand = self.operand(name, key.mark)?;
         let values = self.values(&key.name, node, modifiers)?;
         let test = |wanted| {
-            Condition::Test(Box::new(Test {
+            Condition::Test(Arc::new(Test {
                 operand: operand.clone(),
                 wanted,
                 text: format!("{} (line {})", key.name, key.mark.line),

@@ -1,5 +1,6 @@
 //! Rules as data: what each construct of Sigma matches, in JSON and in maps, behind the prefilter.
 
+mod behaviour;
 mod command;
 mod correlations;
 mod prefilter;

@@ -290,3 +290,131 @@ proptest! {
         let _problems = problems(&pieces.concat());
     }
 }
+
+/// A rule whose `custom` has these lines, the first of them on line 10.
+fn labelled(custom: &str) -> Vec<String> {
+    problems(&format!(
+        "{}custom:\n{custom}\n",
+        rule("    sel:\n        verb: get", "sel")
+    ))
+}
+
+/// The one label of a rule, and what is wrong with it.
+const LABELS: &[(&str, &str)] = &[
+    (
+        "kind: tool, title: T, match: {verb: get}",
+        "r.yaml:11:7: labels: name is missing: write one such as reads_secrets",
+    ),
+    (
+        "name: a-b, kind: tool, title: T, match: {verb: get}",
+        "r.yaml:11:14: name: \"a-b\" is no name: use letters, digits and _",
+    ),
+    (
+        "name: a, kind: tol, title: T, match: {verb: get}",
+        "r.yaml:11:23: kind: expected behaviour, shape, tool or benign, found \"tol\"",
+    ),
+    (
+        "name: a, kind: behaviour, title: T, severity: sever, match: {verb: get}",
+        "r.yaml:11:54: severity: expected informational, low, medium, high or critical, found \"sever\"",
+    ),
+    (
+        "name: a, kind: tool, title: T, severity: low, match: {verb: get}",
+        "r.yaml:11:49: severity: a tool has none, a user agent is a claim of the client: remove it",
+    ),
+    (
+        "name: a, kind: tool, title: T",
+        "r.yaml:11:7: labels: match is missing: write a selection, a condition over custom: \
+         selections:, or for a shape a bound such as min_paths",
+    ),
+    (
+        "name: a, kind: tool, title: T, match: nothing",
+        "r.yaml:11:46: match: no selection is named \"nothing\"",
+    ),
+    (
+        "name: a, kind: shape, title: T, min_paths: 0",
+        "r.yaml:11:51: min_paths: expected a whole number, at least 1",
+    ),
+    (
+        "name: a, kind: shape, title: T, severity: low, max_paths: 2",
+        "r.yaml:11:55: labels: with an upper bound, more requests would lower the severity: remove \
+         the bound or the severity",
+    ),
+    (
+        "name: a, kind: benign, title: T, match: {verb: get}, max_paths: 2",
+        "r.yaml:11:7: labels: a benign cause needs max_paths and max_user_agents, else a scan hides \
+         behind it",
+    ),
+    (
+        "name: a, kind: benign, title: T, match: {verb: get}, max_paths: 2, max_user_agents: 1, min_paths: 1",
+        "r.yaml:11:95: labels: a benign cause has upper bounds alone, else more requests would lower \
+         the severity: remove it",
+    ),
+    (
+        "name: a, kind: benign, title: T, match: {verb: get}, max_paths: 2, max_user_agents: 1, explains: b",
+        "r.yaml:11:105: explains: no label is named \"b\"",
+    ),
+    (
+        "name: a, kind: tool, title: T, match: {verb: get}, macth: x",
+        "r.yaml:11:59: labels: unknown key \"macth\", did you mean match?",
+    ),
+];
+
+#[test]
+fn labels() {
+    for (label, wanted) in LABELS {
+        let found = labelled(&format!("  labels:\n    - {{{label}}}"));
+        assert_eq!(found, [*wanted], "{label}");
+    }
+    let good = "{name: a, kind: tool, title: T, match: {verb: get}}";
+    assert_eq!(labelled(&format!("  labels:\n    - {good}")), [""; 0]);
+    assert_eq!(
+        labelled(&format!("  labels:\n    - {good}\n    - {good}")),
+        ["r.yaml:12:14: labels: the name \"a\" is given twice"]
+    );
+    assert_eq!(
+        labelled(&format!("  score: 7\n  labels:\n    - {good}")),
+        ["r.yaml:11:3: labels decide the score: remove score"]
+    );
+    assert_eq!(
+        labelled(&format!("  window: tumbling 1h\n  labels:\n    - {good}")),
+        ["r.yaml:11:3: labels are for window: session: remove them, or window: tumbling"]
+    );
+    assert_eq!(
+        labelled("  selections:\n    a: {verb: get}"),
+        ["r.yaml:11:5: selections are for labels: add labels, or remove them"]
+    );
+    let many: String = (0..65)
+        .map(|at| format!("    - {{name: a{at}, kind: tool, title: T, match: {{verb: get}}}}\n"))
+        .collect();
+    let found = labelled(&format!("  labels:\n{many}"));
+    assert_eq!(
+        found,
+        ["r.yaml:11:5: labels: more than 64: join some of them"]
+    );
+}
+
+#[test]
+fn what_a_test_expects() {
+    let label = "  labels:\n    - {name: a, kind: tool, title: T, match: {verb: get}}\n";
+    for (tests, wanted) in [
+        (
+            "match:\n      - {events: [{verb: get}], expect: {severity: lo}}",
+            "r.yaml:14:52: severity: expected informational, low, medium, high or critical, found \"lo\"",
+        ),
+        (
+            "match:\n      - {events: [{verb: get}], expect: {labels: [b]}}",
+            "r.yaml:14:51: expect: no label is named \"b\"",
+        ),
+        (
+            "no_match:\n      - {events: [{verb: list}], expect: {labels: [a]}}",
+            "r.yaml:14:42: expect is for match, no_match makes no finding: remove it",
+        ),
+        (
+            "match:\n      - {events: {verb: get}}",
+            "r.yaml:14:18: events: expected a list",
+        ),
+    ] {
+        let found = labelled(&format!("{label}  tests:\n    {tests}"));
+        assert_eq!(found, [wanted], "{tests}");
+    }
+}

@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::{
     collector::logs::v1::{
         ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
     },
-    common::v1::{AnyValue, KeyValue, any_value::Value},
+    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     resource::v1::Resource,
 };
@@ -279,4 +279,44 @@ pub(crate) async fn http(
         headers,
         response.into_body().collect().await.ok()?.to_bytes(),
     ))
+}
+
+/// Text bodies as the maps that a JSON parser of the Collector makes of them.
+pub(crate) fn as_maps(request: &mut ExportLogsServiceRequest) {
+    for of_resource in &mut request.resource_logs {
+        for of_scope in &mut of_resource.scope_logs {
+            for record in &mut of_scope.log_records {
+                if let Some(AnyValue {
+                    value: Some(Value::StringValue(text)),
+                }) = &record.body
+                {
+                    record.body = Some(any(&serde_json::from_str(text).unwrap()));
+                }
+            }
+        }
+    }
+}
+
+fn any(value: &serde_json::Value) -> AnyValue {
+    let value = match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::Bool(value) => Some(Value::BoolValue(*value)),
+        // As Go reads numbers.
+        serde_json::Value::Number(value) => Some(Value::DoubleValue(value.as_f64().unwrap())),
+        serde_json::Value::String(value) => Some(Value::StringValue(value.clone())),
+        serde_json::Value::Array(values) => Some(Value::ArrayValue(ArrayValue {
+            values: values.iter().map(any).collect(),
+        })),
+        serde_json::Value::Object(pairs) => Some(Value::KvlistValue(KeyValueList {
+            values: pairs
+                .iter()
+                .map(|(key, value)| KeyValue {
+                    key: key.clone(),
+                    value: Some(any(value)),
+                    ..Default::default()
+                })
+                .collect(),
+        })),
+    };
+    AnyValue { value }
 }

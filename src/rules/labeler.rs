@@ -1,0 +1,246 @@
+//! Which labels an event has: the conditions of all labels of a detection, evaluated together.
+//!
+//! Conditions name the same selections again and again, so a test is done at most once for an
+//! event, and only if a condition comes to it. Expressions over one field are one set, which one
+//! pass over the field's text decides.
+
+use std::sync::Arc;
+
+use regex::bytes::RegexSet;
+
+use super::{
+    compiled,
+    predicate::{Condition, Context, Kind, Operand, Test},
+};
+use crate::audit::event::Field;
+
+/// Distinct tests; with more, the labels are evaluated one by one.
+const MOST_TESTS: usize = 256;
+
+/// The conditions of all labels, prepared. Empty when they cannot be.
+#[derive(Clone, Debug, Default)]
+pub struct Labeler {
+    tests: Vec<Arc<Test>>,
+    /// By test: the set that decides it.
+    set_of: Vec<Option<usize>>,
+    sets: Vec<Set>,
+    /// By label.
+    labels: Vec<Node>,
+}
+
+/// Expressions over one field.
+#[derive(Clone, Debug)]
+struct Set {
+    operand: Operand,
+    expressions: RegexSet,
+    /// By expression: the test that it belongs to.
+    tests: Vec<usize>,
+    /// All those tests.
+    all: Bits,
+}
+
+/// A condition over tests by their place.
+#[derive(Clone, Debug)]
+enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Some(usize, Vec<Node>),
+    Not(Box<Node>),
+    Test(usize),
+}
+
+/// A set of tests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bits([u64; MOST_TESTS / 64]);
+
+impl Bits {
+    fn insert(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    fn contains(&self, at: usize) -> bool {
+        let word = self.0.get(at / 64);
+        word.is_some_and(|word| word & (1 << (at % 64)) != 0)
+    }
+
+    fn extend(&mut self, other: &Self) {
+        let words = self.0.iter_mut().zip(other.0);
+        words.for_each(|(word, other)| *word |= other);
+    }
+}
+
+/// What is known of one event.
+#[derive(Default)]
+struct Known {
+    /// Tests that were done.
+    done: Bits,
+    /// Those of them that hold.
+    held: Bits,
+}
+
+impl Labeler {
+    /// Prepares the conditions of labels, in the order of the labels.
+    pub(crate) fn of<'c>(conditions: impl Iterator<Item = &'c Condition>) -> Self {
+        let mut labeler = Self::default();
+        for condition in conditions {
+            let node = labeler.node(condition);
+            labeler.labels.push(node);
+        }
+        if labeler.tests.len() > MOST_TESTS {
+            return Self::default();
+        }
+        labeler.join();
+        labeler
+    }
+
+    /// How many labels it was prepared for.
+    pub(crate) fn count(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// A bit for each label that an event has, the first label's the lowest.
+    pub(crate) fn labels(&self, context: &mut Context<'_, '_>) -> u64 {
+        let mut known = Known::default();
+        let mut bit = 1_u64;
+        let mut labels = 0;
+        for label in &self.labels {
+            if self.holds(label, &mut known, context) {
+                labels |= bit;
+            }
+            bit = bit.wrapping_shl(1);
+        }
+        labels
+    }
+
+    fn node(&mut self, condition: &Condition) -> Node {
+        let mut nodes = |parts: &[Condition]| parts.iter().map(|part| self.node(part)).collect();
+        match condition {
+            Condition::All(parts) => Node::All(nodes(parts)),
+            Condition::Any(parts) => Node::Any(nodes(parts)),
+            Condition::Some(least, parts) => Node::Some(*least, nodes(parts)),
+            Condition::Not(part) => Node::Not(Box::new(self.node(part))),
+            Condition::Test(test) => {
+                let known = self.tests.iter().position(|other| Arc::ptr_eq(other, test));
+                Node::Test(known.unwrap_or_else(|| {
+                    self.tests.push(Arc::clone(test));
+                    self.set_of.push(None);
+                    self.tests.len() - 1
+                }))
+            }
+        }
+    }
+
+    /// Joins the expressions over each field to sets.
+    fn join(&mut self) {
+        let mut fields: Vec<(&Operand, Vec<(usize, &str)>)> = Vec::new();
+        for (at, test) in self.tests.iter().enumerate() {
+            let Kind::OneOf {
+                values,
+                null: false,
+            } = &test.wanted
+            else {
+                continue;
+            };
+            let Some(expressions) = values.expressions() else {
+                continue;
+            };
+            let expressions = expressions.into_iter().map(|text| (at, text));
+            match fields.iter_mut().find(|(field, _)| **field == test.operand) {
+                Some((_, all)) => all.extend(expressions),
+                None => fields.push((&test.operand, expressions.collect())),
+            }
+        }
+        let sets = fields.into_iter().filter_map(|(operand, expressions)| {
+            let texts = expressions.iter().map(|(_, text)| (*text).to_owned());
+            let built = compiled::set(texts.collect());
+            let tests: Vec<_> = expressions.iter().map(|(test, _)| *test).collect();
+            let mut all = Bits::default();
+            for test in &tests {
+                all.insert(*test);
+            }
+            Some(Set {
+                operand: operand.clone(),
+                expressions: built.ok()?,
+                tests,
+                all,
+            })
+        });
+        let sets: Vec<_> = sets.collect();
+        for (at, set) in sets.iter().enumerate() {
+            for test in &set.tests {
+                if let Some(of) = self.set_of.get_mut(*test) {
+                    *of = Some(at);
+                }
+            }
+        }
+        self.sets = sets;
+    }
+
+    fn holds(&self, node: &Node, known: &mut Known, context: &mut Context<'_, '_>) -> bool {
+        match node {
+            Node::All(parts) => parts.iter().all(|part| self.holds(part, known, context)),
+            Node::Any(parts) => parts.iter().any(|part| self.holds(part, known, context)),
+            Node::Some(least, parts) => {
+                let mut parts = parts.iter().filter(|part| self.holds(part, known, context));
+                *least == 0 || parts.nth(least - 1).is_some()
+            }
+            Node::Not(part) => !self.holds(part, known, context),
+            Node::Test(at) => self.test(*at, known, context),
+        }
+    }
+
+    fn test(&self, at: usize, known: &mut Known, context: &mut Context<'_, '_>) -> bool {
+        if known.done.contains(at) {
+            return known.held.contains(at);
+        }
+        let set = self.set_of.get(at).copied().flatten();
+        if let Some(set) = set.and_then(|set| self.sets.get(set))
+            && set.decide(known, context)
+        {
+            return known.held.contains(at);
+        }
+        let holds = self.tests.get(at).is_some_and(|test| test.holds(context));
+        known.done.insert(at);
+        if holds {
+            known.held.insert(at);
+        }
+        holds
+    }
+}
+
+impl Set {
+    /// Decides all its tests. It cannot when a text is not of ASCII, as patterns that ignore case
+    /// are for folded text then.
+    fn decide(&self, known: &mut Known, context: &mut Context<'_, '_>) -> bool {
+        let Context {
+            event,
+            hops,
+            scratch,
+        } = context;
+        let mut is_ascii = true;
+        let mut held = Bits::default();
+        self.operand.resolve(event, hops, &mut |field: Field<'_>| {
+            let Some(text) = field.value() else { return };
+            let text = scratch.decoded(text);
+            is_ascii &= text.is_ascii();
+            if !is_ascii {
+                return;
+            }
+            for expression in self.expressions.matches(text.as_bytes()) {
+                if let Some(test) = self.tests.get(expression) {
+                    held.insert(*test);
+                }
+            }
+        });
+        if is_ascii {
+            known.done.extend(&self.all);
+            known.held.extend(&held);
+        }
+        is_ascii
+    }
+}
+
+#[cfg(test)]
+mod tests;
