@@ -187,8 +187,10 @@ impl Key {
         } else {
             hits.saturating_sub(silent)
         };
-        // A hit that opens a finding or merges one causes a state of it, and one of what it grew by.
-        let twice = 2 * new + u64::from(self.next().is_some());
+        // A hit that merges a finding, or opens one near more hits, causes a state of it, and one
+        // of what grew by it.
+        let is_more = count > params.threshold.saturating_add(1);
+        let twice = if is_more { 2 * new } else { 0 } + u64::from(self.next().is_some());
         all.min(causing.saturating_add(twice.min(causing)))
     }
 
