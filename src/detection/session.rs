@@ -20,6 +20,8 @@
 //! unassigned ones; a request is among the unassigned hits or in the dedup set, never in both;
 //! what was forgotten lies at or before `horizon`.
 
+mod bound;
+mod merging;
 mod open;
 mod pace;
 mod params;
@@ -38,7 +40,6 @@ use crate::rules::model::Dedup;
 
 pub(super) use open::Open;
 use open::{State, remember};
-use pace::FIRST_INTERVAL;
 pub(super) use pace::Sent;
 pub(super) use params::{Arrival, Disposition, Params, Sink, Transition};
 pub(super) use rest::Rest;
@@ -135,61 +136,6 @@ impl Key {
         self.max_event_time.minus(params.lateness)
     }
 
-    /// Most findings that this many further hits can cause, while the closing watermark moves on
-    /// by at most `advance` microseconds, and whether successes are among the hits.
-    pub(super) fn bound(
-        &self,
-        hits: u64,
-        (advance, has_successes): (i64, bool),
-        params: &Params<'_>,
-    ) -> u64 {
-        /// Severities above the least.
-        const RISES: u64 = 4;
-        if params.is_each_a_finding() {
-            return hits;
-        }
-        let doublings = |from: u64, to: u64| u64::from((to / from.max(1)).max(1).ilog2());
-        let count = self.unassigned.len() as u64 + hits;
-        // Each further one needs a window without hits, or a day.
-        let findings = || self.rest.iter().flat_map(|rest| rest.findings());
-        let open = findings().count() as u64;
-        let spans = (advance.max(0) / params.window.max(1)).unsigned_abs();
-        let opens = count / params.threshold.saturating_add(1);
-        let opens = opens.min(spans.saturating_add(2)) + 2 * open + spans.min(open * hits);
-        if opens == 0 {
-            return 0;
-        }
-        let (mut most, mut least) = (count, params.threshold.saturating_add(1));
-        for open in findings() {
-            // A late hit may bring in unassigned ones, or earlier ones that were no members so
-            // far.
-            most += open.requests() + open.before.len() as u64;
-            least = 1;
-        }
-        // The next may be merged.
-        let mut each = 2 + doublings(least, most);
-        if has_successes {
-            each += 1 + doublings(1, hits);
-        }
-        if has_successes || !params.detection.labels.is_empty() {
-            each += RISES;
-        }
-        // What is new waits after each state, and a finding that is open may have waited already.
-        let apart = (advance.max(0) / FIRST_INTERVAL).unsigned_abs();
-        let news = Sent::most_news(opens, advance).min(apart + 2 * open);
-        let all = opens.saturating_mul(each).saturating_add(news);
-        // The hits up to the threshold cause nothing before a finding is open.
-        let silent = params
-            .threshold
-            .saturating_sub(self.unassigned.len() as u64);
-        let causing = if open > 0 {
-            hits
-        } else {
-            hits.saturating_sub(silent)
-        };
-        all.min(causing)
-    }
-
     /// Takes a hit. It is late when the watermark had passed it before it arrived.
     pub(super) fn observe(
         &mut self,
@@ -262,12 +208,8 @@ impl Key {
         drop(findings);
         remember(dedup, &mut self.horizon, open, place, params);
         open.join(place, fields, (&mut self.horizon, joined), params);
-        let sent = sink.out.len();
         self.merge(params, sink);
-        // One hit causes one state at most.
-        if sink.out.len() == sent {
-            self.emit_growth(params, sink);
-        }
+        self.emit_growth(params, sink);
         true
     }
 
@@ -593,13 +535,10 @@ impl Key {
             rest.next = Some(open);
         }
         self.merge(params, sink);
-        // One hit causes one state at most: what came with it is sent with the next.
-        if opening.is_none() {
-            self.emit_growth(params, sink);
-        }
+        self.emit_growth(params, sink);
     }
 
-    /// Emits what has come of the hits that joined its findings, if it is due.
+    /// Emits what has come of the hits that joined its findings, if it is due: one state at most.
     fn emit_growth(&mut self, params: &Params<'_>, sink: &mut Sink<'_>) {
         let at = self.closing_watermark(params);
         let Some(rest) = &mut self.rest else { return };

@@ -358,6 +358,7 @@ fn content(emitted: &Finding) -> Finding {
         semantics: String::new(),
         severity: String::new(),
         risk_score: 0,
+        severity_reasons: Vec::new(),
         window_seconds: 0.0,
         mitre_technique_id: String::new(),
         mitre_technique: String::new(),

@@ -125,7 +125,8 @@ fn a_flood_in_one_cluster_displaces_no_key_of_another() {
     }
     assert_eq!(engine.tracked(), 1000);
     assert_eq!(engine.stats().evicted, 4300);
-    assert_eq!(engine.stats().evicted_hits, 1);
+    // Each place was taken six times within a window, each time with the hits before.
+    assert_eq!(engine.stats().evicted_hits, 7);
     for n in 0..300 {
         let mut more = (1..6).map(|request| hit(n + 1000 * request, "quiet", &address(n), 1));
         let emitted: Vec<_> = more

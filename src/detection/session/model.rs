@@ -193,11 +193,8 @@ impl Key {
             drop(of);
             remember(&mut self.dedup, &mut self.horizon, open, &hit, params);
             open.join(hit, at, params);
-            let sent = emit.len();
             self.merge(params, emit);
-            if emit.len() == sent {
-                self.emit_growth(params, emit);
-            }
+            self.emit_growth(params, emit);
             return Disposition::Counted;
         }
         drop(of);
@@ -399,10 +396,7 @@ impl Key {
         };
         *free = Some(open);
         self.merge(params, emit);
-        // One hit emits at most once: what it changed besides is emitted with the next.
-        if opening.is_none() {
-            self.emit_growth(params, emit);
-        }
+        self.emit_growth(params, emit);
     }
 
     /// Says what has come of the hits that joined, if it is due, of one of its findings.
