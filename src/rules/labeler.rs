@@ -17,6 +17,10 @@ use crate::audit::event::Field;
 /// Distinct tests; with more, the labels are evaluated one by one.
 const MOST_TESTS: usize = 256;
 
+/// Bytes of a text that expressions look at. A client writes texts of a megabyte, and what it asks for
+/// is at their beginning.
+const MOST_BYTES: usize = 512;
+
 /// The conditions of all labels, prepared. Empty when they cannot be.
 #[derive(Clone, Debug, Default)]
 pub struct Labeler {
@@ -196,9 +200,8 @@ impl Labeler {
             return known.held.contains(at);
         }
         let set = self.set_of.get(at).copied().flatten();
-        if let Some(set) = set.and_then(|set| self.sets.get(set))
-            && set.decide(known, context)
-        {
+        if let Some(set) = set.and_then(|set| self.sets.get(set)) {
+            set.decide(known, context);
             return known.held.contains(at);
         }
         let holds = self.tests.get(at).is_some_and(|test| test.holds(context));
@@ -211,34 +214,26 @@ impl Labeler {
 }
 
 impl Set {
-    /// Decides all its tests. It cannot when a text is not of ASCII, as patterns that ignore case
-    /// are for folded text then.
-    fn decide(&self, known: &mut Known, context: &mut Context<'_, '_>) -> bool {
+    /// Decides all its tests.
+    fn decide(&self, known: &mut Known, context: &mut Context<'_, '_>) {
         let Context {
             event,
             hops,
             scratch,
         } = context;
-        let mut is_ascii = true;
-        let mut held = Bits::default();
+        known.done.extend(&self.all);
         self.operand.resolve(event, hops, &mut |field: Field<'_>| {
             let Some(text) = field.value() else { return };
             let text = scratch.decoded(text);
-            is_ascii &= text.is_ascii();
-            if !is_ascii {
-                return;
-            }
+            let text = text
+                .get(..text.floor_char_boundary(MOST_BYTES))
+                .unwrap_or(text);
             for expression in self.expressions.matches(text.as_bytes()) {
                 if let Some(test) = self.tests.get(expression) {
-                    held.insert(*test);
+                    known.held.insert(*test);
                 }
             }
         });
-        if is_ascii {
-            known.done.extend(&self.all);
-            known.held.extend(&held);
-        }
-        is_ascii
     }
 }
 

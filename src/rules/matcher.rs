@@ -86,6 +86,8 @@ pub(crate) struct OneOf {
     texts: Vec<String>,
     /// Patterns in which there is more than `*`, as one.
     pattern: Option<bytes::Regex>,
+    /// Whether that names letters beyond ASCII, which may have to be folded.
+    is_wide: bool,
     /// `re`
     expressions: Vec<regex::Regex>,
     numbers: Vec<f64>,
@@ -181,14 +183,23 @@ impl OneOf {
         match letters {
             Some(text) => self.texts.push(text),
             None if pieces.iter().all(|piece| *piece == Piece::Any) => self.any = true,
-            None => patterns.push(expression(pieces, self.cased)),
+            None => {
+                let is_wide =
+                    |piece: &Piece| matches!(piece, Piece::Letter(one) if !one.is_ascii());
+                self.is_wide |= pieces.iter().any(is_wide);
+                patterns.push(expression(pieces, self.cased));
+            }
         }
     }
 
-    /// The expressions that say all of it of a text of ASCII, for a set that looks for many at once;
+    /// The expressions that say all of it of a text as it is, for a set that looks for many at once;
     /// `None` when there is more to it.
+    ///
+    /// Where case is ignored, a text is folded before. Folding makes no letter one of ASCII, so a
+    /// pattern without others does not need that.
     pub(crate) fn expressions(&self) -> Option<Vec<&str>> {
         let has_more = self.any
+            || (self.is_wide && !self.cased)
             || !self.texts.is_empty()
             || !self.numbers.is_empty()
             || !self.truths.is_empty()

@@ -21,7 +21,11 @@ mod reader;
 mod selection;
 mod sources;
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 pub use cases::{Case, Expect};
 pub use mode::Mode;
@@ -83,9 +87,19 @@ impl Loaded {
 impl Detection {
     /// The detection of scans that these settings describe.
     pub fn of(settings: &Rule) -> Self {
+        let lock = || SCANS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().iter().find(|(of, _)| of == settings).cloned();
+        if let Some((_, detection)) = known {
+            return detection;
+        }
         // The shipped files load with any settings, which a test holds. If one did not, nothing
         // would match.
-        scan(settings).unwrap_or_default()
+        let detection = scan(settings).unwrap_or_default();
+        let mut known = lock();
+        if known.len() < MOST_SCANS {
+            known.push((settings.clone(), detection.clone()));
+        }
+        detection
     }
 }
 
@@ -324,6 +338,12 @@ fn as_set(mut detection: Detection, settings: &Rule) -> Detection {
     detection.annotations.search = search(settings);
     detection
 }
+
+/// Detections of scans that were loaded, by their settings: the same settings are asked for at each
+/// start of a part of a pipeline.
+static SCANS: Mutex<Vec<(Rule, Detection)>> = Mutex::new(Vec::new());
+/// How many of them are remembered.
+const MOST_SCANS: usize = 8;
 
 struct Loader<'s> {
     settings: &'s Rule,

@@ -383,9 +383,10 @@ fn labels() {
         labelled("  selections:\n    a: {verb: get}"),
         ["r.yaml:11:5: selections are for labels: add labels, or remove them"]
     );
-    let many: String = (0..65)
+    let many: Vec<_> = (0..65)
         .map(|at| format!("    - {{name: a{at}, kind: tool, title: T, match: {{verb: get}}}}\n"))
         .collect();
+    let many = many.concat();
     let found = labelled(&format!("  labels:\n{many}"));
     assert_eq!(
         found,
