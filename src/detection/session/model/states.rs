@@ -45,7 +45,11 @@ impl Open {
         };
         let (now, severity, labels) = self.content(params);
         let before = &shown.last;
-        if severity > shown.greatest || now.count >= 2 * before.count {
+        let successes = (now.success_count, before.success_count);
+        if severity > shown.greatest
+            || now.count >= 2 * before.count
+            || successes.0 > successes.1 && successes.0 >= 2 * successes.1
+        {
             return Some((shown.at, false));
         }
         let agents = |finding: &Finding| finding.distinct.get("user_agents").copied();
@@ -53,6 +57,7 @@ impl Open {
             || writes(&now) != writes(before)
             || agents(&now) > agents(before)
             || severity != shown.severity
+            || successes.0 > successes.1
             || !labels.is_subset(&shown.labels);
         if is_news {
             return Some((shown.at.plus(shown.interval), true));
@@ -97,7 +102,7 @@ impl Open {
                     .map_or("", Severity::as_str)
                     .to_owned(),
                 count: finding.count - shown.last.count,
-                successes: 0,
+                successes: finding.success_count - shown.last.success_count,
             };
             finding.new = Some(new).filter(|new| *new != New::default());
         }
