@@ -396,7 +396,9 @@ impl Key {
         };
         *free = Some(open);
         self.merge(params, emit);
-        self.emit_growth(params, emit);
+        if let Some(open) = self.next.as_mut().or(self.open.as_mut()) {
+            open.emit_growth(at, params, emit);
+        }
     }
 
     /// Says what has come of the hits that joined, if it is due, of one of its findings.
