@@ -97,6 +97,11 @@ impl Feed {
         is_new
     }
 
+    /// Whether the record at hand was cut on its way.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// Counts a cut record, unless it depends on the selector.
     pub(super) fn count_cut(&mut self, matched: Option<SelectorMatch>) {
         let Some(matched) = matched else {

@@ -40,6 +40,7 @@ mod report;
 pub mod rows;
 pub mod rule_rows;
 pub mod screen;
+mod screened;
 mod session;
 mod sessions;
 mod shard;

@@ -12,8 +12,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use super::screened::Screened;
 use super::{
-    activity::Activities,
     event::Event,
     exclude::Exclusions,
     feed::{Ended, Feed},
@@ -23,9 +23,9 @@ use super::{
     limits::{Bounds, Limits},
     map,
     rule::{Rule, SECOND},
+    screened::{is_object, named},
     selector::SelectorMatch,
-    shapes::{self, Shapes},
-    text,
+    shapes, text,
     time::Micros,
     watch::Watch,
 };
@@ -40,9 +40,6 @@ use crate::{
 
 /// An event time further ahead of the time of observation than this is set back to that.
 const MAX_AHEAD: i64 = 300 * SECOND;
-
-/// Resource attribute that names the cluster (OpenTelemetry semantic conventions).
-const CLUSTER: &[u8] = b"k8s.cluster.name";
 
 /// The feed check parses this many records at the beginning of a stream, until the first audit event.
 pub const SAMPLED: u64 = 10_000;
@@ -71,33 +68,6 @@ struct Inner {
 const SUCCESS_BYTES: usize = 512;
 /// And this many values of one field.
 const SUCCESS_VALUES: usize = 8;
-
-/// The result of screening a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Screened {
-    /// Matching events, in the order of the request.
-    pub hits: Vec<Hit>,
-    /// When the request began to arrive, in nanoseconds since 1970; 0: unknown.
-    pub received: u64,
-    /// Log records of any kind.
-    pub records: u64,
-    /// Records that the prefilter let through.
-    pub candidates: u64,
-    /// Records that were read besides, because a success of their source is followed up.
-    pub followed: u64,
-    /// Candidates that are not one JSON value. Only these records are rejected.
-    pub unreadable: u64,
-    /// Matching events that the selector excluded.
-    pub deselected: u64,
-    /// Selected audit events among the sampled records; above 0 the feed check is done.
-    pub events: u64,
-    /// Audit events among the sampled records that the selector excluded.
-    pub unselected: u64,
-    /// Shapes of the sampled records that hold no audit event.
-    pub shapes: Shapes,
-    /// What arrived of each cluster.
-    pub activity: Activities,
-}
 
 impl Screen {
     /// A screen that keeps at most `source_ips` elements of `sourceIPs` (the rightmost), else as
@@ -410,7 +380,9 @@ impl ScreenVisitor {
                     self.count_cut(record);
                 }
                 // A text of another kind may hold a word that a rule looks for.
-                broken = read.is_err() && (may.body.code || may.body.text && is_object(bytes));
+                // One that its transport has cut is no candidate for the sake of a text.
+                let may_be = is_object(bytes) && !self.feed.is_cut();
+                broken = read.is_err() && (may.body.code || may.body.text && may_be);
                 read.ok().flatten()
             }
             AnyValue::Map(map) => Some(map::event(map, time_field)),
@@ -594,20 +566,4 @@ impl ScreenVisitor {
         }
         hits.push(hit);
     }
-}
-
-/// Whether a text begins as a JSON object does.
-fn is_object(text: &[u8]) -> bool {
-    text.trim_ascii_start().first() == Some(&b'{')
-}
-
-/// The name of the cluster among the attributes of a resource.
-fn named<'a>(attributes: &KeyValues<'a>) -> Option<&'a [u8]> {
-    let mut name = None;
-    attributes.for_each(|key, value| {
-        if let (CLUSTER, AnyValue::Text(text)) = (key, value) {
-            name = Some(text);
-        }
-    });
-    name
 }

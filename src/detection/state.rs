@@ -4,6 +4,7 @@
 //! as the one that wrote it. Totals and orders that follow from the rest are not written but made
 //! anew: bytes on the heap, the eviction order, the index of values.
 
+mod known;
 mod losses;
 mod texts;
 
@@ -15,7 +16,7 @@ use super::{
     coverage::Coverage,
     dedup::{DedupSet, Generation},
     derived,
-    engine::{EngineState, Known, Stats},
+    engine::EngineState,
     event_time::EventTime,
     eviction::Usage,
     evidence::{Evidence, Paths},
@@ -35,6 +36,7 @@ use super::{
     wire::{VERSION, check, micros, place, read_place, time},
 };
 use crate::proto::state as proto;
+use known::{detection_stats, known_detection};
 use losses::{floor_state, horizons_state, read_floor, read_horizons};
 use texts::{ReadTexts, Written};
 
@@ -109,59 +111,6 @@ impl EngineState {
 impl PartialEq for EngineState {
     fn eq(&self, other: &Self) -> bool {
         self.encode() == other.encode()
-    }
-}
-
-fn detection_stats(known: &Known) -> proto::DetectionStats {
-    let Known {
-        rule_id,
-        fingerprint,
-        stats,
-    } = known;
-    let Stats {
-        hits,
-        duplicates,
-        late,
-        late_dropped,
-        untimed,
-        overflow,
-        evicted,
-        evicted_hits,
-        successes,
-        unwatched,
-    } = *stats;
-    proto::DetectionStats {
-        rule_id: rule_id.clone(),
-        fingerprint: fingerprint.clone(),
-        hits,
-        duplicates,
-        late,
-        late_dropped,
-        untimed,
-        overflow,
-        evicted,
-        evicted_hits,
-        successes,
-        unwatched,
-    }
-}
-
-fn known_detection(known: proto::DetectionStats) -> Known {
-    Known {
-        rule_id: known.rule_id,
-        fingerprint: known.fingerprint,
-        stats: Stats {
-            hits: known.hits,
-            duplicates: known.duplicates,
-            late: known.late,
-            late_dropped: known.late_dropped,
-            untimed: known.untimed,
-            overflow: known.overflow,
-            evicted: known.evicted,
-            evicted_hits: known.evicted_hits,
-            successes: known.successes,
-            unwatched: known.unwatched,
-        },
     }
 }
 

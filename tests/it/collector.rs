@@ -109,7 +109,8 @@ async fn chain(collector: &Path, name: &str) {
     );
 
     let mut events = hec.events();
-    events.retain(|event| source(event) != LAST);
+    // Beside the scans, one address had a request that succeeds without credentials.
+    events.retain(|event| source(event) != LAST && event.event["rule_id"] == SCANS);
     let openings: Vec<_> = events.iter().filter(|event| is(event, "opened")).collect();
     let sources: BTreeSet<_> = openings.iter().map(|event| source(event)).collect();
     assert_eq!(
@@ -253,6 +254,9 @@ fn sixth_lines(lines: &[String]) -> BTreeMap<String, usize> {
 fn is(event: &HecEvent, state: &str) -> bool {
     event.event["state"] == state
 }
+
+/// The rule of scans.
+const SCANS: &str = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d";
 
 fn source(event: &HecEvent) -> &str {
     event.event["src_ip"].as_str().unwrap()
@@ -412,16 +416,25 @@ fn assert_same(written: &str, findings: &[Value], exporter: &str) {
             record.event_name,
             format!("auditwatch.finding.{}", text("state"))
         );
+        let severity = match text("severity") {
+            "informational" => (9, "INFO"),
+            "low" => (13, "WARN"),
+            "medium" => (15, "WARN3"),
+            "high" => (17, "ERROR"),
+            _ => (21, "FATAL"),
+        };
         assert_eq!(
             (record.severity_number, record.severity_text.as_str()),
-            (13, "WARN")
+            severity
         );
         assert!(record.observed_time_unix_nano > 0 && record.time_unix_nano > 0);
         let body = plain(record.body.as_ref().unwrap());
         let begin = format!("Kubernetes scanning from ip {}", text("src_ip"));
-        let end = format!(", {}", text("state"));
         let body = body.as_str().unwrap();
-        assert!(body.starts_with(&begin) && body.ends_with(&end), "{body}");
+        assert!(
+            body.starts_with(&begin) && body.contains(text("state")),
+            "{body}"
+        );
         assert_eq!(
             members(&resource.attributes)["k8s.cluster.name"],
             finding["cluster"]

@@ -231,6 +231,10 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("cli/print_config.rs", ".write_all(", "a signal"),
     ("cli/pages.rs", ".write_all(", "a signal"),
     ("cli/scan.rs", ".write_all(", "a signal"),
+    ("cli/compare/mod.rs", ".write_all(", "a signal"),
+    ("cli/compare/mod.rs", ".flush()", "a signal"),
+    ("cli/explain/mod.rs", ".write_all(", "a signal"),
+    ("cli/explain/mod.rs", ".flush()", "a signal"),
     ("cli/scan.rs", ".flush()", "a signal"),
     (
         "cli/replay/mod.rs",

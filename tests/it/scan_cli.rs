@@ -238,7 +238,11 @@ fn the_table_shows_terminal_sequences_escaped_and_says_how_many_more() {
         ran.out
     );
     assert!(ran.out.contains(r"g\u{1b}[31met"), "{}", ran.out);
-    let paths = ran.out.lines().find(|line| line.contains("paths")).unwrap();
+    let paths = ran
+        .out
+        .lines()
+        .find(|line| line.trim_start().starts_with("paths"))
+        .unwrap();
     let shown = paths.matches("/path/").count();
     assert!(shown > 1, "{paths}");
     assert!(
@@ -393,7 +397,8 @@ fn what_the_service_would_export_survives_a_hostile_log() {
         assert_eq!(ran.code, 0);
         assert!(ran.out.len() < 20_000, "{} bytes", ran.out.len());
         for finding in rows(&ran) {
-            assert_eq!(finding["state"], "opened");
+            // At the end of the log what is open is closed.
+            assert!(finding["state"] == "opened" || finding["close_reason"] == "shutdown");
             assert_eq!(finding["semantics"], semantics);
         }
     }

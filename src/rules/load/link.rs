@@ -71,7 +71,8 @@ impl Linker<'_> {
             }
         }
         let linked = documents.iter().zip(counted).map(|(document, counted)| {
-            if let Some((_, mark)) = &document.custom.labels
+            // Of a correlation the requests are taken, and it may report as well.
+            if let (Some((_, mark)), Body::Rule(_)) = (&document.custom.labels, &document.body)
                 && counted
             {
                 self.fail(

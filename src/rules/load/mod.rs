@@ -16,6 +16,7 @@ mod head;
 mod labels;
 mod link;
 mod mode;
+mod parameters;
 mod problem;
 mod reader;
 mod selection;
@@ -34,7 +35,7 @@ pub use problem::{Problem, Problems};
 use self::{
     document::Document,
     link::{Linked, Linker},
-    reader::{Parameters, Reader, Scalar, Typed, hint, quoted},
+    reader::{Parameters, Reader, Scalar, hint, quoted},
     sources::Source,
 };
 use super::{
@@ -335,7 +336,7 @@ fn scan_of(file: &str, settings: &Rule) -> Option<Detection> {
 fn as_set(mut detection: Detection, settings: &Rule) -> Detection {
     // Stored with findings of earlier versions.
     detection.fingerprint = settings.fingerprint();
-    detection.annotations.search = search(settings);
+    detection.annotations.search = parameters::search(settings);
     detection
 }
 
@@ -512,7 +513,7 @@ impl<'s> Loader<'s> {
                 .iter()
                 .any(|file| source.file.ends_with(file));
         if source.is_shipped() && is_of_scans {
-            for (name, values) in settings(self.settings) {
+            for (name, values) in parameters::settings(self.settings) {
                 if let Some(parameter) = reader.parameters.get_mut(name) {
                     let mark = Mark::start_of(self.files.len().saturating_sub(1));
                     *parameter = values
@@ -578,55 +579,4 @@ fn take(taken: &custom::Taken, reader: &Reader<'_>) -> Option<Source> {
         taken_at: Some(taken.mark),
         ..Source::shipped(shipped)
     })
-}
-
-/// The Splunk search for the events that these settings count, in the words of the ESCU search.
-/// A native finding leads to all activity of its source instead.
-fn search(settings: &Rule) -> String {
-    match settings.semantics {
-        Semantics::Native => String::new(),
-        Semantics::Escu => {
-            let codes: Vec<_> = settings
-                .wanted_codes()
-                .iter()
-                .map(|code| format!(r#""responseStatus.code"={code}"#))
-                .collect();
-            let codes = match codes.as_slice() {
-                [code] => code.clone(),
-                codes => format!("({})", codes.join(" OR ")),
-            };
-            format!(r#"`kube_audit` "user.groups{{}}"="system:unauthenticated" {codes}"#)
-        }
-    }
-}
-
-/// The settings that are parameters of the detection of scans.
-fn settings(settings: &Rule) -> Vec<(&'static str, Vec<Typed>)> {
-    let number = |number: u64| {
-        let text = number.to_string();
-        #[expect(clippy::cast_precision_loss, reason = "the spelling is what is read")]
-        let value = number as f64;
-        Typed::Number(value, text)
-    };
-    let length = |micros: i64| vec![Typed::Text(format!("{micros}us"))];
-    let word = |word: String| vec![Typed::Text(word)];
-    let mut all = vec![
-        ("threshold", vec![number(settings.threshold)]),
-        ("window", length(settings.window)),
-        ("lateness", length(settings.lateness)),
-    ];
-    match settings.semantics {
-        Semantics::Native => {
-            let codes = settings.codes.iter().map(|code| number(u64::from(*code)));
-            all.push(("codes", codes.collect()));
-            all.push(("who", word(settings.who.to_string())));
-        }
-        Semantics::Escu => {
-            // The same windows, whatever the sign of the offset.
-            let offset = settings.window_offset.rem_euclid(settings.window.max(1));
-            all.push(("window_offset", length(offset)));
-            all.push(("missing_city", word(settings.missing_city.to_string())));
-        }
-    }
-    all
 }

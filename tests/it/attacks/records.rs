@@ -359,7 +359,7 @@ async fn cluster_names_are_cut_and_stay_distinct() {
     target.neighbour("192.0.2.99").await;
     let findings = target.findings();
     let clusters: std::collections::BTreeSet<_> = findings
-        .split("\"nnnnnnnn")
+        .split("\"cluster\":\"nnnnnnnn")
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap())
         .collect();
