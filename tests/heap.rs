@@ -2,7 +2,7 @@
 //! of its own, because it looks at the memory of the whole process.
 #![cfg(test)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use auditwatch::detection::{
     engine::Engine,
@@ -21,6 +21,9 @@ const SECOND: i64 = 1_000_000;
 /// 2026-11-25T09:50:00Z
 const START: i64 = 1_795_600_200 * SECOND;
 const MIB: usize = 1 << 20;
+
+/// Both tests look at the memory of the whole process, so they run one after the other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Resident memory of this process, in bytes.
 fn resident() -> usize {
@@ -118,7 +121,7 @@ fn long_values(n: u64) -> Hit {
 /// A scan that is found, and then one an hour later, before the first is closed: 10,000 requests of
 /// each address.
 fn second_scans(n: u64) -> Hit {
-    let (scanner, at) = (n % 120, (n / 120).cast_signed());
+    let (scanner, at) = (n % 240, (n / 240).cast_signed());
     let after = if at < 6 { at } else { 61 * 60 * SECOND + at };
     hit(n, "test", &address(scanner), after)
 }
@@ -154,13 +157,14 @@ fn clusters(n: u64) -> Hit {
 #[test]
 fn what_state_is_said_to_take_is_what_it_takes() {
     use Semantics::{Escu, Native};
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let shapes: [Shape; 6] = [
         ("one-shot addresses", Native, one_shot, 300_000),
         ("long values", Native, long_values, 300_000),
-        ("second scans", Native, second_scans, 120 * 10_000),
+        ("second scans", Native, second_scans, 240 * 10_000),
         ("findings", Native, findings, 600 * 100),
         ("escu groups", Escu, groups, 80_000),
-        ("clusters", Native, clusters, 80 * 1024),
+        ("clusters", Native, clusters, 160 * 1024),
     ];
     // What was freed would be taken again, so all stay.
     let mut filled = Vec::new();
@@ -196,6 +200,7 @@ fn what_state_is_said_to_take_is_what_it_takes() {
 #[test]
 fn a_one_shot_address_takes_at_most_200_bytes() {
     const MILLION: u64 = 1_000_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut engine = engine(Semantics::Native, Limits::default());
     let mut out = Vec::new();
     let before = resident();

@@ -360,6 +360,7 @@ impl DetectionState {
         let windows = match &self.windows {
             Windows::Session(sessions) => {
                 heap::block(size_of::<Sessions>())
+                    + sessions.keys.spare_bytes()
                     + sessions.horizons.heap_bytes()
                     + sessions.evicted.heap_bytes()
             }

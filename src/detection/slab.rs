@@ -35,6 +35,13 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Bytes on the heap of places that are free.
+    pub(super) fn spare_bytes(&self) -> usize {
+        let room = self.chunks.last().map_or(0, Vec::capacity);
+        let used = self.chunks.last().map_or(0, Vec::len);
+        (room - used) * size_of::<T>()
+    }
+
     pub(super) fn get(&self, at: u32) -> Option<&T> {
         let at = at as usize;
         self.chunks.get(at / Self::CHUNK)?.get(at % Self::CHUNK)
