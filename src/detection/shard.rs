@@ -360,7 +360,6 @@ impl DetectionState {
         let windows = match &self.windows {
             Windows::Session(sessions) => {
                 heap::block(size_of::<Sessions>())
-                    + sessions.keys.spare_bytes()
                     + sessions.horizons.heap_bytes()
                     + sessions.evicted.heap_bytes()
             }
@@ -377,7 +376,7 @@ impl DetectionState {
         match &self.windows {
             Windows::Session(sessions) => Usage {
                 keys: sessions.keys.len(),
-                bytes: Counted(sessions.keys.heap_bytes()),
+                bytes: Counted(sessions.keys.heap_bytes() + sessions.keys.spare_bytes()),
             },
             Windows::Tumbling(windows) => windows.usage,
         }
