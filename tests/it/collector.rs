@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// Scans at the very end of a log: when it is found, all before it has been read and sent.
-const LAST: &str = "192.0.2.250";
+const LAST: &str = "198.18.0.250";
 
 /// A recording, and the scan that ends it.
 fn recording(name: &str) -> Vec<String> {

@@ -67,12 +67,12 @@ impl Setup {
         process
     }
 
-    /// Scans from `count` addresses, a finding for each.
+    /// Scans from `count` addresses, each of its own network, a finding for each.
     async fn scans(&self, count: u32) {
         for chunk in (0..count).collect::<Vec<_>>().chunks(200) {
             let lines: Vec<String> = chunk
                 .iter()
-                .flat_map(|n| scan(&format!("203.0.{}.{}", n / 250, n % 250)))
+                .flat_map(|n| scan(&format!("198.{}.{}.7", n / 250, n % 250)))
                 .collect();
             send(self.address, &lines, None).await.unwrap();
         }
