@@ -148,7 +148,11 @@ fn a_record_that_is_parsed_and_does_not_match_costs_no_allocation() {
     let names = names.map(str::to_owned);
     let rule = Rule::default();
     let detections = load::pipeline(&rule, &Switches::default(), &names).unwrap();
-    assert_eq!(detections.len(), 5);
+    assert!(
+        names
+            .iter()
+            .all(|name| detections.iter().any(|one| one.name() == *name))
+    );
     // One that is evaluated to its end on each event.
     let text = "title: T\nid: 11111111-2222-4333-8444-555555555555\nlevel: low\n\
                 logsource: {product: kubernetes, service: audit}\ndetection:\n  a:\n    \

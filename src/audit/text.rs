@@ -142,6 +142,22 @@ impl<'a> Text<'a> {
         buffer
     }
 
+    /// The beginning of the text: `most` bytes, and a little more if it is longer. What has to be
+    /// copied is written into `buffer`, which is emptied first.
+    pub(crate) fn beginning<'b>(self, most: usize, buffer: &'b mut String) -> &'b str
+    where
+        'a: 'b,
+    {
+        if let Form::Plain(bytes) = self.0
+            && bytes.len() <= most
+        {
+            return self.decoded(buffer);
+        }
+        buffer.clear();
+        self.pieces(most, |piece| buffer.push_str(piece));
+        buffer
+    }
+
     /// The whole text if it is no longer than a status code, a time or an address may be.
     pub fn short(self) -> Option<Cow<'a, str>> {
         let text = match self.0 {

@@ -187,6 +187,11 @@ impl<N: Name, V> KeyTable<N, V> {
         self.bytes.0
     }
 
+    /// Bytes on the heap of places that no key has yet.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.entries.spare_bytes()
+    }
+
     /// The seeds of its hashes.
     pub(super) fn seeds(&self) -> &Seeds {
         &self.seeds

@@ -535,7 +535,10 @@ impl Key {
             rest.next = Some(open);
         }
         self.merge(params, sink);
-        self.emit_growth(params, sink);
+        let opened = self.rest.as_mut().and_then(|rest| rest.last_finding());
+        if let Some(open) = opened {
+            open.emit_growth(joined, params, sink.out);
+        }
     }
 
     /// Emits what has come of the hits that joined its findings, if it is due: one state at most.
@@ -572,7 +575,7 @@ impl Key {
             }
             *is_unchecked |= next.is_none();
         }
-        let Some(open) = next.as_mut().or(open.as_mut()) else {
+        let Some(open) = next.as_deref_mut().or(open.as_deref_mut()) else {
             return;
         };
         while let Some(place) = self.unassigned.first()

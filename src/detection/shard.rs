@@ -376,7 +376,7 @@ impl DetectionState {
         match &self.windows {
             Windows::Session(sessions) => Usage {
                 keys: sessions.keys.len(),
-                bytes: Counted(sessions.keys.heap_bytes()),
+                bytes: Counted(sessions.keys.heap_bytes() + sessions.keys.spare_bytes()),
             },
             Windows::Tumbling(windows) => windows.usage,
         }

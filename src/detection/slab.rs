@@ -35,6 +35,17 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Bytes on the heap of places that are free. It follows from how many things there are, so that
+    /// a list that was stored and read again has as many.
+    pub(super) fn spare_bytes(&self) -> usize {
+        let room = if self.len <= Self::CHUNK {
+            self.len.next_power_of_two().min(Self::CHUNK)
+        } else {
+            self.len.next_multiple_of(Self::CHUNK)
+        };
+        room.saturating_sub(self.len.max(1)) * size_of::<T>()
+    }
+
     pub(super) fn get(&self, at: u32) -> Option<&T> {
         let at = at as usize;
         self.chunks.get(at / Self::CHUNK)?.get(at % Self::CHUNK)
@@ -67,6 +78,9 @@ impl<T> Slab<T> {
             self.chunks.push(Vec::with_capacity(room));
         }
         if let Some(last) = self.chunks.last_mut() {
+            if last.len() == last.capacity() {
+                last.reserve_exact(last.len().min(Self::CHUNK - last.len()));
+            }
             last.push(one);
         }
         let at = u32::try_from(self.len).unwrap_or(u32::MAX);

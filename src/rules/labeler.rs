@@ -224,7 +224,7 @@ impl Set {
         known.done.extend(&self.all);
         self.operand.resolve(event, hops, &mut |field: Field<'_>| {
             let Some(text) = field.value() else { return };
-            let text = scratch.decoded(text);
+            let text = scratch.beginning(text, MOST_BYTES);
             let text = text
                 .get(..text.floor_char_boundary(MOST_BYTES))
                 .unwrap_or(text);

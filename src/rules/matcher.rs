@@ -37,9 +37,9 @@ impl Scratch {
         self.decoded.capacity() + self.folded.capacity()
     }
 
-    /// A text, decoded here if it has to be.
-    pub(crate) fn decoded<'b>(&'b mut self, text: Text<'b>) -> &'b str {
-        text.decoded(&mut self.decoded)
+    /// The beginning of a text, as [`Text::beginning`] has it.
+    pub(crate) fn beginning<'b>(&'b mut self, text: Text<'b>, most: usize) -> &'b str {
+        text.beginning(most, &mut self.decoded)
     }
 
     /// Gives back what an unusual event needed.

@@ -166,7 +166,8 @@ proptest! {
                 let of_probe = |emitted: Vec<Finding>| emitted.into_iter().filter(|emitted| emitted.src_ip != "probe").count();
                 let by_time = of_probe(observe(&mut other, &probe));
                 let own = of_probe(observe(&mut engine, one)) - by_time;
-                prop_assert!(own <= 1, "one hit says {own} things");
+                // The states of two findings that it merges.
+                prop_assert!(own <= 2, "one hit says {own} things");
                 caused += own;
             }
             prop_assert!(caused <= bound, "{caused} > {bound}");

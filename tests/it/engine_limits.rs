@@ -348,7 +348,9 @@ proptest! {
             let bound = engine.bound(batch);
             // A hit that opens a finding or merges two makes two states.
             prop_assert!(bound <= 2 * batch.len());
-            let emitted: Vec<_> = batch.iter().flat_map(|hit| observe(&mut engine, hit)).collect();
+            let mut emitted: Vec<_> = batch.iter().flat_map(|hit| observe(&mut engine, hit)).collect();
+            // Time may make something due for other keys.
+            emitted.retain(|one| batch.iter().any(|hit| hit.key == one.src_ip));
             prop_assert!(emitted.len() <= bound, "{} > {bound}: {:?}", emitted.len(), states(&emitted));
         }
     }

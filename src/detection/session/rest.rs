@@ -48,6 +48,11 @@ impl Rest {
             .map(|open| &**open)
     }
 
+    /// The last of its findings, in order of event time.
+    pub(super) fn last_finding(&mut self) -> Option<&mut Open> {
+        self.next.as_deref_mut().or(self.open.as_deref_mut())
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let open = self.findings().map(Open::heap_bytes);
         let dedup = self.dedup.as_ref().map_or(0, |set| {
