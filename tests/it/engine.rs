@@ -515,7 +515,9 @@ proptest! {
         engine_with_repeats.drain(&mut out);
         let mut found = findings(out);
         // A finding says how many repeats there were.
-        found.iter_mut().for_each(|one| one.duplicates = 0);
+        for one in &mut found {
+            one.duplicates = 0;
+        }
         prop_assert_eq!(found, all(engine(&rule), &hits));
         let stats = engine_with_repeats.stats();
         prop_assert_eq!(stats.duplicates + stats.late_dropped, repeated);

@@ -139,9 +139,11 @@ async fn the_shutdown_tries_each_second_until_its_deadline() {
     // Each is sent as opened, and as closed by the shutdown.
     assert_eq!(hec.events().len(), 6);
     let arrived: Vec<Instant> = hec.requests().iter().map(|seen| seen.arrived).collect();
+    // What waits behind the batch that is tried again goes as soon as that one was taken.
     let waits: Vec<Duration> = arrived
         .windows(2)
         .skip(1)
+        .take(8)
         .map(|two| two[1] - two[0])
         .collect();
     assert!(
