@@ -213,7 +213,8 @@ fn handed_over(n: u32, address: &str) -> Hit {
 
 /// What derived detections add: each line without them, then with them.
 fn derived(line: &dyn Fn(&str, f64)) {
-    let logs: [(&str, fn(u32) -> Hit); 6] = [
+    type Nth = fn(u32) -> Hit;
+    let logs: [(&str, Nth); 6] = [
         ("one address", |n| {
             hit(n, "c", "192.0.2.1", i64::from(n) * 1000)
         }),

@@ -55,6 +55,11 @@ fn scan(source: &str, requests: u32) -> Vec<String> {
         .collect()
 }
 
+/// An address of a network of its own, so that no roll-up takes it as a member.
+fn nth_network(n: u32) -> String {
+    format!("198.18.{n}.7")
+}
+
 #[tokio::test]
 async fn the_sixth_request_is_a_finding_at_once() {
     let hec = HecServer::start(Options::default()).await;
@@ -180,7 +185,8 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
         [
             ("opened", 6),
             ("updated", 12),
-            ("updated", 24),
+            // Twenty paths are a scan by their number: the severity rises.
+            ("updated", 20),
             ("closed", 27)
         ]
     );
@@ -191,9 +197,10 @@ async fn a_finding_grows_by_doubling_and_says_the_rest_at_the_end() {
     assert_eq!(ids.len(), 1);
 }
 
-/// A finding is sent as a risk event once, so its score counts once.
+/// Scores of risk events add up: a finding is one of its score when it opens, and one of the
+/// difference when its severity rises.
 #[tokio::test]
-async fn a_finding_is_one_risk_event() {
+async fn the_risk_events_of_a_finding_add_up_to_its_score() {
     let hec = HecServer::start(Options::default()).await;
     let service = start(&hec, "    format: risk\n    index: risk").await;
     let address = service.addresses()[0].1;
@@ -203,7 +210,16 @@ async fn a_finding_is_one_risk_event() {
     send(address, &lines, None).await.unwrap();
     assert!(service.shutdown(LONG).await);
     let events = hec.events();
-    assert_eq!(events.len(), 1);
+    let points = |text: &str| {
+        let (_, rest) = text.split_once("risk_score=\"").unwrap();
+        rest.split('"').next().unwrap().parse::<u32>().unwrap()
+    };
+    let all: Vec<_> = events
+        .iter()
+        .map(|event| points(event.event.as_str().unwrap()))
+        .collect();
+    // Low, and then medium with twenty paths.
+    assert_eq!(all, [20, 20]);
     let text = events[0].event.as_str().unwrap();
     assert_eq!(events[0].sourcetype.as_deref(), Some("stash"));
     assert_eq!(events[0].index.as_deref(), Some("risk"));
@@ -233,7 +249,7 @@ async fn without_room_senders_are_asked_to_come_again() {
     let address = service.addresses()[0].1;
     let mut refused = 0;
     for n in 0..20 {
-        let lines = scan(&format!("203.0.113.{n}"), 6);
+        let lines = scan(&nth_network(n), 6);
         while let Err(status) = send(address, &lines, None).await {
             assert_eq!(status.code(), Code::Unavailable);
             let wait = status
@@ -247,7 +263,7 @@ async fn without_room_senders_are_asked_to_come_again() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         // A request that causes no finding is never refused.
-        send(address, &scan(&format!("198.51.100.{n}"), 1), None)
+        send(address, &scan(&nth_network(100 + n), 1), None)
             .await
             .unwrap();
     }
@@ -260,7 +276,7 @@ async fn without_room_senders_are_asked_to_come_again() {
         .map(|event| event.event["src_ip"].as_str().unwrap().to_owned())
         .collect();
     sources.sort();
-    let mut wanted: Vec<_> = (0..20).map(|n| format!("203.0.113.{n}")).collect();
+    let mut wanted: Vec<_> = (0..20).map(nth_network).collect();
     wanted.sort();
     assert_eq!(sources, wanted);
 }
@@ -271,9 +287,7 @@ async fn a_request_larger_than_the_queue_finds_its_way() {
     let hec = HecServer::start(Options::default()).await;
     let service = start(&hec, "    sending_queue: {queue_size: 3}").await;
     let address = service.addresses()[0].1;
-    let lines: Vec<_> = (0..50)
-        .flat_map(|n| scan(&format!("203.0.113.{n}"), 6))
-        .collect();
+    let lines: Vec<_> = (0..50).flat_map(|n| scan(&nth_network(n), 6)).collect();
     send(address, &lines, None).await.unwrap();
     hec.wait_for(50, LONG).await;
     assert!(service.shutdown(LONG).await);
@@ -380,12 +394,31 @@ fn validate_tells_all_that_is_wrong_and_starts_nothing() {
     assert!(stderr.contains("did you mean \"exporters\"?"), "{stderr}");
     let output = validate(&minimal());
     assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        "detection: rule kubernetes_scanning: prefilter: status 401 or status 403\n\
-         detection: rule anonymous_success: prefilter: \"system:anonymous\" or \
-         \"system:unauthenticated\"\n"
-    );
+    let codes = "status 401 or status 403";
+    let none = "no event is looked at, the rule is about the feed";
+    let anonymous = "\"system:anonymous\"";
+    let wanted: Vec<_> = [
+        ("kubernetes_scanning", codes),
+        ("distributed_scanning", codes),
+        ("low_and_slow", codes),
+        ("forged_forwarding", codes),
+        ("anonymous_write", anonymous),
+        ("anonymous_success", anonymous),
+        ("silent_cluster", none),
+        ("unauthorized_only", none),
+        ("truncated_events", none),
+        ("clock_skew", none),
+        ("flood", none),
+        ("cluster_names", none),
+    ]
+    .iter()
+    .map(|(rule, what)| {
+        let prefilter = if *what == none { "" } else { "prefilter: " };
+        format!("detection: rule {rule}: {prefilter}{what}")
+    })
+    .collect();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout.lines().collect::<Vec<_>>(), wanted);
 }
 
 #[test]
@@ -516,7 +549,7 @@ async fn a_wrong_token_is_one_clear_line() {
     let mut process = Process::auditwatch(&minimal(), &variables(&hec, address));
     process.wait_for("listening", LONG);
     for n in 0..20 {
-        send(address, &scan(&format!("203.0.113.{n}"), 6), None)
+        send(address, &scan(&nth_network(n), 6), None)
             .await
             .unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -577,7 +610,7 @@ async fn findings_of_time_hold_nobody_up() {
     let service = start(&hec, "    sending_queue: {queue_size: 1}").await;
     let address = service.addresses()[0].1;
     for n in 0..8 {
-        send(address, &scan(&format!("203.0.113.{n}"), 6), None)
+        send(address, &scan(&nth_network(n), 6), None)
             .await
             .unwrap();
     }
@@ -672,7 +705,7 @@ async fn a_hung_exporter_costs_no_other_its_last_states() {
     let file = folder.path().join("findings");
     let text = std::fs::read_to_string(minimal())
         .unwrap()
-        .replace("\nservice:\n", "    sending_queue: {queue_size: 2}\n  file: {path: FILE}\n\nservice:\n  shutdown_timeout: 2s\n")
+        .replace("\nservice:\n", "    sending_queue: {queue_size: 30}\n  file: {path: FILE}\n\nservice:\n  shutdown_timeout: 2s\n")
         .replace("FILE", file.to_str().unwrap())
         .replace("exporters: [splunk_hec]", "exporters: [splunk_hec, file]");
     std::fs::write(&config, text).unwrap();

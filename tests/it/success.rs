@@ -190,7 +190,7 @@ fn a_success_after_a_scan_makes_it_critical_at_once() {
             opened[0].finding.severity.as_str(),
             opened[0].finding.outcome.as_str()
         ),
-        ("low", "")
+        ("high", "")
     );
     let updated = pipeline.send(&[admin(5700)]);
     assert_eq!(states(&updated), ["updated"]);

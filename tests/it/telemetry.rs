@@ -579,13 +579,17 @@ async fn requests_with_hits_and_deliveries_have_spans() {
     assert!(service.shutdown(LONG).await);
 
     let spans = kept.spans.lock().unwrap().clone();
-    let named = |name: &str| -> Span {
-        let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    let named = |name: &str| -> Vec<Span> {
+        let found = spans.iter().filter(|span| span.name == name);
+        found.cloned().collect()
+    };
+    let one = |name: &str| -> Span {
+        let found = named(name);
         assert_eq!(found.len(), 1, "{name} in {spans:?}");
         found[0].clone()
     };
-    assert_eq!(spans.len(), 4, "{spans:?}");
-    let request = named("receiver/otlp/a/logs");
+    assert_eq!(spans.len(), 5, "{spans:?}");
+    let request = one("receiver/otlp/a/logs");
     for (key, value) in [
         ("receiver", "otlp/a"),
         ("transport", "grpc"),
@@ -599,16 +603,20 @@ async fn requests_with_hits_and_deliveries_have_spans() {
         assert_eq!(attribute(&request, key), value, "{key}");
     }
     for part in ["screen", "observe"] {
-        let part = named(part);
+        let part = one(part);
         assert_eq!(part.parent_span_id, request.span_id);
         assert_eq!(part.trace_id, request.trace_id);
         assert!(part.start_time_unix_nano >= request.start_time_unix_nano);
         assert!(part.end_time_unix_nano <= request.end_time_unix_nano);
     }
-    let delivery = named("exporter/file/logs");
-    assert_eq!(attribute(&delivery, "findings"), "1");
-    assert_eq!(attribute(&delivery, "attempt"), "1");
-    assert_eq!(attribute(&delivery, "outcome"), "accepted");
+    // The finding as it opened, and as the shutdown closed it.
+    let deliveries = named("exporter/file/logs");
+    assert_eq!(deliveries.len(), 2);
+    for delivery in deliveries {
+        assert_eq!(attribute(&delivery, "findings"), "1");
+        assert_eq!(attribute(&delivery, "attempt"), "1");
+        assert_eq!(attribute(&delivery, "outcome"), "accepted");
+    }
 }
 
 /// An unreachable endpoint is logged once for metrics and once for spans, with no secret, and

@@ -56,8 +56,8 @@ impl Key {
             hits.saturating_sub(silent)
         };
         // A hit that merges a finding, or opens one near more hits, causes a state of it, and one
-        // of what grew by it.
-        let is_more = count > params.threshold.saturating_add(1);
+        // of what grew by it. One that opens a finding may bring out what the other has waited for.
+        let is_more = open > 0 || count > params.threshold.saturating_add(1);
         let twice = if is_more { 2 * new } else { 0 } + u64::from(self.next().is_some());
         all.min(causing.saturating_add(twice.min(causing)))
     }

@@ -465,24 +465,7 @@ impl Linker<'_> {
             Window::Session { length }
         };
         self.check_labels(custom, window)?;
-        let group_by = match custom.missing_city {
-            None => GroupBy::Fields(names),
-            Some((missing_city, mark)) => {
-                let is_located = names == ["sourceIPs"]
-                    && matches!(window, Window::Tumbling { .. })
-                    && custom.dedup == Dedup::None
-                    && aggregate == Aggregate::Events;
-                if !is_located {
-                    self.fail(
-                        mark,
-                        "location is for event_count by sourceIPs with window: tumbling and \
-                         dedup: none: write these, or remove it",
-                    );
-                    return None;
-                }
-                GroupBy::Sources { missing_city }
-            }
-        };
+        let group_by = self.group_by(custom, names, (window, aggregate))?;
         let parts_shape: Vec<String> = parts
             .iter()
             .map(|part| format!("{:?}", part.group_by))
@@ -527,6 +510,31 @@ impl Linker<'_> {
 }
 
 impl Linker<'_> {
+    /// What a rule counts by.
+    fn group_by(
+        &mut self,
+        custom: &Custom,
+        names: Vec<String>,
+        (window, aggregate): (Window, Aggregate),
+    ) -> Option<GroupBy> {
+        let Some((missing_city, mark)) = custom.missing_city else {
+            return Some(GroupBy::Fields(names));
+        };
+        let is_located = names == ["sourceIPs"]
+            && matches!(window, Window::Tumbling { .. })
+            && custom.dedup == Dedup::None
+            && aggregate == Aggregate::Events;
+        if !is_located {
+            self.fail(
+                mark,
+                "location is for event_count by sourceIPs with window: tumbling and \
+                 dedup: none: write these, or remove it",
+            );
+            return None;
+        }
+        Some(GroupBy::Sources { missing_city })
+    }
+
     /// Labels decide severity and score of a finding that grows.
     fn check_labels(&mut self, custom: &Custom, window: Window) -> Option<()> {
         let Some((_, mark)) = &custom.labels else {

@@ -57,10 +57,10 @@ fn half_a_record(bytes: usize) -> Vec<u8> {
     half
 }
 
-/// Six requests of an address that nothing else comes from.
+/// Six requests of an address, from whose network nothing else comes.
 fn scan(number: u32) -> Vec<String> {
     let [_, high, middle, low] = number.to_be_bytes();
-    let source = format!("198.{high}.{middle}.{low}");
+    let source = format!("198.{middle}.{low}.{high}");
     (0..6)
         .map(|at| denied(&source, at, &format!("/api/v1/{at}")))
         .collect()

@@ -67,12 +67,12 @@ impl Setup {
         process
     }
 
-    /// Scans from `count` addresses, a finding for each.
+    /// Scans from `count` addresses, each of its own network, a finding for each.
     async fn scans(&self, count: u32) {
         for chunk in (0..count).collect::<Vec<_>>().chunks(200) {
             let lines: Vec<String> = chunk
                 .iter()
-                .flat_map(|n| scan(&format!("203.0.{}.{}", n / 250, n % 250)))
+                .flat_map(|n| scan(&format!("198.{}.{}.7", n / 250, n % 250)))
                 .collect();
             send(self.address, &lines, None).await.unwrap();
         }
@@ -139,9 +139,11 @@ async fn the_shutdown_tries_each_second_until_its_deadline() {
     // Each is sent as opened, and as closed by the shutdown.
     assert_eq!(hec.events().len(), 6);
     let arrived: Vec<Instant> = hec.requests().iter().map(|seen| seen.arrived).collect();
+    // What waits behind the batch that is tried again goes as soon as that one was taken.
     let waits: Vec<Duration> = arrived
         .windows(2)
         .skip(1)
+        .take(8)
         .map(|two| two[1] - two[0])
         .collect();
     assert!(

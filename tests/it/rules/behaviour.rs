@@ -15,7 +15,7 @@ fn root() -> &'static Path {
 /// The shipped detection of scans with other tests, which are indented by nothing.
 fn scanning(tests: &str) -> LoadedRule {
     let rule = fs::read_to_string(root().join("rules/scanning.yaml")).unwrap();
-    let (rule, _) = rule.split_once("\n  tests:\n").unwrap();
+    let (rule, _) = rule.rsplit_once("\n  tests:\n").unwrap();
     let mut text = format!("{rule}\n");
     for line in tests.lines().filter(|line| !line.starts_with('#')) {
         writeln!(text, "  {line}").unwrap();
