@@ -198,7 +198,7 @@ impl Engine {
     pub fn bound(&self, hits: &[Hit]) -> usize {
         let mut counts = HitCounts::default();
         self.count(hits, &mut counts);
-        self.bound_of(&mut counts, usize::MAX)
+        self.bound_of(&mut counts, usize::MAX, &|_, _, _| 0)
     }
 
     /// Counts more hits of one request by their keys, for [`Self::bound_of`].
@@ -218,8 +218,14 @@ impl Engine {
     }
 
     /// What [`Self::bound`] says of this many of the keys that were counted, which are then taken
-    /// away.
-    pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
+    /// away. `remembered` says how many successes will follow when a finding opens of this cluster,
+    /// detection and key: each time that their number has doubled they cause a state.
+    pub fn bound_of(
+        &self,
+        counts: &mut HitCounts<'_>,
+        keys: usize,
+        remembered: &dyn Fn(&str, usize, &str) -> usize,
+    ) -> usize {
         let successes = std::mem::take(&mut counts.successes);
         let HitCounts { by_key, spans, .. } = counts;
         let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
@@ -235,7 +241,10 @@ impl Engine {
                 None => DetectionState::new(detection, context.detection.window)
                     .bound(key, hits, &span, &context),
             };
-            bound + context.recalled(bound)
+            match bound {
+                0 => 0,
+                _ => bound + doublings(remembered(cluster, detection, key)),
+            }
         });
         let bound = usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX);
         bound.saturating_add(successes)
@@ -503,6 +512,13 @@ impl Program {
             stats: Stats::default(),
         }
     }
+}
+
+/// How many of this many successes cause a state: each time that their number has doubled.
+fn doublings(successes: usize) -> u64 {
+    successes
+        .checked_ilog2()
+        .map_or(0, |doubled| u64::from(doubled) + 1)
 }
 
 /// The detection a hit is of.

@@ -88,10 +88,6 @@ impl Changes {
         Self(Some(Mutex::default()))
     }
 
-    pub(super) fn are_kept(&self) -> bool {
-        self.0.is_some()
-    }
-
     pub(super) fn take(&mut self) -> Vec<Change> {
         let list = self.0.as_mut().map(Mutex::get_mut);
         list.map_or_else(Vec::new, |list| {

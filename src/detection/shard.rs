@@ -22,7 +22,7 @@ use super::{
     sessions::{Loss, Outlet, Sessions},
     steps,
     time::{BEGINNING, Micros},
-    tumbling, watch,
+    tumbling,
 };
 use crate::rules::model::{Detection, Window};
 
@@ -45,17 +45,6 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Most states of findings that successes cause which are recalled when a finding opens.
-    pub(super) fn recalled(&self, findings: u64) -> u64 {
-        let follows = self.changes.are_kept() && self.detection.follow_up.is_some();
-        if follows && findings > 0 {
-            // Each time that their number has doubled.
-            u64::from(watch::PER_KEY.ilog2()) + 1
-        } else {
-            0
-        }
-    }
-
     /// What the keys that are watched need to know.
     fn follow_up<'c>(&'c self, place: usize, cluster: &'c Arc<str>) -> Of<'c> {
         Of {

@@ -21,7 +21,7 @@ use std::{
 use super::hit::Hit;
 
 /// Successes that are remembered of one key.
-pub(super) const PER_KEY: usize = 8;
+const PER_KEY: usize = 8;
 /// Bytes that successes of all keys may take.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// How long a success is remembered, in nanoseconds of arrival: a minute of event time and what
@@ -214,6 +214,13 @@ impl Watch {
     pub fn recall(&self, change: &Change) -> Vec<Hit> {
         let key = self.key_hash(&change.cluster, change.detection, &change.key);
         lock(&self.inner.memory).take(key)
+    }
+
+    /// How many successes of a key [`Self::recall`] would hand out.
+    pub fn remembered(&self, cluster: &str, detection: usize, key: &str) -> usize {
+        let key = self.key_hash(cluster, detection, key);
+        let memory = lock(&self.inner.memory);
+        memory.keys.get(&key).map_or(0, |known| known.hits.len())
     }
 
     /// Bytes on the heap, about, besides those that it takes from the start.

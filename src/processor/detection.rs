@@ -130,7 +130,10 @@ impl Detection {
 
     /// The most findings that the hits of this many of these keys can cause. They are taken away.
     pub fn bound_of(&self, counts: &mut HitCounts<'_>, keys: usize) -> usize {
-        self.engine.bound_of(counts, keys)
+        let remembered = |cluster: &str, detection: usize, key: &str| {
+            self.watch.remembered(cluster, detection, key)
+        };
+        self.engine.bound_of(counts, keys, &remembered)
     }
 
     /// Takes some of the hits of one request, in at most this many steps; the findings they cause.

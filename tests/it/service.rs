@@ -705,7 +705,7 @@ async fn a_hung_exporter_costs_no_other_its_last_states() {
     let file = folder.path().join("findings");
     let text = std::fs::read_to_string(minimal())
         .unwrap()
-        .replace("\nservice:\n", "    sending_queue: {queue_size: 30}\n  file: {path: FILE}\n\nservice:\n  shutdown_timeout: 2s\n")
+        .replace("\nservice:\n", "    sending_queue: {queue_size: 2}\n  file: {path: FILE}\n\nservice:\n  shutdown_timeout: 2s\n")
         .replace("FILE", file.to_str().unwrap())
         .replace("exporters: [splunk_hec]", "exporters: [splunk_hec, file]");
     std::fs::write(&config, text).unwrap();
@@ -713,7 +713,7 @@ async fn a_hung_exporter_costs_no_other_its_last_states() {
     process.wait_for("listening", LONG);
     for n in 0..3 {
         // The first is on its way and hangs, the others fill the queue.
-        send(address, &scan(&format!("203.0.113.{n}"), 7), None)
+        send(address, &scan(&format!("203.0.113.{n}"), 6), None)
             .await
             .unwrap();
         while hec.requests().is_empty() {
