@@ -75,13 +75,20 @@ python3 - "$golden" "$work/findings.ndjson" <<'PYTHON'
 import json, os, sys, time
 
 expected = {row["src_ip"] for row in map(json.loads, open(sys.argv[1])) if row["alert_at"]}
-found = {}
+found, members = {}, set()
 for _ in range(150):
     if os.path.exists(sys.argv[2]):
         events = [json.loads(line) for line in open(sys.argv[2]) if line.endswith("\n")]
         # The latest state of each, as in the search of docs/containers.md.
         found = {event["fields"]["src_ip"]: event for event in events}
-    if expected <= set(found):
+        # Of a network with more than five scanners, the later ones are members of one finding.
+        members = {
+            member["source"]
+            for event in events
+            for member in event["event"].get("members", [])
+            if "/" in event["fields"]["src_ip"]
+        }
+    if expected <= set(found) | members:
         break
     time.sleep(0.2)
 print(f"{'src_ip':20} {'count':>5}  {'country':20} agent")
@@ -91,7 +98,12 @@ for address, event in sorted(found.items()):
     fields = event["fields"]
     agents = ", ".join(fields.get("userAgent", []))
     print(f"{address:20} {event['event']['count']:5}  {fields.get('Country', '-'):20} {agents[:60]}")
-if set(found) != expected:
-    sys.exit(f"missing: {sorted(expected - set(found))}, not expected: {sorted(set(found) - expected)}")
-print(f"by-hand.sh: {len(found)} addresses, as in {os.path.basename(sys.argv[1])}")
+addresses = {source for source in found if "/" not in source}
+missing = expected - addresses - members
+# An address with one finding of another kind, such as an anonymous success, need not have scanned.
+scans = "f9cadf4e-df22-4f4e-a08f-9d3344c2165d"
+others = {source for source in addresses - expected if found[source]["event"]["rule_id"] == scans}
+if missing or others:
+    sys.exit(f"missing: {sorted(missing)}, not expected: {sorted(others)}")
+print(f"by-hand.sh: {len(expected)} addresses, as in {os.path.basename(sys.argv[1])}")
 PYTHON

@@ -1,7 +1,7 @@
 //! The filter: an expression in CEL over a finding that says whether it leaves.
 //!
 //! It is what the filter macro of an ESCU search is in Splunk. A filter is checked when it is
-//! loaded ([`check`]), so that a name that is misspelled is an error at the start. It never decides
+//! loaded (`check`), so that a name that is misspelled is an error at the start. It never decides
 //! by accident: where it cannot be evaluated, the finding leaves. Its time has a bound: a finding
 //! for which it would take too long leaves unasked, as an error.
 
