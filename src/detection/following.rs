@@ -145,14 +145,29 @@ impl Following {
     fn wants_list(&mut self, list: &[u8], period: u64) -> bool {
         let hash = self.of.watch.hash(list);
         self.is_unknown_watched
-            || self.is_watching && self.is_watched(list, hash)
+            || self.is_watching && {
+                let of = Arc::clone(&self.of);
+                self.is_watched(hash, || raw_source::address_of(list, &of.hops))
+            }
             || self.is_due(hash, period)
     }
 
     fn wants_map(&mut self, map: &KeyValues<'_>, period: u64) -> bool {
-        let address = raw_source::address_in(map, &self.of.hops);
-        let hash = self.of.watch.hash(address.as_bytes());
-        self.has(hash) || self.is_due(hash, period)
+        let sources = raw_source::sources_in(map);
+        let encoded = match &sources {
+            Some(AnyValue::Array(list)) => list.encoded(),
+            _ => None,
+        };
+        let of = Arc::clone(&self.of);
+        let address = || Some(raw_source::address_of_value(sources, &of.hops));
+        // The same list has the same address.
+        let hash = of.watch.hash(encoded.unwrap_or_default());
+        let is_watched = self.is_watching
+            && match encoded {
+                Some(_) => self.is_watched(hash, address),
+                None => address().is_some_and(|one| self.has(of.watch.hash(one.as_bytes()))),
+            };
+        is_watched || self.is_due(hash, period)
     }
 
     fn is_due(&mut self, source: u64, period: u64) -> bool {
@@ -166,7 +181,8 @@ impl Following {
         self.is_watching && (self.suspects.contains(&address) || self.watched.has_address(address))
     }
 
-    fn is_watched(&mut self, list: &[u8], hash: u64) -> bool {
+    /// Whether the address of a list of sources with this hash is watched.
+    fn is_watched(&mut self, hash: u64, address: impl FnOnce() -> Option<String>) -> bool {
         if self.cache.is_empty() {
             self.cache.resize(CACHED, None);
         }
@@ -175,8 +191,7 @@ impl Following {
         let address = match known {
             Some(known) if known.list == hash => known.address,
             _ => {
-                let address = raw_source::address_of(list, &self.of.hops);
-                let address = address.map(|address| self.of.watch.hash(address.as_bytes()));
+                let address = address().map(|address| self.of.watch.hash(address.as_bytes()));
                 if let Some(place) = self.cache.get_mut(place) {
                     *place = Some(Cached {
                         list: hash,

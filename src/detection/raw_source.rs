@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     audit::map,
-    pdata::KeyValues,
+    pdata::{AnyValue, KeyValues},
     rules::derived::{self, Hops},
 };
 
@@ -111,14 +111,19 @@ pub(super) fn address_of(list: &[u8], hops: &Hops) -> Option<String> {
     Some(address::trusted(fields, &hops.trusted_proxies, hops.ipv6_prefix).to_string())
 }
 
-/// The address of an event that is a map, as its reader says.
-pub(super) fn address_in(map: &KeyValues<'_>, hops: &Hops) -> String {
+/// The list of sources of an event that is a map, as its reader says.
+pub(super) fn sources_in<'a>(map: &KeyValues<'a>) -> Option<AnyValue<'a>> {
     let mut sources = None;
     map.for_each(|key, value| {
         if key == b"sourceIPs" {
             sources = Some(value);
         }
     });
+    sources
+}
+
+/// The key of the address that events with these sources count for.
+pub(super) fn address_of_value(sources: Option<AnyValue<'_>>, hops: &Hops) -> String {
     let list = sources.and_then(|sources| map::field(sources).list());
     derived::trusted_in(list.unwrap_or_default(), hops).to_string()
 }

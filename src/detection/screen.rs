@@ -64,6 +64,9 @@ struct Inner {
     exclusions: Arc<Exclusions>,
 }
 
+/// A list of fewer hits than this doubles when it is full.
+const DOUBLING: usize = 4096;
+
 /// Of a success that is followed up, this many bytes are kept of one value.
 const SUCCESS_BYTES: usize = 512;
 /// And this many values of one field.
@@ -561,8 +564,14 @@ impl ScreenVisitor {
         self.hit_bytes += hit.heap_bytes();
         let hits = &mut self.out.hits;
         if hits.len() == hits.capacity() {
-            // By a quarter, so that the list holds about what is in it.
-            hits.reserve_exact((hits.len() / 4).max(4));
+            // A list that grows is copied, into memory that is new as a rule. While it is small it
+            // doubles; then by a quarter, so that it holds about what is in it.
+            let more = if hits.len() < DOUBLING {
+                hits.len()
+            } else {
+                hits.len() / 4
+            };
+            hits.reserve_exact(more.max(4));
         }
         hits.push(hit);
     }

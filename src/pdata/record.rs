@@ -145,6 +145,14 @@ impl<'a> List<'a> {
             });
         Fields(one).chain(parts.flatten())
     }
+
+    /// The bytes of all of it, if it came once.
+    fn encoded(self) -> Option<&'a [u8]> {
+        match self {
+            Self::One(bytes) => Some(bytes),
+            Self::Merged { .. } => None,
+        }
+    }
 }
 
 /// A value. A field that comes twice is merged as protobuf does: concatenated.
@@ -247,6 +255,11 @@ impl<'a> Values<'a> {
     pub fn for_each(&self, show: impl FnMut(AnyValue<'a>)) {
         self.iter().for_each(show);
     }
+
+    /// The bytes that all of it is encoded in; `None` when they are not in one place.
+    pub(crate) fn encoded(&self) -> Option<&'a [u8]> {
+        self.list.encoded()
+    }
 }
 
 /// Repeated `KeyValue` fields: a map body, or the attributes of a record or resource.
@@ -277,6 +290,12 @@ impl<'a> KeyValues<'a> {
             List::One(bytes) => Fields(bytes).for_each(&mut field),
             List::Merged { .. } => self.list.fields().for_each(&mut field),
         }
+    }
+
+    /// Bytes that all of it is encoded in, maybe among others; `None` when they are not in one
+    /// place. Every text of it is among them as it is.
+    pub(crate) fn encoded(&self) -> Option<&'a [u8]> {
+        self.list.encoded()
     }
 }
 

@@ -189,6 +189,10 @@ impl Literals {
     }
 
     fn may_match_map(&self, map: &KeyValues<'_>) -> bool {
+        // What is no text may look like one: then it may match.
+        if let Some(encoded) = map.encoded() {
+            return self.may_match(encoded);
+        }
         let mut may = false;
         map.for_each(|key, value| {
             may = may || self.may_match(key) || self.may_match_value(&value);
@@ -394,10 +398,16 @@ impl Filter {
     }
 
     fn value(&self, value: &AnyValue<'_>) -> (bool, bool) {
+        // Of an integral number that has a place in the table.
         let of = |number: f64| {
-            let rows = (0..CODES).zip(&self.table);
-            let mut rows = rows.filter(|(code, _)| f64::from(*code).total_cmp(&number).is_eq());
-            rows.next().map(|(_, row)| *row)
+            let is_code = (0.0..f64::from(CODES)).contains(&number) && number.fract() == 0.0;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is a code"
+            )]
+            let code = is_code.then_some(number as usize);
+            self.table.get(code?).copied()
         };
         match value {
             AnyValue::Int(number) => {

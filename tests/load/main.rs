@@ -69,6 +69,10 @@ struct Arguments {
     #[arg(long, default_value_t = 100_000)]
     records: usize,
 
+    /// Measure this kind of record alone; repeatable
+    #[arg(long)]
+    only: Vec<String>,
+
     /// Fail when a ratio is above this
     #[arg(long)]
     at_most: Option<f64>,
@@ -147,7 +151,7 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Plain => "plain",
             Self::Gzip => "gzip",
-            Self::Map => "map bodies",
+            Self::Map => "map",
             Self::Hits => "hits",
             Self::Watched => "watched",
             Self::Flood => "flood",
@@ -301,7 +305,11 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
         "ns a record", "before", "after", "ratio", "range"
     );
     let mut plain = None;
-    for kind in Kind::ALL {
+    let is_wanted = |kind: &Kind| {
+        let name = kind.to_string();
+        arguments.only.is_empty() || arguments.only.contains(&name)
+    };
+    for kind in Kind::ALL.into_iter().filter(is_wanted) {
         let mut number = 0;
         let mut messages = |count: usize| -> Vec<Bytes> {
             if kind != Kind::Flood {

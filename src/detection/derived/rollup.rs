@@ -89,6 +89,10 @@ impl Entry for Site {
         site_of(self.cluster, octets).key()
     }
 
+    fn cluster(&self) -> u32 {
+        self.cluster
+    }
+
     /// By addresses, by requests, by time.
     fn strength(&self) -> (u64, u64, u64) {
         let all = self.addresses.as_slice();

@@ -54,6 +54,10 @@ impl Entry for Address {
         }
     }
 
+    fn cluster(&self) -> u32 {
+        self.cluster
+    }
+
     /// By hours, by requests, by time.
     fn strength(&self) -> (u64, u64, u64) {
         (

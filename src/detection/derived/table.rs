@@ -20,6 +20,9 @@ const MOST: usize = 24;
 pub(in crate::detection) trait Entry {
     fn key(&self) -> Key;
 
+    /// The cluster of its key.
+    fn cluster(&self) -> u32;
+
     /// The weakest gives way.
     fn strength(&self) -> (u64, u64, u64);
 
@@ -218,12 +221,21 @@ impl<E: Entry> Table<E> {
     /// Removes the weakest of a bucket, of the cluster that has most entries in it.
     fn remove_weakest(&mut self, at: usize) -> Option<E> {
         let bucket = self.buckets.get(at)?;
-        let weakest = bucket.iter().enumerate().min_by_key(|(_, entry)| {
-            let key = entry.key();
-            let same = bucket
-                .iter()
-                .filter(|other| other.key().cluster == key.cluster);
-            (std::cmp::Reverse(same.count()), entry.strength(), key)
+        // Few clusters have an entry in a bucket, nearly always one.
+        let mut clusters: Vec<(u32, usize)> = Vec::with_capacity(1);
+        for entry in bucket {
+            match clusters.iter_mut().find(|(of, _)| *of == entry.cluster()) {
+                Some((_, count)) => *count += 1,
+                None => clusters.push((entry.cluster(), 1)),
+            }
+        }
+        let most = clusters.iter().map(|(_, count)| *count).max()?;
+        let has_most = |entry: &E| clusters.contains(&(entry.cluster(), most));
+        let candidates = bucket.iter().enumerate();
+        let candidates = candidates.filter(|(_, entry)| has_most(entry));
+        let weakest = candidates.min_by(|(_, a), (_, b)| {
+            let strength = a.strength().cmp(&b.strength());
+            strength.then_with(|| a.key().cmp(&b.key()))
         });
         let (within, _) = weakest?;
         self.take(at, within)
