@@ -40,7 +40,8 @@ settings! {
         multiplier: Float(1.0..=100.0), "Growth of the wait from one repetition to the next.";
         max_interval: Time(MILLISECOND..=DAY), "Longest wait.";
         max_elapsed_time: Time(Duration::ZERO..=YEAR),
-            "Findings that could not be sent for this long are given up; 0: never.";
+            "Findings that could not be sent for this long are given up; 0: never, they wait until \
+             the destination takes them.";
     }
     check retry_fits
 }

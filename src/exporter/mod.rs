@@ -80,9 +80,6 @@ pub enum Outcome {
         reason: String,
         /// How long the receiver asks to wait (`Retry-After`).
         after: Option<Duration>,
-        /// At most this many attempts that end with a limit, as a 404 does, whatever else came in
-        /// between; `None`: as configured.
-        limit: Option<u32>,
     },
     /// Too much for one request: try half of it. A single finding is then given up.
     TooLarge {
@@ -98,10 +95,13 @@ pub enum Outcome {
         /// What happened, for the log.
         reason: String,
     },
-    /// Never: the whole batch is given up.
-    Permanent {
+    /// Refused for a reason that is not the findings' own, and that an operator can mend: a token,
+    /// an index, an address. The same findings are accepted then.
+    Refused {
         /// What happened and what to do about it, for the log.
         reason: String,
+        /// How long the receiver asks to wait (`Retry-After`).
+        after: Option<Duration>,
     },
 }
 
@@ -111,7 +111,6 @@ impl Outcome {
         Self::Retry {
             reason: reason.into(),
             after: None,
-            limit: None,
         }
     }
 }

@@ -250,6 +250,8 @@ pub(super) fn exporter(metrics: &Metrics, id: &ComponentId, queue: &Queue) {
     queue
         .counters()
         .time(metrics.timer(&m::DELIVERY_DELAY, &at));
+    let counters = Arc::clone(queue.counters());
+    metrics.observe(&m::OLDEST, &at, move || counters.oldest_age().as_secs());
     let at = [("exporter", id.as_str()), ("data_type", "logs")];
     let capacity = wide(queue.capacity());
     metrics.observe(&m::QUEUE_CAPACITY, &at, move || capacity);

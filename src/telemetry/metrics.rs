@@ -100,6 +100,8 @@ metrics! {
         "{findings}" "Findings in the queue of the exporter.";
     QUEUE_CAPACITY: Gauge Basic "otelcol_exporter_queue_capacity" ["exporter", "data_type"]
         "{findings}" "Findings that the queue of the exporter can hold.";
+    OLDEST: Gauge Basic "otelcol_exporter_oldest_undelivered_age" ["exporter"]
+        "s" "Age of the oldest finding that the exporter holds and has neither delivered nor given up. 0 means that none waits.";
     UPTIME: Seconds Basic "otelcol_process_uptime" []
         "s" "Time since the process started.";
     CPU: Seconds Basic "otelcol_process_cpu_seconds" []

@@ -18,7 +18,7 @@ use crate::{
     clock::{self, Instant},
     exporter::{
         Exporter, Outcome,
-        delivery::{Batch, Cause, Observer, Policy, Retry, RetryConfig, deliver},
+        delivery::{Batch, Cause, Observer, OnRefusal, Policy, Retry, RetryConfig, deliver},
         otlp_grpc, otlp_http,
         shutdown::Shutdown,
     },
@@ -100,6 +100,7 @@ impl Otlp {
         let shutdown = Shutdown::default();
         let policy = Policy {
             retry: self.retry.clone(),
+            on_refusal: OnRefusal::GiveUp,
             shutdown: shutdown.clone(),
         };
         let mut batch = Batch::default();

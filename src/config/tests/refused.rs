@@ -551,7 +551,7 @@ fn refuses_what_hec_cannot_do() {
             format!("2:3: {at}::ack: poll_interval (2m) must be shorter than timeout (2m)"),
         ),
         (
-            "ack: {enabled: true, timeout: 5m}",
+            "ack: {enabled: true, timeout: 5m}, retry_on_failure: {max_elapsed_time: 5m}",
             format!(
                 "1:13: {at}: ack::timeout (5m) must be shorter than retry_on_failure::max_elapsed_time (5m), or nothing would be sent again"
             ),

@@ -217,7 +217,7 @@ impl HecServer {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            options,
+            options: Mutex::new(options),
             state: Mutex::default(),
             changed: Notify::new(),
         });
@@ -249,6 +249,29 @@ impl HecServer {
     /// Every request so far, in order.
     pub(crate) fn requests(&self) -> Vec<Seen> {
         self.shared.state().requests.clone()
+    }
+
+    /// Changes how it is set up from now on.
+    pub(crate) fn set_up(&self, change: impl FnOnce(&mut Options)) {
+        let mut options = self.shared.options.lock();
+        change(options.as_deref_mut().unwrap());
+    }
+
+    /// Waits until a request was answered with this status.
+    pub(crate) async fn wait_for_answer(&self, status: u16, timeout: Duration) {
+        let answered = async {
+            loop {
+                let mut changed = std::pin::pin!(self.shared.changed.notified());
+                changed.as_mut().enable();
+                let mut requests = self.requests().into_iter();
+                if requests.any(|seen| seen.status == Some(status)) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let seen = tokio::time::timeout(timeout, answered).await;
+        assert!(seen.is_ok(), "no answer {status} within {timeout:?}");
     }
 
     /// Forgets events and requests; how many of each there were.
@@ -303,7 +326,7 @@ impl HecServer {
 
 #[derive(Debug)]
 struct Shared {
-    options: Options,
+    options: Mutex<Options>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -318,6 +341,12 @@ struct State {
 }
 
 impl Shared {
+    /// How it is set up now.
+    fn options(&self) -> Options {
+        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        options.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -528,14 +557,15 @@ fn normal(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Reply {
 
 /// Takes all events of a request, or none of them.
 fn collect(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Result<Reply, Reply> {
-    authorize(&shared.options, head)?;
-    let channel = if shared.options.use_ack {
+    let options = shared.options();
+    authorize(&options, head)?;
+    let channel = if options.use_ack {
         Some(channel(head)?)
     } else {
         None
     };
-    let body = inflated(&shared.options, head, body)?;
-    let events = parse(&body, &shared.options)?;
+    let body = inflated(&options, head, body)?;
+    let events = parse(&body, &options)?;
     let mut state = shared.state();
     state.events.extend(events);
     let Some(channel) = channel else {
@@ -557,8 +587,9 @@ fn acknowledge(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Re
     struct Asked {
         acks: Vec<u64>,
     }
-    authorize(&shared.options, head)?;
-    if !shared.options.use_ack {
+    let options = shared.options();
+    authorize(&options, head)?;
+    if !options.use_ack {
         return Err(Reply::code(14));
     }
     let channel = channel(head)?;
