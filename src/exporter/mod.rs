@@ -18,6 +18,7 @@
 
 pub mod auth;
 pub mod compression;
+pub mod dead_letter;
 pub mod debug;
 pub mod delivery;
 pub mod file;

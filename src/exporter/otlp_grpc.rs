@@ -35,6 +35,7 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::Compression,
+    dead_letter,
     http_client::advised,
     otlp::{
         Warnings,
@@ -76,6 +77,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// `dead_letter`: what becomes of findings that can never be delivered.
+    pub dead_letter: dead_letter::Config,
 }
 
 impl Default for Config {
@@ -89,6 +92,7 @@ impl Default for Config {
             timeout: Duration::from_secs(5),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            dead_letter: dead_letter::Config::default(),
         }
     }
 }

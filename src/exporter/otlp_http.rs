@@ -14,6 +14,7 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::{Compression, Compressor},
+    dead_letter,
     http_client::{HttpClient, Proxies, Settings, beginning, unreached},
     otlp::{
         Warnings,
@@ -51,6 +52,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// `dead_letter`: what becomes of findings that can never be delivered.
+    pub dead_letter: dead_letter::Config,
 }
 
 impl Config {
@@ -74,6 +77,7 @@ impl Default for Config {
             timeout: Duration::from_secs(30),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            dead_letter: dead_letter::Config::default(),
         }
     }
 }

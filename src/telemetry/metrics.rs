@@ -179,6 +179,10 @@ metrics! {
         "s" "Wall-clock time from the event that opened or changed a finding to the emission. For escu it starts at the end of the window.";
     RETRIES: Counter Normal "auditwatch_exporter_retries" ["exporter"]
         "{requests}" "Attempts of an exporter that repeat an earlier attempt.";
+    DEAD_LETTERS: Counter Normal "auditwatch_exporter_dead_letters" ["exporter"]
+        "{findings}" "Findings that the destination can never take and that are in the dead-letter file. They count as given up too.";
+    DEAD_LETTERS_FAILED: Counter Normal "auditwatch_exporter_dead_letters_failed" ["exporter"]
+        "{findings}" "Findings that belong into the dead-letter file and could not be written to it. They count as given up too.";
     DELIVERY_DELAY: Histogram Normal "auditwatch_exporter_delivery_delay" ["exporter"]
         "s" "Time from the queue to the acceptance by the destination, for each finding.";
 }

@@ -7,6 +7,7 @@ mod circles;
 mod collector;
 mod collector_tls;
 mod coverage;
+mod dead_letter;
 mod deadlines;
 mod derived;
 mod docs;

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::{count::Count, stop::Stop};
+use super::{super::stop::Stop, count::Count};
 use crate::{
     clock::{self, Instant},
     exporter::{

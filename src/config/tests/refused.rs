@@ -813,6 +813,12 @@ fn refuses_exporters_that_cannot_send() {
             ),
         ),
         (
+            "dead_letter: {max_backups: 0}",
+            format!(
+                "2:30: {at}::dead_letter::max_backups: expected a whole number from 1 to 1000, got \"0\""
+            ),
+        ),
+        (
             "retry_on_failure: {max_elapsed_time: 10s}",
             format!(
                 "2:3: {at}::retry_on_failure: max_elapsed_time (10s) must not be shorter than max_interval (30s); 0 means no end"

@@ -6,7 +6,10 @@ use http::HeaderMap;
 use secrecy::SecretString;
 
 use crate::{
-    exporter::queue::{QueueConfig, RetryConfig},
+    exporter::{
+        dead_letter,
+        queue::{QueueConfig, RetryConfig},
+    },
     tls,
 };
 
@@ -58,6 +61,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// `dead_letter`: what becomes of findings that can never be delivered.
+    pub dead_letter: dead_letter::Config,
 }
 
 impl Default for Config {
@@ -85,6 +90,7 @@ impl Default for Config {
             headers: HeaderMap::new(),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            dead_letter: dead_letter::Config::default(),
         }
     }
 }
