@@ -34,6 +34,7 @@ pub mod splunk_hec;
 pub mod text;
 pub mod time;
 mod tls_errors;
+mod way;
 
 #[cfg(test)]
 mod samples;

@@ -26,6 +26,7 @@ mod health_check;
 mod otlp_exporters;
 mod otlp_grpc;
 mod otlp_http;
+mod proxies;
 mod receiver_auth;
 mod receiver_limits;
 mod receiver_tls;

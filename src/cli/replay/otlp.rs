@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::{
 use super::{super::stop::Stop, count::Count};
 use crate::{
     clock::{self, Instant},
+    config,
     exporter::{
         Exporter, Outcome,
         delivery::{Batch, Cause, Observer, OnRefusal, Policy, Retry, RetryConfig, deliver},
@@ -140,6 +141,7 @@ fn client(config: &Config) -> anyhow::Result<Client> {
             tls,
             headers,
             timeout: Duration::from_secs(30),
+            proxies: config::proxies(),
             ..otlp_grpc::Config::default()
         })?)),
         Protocol::Http => Client::Http(Box::new(otlp_http::OtlpHttp::new(&otlp_http::Config {
@@ -150,6 +152,7 @@ fn client(config: &Config) -> anyhow::Result<Client> {
             },
             tls,
             headers,
+            proxies: config::proxies(),
             ..otlp_http::Config::default()
         })?)),
     })

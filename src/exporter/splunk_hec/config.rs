@@ -10,6 +10,7 @@ use crate::{
         dead_letter,
         queue::{QueueConfig, RetryConfig},
     },
+    proxy::Proxies,
     tls,
 };
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// The proxies of the environment.
+    pub proxies: Proxies,
     /// `dead_letter`: what becomes of findings that can never be delivered.
     pub dead_letter: dead_letter::Config,
 }
@@ -90,6 +93,7 @@ impl Default for Config {
             headers: HeaderMap::new(),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            proxies: Proxies::default(),
             dead_letter: dead_letter::Config::default(),
         }
     }
