@@ -230,7 +230,7 @@ impl Staying {
 }
 
 impl Observer<Arc<Finding>> for Staying {
-    fn accepted(&mut self, _since: &[Instant]) {}
+    fn accepted(&mut self, _since: &[Instant], _out: usize) {}
 
     fn partly_accepted(&mut self, findings: &[Arc<Finding>], _rejected: usize, reason: String) {
         // It is not known which, so all of them stay.

@@ -202,6 +202,10 @@ impl<E: Exporter> Exporter for DeadLetters<E> {
         outcome
     }
 
+    fn goes_out(&self, finding: &Arc<Finding>) -> bool {
+        self.inner.goes_out(finding)
+    }
+
     fn attach(&mut self, shutdown: &Shutdown) {
         self.inner.attach(shutdown);
     }

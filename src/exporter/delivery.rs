@@ -106,8 +106,8 @@ pub trait Observer<T> {
         None
     }
 
-    /// Items were accepted that waited since then.
-    fn accepted(&mut self, since: &[Instant]);
+    /// Items were accepted that waited since then, and this number of them went out.
+    fn accepted(&mut self, since: &[Instant], out: usize);
 
     /// The receiver took a request in, but rejected some of these items for good, and does not say
     /// which.
@@ -171,7 +171,9 @@ pub async fn deliver<T>(
         drop(span);
         match outcome {
             Outcome::Accepted(count) => {
-                observer.accepted(batch.since.get(..count).unwrap_or_default());
+                let items = batch.front(count).iter();
+                let out = items.filter(|item| exporter.goes_out(item)).count();
+                observer.accepted(batch.since.get(..count).unwrap_or_default(), out);
                 batch.remove_front(count);
             }
             Outcome::Partial {
@@ -298,7 +300,7 @@ mod tests {
     struct Noted(Vec<String>, Vec<bool>);
 
     impl Observer<u32> for Noted {
-        fn accepted(&mut self, since: &[Instant]) {
+        fn accepted(&mut self, since: &[Instant], _out: usize) {
             self.0.push(format!("accepted {}", since.len()));
         }
 

@@ -55,6 +55,11 @@ pub trait Exporter<T = Arc<Finding>>: Send + 'static {
     /// suffers when the future is dropped: shutdown may cut an attempt short.
     fn send(&mut self, batch: &[T]) -> impl Future<Output = Outcome> + Send;
 
+    /// Whether an item that was accepted went out: not every state of a finding makes an event.
+    fn goes_out(&self, _item: &T) -> bool {
+        true
+    }
+
     /// Hands over the shutdown before the first attempt, to exporters that wait within one for
     /// something else than an answer.
     fn attach(&mut self, _shutdown: &Shutdown) {}

@@ -9,7 +9,7 @@ use auditwatch::{
     detection::Finding,
     exporter::{
         queue::{QueueConfig, RetryConfig, Totals, queue, run},
-        splunk_hec::{AckConfig, Config, SplunkHec},
+        splunk_hec::{AckConfig, Config, Format, Risk, SplunkHec},
     },
 };
 use secrecy::SecretString;
@@ -309,4 +309,28 @@ async fn a_server_that_comes_back_gets_what_waited() {
     let (totals, server) = tokio::join!(deliver(&config, 3), back);
     assert_eq!(totals, sent(3));
     assert_eq!(numbers(&server), [0, 1, 2]);
+}
+
+/// A state that makes no risk event is done with, and was not sent.
+#[tokio::test]
+async fn what_makes_no_event_is_not_counted_as_sent() {
+    let server = HecServer::start(Options::default()).await;
+    let config = Config {
+        format: Format::Risk(Risk::default()),
+        ..config(&server)
+    };
+    let (queue, receiver) = queue("splunk_hec".to_owned(), QueueConfig::default());
+    for state in ["opened", "updated", "closed"] {
+        let mut one = Finding::clone(&finding(1));
+        state.clone_into(&mut one.state);
+        "high".clone_into(&mut one.severity);
+        one.risk_score = 40;
+        queue.try_push(Arc::new(one)).unwrap();
+    }
+    drop(queue);
+    let exporter = SplunkHec::new(&config).unwrap();
+    let token = CancellationToken::new();
+    let totals = run(receiver, exporter, config.retry.clone(), 100, token).await;
+    assert_eq!(totals, sent(1));
+    assert_eq!(server.events().len(), 1);
 }

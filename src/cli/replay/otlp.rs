@@ -211,7 +211,7 @@ impl Counting<'_> {
 }
 
 impl Observer<String> for Counting<'_> {
-    fn accepted(&mut self, since: &[Instant]) {
+    fn accepted(&mut self, since: &[Instant], _out: usize) {
         self.count.sent += since.len() as u64;
     }
 

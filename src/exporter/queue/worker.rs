@@ -100,9 +100,12 @@ impl Observer<Arc<Finding>> for Accounts {
         Some(span)
     }
 
-    fn accepted(&mut self, since: &[Instant]) {
-        self.queue.counters.delivered(since);
-        self.count_accepted(since.len());
+    fn accepted(&mut self, since: &[Instant], out: usize) {
+        // What makes no event says nothing of the destination.
+        if out > 0 {
+            self.queue.counters.delivered(since);
+            self.count_accepted(out);
+        }
     }
 
     fn partly_accepted(&mut self, findings: &[Arc<Finding>], rejected: usize, reason: String) {

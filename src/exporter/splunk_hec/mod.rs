@@ -113,6 +113,10 @@ impl Exporter for SplunkHec {
         }
     }
 
+    fn goes_out(&self, finding: &Arc<Finding>) -> bool {
+        request::makes_event(finding, &self.shape)
+    }
+
     fn attach(&mut self, shutdown: &Shutdown) {
         if let Some(acknowledgement) = &mut self.acknowledgement {
             acknowledgement.shutdown = shutdown.clone();
