@@ -3,12 +3,14 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use auditwatch::{
+    config,
     detection::Finding,
     exporter::{
         dead_letter::{self, DeadLetters},
         queue::{QueueConfig, RetryConfig, Totals, queue, run},
         splunk_hec::{Config, SplunkHec},
     },
+    service::Service,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -16,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     auditwatch::{self as binary, Ran},
+    corpus::denied,
     hec::{Answer, HecServer, Options},
+    prometheus::scrape,
+    sender::send,
 };
 
 struct Setup {
@@ -230,4 +235,36 @@ async fn what_cannot_be_tried_is_an_error() {
     let output = setup.redeliver(&["--set", "exporters.splunk_hec.token=''"]);
     assert_eq!(output.code, 2, "{}", output.err);
     assert_eq!(setup.redeliver(&[]).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_say_what_is_in_the_file() {
+    let setup = Setup::new().await;
+    let pull = "{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}";
+    let telemetry = format!("service: {{telemetry: {{metrics: {{readers: [{pull}]}}}}, ");
+    let text = fs::read_to_string(&setup.config).unwrap();
+    let text = text.replace("service: {", &telemetry);
+    let config = config::parse("test.yaml", &text, &|_| None).unwrap();
+    let service = Service::start(config).await.unwrap();
+    setup.hec.answer_next(vec![blaming(6, 0)]);
+    let lines: Vec<_> = (0..6)
+        .map(|at| denied("203.0.113.7", at, &format!("/{at}")))
+        .collect();
+    send(service.addresses()[0].1, &lines, None).await.unwrap();
+    let exporter = [("exporter", "splunk_hec")];
+    let written = async {
+        loop {
+            let seen = scrape(service.metrics_addresses()[0]).await;
+            if seen.sum("auditwatch_exporter_dead_letters", &exporter) == Some(1.0) {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(20), written).await;
+    let seen = seen.expect("a letter is counted");
+    let failed = seen.sum("auditwatch_exporter_dead_letters_failed", &exporter);
+    assert_eq!(failed, Some(0.0));
+    assert_eq!(setup.lines().len(), 1);
+    assert!(service.shutdown(Duration::from_secs(20)).await);
 }
