@@ -38,6 +38,7 @@ pub mod pdata;
 pub mod pipeline;
 pub mod processor;
 pub mod proto;
+pub mod proxy;
 pub mod receiver;
 pub mod redact;
 pub mod reload;

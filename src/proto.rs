@@ -11,7 +11,7 @@
 
 use std::fmt::Write as _;
 
-use serde::{Serializer, ser::Error as _};
+use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _, ser::Error as _};
 
 #[rustfmt::skip]
 #[allow(
@@ -57,4 +57,18 @@ fn rfc3339<S: Serializer>(
     let mut text = String::with_capacity(27);
     write!(text, "{}", crate::audit::time::Micros(micros)).map_err(S::Error::custom)?;
     out.serialize_str(&text)
+}
+
+/// For `deserialize_with`: the same, read again.
+fn from_rfc3339<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<prost_types::Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let time: jiff::Timestamp = text.parse().map_err(D::Error::custom)?;
+    Ok(Some(prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }))
 }

@@ -7,6 +7,7 @@
 
 mod memory;
 mod observed;
+mod prepared;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,13 +15,14 @@ use anyhow::Context as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
+use self::prepared::{prepared, with_letters};
+
 use crate::{
     clock,
     config::{
         ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
         PipelineConfig, ReceiverConfig,
     },
-    deadline,
     detection::{limits::Limits, time::Micros},
     exporter::{
         Exporter,
@@ -46,9 +48,6 @@ use crate::{
 
 /// Findings that one request of an exporter carries at most.
 const BATCH: usize = 512;
-
-/// How long a part may take to read its files at the start.
-const PREPARE: Duration = Duration::from_mins(1);
 
 /// Grace period of background tasks, after everything else has ended.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
@@ -313,23 +312,39 @@ impl Service {
             ExporterConfig::SplunkHec(config) => {
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
                 let check = config.health_check_enabled;
-                let exporter = prepared(move || Ok(SplunkHec::new(&config)?)).await;
+                let exporter =
+                    with_letters(&self.metrics, id, config.dead_letter.clone(), move || {
+                        Ok(SplunkHec::new(&config)?)
+                    })
+                    .await;
                 let exporter = exporter.with_context(context)?;
                 if check {
-                    exporter.check_health().await.with_context(context)?;
+                    exporter
+                        .inner()
+                        .check_health()
+                        .await
+                        .with_context(context)?;
                 }
                 Ok(self.run_exporter(id, exporter, queue, retry))
             }
             ExporterConfig::OtlpGrpc(config) => {
                 warn_deprecated(id, "otlp_grpc");
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
-                let exporter = prepared(move || Ok(OtlpGrpcExporter::new(&config)?)).await;
+                let exporter =
+                    with_letters(&self.metrics, id, config.dead_letter.clone(), move || {
+                        Ok(OtlpGrpcExporter::new(&config)?)
+                    })
+                    .await;
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::OtlpHttp(config) => {
                 warn_deprecated(id, "otlp_http");
                 let (queue, retry) = (config.queue.clone(), config.retry.clone());
-                let exporter = prepared(move || Ok(OtlpHttpExporter::new(&config)?)).await;
+                let exporter =
+                    with_letters(&self.metrics, id, config.dead_letter.clone(), move || {
+                        Ok(OtlpHttpExporter::new(&config)?)
+                    })
+                    .await;
                 Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
             }
             ExporterConfig::File(config) => {
@@ -448,13 +463,6 @@ impl Service {
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
     }
-}
-
-/// Makes a part that reads files, which may be on a disk that hangs, or be pipes.
-async fn prepared<T: Send + 'static>(
-    make: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    deadline::blocking(PREPARE, "reading its files", make).await?
 }
 
 /// Warns about a component whose type is written by its old name.

@@ -55,7 +55,10 @@ fn generate(file: &FileDescriptorProto, all: &[FileDescriptorProto]) -> String {
         }
     }
     if module(file) == "finding" {
-        config.type_attribute(".", "#[derive(serde::Serialize)]");
+        config.type_attribute(
+            ".",
+            "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]",
+        );
         for message in &file.message_type {
             json_form(&mut config, PACKAGE, message);
         }
@@ -88,7 +91,7 @@ fn json_form(config: &mut Config, parent: &str, message: &DescriptorProto) {
         config.field_attribute(
             format!("{path}.{}", field.name()),
             if time {
-                "#[serde(serialize_with = \"crate::proto::rfc3339\", skip_serializing_if = \"crate::proto::is_default\")]"
+                "#[serde(serialize_with = \"crate::proto::rfc3339\", deserialize_with = \"crate::proto::from_rfc3339\", skip_serializing_if = \"crate::proto::is_default\")]"
             } else {
                 "#[serde(skip_serializing_if = \"crate::proto::is_default\")]"
             },

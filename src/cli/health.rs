@@ -7,7 +7,7 @@ use clap::Args;
 use reqwest::{Method, StatusCode, Url};
 
 use crate::{
-    exporter::http_client::{HttpClient, Proxies, Settings, beginning, unreached},
+    exporter::http_client::{HttpClient, Settings, beginning, unreached},
     redact, tls, visible,
 };
 
@@ -52,7 +52,8 @@ impl Health {
             max_idle: 0,
             idle_timeout: Duration::ZERO,
             // It is on this machine or near it.
-            proxies: Proxies::None,
+            proxy: None,
+            cookies: false,
         })?;
         let answer = client.request(Method::GET, &url).send().await;
         let mut answer = answer.map_err(|error| {

@@ -12,6 +12,7 @@ mod pages;
 mod print_config;
 mod progress;
 mod reading;
+mod redeliver;
 mod replay;
 mod report;
 mod rules;
@@ -19,6 +20,7 @@ mod run;
 mod scan;
 mod signals;
 mod sources;
+mod stop;
 mod table;
 mod tally;
 mod validate;
@@ -37,6 +39,7 @@ use explain::Explain;
 use health::Health;
 use pages::{Completions, Man};
 use print_config::PrintConfig;
+use redeliver::Redeliver;
 use replay::Replay;
 use rules::Rules;
 pub use scan::Scan;
@@ -80,6 +83,8 @@ enum Command {
     Rules(Rules),
     /// Send an audit log as it was recorded, faster, or as if it happened now
     Replay(Replay),
+    /// Send findings of dead-letter files again
+    Redeliver(Redeliver),
     /// Print completions for a shell
     Completions(Completions),
     /// Print the manual page, or write those of all commands
@@ -135,7 +140,10 @@ impl Cli {
             }
             Some(Command::Health(health)) => succeeded(health.run(&mut io::stdout().lock())),
             Some(Command::Rules(rules)) => run_rules(&rules),
-            Some(Command::Replay(replay)) => run_replay(&replay),
+            Some(Command::Replay(replay)) => sent(replay.run(&mut io::stdout().lock())),
+            Some(Command::Redeliver(redeliver)) => {
+                sent(redeliver.run(&mut io::stdout().lock(), &mut stderr()))
+            }
             Some(Command::Completions(completions)) => {
                 succeeded(completions.run(Self::command(), &mut io::stdout().lock()))
             }
@@ -213,8 +221,10 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     }
 }
 
-fn run_replay(replay: &Replay) -> ExitCode {
-    match replay.run(&mut io::stdout().lock()) {
+/// The exit code of a command that sends: 0, 1 when something could not be sent, 2 when it could not
+/// be tried.
+fn sent(ended: anyhow::Result<bool>) -> ExitCode {
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use super::{
     hints::ABSENT,
     model::ExporterConfig,
     otlp_exporters,
-    queue::{QUEUE, RETRY},
+    queue::{DEAD_LETTER, QUEUE, RETRY},
     read::{Place, Section},
     settings::{self, settings},
     value::go_text,
@@ -124,6 +124,7 @@ settings! {
         tls: Part(&TLS), "";
         sending_queue => queue: Part(&QUEUE), "";
         retry_on_failure => retry: Part(&RETRY), "";
+        dead_letter: Part(&DEAD_LETTER), "";
     }
     hints {
         "heartbeat": Remove("only findings are sent");

@@ -45,7 +45,7 @@ pub use model::{
 };
 pub use source::Source;
 
-use crate::yaml;
+use crate::{proxy::Proxies, yaml};
 use service::{Defined, SERVICE, State};
 
 /// The types of components that a configuration may name, by section.
@@ -73,6 +73,11 @@ pub fn load(sources: &[Source]) -> Result<Config, ConfigError> {
 pub fn print(sources: &[Source]) -> Result<String, ConfigError> {
     checked(source::load(sources, &variable), &variable)
         .map(|(_, root)| print::yaml(&root, &variable))
+}
+
+/// The proxies of the process's environment, for what is not configured.
+pub fn proxies() -> Proxies {
+    Proxies::of(&variable)
 }
 
 #[expect(
@@ -110,6 +115,7 @@ fn checked(
     };
     let reader = read::Reader::new(env, problems);
     let mut config = config(reader.root(&root));
+    use_proxies(&mut config, &Proxies::of(env));
     let (problems, notes) = reader.into_found();
     if problems.is_empty() {
         config.without_effect = places.lines(notes);
@@ -168,6 +174,18 @@ fn config(root: read::Place<'_>) -> Config {
     config.exporters = known(exporters);
     config.extensions = known(extensions);
     config
+}
+
+/// Gives the exporters the proxies of the environment.
+fn use_proxies(config: &mut Config, proxies: &Proxies) {
+    for exporter in config.exporters.values_mut() {
+        match exporter {
+            ExporterConfig::SplunkHec(config) => config.proxies = proxies.clone(),
+            ExporterConfig::OtlpGrpc(config) => config.proxies = proxies.clone(),
+            ExporterConfig::OtlpHttp(config) => config.proxies = proxies.clone(),
+            ExporterConfig::File(_) | ExporterConfig::Debug(_) => {}
+        }
+    }
 }
 
 fn known<T>(all: BTreeMap<ComponentId, Option<T>>) -> BTreeMap<ComponentId, T> {

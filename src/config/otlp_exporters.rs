@@ -6,7 +6,7 @@ use super::{
     extensions::{AUTH, Authenticators},
     forms::{OneOf, Own, Part, Time},
     hints::ABSENT,
-    queue::{QUEUE, RETRY},
+    queue::{DEAD_LETTER, QUEUE, RETRY},
     read::{Place, Section},
     settings::settings,
 };
@@ -59,6 +59,7 @@ settings! {
         tls: Part(&OTLP_TLS), "";
         sending_queue => queue: Part(&QUEUE), "", like("splunk_hec");
         retry_on_failure => retry: Part(&RETRY), "", like("splunk_hec");
+        dead_letter: Part(&DEAD_LETTER), "", like("splunk_hec");
     }
     hints {
         "keepalive": Remove(ABSENT);
@@ -102,6 +103,7 @@ settings! {
         tls: Part(&OTLP_TLS), "", like("otlp_grpc");
         sending_queue => queue: Part(&QUEUE), "", like("splunk_hec");
         retry_on_failure => retry: Part(&RETRY), "", like("splunk_hec");
+        dead_letter: Part(&DEAD_LETTER), "", like("splunk_hec");
     }
     hints {
         "middlewares": Remove(ABSENT);

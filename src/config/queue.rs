@@ -1,14 +1,17 @@
-//! `sending_queue` and `retry_on_failure`, which all exporters that send have.
-use std::time::Duration;
+//! `sending_queue`, `retry_on_failure` and `dead_letter`, which all exporters that send have.
+use std::{path::PathBuf, time::Duration};
 
 use super::{
-    forms::{Boolean, Float, Number, Time},
+    forms::{Boolean, Float, Number, Own, Time},
     hints::ABSENT,
     read::Section,
     settings::{self, settings},
     value::go_text,
 };
-use crate::exporter::queue::{QueueConfig, RetryConfig};
+use crate::exporter::{
+    dead_letter,
+    queue::{QueueConfig, RetryConfig},
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -40,9 +43,31 @@ settings! {
         multiplier: Float(1.0..=100.0), "Growth of the wait from one repetition to the next.";
         max_interval: Time(MILLISECOND..=DAY), "Longest wait.";
         max_elapsed_time: Time(Duration::ZERO..=YEAR),
-            "Findings that could not be sent for this long are given up; 0: never.";
+            "Findings that could not be sent for this long are given up; 0: never, they wait until \
+             the destination takes them.";
     }
     check retry_fits
+}
+
+settings! {
+    DEAD_LETTER: dead_letter::Config {
+        path: Own {
+                form: "path",
+                read: |section, key| section.value(key)?.filled().map(PathBuf::from),
+                text: |_| String::new(),
+            },
+            "Where findings are written that the destination can never take, whole and with its \
+             answer; auditwatch redeliver sends them again. Unset: they are counted and logged.",
+            place;
+        max_megabytes: Number(1..=100_000),
+            "A file that would grow beyond this many MiB gets the time in its name, and a new one is \
+             begun.";
+        max_backups: Number(1..=1000), "Most files with the time in their name; the oldest is removed.";
+    }
+    hints {
+        "max_days": Remove("max_backups bounds what is kept");
+        "localtime": Remove("the time in names is UTC"), kept ["false"];
+    }
 }
 
 fn queue_is_enabled(section: &Section<'_>, _: &mut QueueConfig) {

@@ -186,6 +186,7 @@ exporters:
     sending_queue: {enabled: true, queue_size: 8}
     retry_on_failure: {enabled: false, initial_interval: 1s, randomization_factor: 0,
       multiplier: 2, max_interval: 2s, max_elapsed_time: 0}
+    dead_letter: {path: d.ndjson, max_megabytes: 1, max_backups: 2}
   otlp/old: {endpoint: "dns:///a:1", headers: {X-A: s3cret}, compression: zstd, timeout: 1s,
     auth: {authenticator: bearertokenauth}, tls: {insecure: true}, sending_queue: {queue_size: 8}, retry_on_failure: {enabled: false}}
   otlp_http: {endpoint: "https://a", logs_endpoint: "https://a/in", encoding: json,
@@ -453,6 +454,12 @@ fn reads_every_setting_of_an_exporter_and_the_service() {
         "0.0 2.0"
     );
     assert!(hec.retry.max_elapsed_time.is_zero());
+    let letters = exporter::dead_letter::Config {
+        path: "d.ndjson".into(),
+        max_megabytes: 1,
+        max_backups: 2,
+    };
+    assert_eq!(hec.dead_letter, letters);
     let pipeline = &config.pipelines[&id("logs")];
     assert_eq!(pipeline.exporters, [id("splunk_hec"), id("file")]);
     assert_eq!(

@@ -79,7 +79,7 @@ impl<T> Batch<T> {
 pub enum Cause {
     /// Something is wrong with these items themselves.
     Item,
-    /// The receiver refuses them for good, or the time for retries is over: others may fare the same.
+    /// The receiver does not take them, and they are not to wait any longer: others may fare the same.
     Receiver,
     /// The shutdown left no time for them.
     Abandoned,
@@ -90,6 +90,8 @@ pub enum Cause {
 pub struct Retry<'a> {
     /// Why it failed. Holds no secret.
     pub reason: &'a str,
+    /// Whether the receiver refuses what it is sent until an operator mends something.
+    pub refused: bool,
     /// Attempts without progress so far, this one included.
     pub attempt: u32,
     /// How long until the next one.
@@ -104,8 +106,8 @@ pub trait Observer<T> {
         None
     }
 
-    /// Items were accepted that waited since then.
-    fn accepted(&mut self, since: &[Instant]);
+    /// Items were accepted that waited since then, and this number of them went out.
+    fn accepted(&mut self, since: &[Instant], out: usize);
 
     /// The receiver took a request in, but rejected some of these items for good, and does not say
     /// which.
@@ -116,6 +118,20 @@ pub trait Observer<T> {
 
     /// An attempt failed and will be repeated.
     fn retrying(&mut self, retry: Retry<'_>);
+
+    /// Since when the oldest item waits that is neither accepted nor given up; `None`: there is
+    /// none.
+    fn oldest(&mut self, _since: Option<Instant>) {}
+}
+
+/// What becomes of items that the receiver refuses until an operator mends something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// They are tried again, as everything that failed.
+    #[default]
+    Retry,
+    /// They are given up at once: somebody sits before it, mends it, and begins anew.
+    GiveUp,
 }
 
 /// How a batch is delivered.
@@ -123,6 +139,8 @@ pub trait Observer<T> {
 pub struct Policy {
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// What becomes of items that are refused.
+    pub on_refusal: OnRefusal,
     /// What ends waits and attempts. While it runs, a wait for the next attempt ends at once,
     /// attempts follow each other within a second whatever the settings and the receiver say, and
     /// none takes more than half of the time that is left. When it abandons, what has not been
@@ -142,6 +160,7 @@ pub async fn deliver<T>(
     let mut state = RetryState::begin();
     while !batch.is_empty() {
         let before = batch.len();
+        observer.oldest(batch.since.first().copied());
         let part = batch.front(most.max(1));
         let tried = part.len();
         let mut span = observer.attempt(tried, state.attempts.saturating_add(1));
@@ -152,7 +171,9 @@ pub async fn deliver<T>(
         drop(span);
         match outcome {
             Outcome::Accepted(count) => {
-                observer.accepted(batch.since.get(..count).unwrap_or_default());
+                let items = batch.front(count).iter();
+                let out = items.filter(|item| exporter.goes_out(item)).count();
+                observer.accepted(batch.since.get(..count).unwrap_or_default(), out);
                 batch.remove_front(count);
             }
             Outcome::Partial {
@@ -179,17 +200,20 @@ pub async fn deliver<T>(
                 most = findings / 2;
                 state = RetryState::begin();
             }
-            Outcome::Permanent { reason } => {
+            Outcome::Refused { reason, .. } if policy.on_refusal == OnRefusal::GiveUp => {
                 observer.given_up(batch.front(tried), Cause::Receiver, reason);
                 batch.remove_front(tried);
             }
-            Outcome::Retry {
-                reason,
-                after,
-                limit,
-            } => {
-                let failed = state.failed(after, limit);
-                if let Some(cause) = wait(policy, &failed, &reason, observer).await {
+            Outcome::Refused { reason, after } => {
+                let failed = Reason(&reason, true);
+                if let Some(cause) = wait(policy, &state.failed(after), failed, observer).await {
+                    observer.given_up(&batch.items, cause, reason);
+                    batch.remove_front(usize::MAX);
+                }
+            }
+            Outcome::Retry { reason, after } => {
+                let failed = Reason(&reason, false);
+                if let Some(cause) = wait(policy, &state.failed(after), failed, observer).await {
                     observer.given_up(&batch.items, cause, reason);
                     batch.remove_front(usize::MAX);
                 }
@@ -199,11 +223,17 @@ pub async fn deliver<T>(
             state = RetryState::begin();
         }
     }
+    observer.oldest(None);
 }
+
+/// Why an attempt failed, and whether the receiver refuses.
+struct Reason<'a>(&'a str, bool);
 
 /// One attempt, unless the shutdown cuts it short.
 async fn attempt<T>(exporter: &mut impl Exporter<T>, part: &[T], policy: &Policy) -> Outcome {
-    let Policy { retry, shutdown } = policy;
+    let Policy {
+        retry, shutdown, ..
+    } = policy;
     tokio::select! {
         biased;
         () = shutdown.abandoned() => Outcome::retry(ABANDONED),
@@ -217,10 +247,12 @@ async fn attempt<T>(exporter: &mut impl Exporter<T>, part: &[T], policy: &Policy
 async fn wait<T>(
     policy: &Policy,
     failed: &Failed,
-    reason: &str,
+    Reason(reason, refused): Reason<'_>,
     observer: &mut impl Observer<T>,
 ) -> Option<Cause> {
-    let Policy { retry, shutdown } = policy;
+    let Policy {
+        retry, shutdown, ..
+    } = policy;
     if shutdown.is_abandoned() {
         return Some(Cause::Abandoned);
     }
@@ -235,6 +267,7 @@ async fn wait<T>(
     };
     observer.retrying(Retry {
         reason,
+        refused,
         attempt: failed.attempts,
         wait,
     });
@@ -264,10 +297,10 @@ mod tests {
 
     /// Writes down what becomes of items.
     #[derive(Default)]
-    struct Noted(Vec<String>);
+    struct Noted(Vec<String>, Vec<bool>);
 
     impl Observer<u32> for Noted {
-        fn accepted(&mut self, since: &[Instant]) {
+        fn accepted(&mut self, since: &[Instant], _out: usize) {
             self.0.push(format!("accepted {}", since.len()));
         }
 
@@ -281,13 +314,27 @@ mod tests {
         }
 
         fn retrying(&mut self, retry: Retry<'_>) {
-            self.0.push(format!("retry {}", retry.attempt));
+            let refused = if retry.refused { "refused " } else { "" };
+            self.0.push(format!("{refused}retry {}", retry.attempt));
+        }
+
+        fn oldest(&mut self, since: Option<Instant>) {
+            self.1.push(since.is_some());
         }
     }
 
     async fn delivered(script: impl IntoIterator<Item = Outcome>, shutdown: &Shutdown) -> Noted {
+        delivered_with(OnRefusal::GiveUp, script, shutdown).await
+    }
+
+    async fn delivered_with(
+        on_refusal: OnRefusal,
+        script: impl IntoIterator<Item = Outcome>,
+        shutdown: &Shutdown,
+    ) -> Noted {
         let policy = Policy {
             retry: RetryConfig::default(),
+            on_refusal,
             shutdown: shutdown.clone(),
         };
         let mut batch = Batch::default();
@@ -320,7 +367,10 @@ mod tests {
                 rejected: 1,
                 reason: reason(),
             },
-            Outcome::Permanent { reason: reason() },
+            Outcome::Refused {
+                reason: reason(),
+                after: None,
+            },
         ];
         assert_eq!(
             delivered(script, &Shutdown::default()).await.0,
@@ -332,6 +382,25 @@ mod tests {
                 "lost [4] Receiver: why",
             ]
         );
+    }
+
+    /// A day of refusals costs nothing, and what waits is known all the while.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_waits_until_it_is_mended() {
+        let refused = || Outcome::Refused {
+            reason: "token".to_owned(),
+            after: None,
+        };
+        let mut script = vec![refused(); 3000];
+        script.push(Outcome::Accepted(4));
+        let start = clock::monotonic();
+        let shutdown = Shutdown::default();
+        let noted = delivered_with(OnRefusal::Retry, script, &shutdown).await;
+        assert!(start.elapsed() > Duration::from_hours(20));
+        assert_eq!(noted.0.len(), 3001);
+        assert_eq!(noted.0.first().unwrap(), "refused retry 1");
+        assert_eq!(noted.0.last().unwrap(), "accepted 4");
+        assert_eq!(noted.1, [vec![true; 3001], vec![false]].concat());
     }
 
     /// The wait ends at once, one more attempt is made, and a second signal ends even that.

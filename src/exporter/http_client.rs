@@ -2,13 +2,14 @@
 //!
 //! With `tls::server_name_override` the host of each URL becomes that name, so that it is the name
 //! asked for in TLS and looked for in the certificate, [`FixedResolver`] leads it to where the
-//! endpoint is, and the `Host` header stays the endpoint's. Proxies of the environment are not
-//! used then: they would resolve the name themselves.
+//! endpoint is, and the `Host` header stays the endpoint's. No proxy is used then: it would resolve
+//! the name itself.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
+    cookie::Jar,
     header::{HOST, HeaderValue},
     redirect::Policy,
 };
@@ -35,23 +36,30 @@ pub(crate) struct Settings<'a> {
     /// Connections that are kept for later, and how long; zero: as long as they live.
     pub(crate) max_idle: usize,
     pub(crate) idle_timeout: Duration,
-    /// Whether requests go through a proxy.
-    pub(crate) proxies: Proxies,
-}
-
-/// Which proxies are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proxies {
-    /// Those that the environment names, but for this machine.
-    Environment,
-    /// None.
-    None,
+    /// The proxy that requests go through.
+    pub(crate) proxy: Option<Url>,
+    /// Whether cookies are kept and sent, so that a balancer finds the same server again.
+    pub(crate) cookies: bool,
 }
 
 /// A client for one host.
 pub(crate) struct HttpClient {
     client: Client,
+    parts: Parts,
     server_name: Option<ServerNameOverride>,
+}
+
+/// What a client is made of again when its connections are left.
+struct Parts {
+    /// `None`: requests are not encrypted.
+    tls: Option<rustls::ClientConfig>,
+    timeout: Duration,
+    max_idle: usize,
+    idle_timeout: Option<Duration>,
+    proxy: Option<Url>,
+    resolver: Option<FixedResolver>,
+    /// The cookies, if they are kept. They outlive connections.
+    cookies: Option<Arc<Jar>>,
 }
 
 /// `server_name_override` at work.
@@ -69,41 +77,46 @@ impl HttpClient {
     /// When TLS cannot be set up.
     pub(crate) fn new(settings: &Settings<'_>) -> Result<Self, tls::Error> {
         let Settings { url, tls, .. } = settings;
-        let mut builder = Client::builder()
-            // Tokens would travel with them.
-            .redirect(Policy::none())
-            .http1_only()
-            .timeout(settings.timeout)
-            // Shared among the addresses of a name, so that one that does not answer leaves time for
-            // the others.
-            .connect_timeout(settings.timeout / 2)
-            .pool_max_idle_per_host(settings.max_idle)
-            .pool_idle_timeout(Some(settings.idle_timeout).filter(|idle| !idle.is_zero()));
-        if settings.proxies == Proxies::None || is_loopback(url) {
-            // As in Go, and so in the Collector: proxies of the environment are not for this machine.
-            builder = builder.no_proxy();
-        }
+        let mut parts = Parts {
+            tls: None,
+            timeout: settings.timeout,
+            max_idle: settings.max_idle,
+            idle_timeout: Some(settings.idle_timeout).filter(|idle| !idle.is_zero()),
+            proxy: settings.proxy.clone(),
+            resolver: None,
+            cookies: settings.cookies.then(Arc::default),
+        };
         let mut server_name = None;
-        if url.scheme() == "http" {
-            // reqwest is built without a provider of its own and takes the process's.
-            tls::install();
-            // Without this, a machine without certificates could not even speak plain HTTP.
-            builder = builder.tls_certs_only([]);
-        } else {
-            builder = builder.tls_backend_preconfigured(tls.build()?);
+        if url.scheme() == "https" {
+            parts.tls = Some(tls.build()?);
             if let Some(name) = &tls.server_name_override {
                 server_name = ServerNameOverride::new(name, url);
-                let resolver = FixedResolver::new(url.host_str().unwrap_or_default());
-                builder = builder.no_proxy().dns_resolver(Arc::new(resolver));
+                parts.resolver = Some(FixedResolver::new(url.host_str().unwrap_or_default()));
+                parts.proxy = None;
             }
         }
-        let client = builder
-            .build()
-            .map_err(|error| tls::Error::Unfit(chain(&error.without_url())))?;
         Ok(Self {
-            client,
+            client: parts.client()?,
+            parts,
             server_name,
         })
+    }
+
+    /// Leaves all connections, so that the next request goes over a new one: a balancer may know a
+    /// better server meanwhile.
+    pub(crate) fn reconnect(&mut self) {
+        // It was made of the same parts before. If not, the old one is better than none.
+        if let Ok(client) = self.parts.client() {
+            self.client = client;
+        }
+    }
+
+    /// The same, and forgets the cookies, which would lead back to the server that is left.
+    pub(crate) fn start_anew(&mut self) {
+        if let Some(cookies) = &mut self.parts.cookies {
+            *cookies = Arc::default();
+        }
+        self.reconnect();
     }
 
     /// A request, to be completed and sent.
@@ -117,6 +130,43 @@ impl HttpClient {
                 .header(HOST, server_name.host.clone()),
             _ => self.client.request(method, url),
         }
+    }
+}
+
+impl Parts {
+    fn client(&self) -> Result<Client, tls::Error> {
+        let fail = |error: reqwest::Error| tls::Error::Unfit(chain(&error.without_url()));
+        let mut builder = Client::builder()
+            // Tokens would travel with them.
+            .redirect(Policy::none())
+            .http1_only()
+            // The environment was read before, as Go does it.
+            .no_proxy()
+            .timeout(self.timeout)
+            // Shared among the addresses of a name, so that one that does not answer leaves time for
+            // the others.
+            .connect_timeout(self.timeout / 2)
+            .pool_max_idle_per_host(self.max_idle)
+            .pool_idle_timeout(self.idle_timeout);
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(fail)?);
+        }
+        builder = match &self.tls {
+            Some(tls) => builder.tls_backend_preconfigured(tls.clone()),
+            None => {
+                // reqwest is built without a provider of its own and takes the process's.
+                tls::install();
+                // Without this, a machine without certificates could not even speak plain HTTP.
+                builder.tls_certs_only([])
+            }
+        };
+        if let Some(resolver) = &self.resolver {
+            builder = builder.dns_resolver(Arc::new(resolver.clone()));
+        }
+        if let Some(cookies) = &self.cookies {
+            builder = builder.cookie_provider(Arc::clone(cookies));
+        }
+        builder.build().map_err(fail)
     }
 }
 
@@ -159,14 +209,6 @@ pub(crate) fn retry_after(text: &str, now: i64) -> Option<Duration> {
         u64::try_from(date.timestamp().as_second().saturating_sub(now)).unwrap_or(0)
     };
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Why there was no answer, with what to do where that is known.

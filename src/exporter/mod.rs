@@ -18,6 +18,7 @@
 
 pub mod auth;
 pub mod compression;
+pub mod dead_letter;
 pub mod debug;
 pub mod delivery;
 pub mod file;
@@ -33,6 +34,7 @@ pub mod splunk_hec;
 pub mod text;
 pub mod time;
 mod tls_errors;
+mod way;
 
 #[cfg(test)]
 mod samples;
@@ -52,6 +54,11 @@ pub trait Exporter<T = Arc<Finding>>: Send + 'static {
     /// Implementations bound their own time, never panic on an answer, and keep no state that
     /// suffers when the future is dropped: shutdown may cut an attempt short.
     fn send(&mut self, batch: &[T]) -> impl Future<Output = Outcome> + Send;
+
+    /// Whether an item that was accepted went out: not every state of a finding makes an event.
+    fn goes_out(&self, _item: &T) -> bool {
+        true
+    }
 
     /// Hands over the shutdown before the first attempt, to exporters that wait within one for
     /// something else than an answer.
@@ -80,9 +87,6 @@ pub enum Outcome {
         reason: String,
         /// How long the receiver asks to wait (`Retry-After`).
         after: Option<Duration>,
-        /// At most this many attempts that end with a limit, as a 404 does, whatever else came in
-        /// between; `None`: as configured.
-        limit: Option<u32>,
     },
     /// Too much for one request: try half of it. A single finding is then given up.
     TooLarge {
@@ -98,10 +102,13 @@ pub enum Outcome {
         /// What happened, for the log.
         reason: String,
     },
-    /// Never: the whole batch is given up.
-    Permanent {
+    /// Refused for a reason that is not the findings' own, and that an operator can mend: a token,
+    /// an index, an address. The same findings are accepted then.
+    Refused {
         /// What happened and what to do about it, for the log.
         reason: String,
+        /// How long the receiver asks to wait (`Retry-After`).
+        after: Option<Duration>,
     },
 }
 
@@ -111,7 +118,6 @@ impl Outcome {
         Self::Retry {
             reason: reason.into(),
             after: None,
-            limit: None,
         }
     }
 }

@@ -21,7 +21,7 @@ use http_body_util::{BodyExt as _, combinators::MapErr};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
@@ -35,6 +35,7 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::Compression,
+    dead_letter,
     http_client::advised,
     otlp::{
         Warnings,
@@ -42,13 +43,14 @@ use super::{
         response,
     },
     queue::{QueueConfig, RetryConfig},
-    resolver::FixedResolver,
     tls_errors::{LastAdvice, Noting},
+    way::Way,
 };
 use crate::{
     clock, deadline,
     detection::Finding,
     extension::bearer_token_auth,
+    proxy::{self, Proxies},
     tls::{self, advice::Advice},
 };
 
@@ -76,6 +78,10 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// The proxies of the environment.
+    pub proxies: Proxies,
+    /// `dead_letter`: what becomes of findings that can never be delivered.
+    pub dead_letter: dead_letter::Config,
 }
 
 impl Default for Config {
@@ -89,6 +95,8 @@ impl Default for Config {
             timeout: Duration::from_secs(5),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            proxies: Proxies::default(),
+            dead_letter: dead_letter::Config::default(),
         }
     }
 }
@@ -102,6 +110,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The proxy of the environment cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
     /// There is no token to send.
     #[error("auth: {0}")]
     Auth(#[from] bearer_token_auth::Error),
@@ -199,19 +210,21 @@ impl OtlpGrpc {
         let origin = origin
             .parse()
             .map_err(|_| Error::Endpoint("is no address that requests can be sent to"))?;
-        // Without another server name, the host is the name itself.
-        let mut http = HttpConnector::new_with_resolver(FixedResolver::new(host));
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        // Shared among the addresses of a name, so that one that does not answer leaves time for the
-        // others.
-        http.set_connect_timeout(Some(config.timeout / 2));
+        let proxy = match server_name {
+            // It would look for the name itself.
+            Some(_) => None,
+            // As grpc-go: HTTPS_PROXY, with and without TLS.
+            None => config
+                .proxies
+                .of_host(true, host, port.parse().unwrap_or_default())?,
+        };
+        let way = Way::new(host, proxy.as_ref(), config.timeout / 2)?;
         let advice = LastAdvice::default();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(rustls)
             .https_or_http()
             .enable_http2()
-            .wrap_connector(http);
+            .wrap_connector(way);
         let mut headers = config.headers.clone();
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
         headers
@@ -250,7 +263,13 @@ impl OtlpGrpc {
                 self.warnings.log(judged.warning);
                 judged.outcome
             }
-            Ok(Err(status)) => response::grpc(&status, records, &secrets),
+            Ok(Err(status)) => {
+                if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) {
+                    // Another connection may lead to a server that is well.
+                    self.transport = self.transport.anew();
+                }
+                response::grpc(&status, records, &secrets)
+            }
             Err(_) => {
                 // A connection whose other end is gone without a word would be used again for
                 // many minutes.
@@ -289,7 +308,7 @@ impl Exporter for OtlpGrpc {
     }
 }
 
-type Connector = Noting<HttpsConnector<HttpConnector<FixedResolver>>>;
+type Connector = Noting<HttpsConnector<Way>>;
 
 /// The connection under gRPC. An error of its own is a status with a source, which none that a
 /// server sends has.

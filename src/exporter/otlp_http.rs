@@ -14,7 +14,8 @@ use super::{
     Exporter, Outcome,
     auth::Headers,
     compression::{Compression, Compressor},
-    http_client::{HttpClient, Proxies, Settings, beginning, unreached},
+    dead_letter,
+    http_client::{HttpClient, Settings, beginning, unreached},
     otlp::{
         Warnings,
         request::{self, Observed, REQUEST_MAX},
@@ -23,7 +24,13 @@ use super::{
     queue::{QueueConfig, RetryConfig},
     text,
 };
-use crate::{clock, detection::Finding, extension::bearer_token_auth, tls};
+use crate::{
+    clock,
+    detection::Finding,
+    extension::bearer_token_auth,
+    proxy::{self, Proxies},
+    tls,
+};
 
 /// Where a receiver takes logs.
 const PATH: &str = "/v1/logs";
@@ -51,6 +58,10 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// The proxies of the environment.
+    pub proxies: Proxies,
+    /// `dead_letter`: what becomes of findings that can never be delivered.
+    pub dead_letter: dead_letter::Config,
 }
 
 impl Config {
@@ -74,6 +85,8 @@ impl Default for Config {
             timeout: Duration::from_secs(30),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            proxies: Proxies::default(),
+            dead_letter: dead_letter::Config::default(),
         }
     }
 }
@@ -96,6 +109,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The proxy of the environment cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
     /// There is no token to send.
     #[error("auth: {0}")]
     Auth(#[from] bearer_token_auth::Error),
@@ -166,7 +182,8 @@ impl OtlpHttp {
             timeout: config.timeout,
             max_idle: 1,
             idle_timeout: Duration::from_secs(90),
-            proxies: Proxies::Environment,
+            proxy: config.proxies.of_url(&url)?,
+            cookies: false,
         })?;
         let mut headers = config.headers.clone();
         let agent = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -218,8 +235,15 @@ impl OtlpHttp {
             .body(body);
         let mut heard = match post.send().await {
             Ok(heard) => heard,
-            Err(error) => return Outcome::retry(unreached(&error.without_url())),
+            Err(error) => {
+                self.client.reconnect();
+                return Outcome::retry(unreached(&error.without_url()));
+            }
         };
+        if matches!(heard.status().as_u16(), 408 | 502..=504) {
+            // Another connection may lead to a server that is well.
+            self.client.reconnect();
+        }
         let body = beginning(&mut heard).await;
         let header = |name| {
             heard

@@ -3,7 +3,8 @@
 /// One state of one finding. A native finding is sent when it opens, when its count has doubled, when
 /// something new appears, each hour that it grows, and when it closes. Each state has the same id and
 /// all fields; the last one received is valid. An ESCU row is sent once, as "opened".
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Finding {
     /// 32 hex digits. The same log gives the same ids, so a repeated delivery can be recognised.
@@ -87,6 +88,7 @@ pub struct Finding {
     #[prost(message, optional, tag = "30")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub first_time: ::core::option::Option<::prost_types::Timestamp>,
@@ -94,6 +96,7 @@ pub struct Finding {
     #[prost(message, optional, tag = "31")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub last_time: ::core::option::Option<::prost_types::Timestamp>,
@@ -102,6 +105,7 @@ pub struct Finding {
     #[prost(message, optional, tag = "32")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub alert_at: ::core::option::Option<::prost_types::Timestamp>,
@@ -109,6 +113,7 @@ pub struct Finding {
     #[prost(message, optional, tag = "33")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub window_start: ::core::option::Option<::prost_types::Timestamp>,
@@ -116,6 +121,7 @@ pub struct Finding {
     #[prost(message, optional, tag = "34")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub window_end: ::core::option::Option<::prost_types::Timestamp>,
@@ -347,7 +353,8 @@ pub struct Finding {
     >,
 }
 /// A field that requests are grouped by, and the value they have in common.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GroupValue {
     /// Name of the field as the rule has it, such as "user.username" or "source.address".
@@ -360,13 +367,15 @@ pub struct GroupValue {
     pub value: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// One request, as evidence.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sample {
     /// Event time.
     #[prost(message, optional, tag = "1")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
@@ -400,7 +409,8 @@ pub struct Sample {
     pub user: ::prost::alloc::string::String,
 }
 /// A label of a finding: one thing that its requests look like.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Label {
     /// Its name, such as "reads_secrets".
@@ -427,6 +437,7 @@ pub struct Label {
     #[prost(message, optional, tag = "6")]
     #[serde(
         serialize_with = "crate::proto::rfc3339",
+        deserialize_with = "crate::proto::from_rfc3339",
         skip_serializing_if = "crate::proto::is_default"
     )]
     pub first_time: ::core::option::Option<::prost_types::Timestamp>,
@@ -436,7 +447,8 @@ pub struct Label {
     pub example: ::prost::alloc::string::String,
 }
 /// What is new in a state of a finding: values that no state before has had, at most ten each.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct New {
     /// Paths.
@@ -477,7 +489,8 @@ pub struct New {
     pub successes: u64,
 }
 /// A member of a roll-up.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
     /// Its address or network.

@@ -12,7 +12,10 @@ use crate::{
     clock,
     config::ComponentId,
     detection::engine::Stats,
-    exporter::queue::{Counters as QueueCounters, Queue},
+    exporter::{
+        dead_letter::Counters as LetterCounters,
+        queue::{Counters as QueueCounters, Queue},
+    },
     http_server::{Class, CloseReason, Connections},
     memory::Plan,
     pipeline::{ClusterTotals, Counters, FindingBudget, STATES, SourceCounters},
@@ -234,6 +237,15 @@ fn clusters(metrics: &Metrics, pipeline: &str, counters: &Arc<Counters>) {
 }
 
 /// An exporter and its queue.
+/// Binds what becomes of an exporter's dead letters.
+pub(super) fn dead_letters(metrics: &Metrics, id: &ComponentId, counters: &Arc<LetterCounters>) {
+    let id = id.to_string();
+    let at = [("exporter", id.as_str())];
+    let (written, failed) = (Arc::clone(counters), Arc::clone(counters));
+    metrics.observe(&m::DEAD_LETTERS, &at, move || written.written());
+    metrics.observe(&m::DEAD_LETTERS_FAILED, &at, move || failed.failed());
+}
+
 pub(super) fn exporter(metrics: &Metrics, id: &ComponentId, queue: &Queue) {
     let id = id.to_string();
     let at = [("exporter", id.as_str())];
@@ -250,6 +262,8 @@ pub(super) fn exporter(metrics: &Metrics, id: &ComponentId, queue: &Queue) {
     queue
         .counters()
         .time(metrics.timer(&m::DELIVERY_DELAY, &at));
+    let counters = Arc::clone(queue.counters());
+    metrics.observe(&m::OLDEST, &at, move || counters.oldest_age().as_secs());
     let at = [("exporter", id.as_str()), ("data_type", "logs")];
     let capacity = wide(queue.capacity());
     metrics.observe(&m::QUEUE_CAPACITY, &at, move || capacity);

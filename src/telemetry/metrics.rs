@@ -100,6 +100,8 @@ metrics! {
         "{findings}" "Findings in the queue of the exporter.";
     QUEUE_CAPACITY: Gauge Basic "otelcol_exporter_queue_capacity" ["exporter", "data_type"]
         "{findings}" "Findings that the queue of the exporter can hold.";
+    OLDEST: Gauge Basic "otelcol_exporter_oldest_undelivered_age" ["exporter"]
+        "s" "Age of the oldest finding that the exporter holds and has neither delivered nor given up. 0 means that none waits.";
     UPTIME: Seconds Basic "otelcol_process_uptime" []
         "s" "Time since the process started.";
     CPU: Seconds Basic "otelcol_process_cpu_seconds" []
@@ -177,6 +179,10 @@ metrics! {
         "s" "Wall-clock time from the event that opened or changed a finding to the emission. For escu it starts at the end of the window.";
     RETRIES: Counter Normal "auditwatch_exporter_retries" ["exporter"]
         "{requests}" "Attempts of an exporter that repeat an earlier attempt.";
+    DEAD_LETTERS: Counter Normal "auditwatch_exporter_dead_letters" ["exporter"]
+        "{findings}" "Findings that the destination can never take and that are in the dead-letter file. They count as given up too.";
+    DEAD_LETTERS_FAILED: Counter Normal "auditwatch_exporter_dead_letters_failed" ["exporter"]
+        "{findings}" "Findings that belong into the dead-letter file and could not be written to it. They count as given up too.";
     DELIVERY_DELAY: Histogram Normal "auditwatch_exporter_delivery_delay" ["exporter"]
         "s" "Time from the queue to the acceptance by the destination, for each finding.";
 }

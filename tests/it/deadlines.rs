@@ -63,6 +63,31 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "timeout of the client",
     ),
     (
+        "exporter/dead_letter/file.rs",
+        ".read_exact(",
+        "the thread that writes letters, in dead_letter.rs",
+    ),
+    (
+        "exporter/dead_letter/file.rs",
+        ".write_all(",
+        "the thread that writes letters, in dead_letter.rs",
+    ),
+    (
+        "exporter/dead_letter/file.rs",
+        "OpenOptions::new()",
+        "the thread that writes letters, in dead_letter.rs",
+    ),
+    (
+        "exporter/dead_letter/file.rs",
+        "fs::metadata(",
+        "the thread that writes letters, in dead_letter.rs",
+    ),
+    (
+        "cli/redeliver.rs",
+        "fs::read(",
+        "a signal: it is at the start",
+    ),
+    (
         "exporter/otlp_http.rs",
         ".send().await",
         "timeout of the client",

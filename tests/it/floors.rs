@@ -13,6 +13,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("deadline", &[]),
     ("memory", &[]),
     ("redact", &[]),
+    ("proxy", &[]),
     ("throttle", &["clock"]),
     ("reload", &["clock", "deadline", "throttle"]),
     ("visible", &[]),
@@ -63,6 +64,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "exporter",
         &[
+            "proxy",
             "detection",
             "extension",
             "pdata",
@@ -78,6 +80,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "proxy",
             "detection",
             "extension",
             "receiver",
@@ -124,6 +127,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "proxy",
             "service",
             "config",
             "telemetry",

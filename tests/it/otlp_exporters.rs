@@ -102,7 +102,10 @@ fn kind(outcome: &Outcome) -> String {
         } => format!("retry after {after:?}"),
         Outcome::TooLarge { findings, .. } => format!("too large {findings}"),
         Outcome::Invalid { .. } => "invalid".to_owned(),
-        Outcome::Permanent { .. } => "permanent".to_owned(),
+        Outcome::Refused { after: None, .. } => "refused".to_owned(),
+        Outcome::Refused {
+            after: Some(after), ..
+        } => format!("refused, after {after:?}"),
     }
 }
 
@@ -111,7 +114,8 @@ fn reason(outcome: Outcome) -> String {
         Outcome::Partial { reason, .. }
         | Outcome::Retry { reason, .. }
         | Outcome::TooLarge { reason, .. }
-        | Outcome::Permanent { reason } => reason,
+        | Outcome::Invalid { reason, .. }
+        | Outcome::Refused { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -255,7 +259,9 @@ async fn every_status_of_grpc_becomes_its_outcome() {
                     | Code::ResourceExhausted,
                     Some(_),
                 ) => "retry after 7s",
-                _ => "permanent",
+                (Code::InvalidArgument, _) => "too large 3",
+                (_, None) => "refused",
+                (_, Some(_)) => "refused, after 7s",
             };
             assert_eq!(kind(&outcome), wanted, "{code:?} {wait:?}");
             let message = reason(outcome);
@@ -313,16 +319,17 @@ async fn answers_over_http_become_their_outcomes() {
             "no answer of an OTLP receiver",
         ),
         (413, vec![], vec![], "too large 3", "HTTP 413"),
-        (400, vec![], vec![], "permanent", "HTTP 400"),
-        (401, vec![], vec![], "permanent", "set headers"),
-        (403, vec![], vec![], "permanent", "check headers"),
-        (404, vec![], vec![], "permanent", "/v1/logs is appended"),
-        (500, vec![], vec![], "permanent", "HTTP 500"),
+        (400, vec![], vec![], "refused", "HTTP 400"),
+        (408, vec![], vec![], "retry", "HTTP 408"),
+        (401, vec![], vec![], "refused", "set headers"),
+        (403, vec![], vec![], "refused", "check headers"),
+        (404, vec![], vec![], "refused", "/v1/logs is appended"),
+        (500, vec![], vec![], "refused", "HTTP 500"),
         (
             307,
             vec![location],
             vec![],
-            "permanent",
+            "refused",
             "redirects are not followed",
         ),
     ] {
@@ -436,7 +443,7 @@ async fn what_is_no_receiver_accepts_nothing() {
     for (status, wanted, message) in [
         (200, "retry", "does not speak gRPC"),
         (502, "retry", "UNAVAILABLE"),
-        (404, "permanent", "UNIMPLEMENTED"),
+        (404, "refused", "UNIMPLEMENTED"),
     ] {
         peer.answer_next([Answer::Http(status, vec![html.clone()], b"<html>".to_vec())]);
         let outcome = exporter.send(&findings(1)).await;

@@ -9,7 +9,7 @@ use auditwatch::{
     detection::Finding,
     exporter::{
         queue::{QueueConfig, RetryConfig, Totals, queue, run},
-        splunk_hec::{AckConfig, Config, SplunkHec},
+        splunk_hec::{AckConfig, Config, Format, Risk, SplunkHec},
     },
 };
 use secrecy::SecretString;
@@ -176,25 +176,9 @@ async fn retry_after_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_given_up_at_once() {
+async fn a_token_and_an_index_are_waited_for_until_they_are_right() {
     let server = HecServer::start(Options {
-        disabled_tokens: vec!["off".to_owned()],
-        ..Options::default()
-    })
-    .await;
-    for token in ["other", "off"] {
-        let config = Config {
-            token: SecretString::from(token),
-            ..config(&server)
-        };
-        assert_eq!(deliver(&config, 2).await, Totals { sent: 0, failed: 2 });
-    }
-    assert_eq!(statuses(&server), [Some(403); 2]);
-}
-
-#[tokio::test]
-async fn a_wrong_index_is_given_up_at_once() {
-    let server = HecServer::start(Options {
+        disabled_tokens: vec!["test-token".to_owned()],
         indexes: vec!["main".to_owned()],
         ..Options::default()
     })
@@ -203,8 +187,48 @@ async fn a_wrong_index_is_given_up_at_once() {
         index: "kube".to_owned(),
         ..config(&server)
     };
-    assert_eq!(deliver(&config, 2).await, Totals { sent: 0, failed: 2 });
-    assert_eq!(statuses(&server), [Some(400)]);
+    let mending = async {
+        let answered = |wanted| server.wait_for_answer(wanted, SOON);
+        answered(403).await;
+        server.set_up(|options| options.disabled_tokens.clear());
+        answered(400).await;
+        server.set_up(|options| options.indexes.push("kube".to_owned()));
+    };
+    let (totals, ()) = tokio::join!(deliver(&config, 3), mending);
+    assert_eq!(totals, sent(3));
+    assert_eq!(numbers(&server), [0, 1, 2], "each once");
+}
+
+/// `retry_on_failure: {enabled: false}` and a `max_elapsed_time` are the operator's own words.
+#[tokio::test]
+async fn who_wants_no_retry_gets_none() {
+    let server = HecServer::start(Options::default()).await;
+    for (status, retry) in [
+        (
+            403,
+            RetryConfig {
+                enabled: false,
+                ..RetryConfig::default()
+            },
+        ),
+        (
+            503,
+            RetryConfig {
+                initial_interval: Duration::from_millis(10),
+                max_interval: Duration::from_millis(10),
+                max_elapsed_time: Duration::from_millis(100),
+                ..RetryConfig::default()
+            },
+        ),
+    ] {
+        server.answer_next(vec![Answer::new(status, ""); 50]);
+        let config = Config {
+            retry,
+            ..config(&server)
+        };
+        assert_eq!(deliver(&config, 2).await, Totals { sent: 0, failed: 2 });
+    }
+    assert!(numbers(&server).is_empty());
 }
 
 #[tokio::test]
@@ -269,10 +293,7 @@ async fn redirects_do_not_carry_the_token_away() {
     let elsewhere = HecServer::start(Options::default()).await;
     let location = format!("{}/services/collector", elsewhere.url());
     server.answer_next(vec![Answer::new(307, "").header("location", &location)]);
-    assert_eq!(
-        deliver(&config(&server), 1).await,
-        Totals { sent: 0, failed: 1 }
-    );
+    assert_eq!(deliver(&config(&server), 1).await, sent(1));
     assert!(elsewhere.requests().is_empty());
 }
 
@@ -288,4 +309,28 @@ async fn a_server_that_comes_back_gets_what_waited() {
     let (totals, server) = tokio::join!(deliver(&config, 3), back);
     assert_eq!(totals, sent(3));
     assert_eq!(numbers(&server), [0, 1, 2]);
+}
+
+/// A state that makes no risk event is done with, and was not sent.
+#[tokio::test]
+async fn what_makes_no_event_is_not_counted_as_sent() {
+    let server = HecServer::start(Options::default()).await;
+    let config = Config {
+        format: Format::Risk(Risk::default()),
+        ..config(&server)
+    };
+    let (queue, receiver) = queue("splunk_hec".to_owned(), QueueConfig::default());
+    for state in ["opened", "updated", "closed"] {
+        let mut one = Finding::clone(&finding(1));
+        state.clone_into(&mut one.state);
+        "high".clone_into(&mut one.severity);
+        one.risk_score = 40;
+        queue.try_push(Arc::new(one)).unwrap();
+    }
+    drop(queue);
+    let exporter = SplunkHec::new(&config).unwrap();
+    let token = CancellationToken::new();
+    let totals = run(receiver, exporter, config.retry.clone(), 100, token).await;
+    assert_eq!(totals, sent(1));
+    assert_eq!(server.events().len(), 1);
 }

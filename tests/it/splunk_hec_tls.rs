@@ -200,7 +200,7 @@ async fn headers_of_ones_own_arrive_and_are_hidden() {
         403,
         "no 5ecre7-scope here",
     )]);
-    let Outcome::Permanent { reason } = send(&config).await else {
+    let Outcome::Refused { reason, .. } = send(&config).await else {
         panic!()
     };
     assert!(reason.contains("no [hidden] here"), "{reason}");

@@ -179,12 +179,16 @@ fn the_counts_are_right(seen: &Scrape) {
 
 /// Every metric of the list is there, with its type, help and attributes, and no other.
 fn the_list_is_what_is_shown(seen: &Scrape) {
-    let mut listed: Vec<_> = ALL.iter().map(|metric| metric.name).collect();
+    // A file has no dead letters: `dead_letter.rs` looks at those of an exporter that has.
+    let all = ALL
+        .iter()
+        .filter(|metric| !metric.name.starts_with("auditwatch_exporter_dead_letters"));
+    let mut listed: Vec<_> = all.clone().map(|metric| metric.name).collect();
     listed.push("target_info");
     listed.sort_unstable();
     let shown: Vec<_> = seen.types.keys().map(String::as_str).collect();
     assert_eq!(shown, listed);
-    for metric in ALL {
+    for metric in all {
         let kind = match metric.kind {
             Kind::Counter | Kind::Seconds => "counter",
             Kind::Gauge => "gauge",

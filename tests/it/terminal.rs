@@ -88,6 +88,7 @@ fn there_is_a_page_of_the_manual_for_every_command() {
         "auditwatch-health.1",
         "auditwatch-man.1",
         "auditwatch-print-config.1",
+        "auditwatch-redeliver.1",
         "auditwatch-replay.1",
         "auditwatch-rules-check.1",
         "auditwatch-rules-list.1",

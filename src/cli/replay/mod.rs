@@ -5,7 +5,6 @@ mod count;
 mod otlp;
 mod pace;
 mod shift;
-mod stop;
 mod target;
 
 use std::{
@@ -24,12 +23,12 @@ use self::{
     count::Count,
     otlp::{Otlp, Protocol},
     pace::{Pace, Speed},
-    stop::Stop,
     target::Target,
 };
 use super::{
     input::{self, Line},
     progress::Progress,
+    stop::Stop,
     tally::{Place, Places},
 };
 use crate::{clock, detection::time::Micros, exporter::delivery::RetryConfig, telemetry, visible};

@@ -13,12 +13,13 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::{count::Count, stop::Stop};
+use super::{super::stop::Stop, count::Count};
 use crate::{
     clock::{self, Instant},
+    config,
     exporter::{
         Exporter, Outcome,
-        delivery::{Batch, Cause, Observer, Policy, Retry, RetryConfig, deliver},
+        delivery::{Batch, Cause, Observer, OnRefusal, Policy, Retry, RetryConfig, deliver},
         otlp_grpc, otlp_http,
         shutdown::Shutdown,
     },
@@ -100,6 +101,7 @@ impl Otlp {
         let shutdown = Shutdown::default();
         let policy = Policy {
             retry: self.retry.clone(),
+            on_refusal: OnRefusal::GiveUp,
             shutdown: shutdown.clone(),
         };
         let mut batch = Batch::default();
@@ -139,6 +141,7 @@ fn client(config: &Config) -> anyhow::Result<Client> {
             tls,
             headers,
             timeout: Duration::from_secs(30),
+            proxies: config::proxies(),
             ..otlp_grpc::Config::default()
         })?)),
         Protocol::Http => Client::Http(Box::new(otlp_http::OtlpHttp::new(&otlp_http::Config {
@@ -149,6 +152,7 @@ fn client(config: &Config) -> anyhow::Result<Client> {
             },
             tls,
             headers,
+            proxies: config::proxies(),
             ..otlp_http::Config::default()
         })?)),
     })
@@ -207,7 +211,7 @@ impl Counting<'_> {
 }
 
 impl Observer<String> for Counting<'_> {
-    fn accepted(&mut self, since: &[Instant]) {
+    fn accepted(&mut self, since: &[Instant], _out: usize) {
         self.count.sent += since.len() as u64;
     }
 

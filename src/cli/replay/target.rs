@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io::Write as _, path::Path, time::Duration};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
-use super::{count::Count, otlp::Otlp, stop::Stop};
+use super::{super::stop::Stop, count::Count, otlp::Otlp};
 use crate::{
     cli::tally::Places,
     deadline::{Started, within},

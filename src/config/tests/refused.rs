@@ -551,7 +551,7 @@ fn refuses_what_hec_cannot_do() {
             format!("2:3: {at}::ack: poll_interval (2m) must be shorter than timeout (2m)"),
         ),
         (
-            "ack: {enabled: true, timeout: 5m}",
+            "ack: {enabled: true, timeout: 5m}, retry_on_failure: {max_elapsed_time: 5m}",
             format!(
                 "1:13: {at}: ack::timeout (5m) must be shorter than retry_on_failure::max_elapsed_time (5m), or nothing would be sent again"
             ),
@@ -810,6 +810,12 @@ fn refuses_exporters_that_cannot_send() {
             "retry_on_failure: {initial_interval: 31s}",
             format!(
                 "2:3: {at}::retry_on_failure: initial_interval (31s) must not be longer than max_interval (30s)"
+            ),
+        ),
+        (
+            "dead_letter: {max_backups: 0}",
+            format!(
+                "2:30: {at}::dead_letter::max_backups: expected a whole number from 1 to 1000, got \"0\""
             ),
         ),
         (

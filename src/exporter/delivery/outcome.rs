@@ -44,7 +44,7 @@ pub(super) fn describe(span: &mut Span, outcome: &Outcome) {
         Outcome::Retry { reason, .. } => ("retry", Some(reason)),
         Outcome::TooLarge { reason, .. } => ("too_large", Some(reason)),
         Outcome::Invalid { reason, .. } => ("invalid", Some(reason)),
-        Outcome::Permanent { reason } => ("permanent", Some(reason)),
+        Outcome::Refused { reason, .. } => ("refused", Some(reason)),
     };
     span.set("outcome", name);
     if let Some(reason) = reason {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// `retry_on_failure` of an exporter, with the Collector's key names and defaults.
+/// `retry_on_failure` of an exporter, with the Collector's key names, and its defaults but for the
+/// last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryConfig {
     /// `enabled`: whether a failed attempt is repeated at all.
@@ -17,7 +18,8 @@ pub struct RetryConfig {
     pub multiplier: f64,
     /// `max_interval`: longest wait, before it is varied.
     pub max_interval: Duration,
-    /// `max_elapsed_time`: after this a batch is given up; zero: never.
+    /// `max_elapsed_time`: after this a batch is given up; zero: never. The Collector's default is
+    /// five minutes; here what an operator can mend costs no finding.
     pub max_elapsed_time: Duration,
 }
 
@@ -29,7 +31,7 @@ impl Default for RetryConfig {
             randomization_factor: 0.5,
             multiplier: 1.5,
             max_interval: Duration::from_secs(30),
-            max_elapsed_time: Duration::from_mins(5),
+            max_elapsed_time: Duration::ZERO,
         }
     }
 }
@@ -39,14 +41,10 @@ impl Default for RetryConfig {
 pub struct Failed {
     /// Attempts so far, this one included.
     pub attempts: u32,
-    /// Those of them that ended with a limit.
-    pub limited: u32,
     /// Time since the first of them began.
     pub elapsed: Duration,
     /// How long the receiver asks to wait.
     pub after: Option<Duration>,
-    /// Most attempts that may end with a limit.
-    pub limit: Option<u32>,
 }
 
 /// How long to wait before the next attempt, or `None` to give up.
@@ -55,7 +53,7 @@ pub struct Failed {
 /// `random` (0 to 1, half is no change), and is never shorter than the receiver asks for; a wait
 /// that would end after `max_elapsed_time` is not begun.
 pub fn next_wait(config: &RetryConfig, failed: &Failed, random: f64) -> Option<Duration> {
-    if !config.enabled || failed.limit.is_some_and(|limit| failed.limited >= limit) {
+    if !config.enabled {
         return None;
     }
     let wait = backoff(config, failed.attempts, random);
@@ -81,7 +79,6 @@ fn backoff(config: &RetryConfig, attempts: u32, random: f64) -> Duration {
 /// Attempts without progress. A batch that moves is not given up, however long it takes.
 pub(super) struct RetryState {
     pub(super) attempts: u32,
-    pub(super) limited: u32,
     pub(super) since: clock::Instant,
 }
 
@@ -89,20 +86,16 @@ impl RetryState {
     pub(super) fn begin() -> Self {
         Self {
             attempts: 0,
-            limited: 0,
             since: clock::monotonic(),
         }
     }
 
-    pub(super) fn failed(&mut self, after: Option<Duration>, limit: Option<u32>) -> Failed {
+    pub(super) fn failed(&mut self, after: Option<Duration>) -> Failed {
         self.attempts = self.attempts.saturating_add(1);
-        self.limited = self.limited.saturating_add(u32::from(limit.is_some()));
         Failed {
             attempts: self.attempts,
-            limited: self.limited,
             elapsed: clock::monotonic().saturating_duration_since(self.since),
             after,
-            limit,
         }
     }
 }
@@ -113,6 +106,13 @@ mod tests {
 
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    fn five_minutes() -> RetryConfig {
+        RetryConfig {
+            max_elapsed_time: secs(300),
+            ..RetryConfig::default()
+        }
     }
 
     fn failed(attempts: u32) -> Failed {
@@ -150,7 +150,7 @@ mod tests {
             after: Some(after),
             ..failed(1)
         };
-        let config = RetryConfig::default();
+        let config = five_minutes();
         assert_eq!(next_wait(&config, &asked(secs(60)), 0.5), Some(secs(60)));
         assert_eq!(next_wait(&config, &asked(secs(1)), 0.5), Some(secs(5)));
         // More than there is time for: one last attempt when it is over, not none at all.
@@ -168,7 +168,12 @@ mod tests {
             elapsed,
             ..failed(1)
         };
-        let mut config = RetryConfig::default();
+        assert_eq!(
+            next_wait(&RetryConfig::default(), &late(Duration::MAX), 0.5),
+            Some(secs(5)),
+            "without end by default"
+        );
+        let mut config = five_minutes();
         assert_eq!(next_wait(&config, &late(secs(295)), 0.5), Some(secs(5)));
         assert_eq!(next_wait(&config, &late(secs(296)), 0.5), None);
         assert_eq!(next_wait(&config, &late(Duration::MAX), 0.5), None);
@@ -176,17 +181,6 @@ mod tests {
         assert_eq!(next_wait(&config, &late(Duration::MAX), 0.5), Some(secs(5)));
         config.enabled = false;
         assert_eq!(next_wait(&config, &failed(1), 0.5), None);
-    }
-
-    #[test]
-    fn a_limit_counts_what_ended_with_one() {
-        let limited = |limited| Failed {
-            limited,
-            limit: Some(5),
-            ..failed(9)
-        };
-        assert!(next_wait(&RetryConfig::default(), &limited(4), 0.5).is_some());
-        assert_eq!(next_wait(&RetryConfig::default(), &limited(5), 0.5), None);
     }
 
     #[test]

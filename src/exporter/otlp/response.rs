@@ -1,7 +1,8 @@
 //! What an answer of an OTLP receiver means. Pure.
 //!
-//! The tables are those of the OTLP specification for clients. Where it says not to retry, findings
-//! are given up with what to do about it.
+//! The tables are those of the OTLP specification for clients, but for one thing. Where it says not
+//! to retry, the findings are at fault only if the receiver says so; else an operator can mend it,
+//! and they wait.
 
 use std::time::Duration;
 
@@ -86,6 +87,13 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
         .and_then(|info| info.retry_delay)
         .map(|delay| delay.min(RETRY_AFTER_MAX));
     let hint = match status.code() {
+        // What receivers made with tonic call a message that is too large.
+        Code::OutOfRange if is_of_size(status.message()) => {
+            return Outcome::TooLarge {
+                findings,
+                reason: format!("{summary}: the receiver takes no message of this size"),
+            };
+        }
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
@@ -93,11 +101,15 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
         | Code::Unavailable
         | Code::DataLoss => return retry(summary, after),
         Code::ResourceExhausted if after.is_some() => return retry(summary, after),
-        Code::ResourceExhausted => {
+        // One alone that is not called too large is refused for want of room or of a quota.
+        Code::ResourceExhausted if findings > 1 || is_of_size(status.message()) => {
             return Outcome::TooLarge {
                 findings,
                 reason: format!("{summary}: too large, or the receiver has no room for it"),
             };
+        }
+        Code::ResourceExhausted => {
+            "the receiver has no room or a quota is used up, raise its limits"
         }
         Code::Unauthenticated => {
             "the receiver does not know us, set headers or a client certificate"
@@ -106,10 +118,10 @@ pub fn grpc(status: &Status, findings: usize, secrets: &[SecretString]) -> Outco
         Code::Unimplemented => {
             "the receiver takes no logs or not this compression, check endpoint and compression"
         }
-        Code::InvalidArgument => "the receiver does not understand the findings",
-        _ => "by OTLP that is not to be sent again, look into the receiver's log",
+        Code::InvalidArgument => return at_fault(&summary, findings),
+        _ => "look into the receiver's log",
     };
-    permanent(&summary, hint)
+    refused(&summary, hint, after)
 }
 
 /// An answer over HTTP, as far as it matters.
@@ -148,13 +160,11 @@ pub fn http(answer: &Answer<'_>) -> Judged {
         };
     }
     let summary = summary(answer);
+    let after = answer
+        .retry_after
+        .and_then(|text| retry_after(text, answer.now));
     let hint = match answer.status {
-        429 | 502..=504 => {
-            let after = answer
-                .retry_after
-                .and_then(|text| retry_after(text, answer.now));
-            return retry(summary, after).into();
-        }
+        408 | 429 | 502..=504 => return retry(summary, after).into(),
         413 => {
             return Outcome::TooLarge {
                 findings: answer.findings,
@@ -166,15 +176,16 @@ pub fn http(answer: &Answer<'_>) -> Judged {
             "redirects are not followed because headers would travel with them, set endpoint to \
              where it leads"
         }
-        400 => "the receiver does not understand the findings",
+        400 if message(answer).is_some() => return at_fault(&summary, answer.findings).into(),
+        400 => "that is no answer of an OTLP receiver, is endpoint right, and is it http or https?",
         401 => "the receiver does not know us, set headers or a client certificate",
         403 => "we may not send there, check headers and the receiver's rights",
         404 => "is endpoint right? /v1/logs is appended to it, logs_endpoint is taken as it is",
         405 => "is endpoint that of an OTLP receiver?",
         415 => "the receiver does not take this form, set encoding or compression to another",
-        _ => "by OTLP that is not to be sent again, look into the receiver's log",
+        _ => "look into the receiver's log",
     };
-    permanent(&summary, hint).into()
+    refused(&summary, hint, after).into()
 }
 
 /// The message of a 2xx answer; `None` when it is not from an OTLP receiver. The body may be empty.
@@ -236,21 +247,8 @@ fn form(answer: &Answer<'_>) -> Option<Form> {
 
 /// Status and text of an answer, made safe for a log.
 fn summary(answer: &Answer<'_>) -> String {
-    #[derive(Deserialize)]
-    struct ErrorBody {
-        message: String,
-    }
     let status = answer.status;
-    let message = match form(answer) {
-        Some(Form::Proto) => tonic_types::Status::decode(answer.body)
-            .ok()
-            .map(|status| status.message),
-        Some(Form::Json) => serde_json::from_slice(answer.body)
-            .ok()
-            .map(|body: ErrorBody| body.message),
-        None => None,
-    };
-    match message {
+    match message(answer) {
         Some(message) if !message.is_empty() => {
             format!("HTTP {status} {}", quoted(&message, answer.secrets))
         }
@@ -262,17 +260,50 @@ fn summary(answer: &Answer<'_>) -> String {
     }
 }
 
-fn retry(reason: String, after: Option<Duration>) -> Outcome {
-    Outcome::Retry {
-        reason,
-        after,
-        limit: None,
+/// What an OTLP receiver says of an error; `None` when something else answers.
+fn message(answer: &Answer<'_>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct ErrorBody {
+        message: String,
+    }
+    match form(answer)? {
+        Form::Proto if answer.body.is_empty() => None,
+        Form::Proto => tonic_types::Status::decode(answer.body)
+            .ok()
+            .map(|status| status.message),
+        Form::Json => serde_json::from_slice(answer.body)
+            .ok()
+            .map(|body: ErrorBody| body.message),
     }
 }
 
-fn permanent(summary: &str, hint: &str) -> Outcome {
-    Outcome::Permanent {
+/// Whether a receiver complains of the size of a message, in the words of gRPC libraries.
+fn is_of_size(message: &str) -> bool {
+    ["larger than", "too large", "exceeds"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+/// Some finding is wrong, and the answer does not say which: halving the request finds it and saves
+/// the others.
+fn at_fault(summary: &str, findings: usize) -> Outcome {
+    let reason = format!("{summary}: the receiver does not understand the finding");
+    if findings == 1 {
+        Outcome::Invalid { index: 0, reason }
+    } else {
+        Outcome::TooLarge { findings, reason }
+    }
+}
+
+fn retry(reason: String, after: Option<Duration>) -> Outcome {
+    Outcome::Retry { reason, after }
+}
+
+/// Nothing is wrong with the findings: what the hint says is for an operator to mend.
+fn refused(summary: &str, hint: &str, after: Option<Duration>) -> Outcome {
+    Outcome::Refused {
         reason: format!("{summary}: {hint}"),
+        after,
     }
 }
 

@@ -1,8 +1,11 @@
 //! The queue of an exporter: both of its ends, and what is counted about it.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -37,6 +40,8 @@ pub struct Counters {
     delay: OnceLock<Timer>,
     pub(super) tracer: OnceLock<Tracer>,
     pub(super) condition: Condition,
+    /// Since when the oldest finding waits that is neither accepted nor given up.
+    oldest: Mutex<Option<Instant>>,
 }
 
 impl Counters {
@@ -59,6 +64,19 @@ impl Counters {
     /// minutes after some were given up for a reason that is not their own.
     pub fn is_up(&self) -> bool {
         self.condition.is_up()
+    }
+
+    /// How long the oldest finding has waited that is neither accepted nor given up; zero when none
+    /// waits.
+    pub fn oldest_age(&self) -> Duration {
+        let oldest = *self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        oldest.map_or(Duration::ZERO, |since| {
+            clock::monotonic().saturating_duration_since(since)
+        })
+    }
+
+    pub(super) fn set_oldest(&self, since: Option<Instant>) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Attempts that were repeated.

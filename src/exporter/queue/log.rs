@@ -18,6 +18,8 @@ const REASONS: usize = 5;
 /// An attempt that failed and is repeated.
 pub(super) struct FailedAttempt {
     pub(super) reason: String,
+    /// Whether the destination refuses them until somebody mends something.
+    pub(super) refused: bool,
     /// Attempts so far, this one included.
     pub(super) attempt: u32,
     pub(super) retry_in: Duration,
@@ -31,7 +33,8 @@ impl Detail for FailedAttempt {}
 #[derive(Debug)]
 pub(super) struct RetryLog {
     exporter: Arc<str>,
-    failures: Throttle<(), FailedAttempt>,
+    /// Refusals apart: an outage before must not keep them quiet.
+    failures: Throttle<bool, FailedAttempt>,
     /// Whether the last line was about a failure, so that there is one about the end as well.
     failing: Arc<AtomicBool>,
 }
@@ -44,10 +47,23 @@ impl RetryLog {
             logged.store(true, Ordering::Relaxed);
             let FailedAttempt {
                 reason,
+                refused,
                 attempt,
                 retry_in,
                 waiting,
             } = line.detail;
+            if *refused {
+                tracing::error!(
+                    exporter = &*id,
+                    reason,
+                    attempt,
+                    ?retry_in,
+                    waiting,
+                    suppressed = line.suppressed(),
+                    "the destination refuses findings, they wait until it takes them"
+                );
+                return;
+            }
             tracing::warn!(
                 exporter = &*id,
                 reason,
@@ -66,14 +82,14 @@ impl RetryLog {
     }
 
     pub(super) fn failed(&self, attempt: FailedAttempt) {
-        self.failures.log((), attempt);
+        self.failures.log(attempt.refused, attempt);
     }
 
     /// Logs the end of an outage that was logged.
     pub(super) fn delivered(&self) {
         if self.failing.swap(false, Ordering::Relaxed) {
             // A line about them would come after this one.
-            let suppressed = self.failures.forget(());
+            let suppressed = self.failures.forget(false) + self.failures.forget(true);
             tracing::info!(
                 exporter = &*self.exporter,
                 suppressed,

@@ -73,12 +73,20 @@ fn steady() -> RetryConfig {
     RetryConfig {
         randomization_factor: 0.0,
         multiplier: 1.0,
+        max_elapsed_time: Duration::from_mins(5),
         ..RetryConfig::default()
     }
 }
 
 fn reason() -> String {
     "because".to_owned()
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused {
+        reason: reason(),
+        after: None,
+    }
 }
 
 fn large(findings: usize) -> Outcome {
@@ -182,7 +190,6 @@ async fn failures_are_repeated_in_order_until_they_succeed() {
         Outcome::Retry {
             reason: reason(),
             after: Some(Duration::from_mins(1)),
-            limit: None,
         },
         Outcome::retry("down"),
     ]);
@@ -231,19 +238,6 @@ async fn a_batch_is_given_up_in_time_and_the_next_one_tried() {
     .await;
     assert_eq!(totals, Totals { sent: 2, failed: 2 });
     assert_eq!(*exporter.seconds().last().unwrap(), 300);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_limit_of_the_answer_ends_it_sooner() {
-    let not_found = Outcome::Retry {
-        reason: reason(),
-        after: None,
-        limit: Some(5),
-    };
-    let exporter = Scripted::new(vec![not_found; 9]);
-    let (totals, counters) = deliver(1, &exporter, steady()).await;
-    assert_eq!(totals, Totals { sent: 0, failed: 1 });
-    assert_eq!((exporter.requests().len(), counters.retries()), (5, 4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,23 +314,36 @@ async fn what_is_rejected_in_part_is_lost_and_never_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permanent_gives_up_the_batch_and_goes_on() {
-    let exporter = Scripted::new([Outcome::Permanent { reason: reason() }]);
+async fn what_is_refused_waits_in_order_and_its_age_is_known() {
+    let exporter = Scripted::new(vec![refused(); 100]);
     let (queue, receiver) = queue("test".to_owned(), QueueConfig::default());
     for finding in samples::findings(5) {
         queue.try_push(finding).unwrap();
     }
+    let counters = Arc::clone(queue.counters());
     drop(queue);
-    let totals = run(
+    let forever = RetryConfig {
+        max_elapsed_time: Duration::ZERO,
+        ..steady()
+    };
+    let running = run(
         receiver,
         exporter.clone(),
-        steady(),
+        forever,
         3,
         CancellationToken::new(),
-    )
-    .await;
-    assert_eq!(totals, Totals { sent: 2, failed: 3 });
-    assert_eq!(exporter.requests(), [vec![0, 1, 2], vec![3, 4]]);
+    );
+    let watching = async {
+        tokio::time::sleep(Duration::from_secs(402)).await;
+        assert_eq!(counters.oldest_age(), Duration::from_secs(402));
+        assert!(!counters.is_up());
+    };
+    let (totals, ()) = tokio::join!(running, watching);
+    assert_eq!(totals, Totals { sent: 5, failed: 0 });
+    assert_eq!(exporter.requests().len(), 102);
+    assert_eq!(exporter.requests()[100..], [vec![0, 1, 2], vec![3, 4]]);
+    assert_eq!(counters.oldest_age(), Duration::ZERO);
+    assert!(counters.is_up());
 }
 
 #[tokio::test(start_paused = true)]
@@ -420,26 +427,20 @@ async fn a_shutdown_hurries_and_gives_up_nothing_before_its_end() {
     let hour = || Outcome::Retry {
         reason: reason(),
         after: Some(Duration::from_hours(1)),
-        limit: Some(1),
     };
-    // The limit of the answer would have ended it, and the wait would have been an hour.
-    let unlimited = || Outcome::Retry {
-        reason: reason(),
-        after: Some(Duration::from_hours(1)),
-        limit: None,
-    };
-    let waits = Scripted::new([unlimited(), hour(), hour()]);
+    // The wait would have been an hour.
+    let waits = Scripted::new([hour(), hour(), hour()]);
     assert_eq!(
         shut_down(waits, steady()).await,
         (all, vec![0, 3, 4, 5, 5], 0)
     );
     // Halves are tried at once.
-    let halves = Scripted::new([unlimited(), large(2), unlimited()]);
+    let halves = Scripted::new([hour(), large(2), hour()]);
     assert_eq!(
         shut_down(halves, steady()).await,
         (all, vec![0, 3, 3, 4, 4, 4], 0)
     );
-    let never = Scripted::new(std::iter::repeat_with(unlimited).take(100));
+    let never = Scripted::new(std::iter::repeat_with(hour).take(100));
     let (totals, seconds, lost) = shut_down(never, steady()).await;
     assert_eq!((totals, lost), (Totals { sent: 0, failed: 3 }, 3));
     // At its very end it may be one more.
@@ -499,10 +500,8 @@ async fn the_log_tells_of_trouble_its_end_and_every_loss_without_a_flood() {
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
     let mut script = vec![Outcome::retry("down"); 30];
-    script.extend([
-        Outcome::Accepted(1),
-        Outcome::Permanent { reason: reason() },
-    ]);
+    script.push(Outcome::Accepted(1));
+    script.extend(vec![invalid(0); 8]);
     deliver(9, &Scripted::new(script), steady()).await;
     drop(guard);
 

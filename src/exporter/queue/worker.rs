@@ -12,7 +12,9 @@ use crate::{
     detection::Finding,
     exporter::{
         Exporter,
-        delivery::{ABANDONED, Batch, Cause, Observer, Policy, Retry, RetryConfig, deliver},
+        delivery::{
+            ABANDONED, Batch, Cause, Observer, OnRefusal, Policy, Retry, RetryConfig, deliver,
+        },
         shutdown::Shutdown,
     },
     telemetry::traces::{Kind, Span},
@@ -43,7 +45,11 @@ pub async fn run(
     let mut exporter = exporter;
     exporter.attach(&shutdown);
     let mut accounts = Accounts::new(receiver, shutdown.clone());
-    let policy = Policy { retry, shutdown };
+    let policy = Policy {
+        retry,
+        on_refusal: OnRefusal::Retry,
+        shutdown,
+    };
     let mut taken = Vec::new();
     let mut batch = Batch::default();
     loop {
@@ -94,9 +100,12 @@ impl Observer<Arc<Finding>> for Accounts {
         Some(span)
     }
 
-    fn accepted(&mut self, since: &[Instant]) {
-        self.queue.counters.delivered(since);
-        self.count_accepted(since.len());
+    fn accepted(&mut self, since: &[Instant], out: usize) {
+        // What makes no event says nothing of the destination.
+        if out > 0 {
+            self.queue.counters.delivered(since);
+            self.count_accepted(out);
+        }
     }
 
     fn partly_accepted(&mut self, findings: &[Arc<Finding>], rejected: usize, reason: String) {
@@ -116,10 +125,15 @@ impl Observer<Arc<Finding>> for Accounts {
         self.queue.counters.condition.failing();
         self.retries.failed(FailedAttempt {
             reason: retry.reason.to_owned(),
+            refused: retry.refused,
             attempt: retry.attempt,
             retry_in: retry.wait,
             waiting: self.queue.inbox.len(),
         });
+    }
+
+    fn oldest(&mut self, since: Option<Instant>) {
+        self.queue.counters.set_oldest(since);
     }
 }
 

@@ -6,7 +6,11 @@ use http::HeaderMap;
 use secrecy::SecretString;
 
 use crate::{
-    exporter::queue::{QueueConfig, RetryConfig},
+    exporter::{
+        dead_letter,
+        queue::{QueueConfig, RetryConfig},
+    },
+    proxy::Proxies,
     tls,
 };
 
@@ -58,6 +62,10 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `retry_on_failure`.
     pub retry: RetryConfig,
+    /// The proxies of the environment.
+    pub proxies: Proxies,
+    /// `dead_letter`: what becomes of findings that can never be delivered.
+    pub dead_letter: dead_letter::Config,
 }
 
 impl Default for Config {
@@ -85,6 +93,8 @@ impl Default for Config {
             headers: HeaderMap::new(),
             queue: QueueConfig::default(),
             retry: RetryConfig::default(),
+            proxies: Proxies::default(),
+            dead_letter: dead_letter::Config::default(),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{ack, config::Config, error::Error, response};
 use crate::{
     clock,
     exporter::{
-        http_client::{HttpClient, Proxies, Settings, beginning, unreached},
+        http_client::{HttpClient, Settings, beginning, unreached},
         text,
     },
 };
@@ -50,6 +50,13 @@ impl fmt::Debug for Connection {
     }
 }
 
+impl Answer {
+    /// Whether what answered could not reach a server that is well, so that another connection may.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.status, 408 | 502..=504)
+    }
+}
+
 impl Connection {
     /// Checks the settings and prepares the client. Connects to nothing yet.
     ///
@@ -70,7 +77,9 @@ impl Connection {
             timeout: config.timeout,
             max_idle: config.max_idle_conns,
             idle_timeout: config.idle_conn_timeout,
-            proxies: Proxies::Environment,
+            proxy: config.proxies.of_url(&events)?,
+            // Numbers of acknowledgements are those of one indexer.
+            cookies: config.ack.enabled,
         })?;
         let mut secrets = text::secrets(&config.headers, Some(token));
         secrets.extend(text::secrets_of_url(&events));
@@ -89,6 +98,23 @@ impl Connection {
         let post = self.client.request(Method::POST, &self.events);
         self.exchange(post.headers(self.headers.clone()).body(body))
             .await
+    }
+
+    /// Leaves the server behind the connection: the next request goes over a new one, without the
+    /// cookies that would lead back, and on a new channel, for numbers of acknowledgements that are
+    /// still open belong to the server that is left.
+    pub(super) fn leave(&mut self) {
+        self.client.start_anew();
+        if self.headers.contains_key(ack::CHANNEL)
+            && let Ok(channel) = HeaderValue::from_str(&ack::channel(rand::random()))
+        {
+            self.headers.insert(ack::CHANNEL, channel);
+        }
+    }
+
+    /// The next request goes over a new connection, to the same server where cookies say so.
+    pub(super) fn reconnect(&mut self) {
+        self.client.reconnect();
     }
 
     /// Asks once whether the events under a number are indexed. The error says why it is unknown.

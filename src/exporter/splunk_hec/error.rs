@@ -1,6 +1,6 @@
 //! Why a `splunk_hec` exporter cannot be made of its settings.
 
-use crate::tls;
+use crate::{proxy, tls};
 
 /// A setting that cannot work. Never holds the token or the endpoint's query.
 #[derive(Debug, thiserror::Error)]
@@ -26,4 +26,7 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The proxy of the environment cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
 }

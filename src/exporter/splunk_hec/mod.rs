@@ -81,8 +81,14 @@ impl Exporter for SplunkHec {
         // One POST. Without an answer it is sent again.
         let answer = match self.connection.post(body).await {
             Ok(answer) => answer,
-            Err(reason) => return Outcome::retry(reason),
+            Err(reason) => {
+                self.connection.leave();
+                return Outcome::retry(reason);
+            }
         };
+        if answer.is_lost() {
+            self.connection.leave();
+        }
         // What the answer says of the events, and so of the findings.
         let judged = response::judge(&self.connection.judged(&answer, request.events.len()));
         let accepted = matches!(judged, Outcome::Accepted(_));
@@ -93,7 +99,11 @@ impl Exporter for SplunkHec {
         // Accepted events are in a queue of Splunk's. With `ack` they count once they are indexed.
         match self.indexed(&answer.body).await {
             Ok(()) => outcome,
-            Err(Unindexed::Unacknowledged(reason)) => Outcome::retry(reason),
+            Err(Unindexed::Unacknowledged(reason)) => {
+                // Another indexer may do better.
+                self.connection.leave();
+                Outcome::retry(reason)
+            }
             // Sending it again would keep those behind it from being sent at all.
             Err(Unindexed::ShuttingDown(reason)) => Outcome::Partial {
                 findings: request.findings,
@@ -101,6 +111,10 @@ impl Exporter for SplunkHec {
                 reason,
             },
         }
+    }
+
+    fn goes_out(&self, finding: &Arc<Finding>) -> bool {
+        request::makes_event(finding, &self.shape)
     }
 
     fn attach(&mut self, shutdown: &Shutdown) {
@@ -114,7 +128,7 @@ impl SplunkHec {
     /// Waits until what an answer accepts is indexed, if acknowledgement is asked for. The error
     /// holds the last answer. During the shutdown it waits for a third of the time that is left.
     async fn indexed(&mut self, accepted: &str) -> Result<(), Unindexed> {
-        let (connection, Some(acknowledgement)) = (&self.connection, &mut self.acknowledgement)
+        let (connection, Some(acknowledgement)) = (&mut self.connection, &mut self.acknowledgement)
         else {
             return Ok(());
         };
@@ -141,7 +155,10 @@ impl SplunkHec {
                     Ok(true) => break,
                     Ok(false) => "not yet".clone_into(&mut last),
                     // The question is asked again: the events themselves were accepted.
-                    Err(reason) => last = reason,
+                    Err(reason) => {
+                        last = reason;
+                        connection.reconnect();
+                    }
                 }
             }
         };

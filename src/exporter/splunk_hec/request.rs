@@ -101,6 +101,14 @@ pub fn first(batch: &[Arc<Finding>], shape: &Shape) -> Result<Request, Outcome> 
     })
 }
 
+/// Whether the state of a finding makes an event.
+pub fn makes_event(finding: &Finding, shape: &Shape) -> bool {
+    match shape.format {
+        Format::Finding => true,
+        Format::Risk(_) => risk::makes_event(finding),
+    }
+}
+
 /// The event of a finding, of at most `most` bytes: what is too large loses evidence, not itself.
 /// `None` when its state makes no event.
 fn event(finding: &Finding, shape: &Shape, most: usize) -> Result<Option<Vec<u8>>, String> {

@@ -10,9 +10,6 @@ use serde::Deserialize;
 
 use crate::exporter::{Outcome, http_client, text::quoted};
 
-/// Attempts before a 404 is believed; a rolling restart answers it for a while.
-const NOT_FOUND_LIMIT: u32 = 5;
-
 /// An answer, as far as it matters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answer<'a> {
@@ -54,37 +51,55 @@ pub fn judge(answer: &Answer<'_>) -> Outcome {
             answer,
             format!("{summary}: that is no answer of Splunk's, does something else answer there?"),
         ),
-        (300..=399, _) => permanent(
+        (300..=399, _) => refused(
+            answer,
             &summary,
             "redirects are not followed because the token would travel with them, set endpoint \
              to where it leads",
         ),
-        (400, Some(6 | 12 | 13 | 15)) => invalid(answer, &reply, summary),
-        (400, Some(7)) => permanent(
+        (400, Some(5 | 6 | 12 | 13 | 15)) => invalid(answer, &reply, summary),
+        (400, Some(7)) => refused(
+            answer,
             &summary,
             "add the index to those the token may write to, or set another index",
         ),
-        (400, Some(10 | 11)) => permanent(
+        (400, Some(10 | 11)) => refused(
+            answer,
             &summary,
             "the token asks for indexer acknowledgement, set ack: {enabled: true} or use a token \
              without (useACK = 0)",
         ),
-        (401 | 403, code) => permanent(&summary, token_hint(code)),
-        (404, _) => Outcome::Retry {
-            reason: format!("{summary}: is HEC enabled, and is the path of endpoint right?"),
-            after: retry_after(answer),
-            limit: Some(NOT_FOUND_LIMIT),
-        },
+        (400, Some(14)) => refused(
+            answer,
+            &summary,
+            "the token gives no acknowledgement, set useACK for it or remove ack",
+        ),
+        (400, Some(16)) => refused(
+            answer,
+            &summary,
+            "remove the token from the query of endpoint, it travels in a header",
+        ),
+        (400, Some(21)) => refused(answer, &summary, token_hint(Some(4))),
+        (400, Some(22)) => refused(answer, &summary, token_hint(Some(1))),
+        (401 | 403, code) => refused(answer, &summary, token_hint(code)),
+        // A rolling restart answers it for a while.
+        (404, _) => refused(
+            answer,
+            &summary,
+            "is HEC enabled, and is the path of endpoint right?",
+        ),
         (413, _) => Outcome::TooLarge {
             findings: answer.events,
             reason: format!("{summary}: lower max_content_length_logs to what the receiver takes"),
         },
-        (415, _) => permanent(
+        (415, _) => refused(
+            answer,
             &summary,
             "set disable_compression if something in between wants it",
         ),
         (..=199 | 408 | 429 | 500.., _) => retry(answer, summary),
-        (400..=499, _) => permanent(
+        (400..=499, _) => refused(
+            answer,
             &summary,
             "the request is not understood there, check endpoint",
         ),
@@ -154,13 +169,14 @@ fn retry(answer: &Answer<'_>, reason: String) -> Outcome {
     Outcome::Retry {
         reason,
         after: retry_after(answer),
-        limit: None,
     }
 }
 
-fn permanent(summary: &str, hint: &str) -> Outcome {
-    Outcome::Permanent {
+/// Nothing is wrong with the events: what the hint says is for an operator to mend.
+fn refused(answer: &Answer<'_>, summary: &str, hint: &str) -> Outcome {
+    Outcome::Refused {
         reason: format!("{summary}: {hint}"),
+        after: retry_after(answer),
     }
 }
 

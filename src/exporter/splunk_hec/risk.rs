@@ -26,6 +26,11 @@ const MOST_REASONS: usize = 3;
 const STORY: &str = "Kubernetes Security";
 const NIST: &str = "DE.AE";
 
+/// Whether a state makes a risk event.
+pub(super) fn makes_event(finding: &Finding) -> bool {
+    score(finding).is_some()
+}
+
 /// The text of one finding; `None` for states that make none.
 ///
 /// Scores add up, so there is one risk event when a finding opens (an escu row is always "opened"),

@@ -109,7 +109,6 @@ async fn errors_of_the_network_hold_no_secret() {
     let Outcome::Retry {
         reason,
         after: None,
-        limit: None,
     } = outcome
     else {
         panic!("{outcome:?}")

@@ -105,8 +105,81 @@ async fn a_token_that_acknowledges_nothing_is_taken_at_its_word() {
 async fn a_token_that_wants_acknowledgement_says_so() {
     let server = indexing().await;
     let lost = Totals { sent: 0, failed: 1 };
-    assert_eq!(deliver(&config(&server), 1).await, lost);
+    let mut config = config(&server);
+    config.retry.enabled = false;
+    assert_eq!(deliver(&config, 1).await, lost);
     assert_eq!(statuses(&server), [Some(400)]);
+}
+
+/// Twenty indexers behind a balancer that sticks by cookie: each batch is posted once, and asked for
+/// where it was posted.
+#[tokio::test]
+async fn questions_go_where_the_events_went() {
+    let server = HecServer::start(Options {
+        use_ack: true,
+        indexers: 20,
+        ..Options::default()
+    })
+    .await;
+    let size = finding(0).to_json().len() * 5;
+    let config = Config {
+        // Several posts.
+        max_content_length_logs: size,
+        ..with_ack(&server)
+    };
+    assert_eq!(deliver(&config, 9).await, sent(9));
+    assert_eq!(numbers(&server), (0..9).collect::<Vec<_>>());
+    let requests = server.requests();
+    assert!(requests.len() >= 4);
+    // Later posts on the channel stay with the indexer, and so does the channel.
+    assert!(server.events().iter().all(|event| event.indexer == 0));
+    let channel = &requests[0].headers["x-splunk-request-channel"];
+    assert!(
+        requests
+            .iter()
+            .all(|seen| seen.headers["x-splunk-request-channel"] == *channel)
+    );
+}
+
+/// Four of eight indexers never index: what counts as delivered is in the index of another one.
+#[tokio::test]
+async fn an_indexer_that_never_indexes_is_left() {
+    let server = HecServer::start(Options {
+        use_ack: true,
+        indexers: 8,
+        broken_indexers: 4,
+        ..Options::default()
+    })
+    .await;
+    let mut config = with_ack(&server);
+    config.ack.timeout = Duration::from_millis(100);
+    assert_eq!(deliver(&config, 3).await, sent(3));
+    let events = server.events();
+    let indexed = events.iter().filter(|event| event.indexer >= 4);
+    assert_eq!(indexed.count(), 3, "each once");
+    assert_eq!(
+        events.len(),
+        5 * 3,
+        "one post to each that does not, at most"
+    );
+}
+
+/// A gateway that says that its server is away may know another one: nothing leads back to it.
+#[tokio::test]
+async fn after_a_gateways_error_everything_is_new() {
+    for status in [408, 502, 503, 504] {
+        let server = indexing().await;
+        let failed = Answer::new(status, "").header("set-cookie", "node=gone; Path=/");
+        server.answer_next(vec![failed]);
+        assert_eq!(deliver(&with_ack(&server), 1).await, sent(1));
+        let requests = server.requests();
+        assert_ne!(requests[0].peer, requests[1].peer, "{status}");
+        assert!(!requests[1].headers.contains_key("cookie"));
+        let channel = |at: usize| &requests[at].headers["x-splunk-request-channel"];
+        assert_ne!(channel(0), channel(1));
+        assert_eq!(channel(1), channel(2));
+        assert_eq!(requests[1].peer, requests[2].peer, "well again: kept");
+    }
 }
 
 async fn health(config: &Config) -> Result<(), String> {

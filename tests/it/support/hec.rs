@@ -42,6 +42,11 @@ pub(crate) struct Options {
     pub(crate) max_content_length: usize,
     /// Whether the tokens ask for indexer acknowledgement.
     pub(crate) use_ack: bool,
+    /// A balancer before this many indexers, which sticks by cookie; 0: none. Each indexer has acks
+    /// of its own.
+    pub(crate) indexers: usize,
+    /// The first of them take events and never index them.
+    pub(crate) broken_indexers: usize,
 }
 
 impl Default for Options {
@@ -52,6 +57,8 @@ impl Default for Options {
             indexes: Vec::new(),
             max_content_length: 800 * 1024 * 1024,
             use_ack: false,
+            indexers: 0,
+            broken_indexers: 0,
         }
     }
 }
@@ -61,6 +68,8 @@ impl Default for Options {
 pub(crate) struct HecEvent {
     /// When.
     pub(crate) arrived: Instant,
+    /// The indexer that took it, behind a balancer.
+    pub(crate) indexer: usize,
     /// `time` as it was written, if it was.
     pub(crate) time: Option<String>,
     /// `host`.
@@ -82,6 +91,8 @@ pub(crate) struct HecEvent {
 pub(crate) struct Seen {
     /// When its last byte had arrived.
     pub(crate) arrived: Instant,
+    /// The other end of its connection.
+    pub(crate) peer: SocketAddr,
     /// Method.
     pub(crate) method: Method,
     /// Path and query.
@@ -217,7 +228,7 @@ impl HecServer {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            options,
+            options: Mutex::new(options),
             state: Mutex::default(),
             changed: Notify::new(),
         });
@@ -249,6 +260,29 @@ impl HecServer {
     /// Every request so far, in order.
     pub(crate) fn requests(&self) -> Vec<Seen> {
         self.shared.state().requests.clone()
+    }
+
+    /// Changes how it is set up from now on.
+    pub(crate) fn set_up(&self, change: impl FnOnce(&mut Options)) {
+        let mut options = self.shared.options.lock();
+        change(options.as_deref_mut().unwrap());
+    }
+
+    /// Waits until a request was answered with this status.
+    pub(crate) async fn wait_for_answer(&self, status: u16, timeout: Duration) {
+        let answered = async {
+            loop {
+                let mut changed = std::pin::pin!(self.shared.changed.notified());
+                changed.as_mut().enable();
+                let mut requests = self.requests().into_iter();
+                if requests.any(|seen| seen.status == Some(status)) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let seen = tokio::time::timeout(timeout, answered).await;
+        assert!(seen.is_ok(), "no answer {status} within {timeout:?}");
     }
 
     /// Forgets events and requests; how many of each there were.
@@ -303,7 +337,7 @@ impl HecServer {
 
 #[derive(Debug)]
 struct Shared {
-    options: Options,
+    options: Mutex<Options>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -313,11 +347,35 @@ struct State {
     events: Vec<HecEvent>,
     requests: Vec<Seen>,
     script: VecDeque<Answer>,
-    /// Next ack id and those not yet asked for, by channel.
-    acks: BTreeMap<uuid::Uuid, (u64, Vec<u64>)>,
+    /// Next ack id and those not yet asked for, by indexer and channel.
+    acks: BTreeMap<(usize, uuid::Uuid), (u64, Vec<u64>)>,
+    /// The indexer that the balancer chooses next.
+    next_indexer: usize,
 }
 
 impl Shared {
+    /// How it is set up now.
+    fn options(&self) -> Options {
+        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        options.clone()
+    }
+
+    /// The indexer for a request: that of its cookie, else the next one.
+    fn indexer(&self, headers: &HeaderMap) -> usize {
+        let indexers = self.options().indexers;
+        if indexers == 0 {
+            return 0;
+        }
+        let cookie = header(headers, "cookie").and_then(|all| all.strip_prefix("AWSALB="));
+        if let Some(own) = cookie.and_then(|own| own.parse::<usize>().ok()) {
+            return own % indexers;
+        }
+        let mut state = self.state();
+        let next = state.next_indexer;
+        state.next_indexer += 1;
+        next % indexers
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -330,15 +388,15 @@ async fn accept(
 ) {
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
+    while let Ok((stream, peer)) = listener.accept().await {
         let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         connections.spawn(async move {
             match tls {
-                None => serve(stream, shared).await,
+                None => serve(stream, peer, shared).await,
                 // A client that fails in the TLS handshake has sent no request.
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, shared).await;
+                        serve(stream, peer, shared).await;
                     }
                 }
             }
@@ -347,8 +405,8 @@ async fn accept(
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
-    let service = service_fn(move |request| handle(Arc::clone(&shared), request));
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, shared: Arc<Shared>) {
+    let service = service_fn(move |request| handle(Arc::clone(&shared), peer, request));
     // Clients go away as they like.
     drop(
         http1::Builder::new()
@@ -364,17 +422,18 @@ struct Closed;
 
 type Answered = Result<Response<Full<Bytes>>, Closed>;
 
-async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Answered {
+async fn handle(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming>) -> Answered {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return Err(Closed);
     };
     let body = body.to_bytes();
     let scripted = shared.state().script.pop_front();
+    let indexer = shared.indexer(&head.headers);
     let normally = scripted
         .as_ref()
         .is_none_or(|answer| answer.stores)
-        .then(|| normal(&shared, &head, &body));
+        .then(|| normal(&shared, indexer, &head, &body));
     let status = match &scripted {
         Some(Answer {
             how: How::Status(status),
@@ -385,6 +444,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Answered {
     };
     shared.state().requests.push(Seen {
         arrived: Instant::now(),
+        peer,
         method: head.method.clone(),
         uri: head.uri.to_string(),
         encoding: header(&head.headers, "content-encoding").map(str::to_owned),
@@ -397,8 +457,11 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Answered {
         return act(answer).await;
     }
     let reply = normally.ok_or(Closed)?;
-    let kind = [("content-type", reply.kind.to_owned())];
-    Ok(respond(reply.status, &kind, reply.body))
+    let mut headers = vec![("content-type", reply.kind.to_owned())];
+    if shared.options().indexers > 0 {
+        headers.push(("set-cookie", format!("AWSALB={indexer}; Path=/")));
+    }
+    Ok(respond(reply.status, &headers, reply.body))
 }
 
 async fn act(answer: Answer) -> Answered {
@@ -506,15 +569,15 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// How HEC behaves when it is well.
-fn normal(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Reply {
+fn normal(shared: &Shared, indexer: usize, head: &http::request::Parts, body: &Bytes) -> Reply {
     let path = head.uri.path().strip_prefix("/services/collector");
     match (path, &head.method) {
         (Some("/health" | "/health/1.0"), &Method::GET) => Reply::code(17),
         (Some("" | "/event" | "/event/1.0"), &Method::POST) => {
-            collect(shared, head, body).unwrap_or_else(|refused| refused)
+            collect(shared, indexer, head, body).unwrap_or_else(|refused| refused)
         }
         (Some("/ack"), &Method::POST) => {
-            acknowledge(shared, head, body).unwrap_or_else(|refused| refused)
+            acknowledge(shared, indexer, head, body).unwrap_or_else(|refused| refused)
         }
         (Some("" | "/event" | "/event/1.0" | "/ack" | "/health" | "/health/1.0"), _) => {
             Reply::json(405, &json!({"text": "Method Not Allowed", "code": 405}))
@@ -527,24 +590,35 @@ fn normal(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Reply {
 }
 
 /// Takes all events of a request, or none of them.
-fn collect(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Result<Reply, Reply> {
-    authorize(&shared.options, head)?;
-    let channel = if shared.options.use_ack {
+fn collect(
+    shared: &Shared,
+    indexer: usize,
+    head: &http::request::Parts,
+    body: &Bytes,
+) -> Result<Reply, Reply> {
+    let options = shared.options();
+    authorize(&options, head)?;
+    let channel = if options.use_ack {
         Some(channel(head)?)
     } else {
         None
     };
-    let body = inflated(&shared.options, head, body)?;
-    let events = parse(&body, &shared.options)?;
+    let body = inflated(&options, head, body)?;
+    let mut events = parse(&body, &options)?;
+    for event in &mut events {
+        event.indexer = indexer;
+    }
     let mut state = shared.state();
     state.events.extend(events);
     let Some(channel) = channel else {
         return Ok(Reply::code(0));
     };
-    let (next, waiting) = state.acks.entry(channel).or_default();
+    let (next, waiting) = state.acks.entry((indexer, channel)).or_default();
     let id = *next;
     *next += 1;
-    waiting.push(id);
+    if indexer >= options.broken_indexers {
+        waiting.push(id);
+    }
     Ok(Reply::json(
         200,
         &json!({"text": "Success", "code": 0, "ackId": id}),
@@ -552,19 +626,25 @@ fn collect(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Result
 }
 
 /// Answers which requests of a channel are indexed, each once.
-fn acknowledge(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Result<Reply, Reply> {
+fn acknowledge(
+    shared: &Shared,
+    indexer: usize,
+    head: &http::request::Parts,
+    body: &Bytes,
+) -> Result<Reply, Reply> {
     #[derive(Deserialize)]
     struct Asked {
         acks: Vec<u64>,
     }
-    authorize(&shared.options, head)?;
-    if !shared.options.use_ack {
+    let options = shared.options();
+    authorize(&options, head)?;
+    if !options.use_ack {
         return Err(Reply::code(14));
     }
     let channel = channel(head)?;
     let asked: Asked = serde_json::from_slice(body).map_err(|_| Reply::code(6))?;
     let mut state = shared.state();
-    let waiting = &mut state.acks.entry(channel).or_default().1;
+    let waiting = &mut state.acks.entry((indexer, channel)).or_default().1;
     let mut answer = serde_json::Map::new();
     for id in asked.acks {
         let known = waiting.iter().position(|waiting| *waiting == id);
@@ -699,6 +779,7 @@ fn parse(body: &[u8], options: &Options) -> Result<Vec<HecEvent>, Reply> {
         }
         events.push(HecEvent {
             arrived,
+            indexer: 0,
             time,
             host: envelope.host,
             source: envelope.source,

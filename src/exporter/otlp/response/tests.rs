@@ -17,7 +17,10 @@ fn kind(outcome: &Outcome) -> String {
         } => format!("retry after {after:?}"),
         Outcome::TooLarge { findings, .. } => format!("too large {findings}"),
         Outcome::Invalid { .. } => "invalid".to_owned(),
-        Outcome::Permanent { .. } => "permanent".to_owned(),
+        Outcome::Refused { after: None, .. } => "refused".to_owned(),
+        Outcome::Refused {
+            after: Some(after), ..
+        } => format!("refused, after {after:?}"),
     }
 }
 
@@ -26,7 +29,8 @@ fn reason(outcome: Outcome) -> String {
         Outcome::Partial { reason, .. }
         | Outcome::Retry { reason, .. }
         | Outcome::TooLarge { reason, .. }
-        | Outcome::Permanent { reason } => reason,
+        | Outcome::Invalid { reason, .. }
+        | Outcome::Refused { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -39,21 +43,21 @@ fn every_code_of_grpc_has_its_meaning() {
     };
     for (code, bare, with_retry_info) in [
         (Code::Cancelled, "retry", "retry after 7s"),
-        (Code::Unknown, "permanent", "permanent"),
-        (Code::InvalidArgument, "permanent", "permanent"),
+        (Code::Unknown, "refused", "refused, after 7s"),
+        (Code::InvalidArgument, "too large 3", "too large 3"),
         (Code::DeadlineExceeded, "retry", "retry after 7s"),
-        (Code::NotFound, "permanent", "permanent"),
-        (Code::AlreadyExists, "permanent", "permanent"),
-        (Code::PermissionDenied, "permanent", "permanent"),
+        (Code::NotFound, "refused", "refused, after 7s"),
+        (Code::AlreadyExists, "refused", "refused, after 7s"),
+        (Code::PermissionDenied, "refused", "refused, after 7s"),
         (Code::ResourceExhausted, "too large 3", "retry after 7s"),
-        (Code::FailedPrecondition, "permanent", "permanent"),
+        (Code::FailedPrecondition, "refused", "refused, after 7s"),
         (Code::Aborted, "retry", "retry after 7s"),
         (Code::OutOfRange, "retry", "retry after 7s"),
-        (Code::Unimplemented, "permanent", "permanent"),
-        (Code::Internal, "permanent", "permanent"),
+        (Code::Unimplemented, "refused", "refused, after 7s"),
+        (Code::Internal, "refused", "refused, after 7s"),
         (Code::Unavailable, "retry", "retry after 7s"),
         (Code::DataLoss, "retry", "retry after 7s"),
-        (Code::Unauthenticated, "permanent", "permanent"),
+        (Code::Unauthenticated, "refused", "refused, after 7s"),
     ] {
         let outcome = grpc(&Status::new(code, "words"), 3, &[]);
         assert_eq!(kind(&outcome), bare, "{code:?}");
@@ -121,23 +125,23 @@ const HTML: &str = "text/html";
 fn every_status_of_http_has_its_meaning() {
     for (status, wanted) in [
         (204, "accepted 3"),
-        (301, "permanent"),
-        (308, "permanent"),
-        (400, "permanent"),
-        (401, "permanent"),
-        (403, "permanent"),
-        (404, "permanent"),
-        (405, "permanent"),
-        (408, "permanent"),
+        (301, "refused"),
+        (308, "refused"),
+        (400, "refused"),
+        (401, "refused"),
+        (403, "refused"),
+        (404, "refused"),
+        (405, "refused"),
+        (408, "retry"),
         (413, "too large 3"),
-        (415, "permanent"),
+        (415, "refused"),
         (429, "retry"),
-        (500, "permanent"),
-        (501, "permanent"),
+        (500, "refused"),
+        (501, "refused"),
         (502, "retry"),
         (503, "retry"),
         (504, "retry"),
-        (505, "permanent"),
+        (505, "refused"),
     ] {
         let outcome = http(&answer(status, "", b"")).outcome;
         assert_eq!(kind(&outcome), wanted, "{status}");

@@ -26,13 +26,10 @@ fn kind(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Accepted(count) => format!("accepted {count}"),
         Outcome::Partial { .. } => "partial".to_owned(),
-        Outcome::Retry { limit: None, .. } => "retry".to_owned(),
-        Outcome::Retry {
-            limit: Some(limit), ..
-        } => format!("retry up to {limit}"),
+        Outcome::Retry { .. } => "retry".to_owned(),
         Outcome::TooLarge { findings, .. } => format!("too large {findings}"),
         Outcome::Invalid { index, .. } => format!("invalid {index}"),
-        Outcome::Permanent { .. } => "permanent".to_owned(),
+        Outcome::Refused { .. } => "refused".to_owned(),
     }
 }
 
@@ -40,28 +37,28 @@ fn kind(outcome: &Outcome) -> String {
 fn every_documented_code_has_its_meaning() {
     for (status, code, wanted) in [
         (200, 0, "accepted 3"),
-        (403, 1, "permanent"),
-        (401, 2, "permanent"),
-        (401, 3, "permanent"),
-        (403, 4, "permanent"),
-        (400, 5, "permanent"),
+        (403, 1, "refused"),
+        (401, 2, "refused"),
+        (401, 3, "refused"),
+        (403, 4, "refused"),
+        (400, 5, "too large 3"),
         (400, 6, "too large 3"),
-        (400, 7, "permanent"),
+        (400, 7, "refused"),
         (500, 8, "retry"),
         (503, 9, "retry"),
-        (400, 10, "permanent"),
-        (400, 11, "permanent"),
+        (400, 10, "refused"),
+        (400, 11, "refused"),
         (400, 12, "too large 3"),
         (400, 13, "too large 3"),
-        (400, 14, "permanent"),
+        (400, 14, "refused"),
         (400, 15, "too large 3"),
-        (400, 16, "permanent"),
+        (400, 16, "refused"),
         (200, 17, "retry"),
         (503, 18, "retry"),
         (503, 19, "retry"),
         (503, 20, "retry"),
-        (400, 21, "permanent"),
-        (400, 22, "permanent"),
+        (400, 21, "refused"),
+        (400, 22, "refused"),
         (503, 23, "retry"),
         (200, 24, "accepted 3"),
         (200, 25, "accepted 3"),
@@ -89,17 +86,17 @@ fn a_status_alone_is_enough() {
         for (status, wanted) in [
             (200, "retry"),
             (204, "retry"),
-            (301, "permanent"),
-            (307, "permanent"),
-            (400, "permanent"),
-            (401, "permanent"),
-            (403, "permanent"),
-            (404, "retry up to 5"),
-            (405, "permanent"),
-            (407, "permanent"),
+            (301, "refused"),
+            (307, "refused"),
+            (400, "refused"),
+            (401, "refused"),
+            (403, "refused"),
+            (404, "refused"),
+            (405, "refused"),
+            (407, "refused"),
             (408, "retry"),
             (413, "too large 3"),
-            (415, "permanent"),
+            (415, "refused"),
             (429, "retry"),
             (500, "retry"),
             (501, "retry"),
@@ -229,7 +226,7 @@ fn retry_after_is_seconds_or_a_date() {
 #[test]
 fn reasons_say_what_was_said_and_what_to_do() {
     let reason = |outcome| match outcome {
-        Outcome::Permanent { reason } | Outcome::Retry { reason, .. } => reason,
+        Outcome::Refused { reason, .. } | Outcome::Retry { reason, .. } => reason,
         other => panic!("{other:?}"),
     };
     let wrong = judge(&answer(403, r#"{"text":"Invalid token","code":4}"#));
@@ -266,7 +263,7 @@ fn a_token_that_comes_back_is_not_repeated() {
             secrets: &[token.into()],
             ..answer(403, &body)
         });
-        let Outcome::Permanent { reason } = outcome else {
+        let Outcome::Refused { reason, .. } = outcome else {
             panic!("{outcome:?}")
         };
         assert!(

@@ -1,4 +1,4 @@
-//! The signals that stop a replay.
+//! The signals that stop a command that sends.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
