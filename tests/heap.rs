@@ -175,15 +175,15 @@ fn what_state_is_said_to_take_is_what_it_takes() -> Vec<Engine> {
         let before = resident();
         // The allocator gives back what is free of a thread that has ended: tables that grow beside
         // each other leave as much free as they take.
-        let filling = std::thread::spawn(move || {
+        let fill = || {
             let (mut engine, mut out) = (engine(semantics, limits()), Vec::new());
             for n in 0..hits {
                 engine.observe(make(n), &mut out);
                 out.clear();
             }
             engine
-        });
-        let engine = filling.join().unwrap();
+        };
+        let engine = std::thread::scope(|scope| scope.spawn(fill).join()).unwrap();
         let (grown, counted) = (resident().saturating_sub(before), engine.heap_bytes());
         let stats = engine.stats();
         let line = format!(

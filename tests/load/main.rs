@@ -8,7 +8,8 @@
 //! `BEFORE` and `AFTER` are paths of binaries. Requests are encoded once, so that the client leaves the
 //! cores to the server. Each round measures both builds with each kind of record, in an order that
 //! alternates, so that whatever else the machine does meets both. Printed are the nanoseconds of
-//! server CPU per record (the median over rounds) and the ratio of the two, with its range.
+//! server CPU per record (the median over rounds), the ratio of the two with its range, and for the
+//! second build how many times a plain record of the same run that is.
 #![cfg(test)]
 #![expect(
     clippy::disallowed_methods,
@@ -95,18 +96,37 @@ enum Kind {
     Gzip,
     /// The same, as maps.
     Map,
-    /// Unauthenticated requests that were refused, of 1,000 addresses.
+    /// Unauthenticated requests that were refused, of 250 addresses.
     Hits,
+    /// Plain records while 1,000 addresses have an open finding and are watched for a success.
+    Watched,
+    /// Unauthenticated requests that were refused, each of an address of its own.
+    Flood,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Plain, Self::Gzip, Self::Map, Self::Hits];
+    /// In the order in which they are measured: each leaves the state of the next as it should be.
+    const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::Gzip,
+        Self::Map,
+        Self::Hits,
+        Self::Watched,
+        Self::Flood,
+    ];
 
-    /// The gRPC message.
-    fn message(self) -> Bytes {
+    /// The gRPC message with this number; all are the same but those of a flood.
+    fn message(self, number: usize) -> Bytes {
         let events: Vec<_> = (0..BATCH)
             .map(|at| match self {
                 Self::Hits => denied(&format!("203.0.113.{}", at % 250), 0, &format!("/{at}")),
+                Self::Flood => {
+                    // Scattered, as forged addresses are.
+                    let nth = u32::try_from(number * BATCH + at).unwrap();
+                    let scattered = nth.wrapping_mul(2_654_435_761) % (1 << 29);
+                    let address = std::net::Ipv4Addr::from_bits((16 << 24) + scattered);
+                    denied(&address.to_string(), 0, &format!("/{at}"))
+                }
                 _ => event(at),
             })
             .collect();
@@ -129,6 +149,8 @@ impl fmt::Display for Kind {
             Self::Gzip => "gzip",
             Self::Map => "map bodies",
             Self::Hits => "hits",
+            Self::Watched => "watched",
+            Self::Flood => "flood",
         })
     }
 }
@@ -202,15 +224,23 @@ impl Server {
         })
     }
 
-    /// Sends a message this number of times, and returns the CPU time that took.
-    async fn measure(
-        &mut self,
-        kind: Kind,
-        message: &Bytes,
-        times: usize,
-    ) -> anyhow::Result<Duration> {
+    /// Opens a finding of 1,000 addresses.
+    async fn open_findings(&mut self) -> anyhow::Result<()> {
+        let events: Vec<_> = (0..6000)
+            .map(|at| {
+                let source = format!("198.{}.{}.7", 18 + at / 6 / 250, at / 6 % 250);
+                denied(&source, at, &format!("/{at}"))
+            })
+            .collect();
+        let message = Bytes::from(framed(0, &request(&events).encode_to_vec()));
+        self.measure(Kind::Hits, &[message]).await?;
+        Ok(())
+    }
+
+    /// Sends these messages, and returns the CPU time that took.
+    async fn measure(&mut self, kind: Kind, messages: &[Bytes]) -> anyhow::Result<Duration> {
         let before = cpu(self.process.pid())?;
-        for _ in 0..times {
+        for message in messages {
             let mut request = Request::post(format!(
                 "http://{}/opentelemetry.proto.collector.logs.v1.LogsService/Export",
                 self.address
@@ -267,24 +297,37 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
     let records = (times * BATCH) as f64;
     let mut good = true;
     println!(
-        "{:<12}{:>12}{:>12}{:>9}  range",
-        "ns a record", "before", "after", "ratio"
+        "{:<12}{:>12}{:>12}{:>9}  {:<16}x plain",
+        "ns a record", "before", "after", "ratio", "range"
     );
+    let mut plain = None;
     for kind in Kind::ALL {
-        let message = kind.message();
+        let mut number = 0;
+        let mut messages = |count: usize| -> Vec<Bytes> {
+            if kind != Kind::Flood {
+                return vec![kind.message(0); count];
+            }
+            number += count;
+            (number - count..number).map(|n| kind.message(n)).collect()
+        };
         // What only the first requests cost.
+        let first = messages(times.div_ceil(10));
         for server in [&mut before, &mut after] {
-            server.measure(kind, &message, times.div_ceil(10)).await?;
+            if kind == Kind::Watched {
+                server.open_findings().await?;
+            }
+            server.measure(kind, &first).await?;
         }
         let (mut old, mut new, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..arguments.rounds.max(1) {
+            let sent = messages(times);
             let (a, b);
             if round % 2 == 0 {
-                a = before.measure(kind, &message, times).await?;
-                b = after.measure(kind, &message, times).await?;
+                a = before.measure(kind, &sent).await?;
+                b = after.measure(kind, &sent).await?;
             } else {
-                b = after.measure(kind, &message, times).await?;
-                a = before.measure(kind, &message, times).await?;
+                b = after.measure(kind, &sent).await?;
+                a = before.measure(kind, &sent).await?;
             }
             old.push(a.as_nanos() as f64 / records);
             new.push(b.as_nanos() as f64 / records);
@@ -295,7 +338,12 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
             values[values.len() / 2]
         });
         let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-        println!("{kind:<12}{old:>12.0}{new:>12.0}{ratio:>9.3}  {least:.3} to {most:.3}");
+        let range = format!("{least:.3} to {most:.3}");
+        let plain = *plain.get_or_insert(new);
+        println!(
+            "{kind:<12}{old:>12.0}{new:>12.0}{ratio:>9.3}  {range:<16}{:>7.2}",
+            new / plain
+        );
         good &= arguments.at_most.is_none_or(|at_most| ratio <= at_most);
     }
     Ok(good)

