@@ -12,6 +12,7 @@ use super::{
     fields::AuditField,
     finding::assess::{self, Assessment, LabelSeen, Seen, assess},
     hit::{Identity, LabelSet},
+    joins::{Joined, Joins, Request},
     json,
     limits::{Bounds, Limits},
     rule_rows::RuleRows,
@@ -55,30 +56,52 @@ pub fn run(rule: &LoadedRule, time_field: &str) -> Vec<Failure> {
     failures.collect()
 }
 
-/// What labels say of all events of a case that match, if they are of one group.
+/// What labels say of all events of a case that match and are of this key, or else of one.
 ///
 /// # Errors
-/// The number of groups, when there is not one.
-pub(crate) fn assessment(
+/// The number of keys, when there is not one.
+fn assessment(
     detection: &Detection,
-    events: &[String],
-    time_field: &str,
+    case: &Case,
+    (key, time_field): (Option<&str>, &str),
 ) -> Result<Option<Assessment>, usize> {
     let mut groups: BTreeMap<String, Gathering> = BTreeMap::new();
-    let mut scratch = Scratch::default();
-    for text in events {
+    let (mut scratch, mut joins) = (Scratch::default(), Joins::default());
+    let joined_label = detection.joined_label();
+    for text in &case.events {
         let Ok(Some(event)) = json::one(text.as_bytes(), time_field) else {
             continue;
         };
-        let mut found = Vec::new();
-        detection.matches(&event, &mut scratch, usize::MAX, &mut |one| {
-            found.push((one.key, one.identity));
+        let mut hits = Vec::new();
+        event.hits(detection, &mut scratch, &Bounds::NONE, &mut |hit| {
+            hits.push(hit)
         });
-        let labels = detection.labels_of(&event, &mut scratch);
-        for (key, identity) in found {
-            let group = groups.entry(key).or_default();
-            group.add(&event, identity, (labels, detection.dedup));
+        for mut hit in hits {
+            let group = groups.entry(hit.key.clone()).or_default();
+            if !group.once.insert(hit.identity) && detection.dedup == Dedup::Request {
+                continue;
+            }
+            let request = Request::of(&hit, "", detection, usize::MAX);
+            let joined = joined_label.zip(request);
+            let joined = joined.map(|(label, request)| (label, joins.take(request)));
+            if let Some((label, Joined { is_copy: true, .. })) = &joined {
+                hit.labels.insert(*label);
+            }
+            group.add(&event, hit.labels);
+            if let Some((
+                label,
+                Joined {
+                    copy: Some(copy), ..
+                },
+            )) = joined
+                && let Some(group) = groups.get_mut(&*copy.key)
+            {
+                group.label(label, copy.place.0).requests += 1;
+            }
         }
+    }
+    if let Some(key) = key {
+        groups.retain(|own, _| own == key);
     }
     match groups.len() {
         1 => Ok(groups
@@ -100,10 +123,7 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn add(&mut self, event: &Event<'_>, identity: Identity, (labels, dedup): (LabelSet, Dedup)) {
-        if !self.once.insert(identity) && dedup == Dedup::Request {
-            return;
-        }
+    fn add(&mut self, event: &Event<'_>, labels: LabelSet) {
         let text = |field| event.field(field).text().unwrap_or_default().into_owned();
         let uri = text(AuditField::RequestUri);
         let path = uri.split('?').next().unwrap_or_default();
@@ -116,12 +136,7 @@ impl Gathering {
         self.seen.requests += 1;
         let time = event.time().unwrap_or(Micros(0));
         for place in labels.iter() {
-            let label = self.labels.entry(place).or_insert_with(|| LabelSeen {
-                place,
-                requests: 0,
-                first: Micros(i64::MAX),
-                example: String::new(),
-            });
+            let label = self.label(place, Micros(i64::MAX));
             label.requests += 1;
             if time < label.first {
                 label.first = time;
@@ -130,6 +145,15 @@ impl Gathering {
         }
         self.paths.insert(path.to_owned());
         self.user_agents.insert(agent);
+    }
+
+    fn label(&mut self, place: usize, first: Micros) -> &mut LabelSeen {
+        self.labels.entry(place).or_insert_with(|| LabelSeen {
+            place,
+            requests: 0,
+            first,
+            example: String::new(),
+        })
     }
 
     fn seen(self) -> Seen {
@@ -148,11 +172,14 @@ fn unexpected(
     case: &Case,
     (expect, time_field): (&Expect, &str),
 ) -> Option<String> {
-    let assessment = match assessment(detection, &case.events, time_field) {
+    let of = (expect.key.as_deref(), time_field);
+    let assessment = match assessment(detection, case, of) {
         Ok(assessment) => assessment?,
+        Err(0) => return Some("no event is of the key that expect names".to_owned()),
         Err(groups) => {
             return Some(format!(
-                "the events are of {groups} groups, but expect is for one: split the case"
+                "the events are of {groups} groups, but expect is for one: split the case, or name \
+                 the key"
             ));
         }
     };

@@ -11,9 +11,11 @@
 //! forgotten only as hits of later times come in, so that a backlog after an outage finds the
 //! state as it was.
 
+mod bounding;
 mod deriving;
 mod evicting;
 mod feeds;
+mod joining;
 mod stats;
 mod success;
 
@@ -33,11 +35,12 @@ use super::{
     follow_up::Changes,
     geo::Locate,
     hit::{Hit, Role},
+    joins::Joins,
     limits::Limits,
     report::Report,
     session::Disposition,
     sessions::Outlet,
-    shard::{Context, DetectionState, Shard},
+    shard::{Context, Shard},
     steps,
     time::Micros,
 };
@@ -58,6 +61,8 @@ pub struct EngineState {
     pub(super) log: EvidenceLog,
     pub(super) derived: derived::State,
     pub(super) coverage: Coverage,
+    /// Requests that may be logged by two API servers.
+    pub(super) joins: Joins,
 }
 
 /// A detection whose state is here, and what was counted for it.
@@ -91,6 +96,8 @@ struct Program {
     follows: Option<usize>,
     /// In microseconds.
     lateness: i64,
+    /// The label of requests that two API servers have logged.
+    joined_label: Option<usize>,
     report: Report,
 }
 
@@ -150,7 +157,10 @@ impl Engine {
     /// Bytes on the heap of all that is tracked, as the allocator counts them.
     pub fn heap_bytes(&self) -> usize {
         let state = &self.state;
-        state.evictions.heap_bytes() + state.derived.heap_bytes() + state.coverage.heap_bytes()
+        state.evictions.heap_bytes()
+            + state.derived.heap_bytes()
+            + state.coverage.heap_bytes()
+            + state.joins.heap_bytes()
     }
 
     /// The process starts to count at this time, without the state of another: windows that hold
@@ -186,68 +196,12 @@ impl Engine {
             shard.move_detections(&places);
         }
         state.derived.move_detections(&places);
+        state.joins.move_detections(&places);
         state.detections = detections;
         state.report();
         self.announce(&state);
         self.state = state;
         self.setup.started = None;
-    }
-
-    /// The most findings that these hits can cause for the keys they have, so that room can be
-    /// made before they are observed. Findings that time causes are not among them.
-    pub fn bound(&self, hits: &[Hit]) -> usize {
-        let mut counts = HitCounts::default();
-        self.count(hits, &mut counts);
-        self.bound_of(&mut counts, usize::MAX, &|_, _, _| 0)
-    }
-
-    /// Counts more hits of one request by their keys, for [`Self::bound_of`].
-    pub fn count<'h>(&self, hits: &'h [Hit], counts: &mut HitCounts<'h>) {
-        for hit in hits {
-            if hit.role == Role::Success {
-                counts.succeed(self.setup.cluster_name(hit), index(hit));
-                continue;
-            }
-            // Findings of tumbling windows are caused by time alone.
-            if let Some(program) = self.setup.program(hit)
-                && matches!(program.detection.window, Window::Session { .. })
-            {
-                counts.add(self.setup.cluster_name(hit), index(hit), hit);
-            }
-        }
-    }
-
-    /// What [`Self::bound`] says of this many of the keys that were counted, which are then taken
-    /// away. `remembered` says how many successes will follow when a finding opens of this cluster,
-    /// detection and key: each time that their number has doubled they cause a state.
-    pub fn bound_of(
-        &self,
-        counts: &mut HitCounts<'_>,
-        keys: usize,
-        remembered: &dyn Fn(&str, usize, &str) -> usize,
-    ) -> usize {
-        let successes = std::mem::take(&mut counts.successes);
-        let HitCounts { by_key, spans, .. } = counts;
-        let counted = std::iter::from_fn(|| by_key.pop_first()).take(keys);
-        let bound = counted.map(|((cluster, detection, key), hits)| {
-            let span = spans.get(&(cluster, detection)).copied();
-            let span = span.unwrap_or_default();
-            let Some(context) = self.setup.context(detection) else {
-                return 0;
-            };
-            let shard = self.state.shards.get(cluster);
-            let bound = match shard.and_then(|shard| shard.get(detection)) {
-                Some(state) => state.bound(key, hits, &span, &context),
-                None => DetectionState::new(detection, context.detection.window)
-                    .bound(key, hits, &span, &context),
-            };
-            match bound {
-                0 => 0,
-                _ => bound + doublings(remembered(cluster, detection, key)),
-            }
-        });
-        let bound = usize::try_from(bound.sum::<u64>()).unwrap_or(usize::MAX);
-        bound.saturating_add(successes)
     }
 
     /// Brings the engine to where it can take this hit: room for its cluster, and what its time
@@ -334,6 +288,7 @@ impl Engine {
         }
         let from = out.len();
         let (setup, state) = (&self.setup, &mut self.state);
+        let request = setup.joinable(&state.joins, &mut hit);
         let name = setup.cluster_name(&hit);
         state.coverage.hit(name, &hit, &setup.feeds);
         let (Some(context), Some(Known { stats, .. }), Some(shard)) = (
@@ -371,6 +326,9 @@ impl Engine {
             }
         }
         let is_counted = matches!(disposition, Disposition::Counted | Disposition::Overflow);
+        if let Some(request) = request.filter(|_| is_counted) {
+            self.join(&hit, request);
+        }
         self.link(from, out);
         if is_counted && self.setup.derived.is_source(detection) {
             let (setup, state) = (&self.setup, &mut self.state);
@@ -454,6 +412,9 @@ impl Engine {
             .derived
             .drain(&setup.derived, &mut steps, &mut emitted);
         setup.emit_derived(emitted, out);
+        if is_all {
+            state.joins = Joins::default();
+        }
         is_all
     }
 
@@ -498,6 +459,7 @@ impl Program {
         };
         Self {
             report: Report::new(Arc::clone(detection), lateness, locate),
+            joined_label: detection.joined_label(),
             detection: Arc::clone(detection),
             successes: None,
             follows: None,
@@ -512,13 +474,6 @@ impl Program {
             stats: Stats::default(),
         }
     }
-}
-
-/// How many of this many successes cause a state: each time that their number has doubled.
-fn doublings(successes: usize) -> u64 {
-    successes
-        .checked_ilog2()
-        .map_or(0, |doubled| u64::from(doubled) + 1)
 }
 
 /// The detection a hit is of.

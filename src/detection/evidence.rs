@@ -268,6 +268,11 @@ impl Evidence {
         }
     }
 
+    /// Gives a label to a request that was taken before.
+    pub(super) fn label(&mut self, (time, _): Place, label: usize) {
+        self.labels.label(label, time);
+    }
+
     /// Requests that have a label.
     pub(super) fn labelled(&self, place: usize) -> u64 {
         let label = self.labels.each.iter().find(|label| label.place == place);

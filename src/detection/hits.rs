@@ -93,6 +93,15 @@ impl Few {
         }
     }
 
+    /// Gives a label to a hit, if it is among them.
+    pub(super) fn label(&mut self, place: Place, label: usize) {
+        if let Ok(at) = self.list.binary_search_by_key(&place, |hit| hit.place)
+            && let Some(hit) = self.list.get_mut(at)
+        {
+            hit.packed.label(label);
+        }
+    }
+
     fn forget_texts(&mut self, taken: &[Kept]) {
         let texts: usize = taken.iter().map(|hit| hit.packed.heap_bytes()).sum();
         self.texts = self.texts.saturating_sub(texts);
@@ -330,6 +339,27 @@ impl Unassigned {
             }
             Self::Many(many) => many.insert(hit),
         }
+    }
+
+    /// Gives a label to a hit; whether it is among them.
+    pub(super) fn label(&mut self, place: Place, label: usize) -> bool {
+        let brief = match self {
+            Self::None => None,
+            Self::One(one) => Some(one)
+                .filter(|one| one.place == place)
+                .map(|one| &mut one.brief),
+            Self::Few(list) => {
+                let at = list.binary_search_by_key(&place, |hit| hit.place);
+                let hit = at.ok().and_then(|at| list.get_mut(at));
+                hit.map(|hit| &mut hit.brief)
+            }
+            Self::Many(many) => many.hits.get_mut(&place),
+        };
+        let is_here = brief.is_some();
+        if let Some(brief) = brief {
+            brief.label(label);
+        }
+        is_here
     }
 
     pub(super) fn first(&self) -> Option<Place> {

@@ -70,6 +70,11 @@ impl Brief {
         }
     }
 
+    /// Gives it a label.
+    pub(super) fn label(&mut self, place: usize) {
+        self.labels.insert(place);
+    }
+
     /// The number of its texts.
     pub(super) fn number(self) -> u64 {
         self.rest >> Self::NUMBER
@@ -107,6 +112,11 @@ impl Packed {
             is_unverified: fields.is_unverified,
             texts: Texts::default(),
         }
+    }
+
+    /// Gives it a label.
+    pub(super) fn label(&mut self, place: usize) {
+        self.labels.insert(place);
     }
 
     /// Gives up the texts.

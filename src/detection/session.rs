@@ -21,6 +21,7 @@
 //! what was forgotten lies at or before `horizon`.
 
 mod bound;
+mod joining;
 mod merging;
 mod open;
 mod pace;

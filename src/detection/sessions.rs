@@ -9,7 +9,7 @@ use super::{
     event_time::EventTime,
     eviction::{Floor, error, minute_end},
     evidence_log::EvidenceLog,
-    hit::{Hit, Role},
+    hit::{Hit, Place, Role},
     key_table::{KeyTable, Listing, Measure},
     key_text::KeyText,
     late::Horizons,
@@ -132,6 +132,21 @@ impl Sessions {
         append(&hit.key, transitions, outlet.out);
         self.list(at, true, params);
         disposition
+    }
+
+    /// Gives a label to a request of a key that was counted before.
+    pub(super) fn join_label(
+        &mut self,
+        (key, place): (&str, Place),
+        label: usize,
+        params: &Params<'_>,
+    ) {
+        if let Some(at) = self.find(key)
+            && let Some(key) = self.keys.value_mut(at)
+            && key.join_label(place, label, params)
+        {
+            self.list(at, false, params);
+        }
     }
 
     /// Lists a key where it belongs by now.

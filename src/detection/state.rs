@@ -25,6 +25,7 @@ use super::{
     group::GroupKey,
     hit::{Identity, LabelSet, Place},
     hits::{self, Kept, Slim, Unassigned},
+    joins::Joins,
     key_table::{Inherited, Listed, level},
     key_text::KeyText,
     packed::Packed,
@@ -60,6 +61,7 @@ impl EngineState {
             shards,
             derived: self.derived.to_state(),
             coverage: self.coverage.to_state(),
+            joins: self.joins.to_state(),
             texts_before,
             texts,
         }
@@ -102,6 +104,7 @@ impl EngineState {
             state.shards.insert(name, read);
         }
         state.coverage = Coverage::from_state(message.coverage)?;
+        state.joins = Joins::from_state(message.joins)?;
         state.log = texts.log();
         state.report();
         Ok(state)

@@ -75,7 +75,8 @@ pub(crate) fn example(verb: &str, path: &str, user_agent: &str) -> String {
 /// The severity is that of the rule, or the greatest that a label of the finding asks for; critical
 /// once a request succeeded; informational while a benign cause holds and no other label asks for a
 /// severity. It never falls as requests are added: only benign causes have upper bounds, and they
-/// have no lower ones, which the loader of rules sees to.
+/// have no lower ones, which the loader of rules sees to. It falls when requests turn out to be
+/// counted for their client already.
 pub(crate) fn assess(detection: &Detection, seen: &Seen) -> Option<Assessment> {
     if detection.labels.is_empty() && seen.successes == 0 {
         return None;
@@ -138,7 +139,14 @@ impl<'a> Held<'a> {
             let Some(label) = detection.labels.get(of.place) else {
                 continue;
             };
-            if !holds(label, of, seen) {
+            if label.is_joined {
+                let others = seen.requests.saturating_sub(of.requests);
+                if others > detection.threshold {
+                    continue;
+                }
+                // What the requests are after counts where their client is.
+                held.explained = LabelSet(u64::MAX);
+            } else if !holds(label, of, seen) {
                 continue;
             }
             let LabelSet(explained) = label.bounds.explains;
@@ -158,11 +166,11 @@ impl<'a> Held<'a> {
         labels.collect()
     }
 
-    /// The first benign cause.
+    /// The first benign cause, or the one that explains all labels.
     fn benign(&self) -> Option<Has<'a>> {
-        let mut causes = self.labels.iter();
-        let cause = causes.find(|(label, _)| label.kind == LabelKind::Benign);
-        cause.copied()
+        let causes = self.labels.iter();
+        let causes = causes.filter(|(label, _)| label.kind == LabelKind::Benign);
+        causes.min_by_key(|(label, _)| !label.is_joined).copied()
     }
 
     fn labels(&self) -> Vec<Label> {
@@ -178,7 +186,12 @@ impl<'a> Held<'a> {
                 severity: severity.map_or("", Severity::as_str).to_owned(),
                 count: of.requests,
                 first_time: Some(of.first.to_proto()),
-                example: of.example.clone(),
+                // Texts of a request that is joined after it was counted are not at hand.
+                example: if label.is_joined {
+                    String::new()
+                } else {
+                    of.example.clone()
+                },
             }
         });
         labels.collect()
@@ -213,6 +226,14 @@ pub(super) fn succeeded(successes: u64) -> String {
 
 /// Why the severity is informational.
 fn benign(label: &rules::Label, seen: &Seen, of: &LabelSeen) -> String {
+    if label.is_joined {
+        return format!(
+            "{}: {} of {}, with the audit id, verb and path of one that is counted for its client.",
+            label.title,
+            of.requests,
+            counted(seen.requests, "request"),
+        );
+    }
     format!(
         "{}: all {}, {}, for example {}.",
         label.title,

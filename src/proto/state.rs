@@ -24,6 +24,9 @@ pub struct EngineState {
     /// What is known of the feeds of clusters, and their blind spots.
     #[prost(message, optional, tag = "60")]
     pub coverage: ::core::option::Option<crate::proto::coverage::CoverageState>,
+    /// Requests that wait for another log of them.
+    #[prost(message, optional, tag = "70")]
+    pub joins: ::core::option::Option<JoinsState>,
 }
 /// A detection and its counters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -873,4 +876,36 @@ pub struct DerivedSentState {
     /// Time of the cluster.
     #[prost(sfixed64, optional, tag = "4")]
     pub at: ::core::option::Option<i64>,
+}
+/// Requests that may be logged by two API servers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JoinsState {
+    /// The number of the next one.
+    #[prost(uint64, tag = "1")]
+    pub next: u64,
+    /// In the order of their numbers.
+    #[prost(message, repeated, tag = "2")]
+    pub waiting: ::prost::alloc::vec::Vec<JoinState>,
+}
+/// A request that was counted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinState {
+    /// Address of its client, audit id, verb, path and cluster, with NUL between them.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// Its event time, and of a copy its identity.
+    #[prost(message, optional, tag = "2")]
+    pub place: ::core::option::Option<Place>,
+    /// In the order of arrival.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// Sources that were mere claims.
+    #[prost(uint32, tag = "4")]
+    pub claims: u32,
+    /// Index of its detection.
+    #[prost(uint32, tag = "5")]
+    pub detection: u32,
+    /// Of a copy: what it was counted for.
+    #[prost(string, optional, tag = "6")]
+    pub key: ::core::option::Option<::prost::alloc::string::String>,
 }

@@ -225,6 +225,10 @@ pub struct Label {
     pub severity: Option<Severity>,
     /// What an event has to be to have it.
     pub(crate) condition: Condition,
+    /// No event has it by what it is: requests have it that were logged twice and are counted for
+    /// their client already. A finding has it while the others are no more than the threshold; it
+    /// explains all other labels then.
+    pub(crate) is_joined: bool,
     /// How much of it a finding has to hold.
     pub bounds: LabelBounds,
 }
@@ -400,6 +404,11 @@ impl Detection {
     pub(crate) fn need(&self) -> Need {
         let parts = self.parts.iter().map(|part| necessary::of(&part.condition));
         parts.fold(Need::impossible(), Need::or)
+    }
+
+    /// The label of requests that two API servers have logged, by its place, if there is one.
+    pub(crate) fn joined_label(&self) -> Option<usize> {
+        self.labels.iter().position(|label| label.is_joined)
     }
 
     /// Whether a derived detection takes the requests that this one counts.

@@ -274,7 +274,8 @@ fn hits_of_one_key_have_a_bound() {
         assert!(last.unverified < u64::from(hits));
         size
     };
-    let (few, many) = (size(1000), size(3000));
+    // So many that those which wait for another log of them are no more either.
+    let (few, many) = (size(10_000), size(20_000));
     assert!(many < few + few / 10, "{few} {many}");
 }
 

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that it is linked once.
 #![cfg(test)]
 
+mod aggregated;
 mod architecture;
 mod attacks;
 mod circles;

@@ -77,6 +77,12 @@ impl Labelled {
         }
     }
 
+    /// Notes that one more of the requests has a label. Whether all have it stays as it was noted.
+    pub(super) fn label(&mut self, place: usize, time: Micros) {
+        self.any.insert(place);
+        self.add_label(place, When { time, tie: 0 }, 1);
+    }
+
     fn add_label(&mut self, place: usize, when: When, requests: u64) {
         match self.each.binary_search_by_key(&place, |label| label.place) {
             Ok(at) => {

@@ -136,6 +136,11 @@ fn until(evidence: &Evidence, marks: &Marks, detection: &Detection) -> Marks {
     let beyond = |most: Option<u64>| most.map(|most| most.saturating_add(1));
     for (place, label) in detection.labels.iter().enumerate() {
         let bounds = &label.bounds;
+        if label.is_joined {
+            let joined = evidence.labelled(place);
+            let most = joined.saturating_add(detection.threshold);
+            sooner(&mut until.count, marks.count, beyond(Some(most)));
+        }
         if let Some(least) = bounds.min_requests {
             // Each further request may have it.
             let missing = least.saturating_sub(evidence.labelled(place));

@@ -146,6 +146,7 @@ fn model_listing(key: &model::Key, params: &Params<'_>) -> Listing {
 fn labelled() -> Detection {
     let detection = Detection::of(&Rule::default());
     let label = |name: &str, kind, severity, bounds| Label {
+        is_joined: false,
         name: name.to_owned(),
         kind,
         title: name.to_owned(),

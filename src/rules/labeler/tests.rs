@@ -153,7 +153,8 @@ fn the_places_of_shipped_labels_stay() {
          path_traversal rotates_user_agents web_paths one_path one_request_each unusual_methods \
          kube_hunter nuclei zgrab masscan censys other_scanner curl python go kubectl browser \
          no_user_agent api_server_start health_probe kubectl_without_credentials oc_login \
-         expired_token metrics_scraper kubeadm_join openid_discovery browser_visit"
+         expired_token metrics_scraper kubeadm_join openid_discovery browser_visit \
+         aggregated_api_server"
             .split(' ')
             .collect::<Vec<_>>()
     );

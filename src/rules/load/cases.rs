@@ -38,6 +38,8 @@ pub struct Case {
 /// What the finding of a case must say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
+    /// The key of the finding, where the events are of several.
+    pub key: Option<String>,
     /// Its severity.
     pub severity: Option<Severity>,
     /// The names of all its labels, in any order.
@@ -126,7 +128,7 @@ fn read_expect(map: &Map<'_, '_>, must_match: bool, labels: &[Label]) -> Option<
             "expect is for match, no_match makes no finding: remove it",
         );
     }
-    let own = reader.map(node, "expect", &["severity", "labels"])?;
+    let own = reader.map(node, "expect", &["key", "severity", "labels"])?;
     if labels.is_empty() {
         reader.fail(
             node.mark,
@@ -136,6 +138,7 @@ fn read_expect(map: &Map<'_, '_>, must_match: bool, labels: &[Label]) -> Option<
     }
     let severity = own.word("severity", &Severity::ALL.map(Severity::as_str));
     let mut expect = Expect {
+        key: own.text("key"),
         severity: severity.and_then(|word| word.parse().ok()),
         labels: None,
     };

@@ -86,6 +86,8 @@ pub(super) struct Custom {
     pub(super) variant: Option<String>,
     /// What events may look like, and where the key is.
     pub(super) labels: At<Vec<Label>>,
+    /// Where one of them has `join`.
+    pub(super) join: Option<Mark>,
     pub(super) cases: Vec<Case>,
 }
 
@@ -146,6 +148,7 @@ impl<'d> Reader<'d> {
         self.location(&map, &mut custom);
         custom.derive = self.derive(&map);
         custom.follow_up = self.follow_up(&map);
+        custom.join = self.join(&map);
         let labels = self.labels(&map);
         custom.labels = map.mark_of("labels").map(|mark| (labels, mark));
         if let Some(node) = map.get("tests") {

@@ -6,27 +6,30 @@
 
 use super::{
     condition::{self, Selections},
-    reader::{Map, Reader, Typed, hint, is_name, quoted},
+    custom::Custom,
+    reader::{Map, Reader, Typed, find, hint, is_name, quoted},
 };
 use crate::{
     rules::{
-        model::{Label, LabelBounds, LabelKind, LabelSet},
+        derived::Derived,
+        model::{Aggregate, Dedup, Emit, Label, LabelBounds, LabelKind, LabelSet},
         predicate::Condition,
         severity::Severity,
     },
-    yaml::{Mark, Node, Value},
+    yaml::{Mark, Node, Problem, Value},
 };
 
 /// Letters of a title.
 const MOST_TITLE: usize = 120;
 
 /// The keys of a label, as docs/rules.md describes them.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "kind",
     "title",
     "severity",
     "match",
+    "join",
     "min_requests",
     "min_paths",
     "min_user_agents",
@@ -55,6 +58,42 @@ const KINDS: [LabelKind; 4] = [
     LabelKind::Benign,
 ];
 
+/// The value of `join`: what two logs of a request have in common.
+const JOIN: &str = "audit_id";
+
+/// What a label with `join` must not have: it has bounds of its own, and explains all labels.
+const NOT_WITH_JOIN: [&str; 9] = [
+    "match",
+    "min_requests",
+    "min_paths",
+    "min_user_agents",
+    "max_requests",
+    "max_requests_per_path",
+    "max_paths",
+    "max_user_agents",
+    "explains",
+];
+
+/// What is wrong with a label that has `join`, in a rule that counts by these fields.
+pub(super) fn misused_join(
+    custom: &Custom,
+    names: &[String],
+    aggregate: Aggregate,
+) -> Option<Problem> {
+    let mark = custom.join?;
+    let counts_once = custom.dedup == Dedup::Request
+        && aggregate == Aggregate::Events
+        && custom.emit.is_none_or(|(emit, _)| emit == Emit::Finding);
+    let is_fit = counts_once && names == [Derived::Address.to_string()];
+    (!is_fit).then(|| {
+        Problem::new(
+            mark,
+            "join: is for a correlation with type: event_count and group-by: source.address that \
+             counts each request once: remove it",
+        )
+    })
+}
+
 /// A label that was read, and the names of those that it explains.
 struct Read {
     label: Label,
@@ -63,6 +102,17 @@ struct Read {
 }
 
 impl<'d> Reader<'d> {
+    /// Where a label has `join`.
+    pub(super) fn join(&self, custom: &Map<'d, '_>) -> Option<Mark> {
+        match &custom.get("labels")?.value {
+            Value::List(nodes) => nodes.iter().find_map(|node| {
+                let join = find(node, "join")?;
+                matches!(&join.value, Value::Scalar(text) if text == JOIN).then_some(join.mark)
+            }),
+            _ => None,
+        }
+    }
+
     /// Reads `labels` and the `selections` that their conditions name.
     pub(super) fn labels(&self, custom: &Map<'d, '_>) -> Vec<Label> {
         let selections = self.label_selections(custom);
@@ -88,6 +138,10 @@ impl<'d> Reader<'d> {
             if read.iter().any(|other| other.label.name == one.label.name) {
                 let name = quoted(&one.label.name);
                 self.fail(one.mark, format!("labels: the name {name} is given twice"));
+            }
+            let has_join = |other: &Read| other.label.is_joined;
+            if has_join(&one) && read.iter().any(has_join) {
+                self.fail(one.mark, "labels: another label has join: keep one of them");
             }
             read.push(one);
         }
@@ -157,8 +211,13 @@ impl<'d> Reader<'d> {
             );
         }
         let severity = self.label_severity(&map, kind);
-        let bounds = self.bounds(&map, (kind, severity));
-        let condition = self.label_match(&map, kind, selections)?;
+        let is_joined = self.label_join(&map, kind)?;
+        let (bounds, condition) = if is_joined {
+            (LabelBounds::default(), Condition::constant(false))
+        } else {
+            let bounds = self.bounds(&map, (kind, severity));
+            (bounds, self.label_match(&map, kind, selections)?)
+        };
         Some(Read {
             label: Label {
                 name,
@@ -166,6 +225,7 @@ impl<'d> Reader<'d> {
                 title,
                 severity,
                 condition,
+                is_joined,
                 bounds,
             },
             mark: name_node.mark,
@@ -194,6 +254,28 @@ impl<'d> Reader<'d> {
         }
         let word = map.word("severity", &Severity::ALL.map(Severity::as_str))?;
         word.parse().ok()
+    }
+
+    /// Whether requests have it that two API servers have logged.
+    fn label_join(&self, map: &Map<'d, '_>, kind: LabelKind) -> Option<bool> {
+        let Some(mark) = map.mark_of("join") else {
+            return Some(false);
+        };
+        map.word("join", &[JOIN])?;
+        if kind != LabelKind::Benign {
+            self.fail(
+                mark,
+                "join is for a benign cause: remove it, or write kind: benign",
+            );
+        }
+        for mark in NOT_WITH_JOIN.iter().filter_map(|key| map.mark_of(key)) {
+            self.fail(
+                mark,
+                "labels: a label with join is bounded by the threshold and explains all labels: \
+                 remove this key, or join",
+            );
+        }
+        Some(true)
     }
 
     /// What an event has to be: a selection, or a condition over `selections`.

@@ -9,6 +9,7 @@ use super::{
     blind_spot::Spot,
     custom::{self, Custom, WindowKind},
     document::{Alias, Body, Correlation, Counted, Document},
+    labels,
     mode::Mode,
     reader::{hint, quoted},
 };
@@ -465,6 +466,10 @@ impl Linker<'_> {
             Window::Session { length }
         };
         self.check_labels(custom, window)?;
+        if let Some(problem) = labels::misused_join(custom, &names, aggregate) {
+            self.problems.push(problem);
+            return None;
+        }
         let group_by = self.group_by(custom, names, (window, aggregate))?;
         let parts_shape: Vec<String> = parts
             .iter()

@@ -354,6 +354,15 @@ const LABELS: &[(&str, &str)] = &[
         "r.yaml:11:105: explains: no label is named \"b\"",
     ),
     (
+        "name: a, kind: benign, title: T, join: audit",
+        "r.yaml:11:47: join: expected audit_id, found \"audit\"",
+    ),
+    (
+        "name: a, kind: benign, title: T, join: audit_id",
+        "r.yaml:11:47: join: is for a correlation with type: event_count and group-by: source.address \
+         that counts each request once: remove it",
+    ),
+    (
         "name: a, kind: tool, title: T, match: {verb: get}, macth: x",
         "r.yaml:11:59: labels: unknown key \"macth\", did you mean match?",
     ),
