@@ -29,6 +29,7 @@ mod heap;
 pub mod hit;
 mod hit_counts;
 mod hits;
+pub mod input;
 mod judge;
 mod key_table;
 mod key_text;

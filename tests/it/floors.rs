@@ -39,6 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "detection",
         &["audit", "finding", "pdata", "proto", "rules", "visible"],
     ),
+    ("storage", &["visible"]),
     ("geo", &["detection", "visible"]),
     (
         "extension",
