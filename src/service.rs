@@ -7,6 +7,7 @@
 
 mod memory;
 mod observed;
+mod stored;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ use crate::{
     },
     extension::{
         bearer_token_auth::BearerTokenAuth,
+        file_storage,
         health_check::{Health, HealthCheck},
     },
     http_server::{Connections, Ends},
@@ -161,12 +163,24 @@ impl Service {
                 warn!(processor = %parts.processor, "{warning}");
             }
             let detection = detection(&parts.processor, config.clone(), state).await?;
-            let (intake, engine_task) =
-                pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
-            let engine_task = engine_task.under(shared.pressure.clone());
+            let storage = config.storage.as_ref().and_then(|id| extensions.get(id));
+            let intake = if let Some(ExtensionConfig::FileStorage(storage)) = storage {
+                let (intake, task) = self
+                    .durable_pipeline((&id, now), detection, own, &storage.clone())
+                    .await?;
+                let task = task.under(shared.pressure.clone());
+                self.spawn_vital(id.to_string(), task.run(self.cut.clone()));
+                intake
+            } else {
+                stored::warn_without(&id);
+                let (intake, task) =
+                    pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
+                let task = task.under(shared.pressure.clone());
+                self.spawn_vital(id.to_string(), task.run(self.cut.clone()));
+                intake
+            };
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             watch.counters.push(Arc::clone(intake.counters()));
-            self.spawn_vital(id.to_string(), engine_task.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
@@ -296,6 +310,15 @@ impl Service {
                         cut: self.stop_background.clone(),
                     };
                     self.background.spawn(server.serve(ends));
+                }
+                // Detections open their files in it.
+                Some(ExtensionConfig::FileStorage(config)) => {
+                    let config = config.clone();
+                    let create = move || match config.create_directory {
+                        true => Ok(file_storage::create(&config.directory)?),
+                        false => Ok(()),
+                    };
+                    prepared(create).await.with_context(context)?;
                 }
                 None => {}
             }

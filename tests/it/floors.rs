@@ -59,7 +59,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     (
         "processor",
-        &["detection", "geo", "memory", "rules", "visible"],
+        &["detection", "geo", "memory", "proto", "rules", "visible"],
     ),
     (
         "exporter",
@@ -102,6 +102,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "memory",
             "clock",
             "telemetry",
+            "deadline",
+            "storage",
         ],
     ),
     (
@@ -119,6 +121,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "clock",
             "deadline",
             "rules",
+            "storage",
             "telemetry",
         ],
     ),
