@@ -140,6 +140,7 @@ impl Service {
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
+        let volatile = stored::volatile(&pipelines, &processors);
         for (id, parts) in pipelines {
             for exporter in &parts.exporters {
                 if !queues.contains_key(exporter)
@@ -151,34 +152,17 @@ impl Service {
                     );
                 }
             }
-            let own = parts
-                .exporters
-                .iter()
-                .filter_map(|id| queues.get(id).cloned())
-                .collect();
+            let own = queues_of(&parts, &queues);
             let config = processors
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))?;
-            for warning in config.warnings(now) {
-                warn!(processor = %parts.processor, "{warning}");
-            }
+            warn_of(&parts.processor, config, now);
             let detection = detection(&parts.processor, config.clone(), state).await?;
             let storage = config.storage.as_ref().and_then(|id| extensions.get(id));
-            let intake = if let Some(ExtensionConfig::FileStorage(storage)) = storage {
-                let (intake, task) = self
-                    .durable_pipeline((&id, now), detection, own, &storage.clone())
-                    .await?;
-                let task = task.under(shared.pressure.clone());
-                self.spawn_vital(id.to_string(), task.run(self.cut.clone()));
-                intake
-            } else {
-                stored::warn_without(&id);
-                let (intake, task) =
-                    pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
-                let task = task.under(shared.pressure.clone());
-                self.spawn_vital(id.to_string(), task.run(self.cut.clone()));
-                intake
-            };
+            let bounds = (shared.pressure.clone(), watch.findings.clone());
+            let intake = self
+                .start_pipeline((&id, now), (detection, own), storage, bounds)
+                .await?;
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             watch.counters.push(Arc::clone(intake.counters()));
             for receiver in parts.receivers {
@@ -193,6 +177,7 @@ impl Service {
                 }
             }
         }
+        stored::keep(&queues, &volatile);
         let servers = waiting.iter().map(|(_, server, _)| server.connections());
         watch.connections = servers.cloned().collect();
         self.background
@@ -314,9 +299,11 @@ impl Service {
                 // Detections open their files in it.
                 Some(ExtensionConfig::FileStorage(config)) => {
                     let config = config.clone();
-                    let create = move || match config.create_directory {
-                        true => Ok(file_storage::create(&config.directory)?),
-                        false => Ok(()),
+                    let create = move || {
+                        if config.create_directory {
+                            file_storage::create(&config.directory)?;
+                        }
+                        Ok(())
                     };
                     prepared(create).await.with_context(context)?;
                 }
@@ -471,6 +458,19 @@ impl Service {
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
     }
+}
+
+/// Warns of what may be a mistake at this time.
+fn warn_of(id: &ComponentId, config: &DetectionConfig, now: Micros) {
+    for warning in config.warnings(now) {
+        warn!(processor = %id, "{warning}");
+    }
+}
+
+/// The queues of the exporters of a pipeline.
+fn queues_of(parts: &PipelineConfig, queues: &BTreeMap<ComponentId, Queue>) -> Vec<Queue> {
+    let exporters = parts.exporters.iter();
+    exporters.filter_map(|id| queues.get(id).cloned()).collect()
 }
 
 /// Makes a part that reads files, which may be on a disk that hangs, or be pipes.

@@ -74,7 +74,6 @@ pub(crate) fn check_storage(section: &Section<'_>, known: &Authenticators<'_>) {
         return;
     };
     match State::of(known.defined, &id) {
-        State::Reported => {}
         State::Missing => value.fail(format_args!(
             "extension {id} is not defined, add it under extensions"
         )),
@@ -84,7 +83,7 @@ pub(crate) fn check_storage(section: &Section<'_>, known: &Authenticators<'_>) {
         State::Good if !known.started.contains(&id) => value.fail(format_args!(
             "extension {id} is not started, add it to service::extensions"
         )),
-        State::Good => {}
+        State::Reported | State::Good => {}
     }
 }
 

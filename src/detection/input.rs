@@ -24,7 +24,7 @@ pub enum Input {
     /// The hits of one request.
     Hits(Vec<Hit>),
     /// What arrived of each cluster.
-    Activity(Activities),
+    Activity(Box<Activities>),
     /// The passing of time.
     Tick {
         /// The time that has passed.
@@ -94,7 +94,7 @@ impl Input {
                     Self::Hits(hits?)
                 }
                 proto::journal_entry::Input::Activity(input) => {
-                    Self::Activity(read_activities(input))
+                    Self::Activity(Box::new(read_activities(&input)))
                 }
                 proto::journal_entry::Input::Tick(tick) => Self::Tick {
                     elapsed: Duration::from_micros(tick.elapsed),
@@ -197,7 +197,7 @@ fn one_activity(cluster: &str, activity: &Activity) -> proto::ClusterActivity {
     }
 }
 
-fn read_activities(input: proto::ActivityInput) -> Activities {
+fn read_activities(input: &proto::ActivityInput) -> Activities {
     let mut activities = Activities::default();
     for cluster in &input.clusters {
         activities.add(&cluster.cluster, &read_activity(cluster));
@@ -264,7 +264,7 @@ mod tests {
         activities.add("b", &activity);
         for input in [
             Input::Hits(vec![hit, Hit::default()]),
-            Input::Activity(activities.with_beyond(activity)),
+            Input::Activity(Box::new(activities.with_beyond(activity))),
             Input::Tick {
                 elapsed: Duration::from_micros(1_000_001),
                 state_limit: 5,

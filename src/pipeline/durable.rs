@@ -234,7 +234,7 @@ impl DurableTask {
             let now = clock::monotonic();
             if now.saturating_duration_since(self.activity) >= ACTIVITY {
                 self.activity = now;
-                let input = Input::Activity(self.counters.clusters.take());
+                let input = Input::Activity(Box::new(self.counters.clusters.take()));
                 self.lazy.push(input.encode());
                 let findings = self.detection.apply(input);
                 self.emit(findings);

@@ -1,6 +1,7 @@
 //! Pipelines whose detection has a storage.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,12 +14,13 @@ use tracing::{info, warn};
 
 use super::Service;
 use crate::{
-    config::ComponentId,
+    config::{ComponentId, DetectionConfig, ExtensionConfig, PipelineConfig},
     deadline,
     detection::time::Micros,
     exporter::queue::Queue,
     extension::file_storage,
-    pipeline::{self, DurableTask, Intake, Kept},
+    memory::Pressure,
+    pipeline::{self, DurableTask, FindingBudget, Intake, Kept},
     processor::detection::Detection,
     storage::Disk,
 };
@@ -27,8 +29,29 @@ use crate::{
 const RECOVERY: Duration = Duration::from_mins(10);
 
 impl Service {
+    /// Starts the engine task of a pipeline, with a storage or in memory.
+    pub(super) async fn start_pipeline(
+        &self,
+        (id, now): (&ComponentId, Micros),
+        (detection, queues): (Detection, Vec<Queue>),
+        storage: Option<&ExtensionConfig>,
+        (pressure, findings): (Pressure, FindingBudget),
+    ) -> anyhow::Result<Intake> {
+        if let Some(ExtensionConfig::FileStorage(config)) = storage {
+            let (intake, task) = self
+                .durable_pipeline((id, now), detection, queues, config)
+                .await?;
+            self.spawn_vital(id.to_string(), task.under(pressure).run(self.cut.clone()));
+            return Ok(intake);
+        }
+        warn_without(id);
+        let (intake, task) = pipeline::pipeline(id.to_string(), detection, queues, findings);
+        self.spawn_vital(id.to_string(), task.under(pressure).run(self.cut.clone()));
+        Ok(intake)
+    }
+
     /// A pipeline that continues from its storage.
-    pub(super) async fn durable_pipeline(
+    async fn durable_pipeline(
         &self,
         (id, now): (&ComponentId, Micros),
         detection: Detection,
@@ -81,8 +104,29 @@ impl Service {
     }
 }
 
+/// The exporters of pipelines without a storage: what they do not deliver at the end is lost.
+pub(super) fn volatile(
+    pipelines: &BTreeMap<ComponentId, PipelineConfig>,
+    processors: &BTreeMap<ComponentId, DetectionConfig>,
+) -> BTreeSet<ComponentId> {
+    let without = pipelines.values().filter(|parts| {
+        let detection = processors.get(&parts.processor);
+        detection.is_none_or(|detection| detection.storage.is_none())
+    });
+    without
+        .flat_map(|parts| parts.exporters.iter().cloned())
+        .collect()
+}
+
+/// Tells the other queues that nothing in them is lost.
+pub(super) fn keep(queues: &BTreeMap<ComponentId, Queue>, volatile: &BTreeSet<ComponentId>) {
+    for (_, queue) in queues.iter().filter(|(id, _)| !volatile.contains(id)) {
+        queue.keep();
+    }
+}
+
 /// Says what a restart costs without a storage.
-pub(super) fn warn_without(pipeline: &ComponentId) {
+fn warn_without(pipeline: &ComponentId) {
     info!(
         %pipeline,
         "windows and findings are in memory: a restart closes open findings early, and a crash loses \

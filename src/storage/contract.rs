@@ -137,7 +137,7 @@ fn power_loss_takes_nothing_that_was_acknowledged() {
                 file.fail_after(if life == 3 {
                     u32::MAX
                 } else {
-                    20 + (random % 60) as u32
+                    20 + u32::try_from(random % 60).unwrap()
                 });
                 Disk::on_backend(Path::new("torn"), move || file.clone())
             };
@@ -155,7 +155,8 @@ fn power_loss_takes_nothing_that_was_acknowledged() {
                 assert_eq!(disk.bounds().next_finding, next);
                 acknowledged = next;
                 for step in 0..30 {
-                    let text = "x".repeat((random as usize * 97 + step * 501) % 6000);
+                    let text =
+                        "x".repeat(usize::try_from(random * 97 + step * 501).unwrap() % 6000);
                     let batch = batch(&disk, &[&text], &[&text]);
                     if disk.commit(&batch).is_err() {
                         break;
