@@ -44,6 +44,7 @@ pub mod redact;
 pub mod reload;
 pub mod rules;
 pub mod service;
+pub mod storage;
 pub mod telemetry;
 pub mod throttle;
 pub mod tls;

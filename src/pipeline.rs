@@ -13,23 +13,31 @@
 mod admission;
 mod clusters;
 mod counters;
+mod durable;
 mod engine_task;
 mod feed_check;
 mod intake;
 mod lanes;
 mod ledger;
+mod outbox;
+mod recovery;
 mod submission;
 
 use std::sync::Arc;
 
 pub use clusters::{ClusterTotals, Clusters};
 pub use counters::{Counters, STATES, SourceCounters};
+pub use durable::{DurableTask, Kept};
 pub use engine_task::EngineTask;
 pub use intake::Intake;
 use lanes::Lanes;
 pub use ledger::FindingBudget;
+pub use recovery::{RecoverError, Recovered, recover};
 
-use crate::{exporter::queue::Queue, processor::detection::Detection};
+use crate::{
+    exporter::queue::{Queue, Shutdown},
+    processor::detection::Detection,
+};
 
 /// A pipeline: its intake and its engine task, which ends when every copy of the intake is gone.
 pub fn pipeline(
@@ -46,5 +54,25 @@ pub fn pipeline(
     (
         intake,
         EngineTask::new(id, detection, inbox, lanes, counters),
+    )
+}
+
+/// The same with inputs and findings in a storage, from which `recovered` was read.
+pub fn durable_pipeline(
+    id: String,
+    recovered: Recovered,
+    queues: Vec<Queue>,
+    kept: Kept,
+    ending: Shutdown,
+) -> (Intake, DurableTask) {
+    let (submit, inbox) = submission::inbox();
+    let detection = recovered.detection();
+    let counters = Arc::new(Counters::with_exclusions(detection.exclusions()));
+    let screen = detection.screen().clone();
+    let intake = Intake::new(id.clone(), screen, submit, Arc::clone(&counters));
+    let lanes = outbox::Lanes::new(queues, &recovered, ending);
+    (
+        intake,
+        DurableTask::new(id, recovered, inbox, lanes, (counters, kept)),
     )
 }

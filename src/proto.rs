@@ -34,6 +34,14 @@ pub mod finding;
     missing_docs,
     clippy::all,
     clippy::pedantic,
+    reason = "generated; proto/auditwatch/v1/journal.proto documents each field"
+)]
+pub mod journal;
+#[rustfmt::skip]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
     reason = "generated; proto/auditwatch/v1/state.proto documents each field"
 )]
 pub mod state;

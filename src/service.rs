@@ -8,6 +8,7 @@
 mod memory;
 mod observed;
 mod prepared;
+mod stored;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,6 +36,7 @@ use crate::{
     },
     extension::{
         bearer_token_auth::BearerTokenAuth,
+        file_storage,
         health_check::{Health, HealthCheck},
     },
     http_server::{Connections, Ends},
@@ -137,6 +139,7 @@ impl Service {
         let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
         let mut waiting = Vec::new();
         let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
+        let volatile = stored::volatile(&pipelines, &processors);
         for (id, parts) in pipelines {
             for exporter in &parts.exporters {
                 if !queues.contains_key(exporter)
@@ -148,24 +151,19 @@ impl Service {
                     );
                 }
             }
-            let own = parts
-                .exporters
-                .iter()
-                .filter_map(|id| queues.get(id).cloned())
-                .collect();
+            let own = queues_of(&parts, &queues);
             let config = processors
                 .get(&parts.processor)
                 .with_context(|| format!("there is no processor {}", parts.processor))?;
-            for warning in config.warnings(now) {
-                warn!(processor = %parts.processor, "{warning}");
-            }
+            warn_of(&parts.processor, config, now);
             let detection = detection(&parts.processor, config.clone(), state).await?;
-            let (intake, engine_task) =
-                pipeline::pipeline(id.to_string(), detection, own, watch.findings.clone());
-            let engine_task = engine_task.under(shared.pressure.clone());
+            let storage = config.storage.as_ref().and_then(|id| extensions.get(id));
+            let bounds = (shared.pressure.clone(), watch.findings.clone());
+            let intake = self
+                .start_pipeline((&id, now), (detection, own), storage, bounds)
+                .await?;
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             watch.counters.push(Arc::clone(intake.counters()));
-            self.spawn_vital(id.to_string(), engine_task.run(self.cut.clone()));
             for receiver in parts.receivers {
                 let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
                     continue;
@@ -178,6 +176,7 @@ impl Service {
                 }
             }
         }
+        stored::keep(&queues, &volatile);
         let servers = waiting.iter().map(|(_, server, _)| server.connections());
         watch.connections = servers.cloned().collect();
         self.background
@@ -295,6 +294,17 @@ impl Service {
                         cut: self.stop_background.clone(),
                     };
                     self.background.spawn(server.serve(ends));
+                }
+                // Detections open their files in it.
+                Some(ExtensionConfig::FileStorage(config)) => {
+                    let config = config.clone();
+                    let create = move || {
+                        if config.create_directory {
+                            file_storage::create(&config.directory)?;
+                        }
+                        Ok(())
+                    };
+                    prepared(create).await.with_context(context)?;
                 }
                 None => {}
             }
@@ -463,6 +473,19 @@ impl Service {
         let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
         false
     }
+}
+
+/// Warns of what may be a mistake at this time.
+fn warn_of(id: &ComponentId, config: &DetectionConfig, now: Micros) {
+    for warning in config.warnings(now) {
+        warn!(processor = %id, "{warning}");
+    }
+}
+
+/// The queues of the exporters of a pipeline.
+fn queues_of(parts: &PipelineConfig, queues: &BTreeMap<ComponentId, Queue>) -> Vec<Queue> {
+    let exporters = parts.exporters.iter();
+    exporters.filter_map(|id| queues.get(id).cloned()).collect()
 }
 
 /// Warns about a component whose type is written by its old name.

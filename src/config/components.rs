@@ -9,7 +9,7 @@ use std::{
 use super::{
     detection::DETECTION,
     exporters::{DEBUG, FILE, SPLUNK_HEC},
-    extensions::{BEARER_TOKEN_AUTH, HEALTH_CHECK},
+    extensions::{BEARER_TOKEN_AUTH, FILE_STORAGE, HEALTH_CHECK},
     forms::Part,
     hints::Suggestion,
     id::ComponentId,
@@ -60,6 +60,7 @@ settings! {
     EXTENSION_TYPES: () {
         health_check by extension: Part(&HEALTH_CHECK), "";
         bearertokenauth by extension: Part(&BEARER_TOKEN_AUTH), "";
+        file_storage by extension: Part(&FILE_STORAGE), "";
     }
 }
 
@@ -115,7 +116,7 @@ impl fmt::Display for TypeHint {
 const IN_FRONT: &str = "leave it to a collector that sends its logs here over otlp, and remove it";
 const AS_THEY_COME: &str =
     "audit events are read as they come, leave it to the collector that sends them, and remove it";
-const NOT_KEPT: &str = "nothing is kept on disk, remove it";
+const NOT_KEPT: &str = "use file_storage, a directory of this machine";
 const OTHER_SIGNAL: &str =
     "findings are logs, send them to splunk_hec, otlp_grpc or otlp_http, and remove it";
 const NO_DEBUG: &str = "service::telemetry has metrics and traces, remove it";
@@ -242,13 +243,12 @@ pub(crate) const EXPORTERS: Types = Types {
 /// Extensions.
 pub(crate) const EXTENSIONS: Types = Types {
     noun: "extension",
-    known: &["bearertokenauth", "health_check"],
+    known: &["bearertokenauth", "file_storage", "health_check"],
     hints: &[
         (
             "memory_limiter",
             Use("service::memory has its keys, move them there"),
         ),
-        ("file_storage", Use(NOT_KEPT)),
         ("db_storage", Use(NOT_KEPT)),
         ("redis_storage", Use(NOT_KEPT)),
         ("basicauth", Use(BEARER)),

@@ -7,7 +7,8 @@ use super::{
         Boolean, Filled, Items, ListOf, Mib, Number, Own, Part, Span, Time, Unset, Word, list,
         plain,
     },
-    read::{Place, Section},
+    id::ComponentId,
+    read::Section,
     service::MOST_MIB,
     settings::settings,
     value::Value,
@@ -97,6 +98,14 @@ settings! {
             },
             "Detections that run as well: names of shipped rules, files, and folders whose files are \
              read.", place;
+        storage [Option<ComponentId> = None]: Own {
+                form: "component id",
+                read: |section, key| Some(section.value(key)?.id()),
+                text: |_| String::new(),
+            },
+            "A file_storage extension, which is under service::extensions: what was acknowledged, open \
+             windows and findings that are not delivered survive a restart. Without a value they are in \
+             memory.";
         semantics => rule.semantics: Word(&[Semantics::Native, Semantics::Escu]),
             "native: one trusted address per request, every request once, sliding window. escu: exactly \
              as the Splunk ESCU search counts, see detection/escu.";
@@ -247,11 +256,6 @@ fn filter(value: &Value<'_>) -> Option<Filter> {
     Filter::new(&value.text)
         .map_err(|error| value.refuse(error, "expected a CEL expression over the finding"))
         .ok()
-}
-
-/// Reads one detection processor.
-pub(crate) fn detection(place: Place<'_>) -> DetectionConfig {
-    DETECTION.at(place)
 }
 
 fn settings_fit(section: &Section<'_>, config: &mut DetectionConfig) {

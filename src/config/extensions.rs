@@ -1,12 +1,12 @@
 //! Extensions: their settings, and what must hold, also of what refers to one.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use http::HeaderName;
 use secrecy::SecretString;
 
 use super::{
     components::EXTENSIONS,
-    forms::{OptionalPath, Own, Part, ReadBy, Text, Unset, plain},
+    forms::{Boolean, Mib, OptionalPath, Own, Part, ReadBy, Text, Time, Unset, plain},
     hints::ABSENT,
     id::ComponentId,
     listen::LISTEN,
@@ -17,7 +17,10 @@ use super::{
     settings::settings,
     value::Value,
 };
-use crate::extension::{bearer_token_auth, health_check};
+use crate::{
+    extension::{bearer_token_auth, file_storage, health_check},
+    visible,
+};
 
 /// What can be referred to as an authenticator.
 pub(crate) struct Authenticators<'a> {
@@ -56,6 +59,31 @@ impl Authenticators<'_> {
             Some(Some(ExtensionConfig::BearerTokenAuth(config))) => Some(config.clone()),
             _ => None,
         }
+    }
+}
+
+/// Checks `storage` of a section: the extension that it names.
+pub(crate) fn check_storage(section: &Section<'_>, known: &Authenticators<'_>) {
+    let Some(value) = section
+        .get("storage")
+        .and_then(|_| section.value("storage"))
+    else {
+        return;
+    };
+    let Some(id) = value.id() else {
+        return;
+    };
+    match State::of(known.defined, &id) {
+        State::Missing => value.fail(format_args!(
+            "extension {id} is not defined, add it under extensions"
+        )),
+        State::Good if id.kind() != "file_storage" => {
+            value.fail(format_args!("{id} is no storage, name a file_storage"));
+        }
+        State::Good if !known.started.contains(&id) => value.fail(format_args!(
+            "extension {id} is not started, add it to service::extensions"
+        )),
+        State::Reported | State::Good => {}
     }
 }
 
@@ -153,11 +181,37 @@ settings! {
     check one_source_of_tokens
 }
 
+settings! {
+    FILE_STORAGE: file_storage::Config {
+        directory: Own {
+                form: "path",
+                read: |section, key| section.path(key),
+                text: |path: &PathBuf| plain(&visible::path(path).to_string()),
+            },
+            "Where the files are. One process uses it at a time.", place;
+        create_directory: Boolean,
+            "Create the directory, for the user of the process alone.";
+        timeout: Time(Duration::from_millis(10)..=Duration::from_mins(1)),
+            "How long a write may take. After that, requests with hits are refused until writes succeed \
+             again.";
+        max_size_mib => max_size: Mib(1 << 20),
+            "What the log and the findings that are not delivered may take, in MiB, for each pipeline. \
+             Above that, requests with hits are refused. The state takes more beside it.";
+    }
+    hints {
+        "fsync": Remove("every write is synced before it is acknowledged"), kept ["true"];
+        "compaction": Remove("the log is cut behind each snapshot, and its space is used again");
+        "directory_permissions": Remove("0700"), kept ["0700"];
+        "recreate": Remove("a damaged file is set aside, and a new one is begun");
+    }
+}
+
 /// Reads one extension of a known type.
 pub(crate) fn extension(kind: &str, place: Place<'_>) -> Option<ExtensionConfig> {
     Some(match kind {
         "bearertokenauth" => ExtensionConfig::BearerTokenAuth(BEARER_TOKEN_AUTH.at(place)),
         "health_check" => ExtensionConfig::HealthCheck(HEALTH_CHECK.at(place)),
+        "file_storage" => ExtensionConfig::FileStorage(FILE_STORAGE.at(place)),
         _ => return None,
     })
 }

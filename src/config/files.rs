@@ -60,6 +60,7 @@ impl Config {
                 ExtensionConfig::BearerTokenAuth(auth) => BearerTokenAuth::new(auth)
                     .err()
                     .map(|error| error.to_string()),
+                ExtensionConfig::FileStorage(_) => None,
                 ExtensionConfig::HealthCheck(health) => health.tls.as_ref().and_then(server),
             };
             note(id, why);

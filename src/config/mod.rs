@@ -145,7 +145,9 @@ fn config(root: read::Place<'_>) -> Config {
         Some(receivers::receiver(place, &authenticators))
     });
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
-        Some(detection::detection(place))
+        let section = place.section(&detection::DETECTION.table);
+        extensions::check_storage(&section, &authenticators);
+        Some(detection::DETECTION.of(&section))
     });
     let exporters = components::EXPORTERS.read(root.place("exporters").as_ref(), |kind, place| {
         exporters::exporter(kind, place, &authenticators)

@@ -87,6 +87,8 @@ pub enum ExtensionConfig {
     BearerTokenAuth(extension::bearer_token_auth::Config),
     /// `health_check`.
     HealthCheck(extension::health_check::Config),
+    /// `file_storage`.
+    FileStorage(extension::file_storage::Config),
 }
 
 /// One pipeline. A receiver or processor is in one pipeline only, an exporter in any number.

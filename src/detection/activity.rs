@@ -171,6 +171,12 @@ impl Activities {
         clusters.map(|(cluster, activity)| (cluster, &**activity))
     }
 
+    /// The same with what arrived of all clusters beyond the bound.
+    pub(super) fn with_beyond(mut self, beyond: Activity) -> Self {
+        self.beyond = beyond;
+        self
+    }
+
     /// What arrived of all clusters beyond the bound.
     pub fn beyond(&self) -> &Activity {
         &self.beyond

@@ -29,6 +29,7 @@ mod heap;
 pub mod hit;
 mod hit_counts;
 mod hits;
+pub mod input;
 mod joins;
 mod judge;
 mod key_table;

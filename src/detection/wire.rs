@@ -30,6 +30,13 @@ pub enum StateError {
     Invalid(&'static str),
 }
 
+impl StateError {
+    /// Whether the bytes are damaged, and not of a later version.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Newer { .. })
+    }
+}
+
 /// Refuses a major version that is not known.
 pub(super) fn check(version: u32) -> Result<(), StateError> {
     match version {

@@ -96,7 +96,8 @@ impl Shutdown {
         self.began.is_cancelled()
     }
 
-    pub(super) fn is_abandoned(&self) -> bool {
+    /// Whether exporters give up the remaining findings.
+    pub fn is_abandoned(&self) -> bool {
         self.abandon.is_cancelled()
     }
 

@@ -1,5 +1,7 @@
 //! The `detection` processor: the core, as the pipeline uses it.
 
+mod logged;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
@@ -22,6 +24,8 @@ use crate::{
     rules::model,
 };
 
+pub use logged::{Known, Moment, Position, SnapshotError};
+
 /// Detections at work: their screen, which every connection gets a copy of, and their engine,
 /// which the engine task owns.
 pub struct Detection {
@@ -34,6 +38,21 @@ pub struct Detection {
     /// Names of the exclusions, by the numbers that hits have of them.
     exclusions: Vec<String>,
     gate: Gate,
+    /// Bytes that are kept of one value.
+    value_bytes: usize,
+    recall: Recall,
+}
+
+/// What becomes of successes that happened before their address was watched.
+#[derive(Debug, Default)]
+enum Recall {
+    /// The engine is given them at once.
+    #[default]
+    AtOnce,
+    /// They wait here, to enter the log first.
+    Later(Vec<Hit>),
+    /// They are in the log already.
+    Never,
 }
 
 /// What keeps known requests and findings away.
@@ -86,6 +105,8 @@ impl Detection {
             budget: limits.memory,
             gate: Gate::new(None, false, limits.keys),
             exclusions: Vec::new(),
+            value_bytes: limits.value_bytes,
+            recall: Recall::default(),
             engine: Engine::new(detections, limits, locate).watched(),
             watch,
         })
@@ -171,8 +192,14 @@ impl Detection {
         let changes = self.engine.changes();
         self.watch.apply(&changes);
         for change in changes.iter().filter(|change| change.is_watched) {
-            for hit in self.watch.recall(change) {
-                self.engine.observe(hit, findings);
+            match &mut self.recall {
+                Recall::AtOnce => {
+                    for hit in self.watch.recall(change) {
+                        self.engine.observe(hit, findings);
+                    }
+                }
+                Recall::Later(hits) => hits.extend(self.watch.recall(change)),
+                Recall::Never => {}
             }
         }
     }

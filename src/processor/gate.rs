@@ -81,6 +81,19 @@ impl Gate {
         self.left.capacity() * ID_BYTES
     }
 
+    /// Ids of open findings that have left, in their order, and whether there were more.
+    pub fn remembered(&self) -> (Vec<u128>, bool) {
+        let mut ids: Vec<_> = self.left.iter().copied().collect();
+        ids.sort_unstable();
+        (ids, self.has_overflowed)
+    }
+
+    /// Takes over what another gate remembered.
+    pub fn remember_all(&mut self, ids: impl IntoIterator<Item = u128>, has_overflowed: bool) {
+        self.left.extend(ids);
+        self.has_overflowed = has_overflowed;
+    }
+
     /// Takes away what does not leave.
     pub fn pass(&mut self, emissions: &mut Vec<Emission>) {
         if self.filter.is_some() {

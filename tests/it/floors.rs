@@ -40,6 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "detection",
         &["audit", "finding", "pdata", "proto", "rules", "visible"],
     ),
+    ("storage", &["visible"]),
     ("geo", &["detection", "visible"]),
     (
         "extension",
@@ -59,7 +60,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     (
         "processor",
-        &["detection", "geo", "memory", "rules", "visible"],
+        &["detection", "geo", "memory", "proto", "rules", "visible"],
     ),
     (
         "exporter",
@@ -104,6 +105,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "memory",
             "clock",
             "telemetry",
+            "deadline",
+            "storage",
         ],
     ),
     (
@@ -121,6 +124,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "clock",
             "deadline",
             "rules",
+            "storage",
             "telemetry",
         ],
     ),

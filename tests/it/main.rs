@@ -41,6 +41,7 @@ mod selector;
 mod service;
 mod splunk_hec;
 mod splunk_hec_tls;
+mod storage;
 mod success;
 mod support;
 mod telemetry;

@@ -157,6 +157,11 @@ const INSTANCES: &[Instance] = &[
         "bearertokenauth",
         "Which senders are accepted, by a secret in a header: auth of a receiver names it.",
     ),
+    plain(
+        "extensions",
+        "file_storage",
+        "Not started below. A directory for what a restart must not lose: storage of a detection names it.",
+    ),
     plain("service", "", ""),
 ];
 

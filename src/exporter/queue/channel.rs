@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub struct Counters {
     pub(super) sent: AtomicU64,
     pub(super) send_failed: AtomicU64,
     enqueue_failed: AtomicU64,
+    /// Whether what is not delivered at the end is kept elsewhere.
+    pub(super) is_kept: AtomicBool,
     pub(super) retries: AtomicU64,
     delay: OnceLock<Timer>,
     pub(super) tracer: OnceLock<Tracer>,
@@ -166,6 +168,11 @@ impl Queue {
             .send(Queued::now(finding))
             .await
             .map_err(|refused| refused.0.finding)
+    }
+
+    /// What is not delivered at the end is in a storage, and so not lost.
+    pub fn keep(&self) {
+        self.counters.is_kept.store(true, Ordering::Relaxed);
     }
 
     /// Whether the exporter has ended.

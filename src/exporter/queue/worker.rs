@@ -116,6 +116,7 @@ impl Observer<Arc<Finding>> for Accounts {
     fn given_up(&mut self, findings: &[Arc<Finding>], cause: Cause, reason: String) {
         match cause {
             Cause::Item => {}
+            Cause::Abandoned if self.is_kept() => return,
             Cause::Receiver | Cause::Abandoned => self.queue.counters.condition.gave_up(),
         }
         self.lost.add(findings, findings.len(), reason);
@@ -158,10 +159,18 @@ impl Accounts {
         self.retries.delivered();
     }
 
+    /// Whether what is not delivered at the end is kept elsewhere.
+    fn is_kept(&self) -> bool {
+        self.queue.counters.is_kept.load(Ordering::Relaxed)
+    }
+
     /// Counts what waits in the queue as failed, for there is no time left to deliver it.
     fn give_up_waiting(&mut self) {
         self.queue.inbox.close();
         while let Ok(Queued { finding, .. }) = self.queue.inbox.try_recv() {
+            if self.is_kept() {
+                continue;
+            }
             self.lost.add(&[finding], 1, ABANDONED.to_owned());
         }
         self.settle();

@@ -48,6 +48,14 @@ pub(crate) async fn send(
         .map(tonic::Response::into_inner)
 }
 
+/// The same to a service that may be away.
+pub(crate) async fn try_send(address: SocketAddr, lines: &[String]) -> Result<(), Status> {
+    let mut client = LogsServiceClient::connect(format!("http://{address}"))
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    client.export(request(lines)).await.map(drop)
+}
+
 /// Lines as the records of a cluster named `test`.
 pub(crate) fn request(lines: &[String]) -> ExportLogsServiceRequest {
     let text = |text: &str| {
