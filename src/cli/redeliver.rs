@@ -98,17 +98,16 @@ impl Redeliver {
             let letters = std::mem::take(&mut lines.letters);
             for (id, letters) in letters {
                 let most = letters.len();
-                let failed = match exporters.get(&id) {
-                    Some(exporter) => runtime.block_on(self.send(&id, exporter, letters))?,
-                    None => {
-                        writeln!(
-                            err,
-                            "auditwatch: {shown}: the configuration has no exporter {}, {most} \
-                             findings stay in the file",
-                            visible::quotable(&id, 128)
-                        )?;
-                        letters.into_iter().map(|(line, _)| line).collect()
-                    }
+                let failed = if let Some(exporter) = exporters.get(&id) {
+                    runtime.block_on(self.send(&id, exporter, letters))?
+                } else {
+                    writeln!(
+                        err,
+                        "auditwatch: {shown}: the configuration has no exporter {}, {most} findings \
+                         stay in the file",
+                        visible::quotable(&id, 128)
+                    )?;
+                    letters.into_iter().map(|(line, _)| line).collect()
                 };
                 count.failed += failed.len();
                 count.sent += most - failed.len();

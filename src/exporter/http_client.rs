@@ -151,14 +151,13 @@ impl Parts {
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(fail)?);
         }
-        builder = match &self.tls {
-            Some(tls) => builder.tls_backend_preconfigured(tls.clone()),
-            None => {
-                // reqwest is built without a provider of its own and takes the process's.
-                tls::install();
-                // Without this, a machine without certificates could not even speak plain HTTP.
-                builder.tls_certs_only([])
-            }
+        builder = if let Some(tls) = &self.tls {
+            builder.tls_backend_preconfigured(tls.clone())
+        } else {
+            // reqwest is built without a provider of its own and takes the process's.
+            tls::install();
+            // Without this, a machine without certificates could not even speak plain HTTP.
+            builder.tls_certs_only([])
         };
         if let Some(resolver) = &self.resolver {
             builder = builder.dns_resolver(Arc::new(resolver.clone()));

@@ -47,9 +47,8 @@ impl Way {
         let uri: Uri = format!("http://{name}:{port}").parse().map_err(|_| unfit)?;
         let mut tunnel = Tunnel::new(uri, tcp(name, timeout));
         if !proxy.username().is_empty() || proxy.password().is_some() {
-            let decoded = |text: &str| percent_decoded(text);
             let (user, password) = (proxy.username(), proxy.password().unwrap_or_default());
-            let both = format!("{}:{}", decoded(user), decoded(password));
+            let both = format!("{}:{}", percent_decoded(user), percent_decoded(password));
             let value = format!("Basic {}", BASE64_STANDARD.encode(both));
             tunnel = tunnel.with_auth(HeaderValue::from_str(&value).map_err(|_| unfit)?);
         }

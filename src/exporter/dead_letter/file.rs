@@ -286,6 +286,10 @@ mod tests {
 
     /// Who writes while the file is taken away again and again loses no line and doubles none.
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another process would write at the same time"
+    )]
     fn lines_are_in_what_was_taken_or_in_what_comes_after() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder);
