@@ -473,6 +473,7 @@ exporters:
   file: {path: p}
   debug:
 extensions:
+  file_storage:
   health_check:
   bearertokenauth: {token: t}
 service:
