@@ -195,6 +195,7 @@ mod tests {
     }
 
     /// The cases of Go's own test of `ProxyFromEnvironment`.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn proxies_are_chosen_as_go_does() {
         let proxy = |text: &str| Ok(Some(text.to_owned()));

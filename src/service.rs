@@ -16,7 +16,10 @@ use anyhow::Context as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use self::prepared::{prepared, with_letters};
+use self::{
+    prepared::{detection, prepared, with_letters},
+    stored::{Ending, queues_of},
+};
 
 use crate::{
     clock,
@@ -24,7 +27,7 @@ use crate::{
         ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
         PipelineConfig, ReceiverConfig,
     },
-    detection::{limits::Limits, time::Micros},
+    detection::time::Micros,
     exporter::{
         Exporter,
         debug::Debug,
@@ -42,9 +45,7 @@ use crate::{
     http_server::{Connections, Ends},
     memory::{Plan, Pressure, cgroup_limit},
     pipeline::{self, FindingBudget},
-    processor::detection::{Detection, Quiet},
     receiver::{self, Admission, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
-    rules,
     telemetry::{self, metrics::Metrics, traces::Tracer},
 };
 
@@ -158,10 +159,15 @@ impl Service {
             warn_of(&parts.processor, config, now);
             let detection = detection(&parts.processor, config.clone(), state).await?;
             let storage = config.storage.as_ref().and_then(|id| extensions.get(id));
-            let bounds = (shared.pressure.clone(), watch.findings.clone());
-            let intake = self
-                .start_pipeline((&id, now), (detection, own), storage, bounds)
-                .await?;
+            let ends = Ending {
+                health: &self.health,
+                findings: watch.findings.clone(),
+                exporters: &self.ending,
+            };
+            let (intake, task) =
+                stored::pipeline((&id, now), (detection, own), storage, ends).await?;
+            let task = task.run(shared.pressure.clone(), self.cut.clone());
+            self.spawn_vital(id.to_string(), task);
             observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
             watch.counters.push(Arc::clone(intake.counters()));
             for receiver in parts.receivers {
@@ -482,12 +488,6 @@ fn warn_of(id: &ComponentId, config: &DetectionConfig, now: Micros) {
     }
 }
 
-/// The queues of the exporters of a pipeline.
-fn queues_of(parts: &PipelineConfig, queues: &BTreeMap<ComponentId, Queue>) -> Vec<Queue> {
-    let exporters = parts.exporters.iter();
-    exporters.filter_map(|id| queues.get(id).cloned()).collect()
-}
-
 /// Warns about a component whose type is written by its old name.
 fn warn_deprecated(id: &ComponentId, kind: &str) {
     if id.kind() != kind {
@@ -574,44 +574,6 @@ fn share_state(
     let share = plan.state / open.max(1);
     plan.state = written.iter().map(|limit| limit.unwrap_or(share)).sum();
     share
-}
-
-async fn detection(
-    id: &ComponentId,
-    config: DetectionConfig,
-    state: usize,
-) -> anyhow::Result<Detection> {
-    let DetectionConfig {
-        rule,
-        limits,
-        state_limit,
-        geo_databases,
-        cluster,
-        rules: names,
-        switches,
-        exclude,
-        filter,
-        filter_all,
-        ..
-    } = config;
-    let quiet = Quiet {
-        exclude,
-        filter,
-        filter_all,
-    };
-    let limits = Limits {
-        memory: state_limit.unwrap_or(state),
-        ..limits
-    };
-    prepared(move || {
-        let detections =
-            rules::load::pipeline(&rule, &switches, &names).map_err(rules::load::Problems)?;
-        let cluster = cluster.as_deref();
-        let detection = Detection::new(&rule, detections, limits, &geo_databases, cluster)?;
-        Ok(detection.quiet(quiet)?)
-    })
-    .await
-    .with_context(|| format!("cannot start processor {id}"))
 }
 
 #[cfg(test)]

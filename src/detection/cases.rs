@@ -74,7 +74,7 @@ fn assessment(
         };
         let mut hits = Vec::new();
         event.hits(detection, &mut scratch, &Bounds::NONE, &mut |hit| {
-            hits.push(hit)
+            hits.push(hit);
         });
         for mut hit in hits {
             let group = groups.entry(hit.key.clone()).or_default();

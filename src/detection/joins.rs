@@ -356,7 +356,7 @@ mod tests {
 
     /// A request of the longest texts, which claims a client.
     fn request(number: u64) -> Request {
-        let text = |client: &str| format!("{client}{number:0>width$}", width = MOST_BYTES).into();
+        let text = |client: &str| format!("{client}{number:0>MOST_BYTES$}").into();
         Request {
             own: text("2001:db8::1"),
             copy: Some((text("2001:db8::2"), "2001:db8::1".into())),

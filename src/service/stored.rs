@@ -1,4 +1,4 @@
-//! Pipelines whose detection has a storage.
+//! Pipelines, in memory or with a storage from which they continue.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,17 +10,17 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Service;
 use crate::{
     config::{ComponentId, DetectionConfig, ExtensionConfig, PipelineConfig},
     deadline,
     detection::time::Micros,
-    exporter::queue::Queue,
-    extension::file_storage,
+    exporter::queue::{Queue, Shutdown},
+    extension::{file_storage, health_check::Health},
     memory::Pressure,
-    pipeline::{self, DurableTask, FindingBudget, Intake, Kept},
+    pipeline::{self, DurableTask, EngineTask, FindingBudget, Intake, Kept},
     processor::detection::Detection,
     storage::Disk,
 };
@@ -28,80 +28,105 @@ use crate::{
 /// How long a start may take to read a storage.
 const RECOVERY: Duration = Duration::from_mins(10);
 
-impl Service {
-    /// Starts the engine task of a pipeline, with a storage or in memory.
-    pub(super) async fn start_pipeline(
-        &self,
-        (id, now): (&ComponentId, Micros),
-        (detection, queues): (Detection, Vec<Queue>),
-        storage: Option<&ExtensionConfig>,
-        (pressure, findings): (Pressure, FindingBudget),
-    ) -> anyhow::Result<Intake> {
-        if let Some(ExtensionConfig::FileStorage(config)) = storage {
-            let (intake, task) = self
-                .durable_pipeline((id, now), detection, queues, config)
-                .await?;
-            self.spawn_vital(id.to_string(), task.under(pressure).run(self.cut.clone()));
-            return Ok(intake);
-        }
-        warn_without(id);
-        let (intake, task) = pipeline::pipeline(id.to_string(), detection, queues, findings);
-        self.spawn_vital(id.to_string(), task.under(pressure).run(self.cut.clone()));
-        Ok(intake)
-    }
+/// What the end of a pipeline depends on.
+pub(super) struct Ending<'a> {
+    pub(super) health: &'a Health,
+    /// What all findings may take that wait in memory.
+    pub(super) findings: FindingBudget,
+    /// How exporters end.
+    pub(super) exporters: &'a Shutdown,
+}
 
-    /// A pipeline that continues from its storage.
-    async fn durable_pipeline(
-        &self,
-        (id, now): (&ComponentId, Micros),
-        detection: Detection,
-        queues: Vec<Queue>,
-        config: &file_storage::Config,
-    ) -> anyhow::Result<(Intake, DurableTask)> {
-        let name = id.to_string();
-        let exporters: Vec<_> = queues.iter().map(|queue| queue.id().to_owned()).collect();
-        let directory = config.directory.clone();
-        let read = move || -> anyhow::Result<_> {
-            // Ids have no other letter that a file name may not have.
-            let file = name.replace('/', "+");
-            let opened = Disk::open(&directory, &file)?;
-            if let Some(aside) = opened.aside {
-                warn!(
-                    pipeline = name,
-                    aside,
-                    lost = "requests since the last snapshot, and findings that were not delivered",
-                    "a damaged storage was set aside, what it held is lost"
-                );
-            }
-            let storage = Box::new(opened.disk);
-            Ok(pipeline::recover(
-                detection,
-                storage,
-                (&name, now),
-                &exporters,
-            )?)
-        };
-        let recovered = deadline::blocking(RECOVERY, "reading the storage", read)
-            .await
-            .map_err(anyhow::Error::from)
-            .and_then(|read| read)
-            .with_context(|| format!("cannot continue pipeline {id} from its storage"))?;
-        let is_up = Arc::new(AtomicBool::new(true));
-        let kept = Kept {
-            timeout: config.timeout,
-            limit: u64::try_from(config.max_size / 2).unwrap_or(u64::MAX),
-            is_up: Arc::clone(&is_up),
-        };
-        self.health.watch(move || is_up.load(Ordering::Relaxed));
-        let ending = self.ending.clone();
-        Ok(pipeline::durable_pipeline(
-            id.to_string(),
-            recovered,
-            queues,
-            kept,
-            ending,
-        ))
+/// The engine task of a pipeline.
+pub(super) enum Task {
+    Memory(Box<EngineTask>),
+    Durable(Box<DurableTask>),
+}
+
+impl Task {
+    /// Runs until no more can come in; keeps less while the process takes more memory than it may.
+    pub(super) async fn run(self, pressure: Pressure, cut: CancellationToken) {
+        match self {
+            Self::Memory(task) => task.under(pressure).run(cut).await,
+            Self::Durable(task) => task.under(pressure).run(cut).await,
+        }
     }
+}
+
+/// A pipeline with a storage, or in memory.
+pub(super) async fn pipeline(
+    (id, now): (&ComponentId, Micros),
+    (detection, queues): (Detection, Vec<Queue>),
+    storage: Option<&ExtensionConfig>,
+    ending: Ending<'_>,
+) -> anyhow::Result<(Intake, Task)> {
+    if let Some(ExtensionConfig::FileStorage(config)) = storage {
+        let (intake, task) = durable((id, now), (detection, queues), config, ending).await?;
+        return Ok((intake, Task::Durable(Box::new(task))));
+    }
+    warn_without(id);
+    let (intake, task) = pipeline::pipeline(id.to_string(), detection, queues, ending.findings);
+    Ok((intake, Task::Memory(Box::new(task))))
+}
+
+/// A pipeline that continues from its storage.
+async fn durable(
+    (id, now): (&ComponentId, Micros),
+    (detection, queues): (Detection, Vec<Queue>),
+    config: &file_storage::Config,
+    ending: Ending<'_>,
+) -> anyhow::Result<(Intake, DurableTask)> {
+    let name = id.to_string();
+    let exporters: Vec<_> = queues.iter().map(|queue| queue.id().to_owned()).collect();
+    let directory = config.directory.clone();
+    let read = move || -> anyhow::Result<_> {
+        // Ids have no other letter that a file name may not have.
+        let file = name.replace('/', "+");
+        let opened = Disk::open(&directory, &file)?;
+        if let Some(aside) = opened.aside {
+            warn!(
+                pipeline = name,
+                aside,
+                lost = "requests since the last snapshot, and findings that were not delivered",
+                "a damaged storage was set aside, what it held is lost"
+            );
+        }
+        let storage = Box::new(opened.disk);
+        Ok(pipeline::recover(
+            detection,
+            storage,
+            (&name, now),
+            &exporters,
+        )?)
+    };
+    let recovered = deadline::blocking(RECOVERY, "reading the storage", read)
+        .await
+        .map_err(anyhow::Error::from)
+        .and_then(|read| read)
+        .with_context(|| format!("cannot continue pipeline {id} from its storage"))?;
+    let is_up = Arc::new(AtomicBool::new(true));
+    let kept = Kept {
+        timeout: config.timeout,
+        limit: u64::try_from(config.max_size / 2).unwrap_or(u64::MAX),
+        is_up: Arc::clone(&is_up),
+    };
+    ending.health.watch(move || is_up.load(Ordering::Relaxed));
+    Ok(pipeline::durable_pipeline(
+        id.to_string(),
+        recovered,
+        queues,
+        kept,
+        ending.exporters.clone(),
+    ))
+}
+
+/// The queues of the exporters of a pipeline.
+pub(super) fn queues_of(
+    parts: &PipelineConfig,
+    queues: &BTreeMap<ComponentId, Queue>,
+) -> Vec<Queue> {
+    let exporters = parts.exporters.iter();
+    exporters.filter_map(|id| queues.get(id).cloned()).collect()
 }
 
 /// The exporters of pipelines without a storage: what they do not deliver at the end is lost.

@@ -246,6 +246,32 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         ".flush()",
         "it hands on to a writer that is listed here",
     ),
+    (
+        "pipeline/durable.rs",
+        ".flush()",
+        "it writes to the storage, with the timeout of the storage",
+    ),
+    (
+        "processor/detection/logged.rs",
+        ".export(",
+        "it copies the state of the engine",
+    ),
+    ("storage/contract.rs", "fs::read(", "a test"),
+    (
+        "storage/snapshot_file.rs",
+        "File::open(",
+        "the thread that reads and writes is waited for with a limit",
+    ),
+    (
+        "storage/snapshot_file.rs",
+        ".read_to_end(",
+        "the thread that reads is waited for with a limit",
+    ),
+    (
+        "storage/snapshot_file.rs",
+        ".write_all(",
+        "the thread that writes is waited for with a limit",
+    ),
     // A command waits for who runs it, as others do, and ends with a signal.
     ("cli/input.rs", ".read_to_end(", "a signal"),
     ("cli/input.rs", "File::open(", "a signal"),

@@ -170,6 +170,7 @@ async fn an_escu_row_is_whole_after_restarts() {
 /// arrives, and a finding has one content for each state.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_loop_loses_and_doubles_nothing() {
+    #[expect(clippy::disallowed_methods, reason = "a setting of this test")]
     let rounds: u32 = std::env::var("KILL_ROUNDS").map_or(6, |text| text.parse().unwrap());
     let hec = HecServer::start(Options::default()).await;
     let setup = Setup::new(&hec, "");

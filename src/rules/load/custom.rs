@@ -148,7 +148,7 @@ impl<'d> Reader<'d> {
         self.location(&map, &mut custom);
         custom.derive = self.derive(&map);
         custom.follow_up = self.follow_up(&map);
-        custom.join = self.join(&map);
+        custom.join = Self::join(&map);
         let labels = self.labels(&map);
         custom.labels = map.mark_of("labels").map(|mark| (labels, mark));
         if let Some(node) = map.get("tests") {

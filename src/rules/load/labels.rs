@@ -103,7 +103,7 @@ struct Read {
 
 impl<'d> Reader<'d> {
     /// Where a label has `join`.
-    pub(super) fn join(&self, custom: &Map<'d, '_>) -> Option<Mark> {
+    pub(super) fn join(custom: &Map<'d, '_>) -> Option<Mark> {
         match &custom.get("labels")?.value {
             Value::List(nodes) => nodes.iter().find_map(|node| {
                 let join = find(node, "join")?;

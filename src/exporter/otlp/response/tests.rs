@@ -31,7 +31,7 @@ fn reason(outcome: Outcome) -> String {
         | Outcome::TooLarge { reason, .. }
         | Outcome::Invalid { reason, .. }
         | Outcome::Refused { reason, .. } => reason,
-        other => panic!("{other:?}"),
+        Outcome::Accepted(count) => panic!("{count} were accepted"),
     }
 }
 
