@@ -411,6 +411,11 @@ impl Detection {
         self.labels.iter().position(|label| label.is_joined)
     }
 
+    /// Whether it judges single events: not what others have counted, or the feed of a cluster.
+    pub(crate) fn matches_events(&self) -> bool {
+        self.derivation.is_none() && self.blind_spot.is_none()
+    }
+
     /// Whether a derived detection takes the requests that this one counts.
     pub(crate) fn is_source_of(&self, derivation: &Derivation) -> bool {
         let source = &derivation.source;

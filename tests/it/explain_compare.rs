@@ -347,3 +347,56 @@ fn pages_are_one_file_without_a_script() {
     let text = ran("explain", &["--address", "192.0.2.1"], &log.path).out;
     assert!(!text.contains('\u{1b}'), "{text}");
 }
+
+/// With the configuration of a service: which exclusion leaves a request out, and what the filter
+/// says of a finding.
+#[test]
+fn exclusions_and_the_filter_of_a_configuration_are_explained() {
+    let log = log((0..12).map(|second| request((0, second), &["192.0.2.1"], 403)));
+    let config = |keys: &str| {
+        format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{grpc: {{}}}}}}}}, processors: {{detection: {{{keys}}}}}, \
+             exporters: {{debug: {{}}}}, service: {{pipelines: {{logs: {{receivers: [otlp], \
+             processors: [detection], exporters: [debug]}}}}}}}}"
+        )
+    };
+    let explained = |keys: &str| {
+        let config = config(keys);
+        let flags = [
+            "--address",
+            "192.0.2.1",
+            "--config",
+            config.as_str(),
+            "--output",
+            "json",
+        ];
+        let ran = ran("explain", &flags, &log.path);
+        let answer: Value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}", ran.err));
+        answer
+    };
+    let answer = explained("exclude: [{name: probes, cidr: 192.0.2.0/24, reason: known}]");
+    assert_eq!(answer["findings"], json!([]));
+    let reason = &answer["detections"][0]["reasons"][0];
+    assert_eq!(
+        (&reason["why"], &reason["count"]),
+        (
+            &json!("it matches, but exclude \"probes\" leaves it out: known"),
+            &json!(12)
+        )
+    );
+    for (filter, verdict) in [("finding.count > 100", "filtered"), ("finding.count > 1", "kept")] {
+        let answer = explained(&format!("filter: '{filter}'"));
+        assert_eq!(answer["findings"][0]["state"], "opened");
+        assert_eq!(answer["findings"][0]["filter"], verdict);
+    }
+    let flags = [
+        "--address",
+        "192.0.2.1",
+        "--config",
+        "x.yaml",
+        "--threshold",
+        "3",
+    ];
+    assert_eq!(ran("explain", &flags, &log.path).code, 2);
+}

@@ -14,19 +14,40 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use self::{answer::Answer, service::Service};
-use super::{counting::Counting, reading, scan::Ended, table::second, tally::Tally};
+use super::{
+    counting::Counting, reading, scan::Ended, sources::Sources, table::second, tally::Tally,
+};
 use crate::{
+    config::{self, DetectionConfig},
     detection::{
         address,
+        exclude::Exclusions,
         explain::{Explain as Gathered, Outcome, Reason, Record, Subject, Verdict},
         rule::{Rule, Semantics},
     },
+    processor::gate::Gate,
     rules::{load, model::Detection},
     visible::{self, escaped},
 };
 
+/// Flags that a configuration says instead.
+const INSTEAD: [&str; 8] = [
+    "rules",
+    "semantics",
+    "threshold",
+    "window",
+    "window_offset",
+    "codes",
+    "who",
+    "missing_city",
+];
+/// Open findings that the filter remembers.
+const MOST_OPEN: usize = 1_000_000;
+
 /// Say why an address was found or was not, record by record
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |config| config.conflicts_with_all(INSTEAD)))]
+#[command(mut_arg("set", |set| set.requires("config")))]
 pub(super) struct Explain {
     /// Audit logs, one event or EventList a line, plain, gzip or zstd; - is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -59,6 +80,13 @@ pub(super) struct Explain {
     ])]
     rules: Vec<String>,
 
+    #[command(flatten)]
+    sources: Sources,
+
+    /// The detection processor of the configuration, where it has several
+    #[arg(long, value_name = "ID", requires = "config")]
+    processor: Option<String>,
+
     /// How to count: native or escu, exactly as the Splunk search
     #[arg(long, default_value_t = Semantics::Native)]
     semantics: Semantics,
@@ -88,6 +116,9 @@ impl Explain {
     /// # Errors
     /// When a flag is not valid with the chosen semantics, or its value is out of range.
     pub(super) fn rule(&self) -> Result<Rule, String> {
+        if let Some(processor) = self.configured()? {
+            return Ok(processor.rule);
+        }
         let other = match self.semantics {
             Semantics::Native => Semantics::Escu,
             Semantics::Escu => Semantics::Native,
@@ -101,6 +132,32 @@ impl Explain {
         self.counting.rule(self.semantics)
     }
 
+    /// The detection processor that `--config` and `--processor` name.
+    fn configured(&self) -> Result<Option<DetectionConfig>, String> {
+        if self.sources.config.is_empty() {
+            return Ok(None);
+        }
+        let config = config::load(&self.sources.all()).map_err(|error| error.to_string())?;
+        let ids: Vec<String> = config
+            .processors
+            .iter()
+            .map(|(id, _)| id.to_string())
+            .collect();
+        let mut all = config.processors.into_iter();
+        let found = match &self.processor {
+            Some(wanted) => all.find(|(id, _)| id.to_string() == *wanted),
+            None if ids.len() == 1 => all.next(),
+            None => None,
+        };
+        match found {
+            Some((_, processor)) => Ok(Some(processor)),
+            None => Err(format!(
+                "--processor: name one of the detection processors of the configuration: {}",
+                ids.join(", ")
+            )),
+        }
+    }
+
     /// Reads the logs and prints the answer.
     ///
     /// # Errors
@@ -111,20 +168,22 @@ impl Explain {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> anyhow::Result<Ended> {
-        let detections = if self.rules.is_empty() {
-            vec![Arc::new(Detection::of(rule))]
-        } else {
-            match load::load(&self.rules, rule) {
-                Ok(detections) => detections,
-                Err(problems) => {
-                    for problem in problems {
-                        writeln!(err, "{problem}")?;
-                    }
-                    return Ok(Ended {
-                        findings: false,
-                        trouble: true,
-                    });
+        let configured = self.configured().map_err(anyhow::Error::msg)?;
+        let loaded = match &configured {
+            Some(of) => load::pipeline(&of.rule, &of.switches, &of.rules),
+            None if self.rules.is_empty() => Ok(vec![Arc::new(Detection::of(rule))]),
+            None => load::load(&self.rules, rule),
+        };
+        let detections = match loaded {
+            Ok(detections) => detections,
+            Err(problems) => {
+                for problem in problems {
+                    writeln!(err, "{problem}")?;
                 }
+                return Ok(Ended {
+                    findings: false,
+                    trouble: true,
+                });
             }
         };
         let subject = match (&self.address, &self.audit_id) {
@@ -133,7 +192,17 @@ impl Explain {
         };
         let databases = self.counting.databases()?;
         let mut service = Service::new(&subject, &detections, databases);
-        let mut gathered = Gathered::new(subject, detections, self.records);
+        // Others match no record by themselves.
+        let matching = detections.iter().filter(|one| one.matches_events());
+        let matching: Vec<_> = matching.map(Arc::clone).collect();
+        let mut gathered = Gathered::new(subject, matching.clone(), self.records);
+        if let Some(of) = configured {
+            gathered = gathered.excluding(Exclusions::new(&of.exclude, &matching)?);
+            let exclusions = Exclusions::new(&of.exclude, &detections)?;
+            let filter = of.filter.is_some();
+            let gate = filter.then(|| Gate::new(of.filter, of.filter_all, MOST_OPEN));
+            service = service.configured(exclusions, gate);
+        }
         let mut tally = Tally::default();
         let files = (rule, true);
         reading::read(&self.files, files, &mut tally, err, &mut |place, event| {
@@ -221,6 +290,13 @@ fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
             state.count,
             escaped(&state.rule)
         )?;
+        match state.filter {
+            Some("filtered") => writeln!(out, "      the filter keeps it away: it is not sent")?,
+            Some("failed") => {
+                writeln!(out, "      the filter fails on it: it is sent all the same")?
+            }
+            _ => {}
+        }
         for reason in &state.reasons {
             writeln!(out, "      {}", escaped(reason))?;
         }

@@ -87,7 +87,8 @@ fn service(answer: &Answer) -> Markup {
                         @for state in &answer.findings {
                             tr {
                                 td data-label="Time" { (Shown(&state.time)) }
-                                td data-label="State" { (Shown(&state.state)) " " (state.close_reason) }
+                                td data-label="State" { (Shown(&state.state)) " " (state.close_reason)
+                                    @if let Some(filter) = state.filter { ", filter: " (filter) } }
                                 td data-label="Severity" { (Shown(&state.severity)) }
                                 td.n data-label="Requests" { (number(state.count)) }
                                 td data-label="Why" {

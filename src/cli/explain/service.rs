@@ -9,6 +9,7 @@ use crate::{
         emission::Emission,
         engine::Engine,
         event::Event,
+        exclude::Exclusions,
         explain::Subject,
         fields::AuditField,
         finding::Finding,
@@ -16,6 +17,7 @@ use crate::{
         limits::{Bounds, Limits},
         time::Micros,
     },
+    processor::gate::{Decided, Gate},
     rules::{Scratch, model::Detection},
 };
 
@@ -41,6 +43,9 @@ pub(in crate::cli) struct Emitted {
     pub(super) reasons: Vec<String>,
     /// Requests so far.
     pub(super) count: u64,
+    /// What the filter of the configuration says: `kept`, `filtered`, or `failed`, which keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) filter: Option<&'static str>,
     /// Why it was closed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) close_reason: String,
@@ -53,6 +58,8 @@ pub(super) struct Service {
     wanted: Wanted,
     states: Vec<Emitted>,
     scratch: Scratch,
+    exclusions: Exclusions,
+    gate: Option<Gate>,
 }
 
 /// Whose findings are wanted.
@@ -77,7 +84,16 @@ impl Service {
             },
             states: Vec::new(),
             scratch: Scratch::default(),
+            exclusions: Exclusions::default(),
+            gate: None,
         }
+    }
+
+    /// With the exclusions and the filter of a configuration.
+    pub(super) fn configured(mut self, exclusions: Exclusions, gate: Option<Gate>) -> Self {
+        self.exclusions = exclusions;
+        self.gate = gate;
+        self
     }
 
     /// Takes an audit event.
@@ -87,6 +103,7 @@ impl Service {
         for (place, detection) in (0..).zip(&self.detections) {
             event.hits(detection, &mut self.scratch, &bounds, &mut |mut hit| {
                 hit.detection = place;
+                self.exclusions.mark(event, detection, &mut hit);
                 if let Wanted::AuditId(id, keys) = &mut self.wanted
                     && keys.len() < MOST_KEYS
                     && hit.texts.get(AuditField::AuditId) == Some(id)
@@ -109,9 +126,18 @@ impl Service {
     }
 
     fn keep(&mut self, found: Vec<Emission>) {
-        for Emission { finding, .. } in found {
+        for emission in found {
+            let filter = self.gate.as_mut().map(|gate| match gate.decide(&emission) {
+                Decided::Kept => "kept",
+                Decided::Filtered => "filtered",
+                Decided::Failed => "failed",
+            });
+            let Emission { finding, .. } = emission;
             if self.states.len() < MOST_STATES && self.wanted.is(&finding) {
-                self.states.push(emitted(finding));
+                self.states.push(Emitted {
+                    filter,
+                    ..emitted(finding)
+                });
             }
         }
     }
@@ -152,6 +178,7 @@ fn emitted(finding: Finding) -> Emitted {
         severity: finding.severity,
         reasons: finding.severity_reasons,
         count: finding.count,
+        filter: None,
         close_reason: finding.close_reason,
     }
 }

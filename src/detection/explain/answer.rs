@@ -79,6 +79,8 @@ pub enum Verdict {
     LeftOut,
     /// It does not match.
     NoMatch,
+    /// It matches, and an exclusion leaves it out.
+    Excluded,
 }
 
 /// What one detection says of the subject.

@@ -20,6 +20,7 @@ pub use answer::{Outcome, Reason, Record, Summary, Tried, Verdict};
 use super::{
     address,
     event::Event,
+    exclude::{Exclusion, Exclusions},
     fields::AuditField,
     hit::{Hit, Identity},
     limits::Bounds,
@@ -75,6 +76,7 @@ pub struct Explain {
     /// By detection.
     tallies: Vec<Tally>,
     scratch: Scratch,
+    exclusions: Exclusions,
 }
 
 /// Counts of one detection.
@@ -103,7 +105,15 @@ impl Explain {
             count: 0,
             matching: 0,
             scratch: Scratch::default(),
+            exclusions: Exclusions::default(),
         }
+    }
+
+    /// Leaves out what these exclude, which were made for the same detections.
+    #[must_use]
+    pub fn excluding(mut self, exclusions: Exclusions) -> Self {
+        self.exclusions = exclusions;
+        self
     }
 
     /// Takes an audit event; `place` says where it is, if it is wanted.
@@ -198,7 +208,13 @@ impl Explain {
             matches.push(hit);
         });
         let mut found = None;
-        for hit in &matches {
+        for hit in &mut matches {
+            hit.detection = u32::try_from(at).unwrap_or(u32::MAX);
+            if let Some(exclusion) = self.exclusions.matching(event, detection, hit) {
+                let excluded = || Counted::Excluded(excluded(exclusion));
+                found = found.or_else(|| is_subject.then(excluded));
+                continue;
+            }
             for key in keys(hit, detection) {
                 let outcome = self.count(hit, (at, detection), key, is_subject);
                 found = found.or(outcome);
@@ -227,6 +243,7 @@ impl Explain {
                 Some(key),
                 None,
             ),
+            Some(Counted::Excluded(why)) => (Verdict::Excluded, why, None, None),
             Some(Counted::Untimed) => (
                 Verdict::Untimed,
                 "it matches, but its time cannot be read".to_owned(),
@@ -344,8 +361,19 @@ enum Counted {
     At(String, (usize, usize)),
     Repeat(String),
     Other(String),
+    Excluded(String),
     Untimed,
     LeftOut,
+}
+
+/// Why a request that matches does not count, for people.
+fn excluded(exclusion: &Exclusion) -> String {
+    let Exclusion { name, reason, .. } = exclusion;
+    if reason.is_empty() {
+        format!("it matches, but exclude {name:?} leaves it out")
+    } else {
+        format!("it matches, but exclude {name:?} leaves it out: {reason}")
+    }
 }
 
 /// The keys that a hit counts for.
