@@ -49,8 +49,9 @@ started+=($!)
 wait_for "http://127.0.0.1:$hec/services/collector/health"
 
 # 2. auditwatch, with the configuration of the compose file and free ports.
+mkdir "$work/state"
 SPLUNK_HEC_URL=http://127.0.0.1:$hec SPLUNK_HEC_TOKEN=a0d17a7c-0000-4000-8000-000000000000 \
-    AUDITWATCH_OTLP_ENDPOINT=127.0.0.1:$otlp \
+    AUDITWATCH_STATE=$work/state AUDITWATCH_OTLP_ENDPOINT=127.0.0.1:$otlp \
     "$AUDITWATCH" --config demo/auditwatch.yaml --set "extensions.health_check.endpoint=127.0.0.1:$health" \
     --set service.telemetry.metrics.level=none \
     >"$work/auditwatch.log" 2>&1 &

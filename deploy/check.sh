@@ -195,7 +195,7 @@ systemd() {
     [[ $command != *[^\$]'${'* ]] || { echo "a \$ that systemd would expand itself" && return 1; }
     command=${command//'$$'/'$'}
     command=${command//%d/$work}
-    command=${command//\/etc\/auditwatch\/config.yaml/otel-config/minimal.yaml}
+    command=${command//\/etc\/auditwatch\/config.yaml/deploy/systemd/config.yaml}
     # shellcheck disable=SC2086
     SPLUNK_HEC_URL=https://splunk.example.com:8088 "$AUDITWATCH" $command && echo "systemd: ExecStartPre holds"
 }

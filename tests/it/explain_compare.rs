@@ -385,7 +385,10 @@ fn exclusions_and_the_filter_of_a_configuration_are_explained() {
             &json!(12)
         )
     );
-    for (filter, verdict) in [("finding.count > 100", "filtered"), ("finding.count > 1", "kept")] {
+    for (filter, verdict) in [
+        ("finding.count > 100", "filtered"),
+        ("finding.count > 1", "kept"),
+    ] {
         let answer = explained(&format!("filter: '{filter}'"));
         assert_eq!(answer["findings"][0]["state"], "opened");
         assert_eq!(answer["findings"][0]["filter"], verdict);

@@ -131,6 +131,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "processor",
             "proxy",
             "service",
             "config",

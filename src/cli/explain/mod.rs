@@ -138,11 +138,8 @@ impl Explain {
             return Ok(None);
         }
         let config = config::load(&self.sources.all()).map_err(|error| error.to_string())?;
-        let ids: Vec<String> = config
-            .processors
-            .iter()
-            .map(|(id, _)| id.to_string())
-            .collect();
+        let ids = config.processors.keys();
+        let ids: Vec<String> = ids.map(ToString::to_string).collect();
         let mut all = config.processors.into_iter();
         let found = match &self.processor {
             Some(wanted) => all.find(|(id, _)| id.to_string() == *wanted),
@@ -293,7 +290,7 @@ fn write_text(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
         match state.filter {
             Some("filtered") => writeln!(out, "      the filter keeps it away: it is not sent")?,
             Some("failed") => {
-                writeln!(out, "      the filter fails on it: it is sent all the same")?
+                writeln!(out, "      the filter fails on it: it is sent all the same")?;
             }
             _ => {}
         }

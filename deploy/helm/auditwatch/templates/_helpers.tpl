@@ -49,6 +49,7 @@ processors:
   detection:
     cluster: {{ .Values.clusterName | quote }}
     trusted_proxies: {{ toJson .Values.trustedProxies }}
+    storage: file_storage
 exporters:
   splunk_hec:
     token: ${env:SPLUNK_HEC_TOKEN}
@@ -57,8 +58,12 @@ exporters:
 extensions:
   health_check:
     endpoint: 0.0.0.0:13133
+  file_storage:
+    directory: /var/lib/auditwatch
 service:
-  extensions: [health_check]
+  extensions: [health_check, file_storage]
+  memory:
+    limit_mib: 512
   telemetry:
     logs:
       encoding: json
