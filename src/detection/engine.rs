@@ -121,6 +121,7 @@ impl Engine {
         Self {
             state: EngineState {
                 detections: programs.iter().map(Program::known).collect(),
+                joins: Joins::within(limits.memory),
                 ..EngineState::default()
             },
             setup: Setup {
@@ -197,6 +198,7 @@ impl Engine {
         }
         state.derived.move_detections(&places);
         state.joins.move_detections(&places);
+        state.joins = self.state.joins.emptied().continued(state.joins);
         state.detections = detections;
         state.report();
         self.announce(&state);
@@ -413,7 +415,7 @@ impl Engine {
             .drain(&setup.derived, &mut steps, &mut emitted);
         setup.emit_derived(emitted, out);
         if is_all {
-            state.joins = Joins::default();
+            state.joins = state.joins.emptied();
         }
         is_all
     }
@@ -534,11 +536,12 @@ impl Setup {
         }));
     }
 
-    /// What the keys of all detections may take: what derived detections take is not theirs.
+    /// What the keys of all detections may take: what derived detections take, and requests that wait
+    /// to be joined, is not theirs.
     fn limits_of_keys(&self, state: &EngineState) -> Limits {
-        let derived = state.derived.heap_bytes();
+        let others = state.derived.heap_bytes() + state.joins.heap_bytes();
         Limits {
-            memory: self.limits.memory.saturating_sub(derived),
+            memory: self.limits.memory.saturating_sub(others),
             ..self.limits.clone()
         }
     }

@@ -37,9 +37,12 @@ use crate::{
     rules::{derived::Hops, model::Detection, settings::SECOND},
 };
 
-/// Requests that wait, of all clusters: this many sets of so many.
+/// Requests that wait, of all clusters: at most this many sets of so many.
 const SETS: usize = 1024;
 const IN_SET: usize = 8;
+/// Part of the memory of all state that they take at most, and bytes of a set at most.
+const PART: usize = 16;
+const SET_BYTES: usize = IN_SET * 768;
 /// Times of a request in two logs are less than this apart, in microseconds.
 const APART: i64 = 60 * SECOND;
 /// A request whose texts have more bytes is not joined.
@@ -95,6 +98,8 @@ pub(super) struct Joins {
     next: u64,
     /// Bytes on the heap of the sets and what is in them.
     bytes: usize,
+    /// How many sets there are to be; 0: as many as there may be.
+    wanted: usize,
 }
 
 impl Request {
@@ -160,6 +165,37 @@ fn client(claims: &[&str], hops: &Hops) -> Option<String> {
 }
 
 impl Joins {
+    /// None that wait, where all state takes this much memory at most.
+    pub(super) fn within(memory: usize) -> Self {
+        let sets = (memory / PART / SET_BYTES).clamp(1, SETS);
+        Self {
+            // A power of two that is not more.
+            wanted: 1 << sets.ilog2(),
+            ..Self::default()
+        }
+    }
+
+    /// Those of another that find a place here, where none wait.
+    pub(super) fn continued(mut self, other: Self) -> Self {
+        self.next = other.next;
+        for one in other.in_order() {
+            self.put(one);
+        }
+        self
+    }
+
+    /// The same without any that wait.
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            wanted: self.wanted,
+            ..Self::default()
+        }
+    }
+
+    fn set_of(&self, text: &str) -> usize {
+        hash_of(text) % self.sets.len().max(1)
+    }
+
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes
@@ -217,7 +253,7 @@ impl Joins {
         request: &Request,
         is_wanted: impl Fn(&Waiting) -> bool,
     ) -> Option<(usize, usize)> {
-        let at = set_of(text);
+        let at = self.set_of(text);
         let waiting = self.sets.get(at)?.iter().enumerate();
         let mut found = waiting.filter(|(_, one)| {
             one.detection == request.detection
@@ -244,10 +280,11 @@ impl Joins {
 
     fn put(&mut self, waiting: Waiting) {
         if self.sets.is_empty() {
-            self.sets = vec![Vec::new(); SETS];
+            let sets = if self.wanted == 0 { SETS } else { self.wanted };
+            self.sets = vec![Vec::new(); sets];
             self.bytes = heap::list(&self.sets);
         }
-        let at = set_of(&waiting.text);
+        let at = self.set_of(&waiting.text);
         if self.sets.get(at).is_some_and(|set| set.len() >= IN_SET) {
             drop(self.remove((at, 0)));
         }
@@ -276,7 +313,8 @@ impl Joins {
 
     /// Gives the detections the places that are listed for them, and leaves out others.
     pub(super) fn move_detections(&mut self, places: &[Option<usize>]) {
-        let (next, all) = (self.next, std::mem::take(self).in_order());
+        let empty = self.emptied();
+        let (next, all) = (self.next, std::mem::replace(self, empty).in_order());
         for mut one in all {
             let place = places.get(one.detection as usize).copied().flatten();
             if let Some(place) = place.and_then(|place| u32::try_from(place).ok()) {
@@ -344,10 +382,10 @@ impl Waiting {
     }
 }
 
-fn set_of(text: &str) -> usize {
+fn hash_of(text: &str) -> usize {
     let mut hasher = SipHasher13::new();
     hasher.write(text.as_bytes());
-    usize::try_from(hasher.finish() % SETS as u64).unwrap_or_default()
+    usize::try_from(hasher.finish() >> 32).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -383,6 +421,16 @@ mod tests {
         let read = Joins::from_state(joins.to_state()).unwrap();
         assert_eq!(read.to_state(), joins.to_state());
         assert_eq!(read, joins);
+        // Where there is less memory, fewer wait.
+        let memory = 1 << 20;
+        let few = Joins::within(memory).continued(joins.clone());
+        assert!(few.heap_bytes() > 0 && few.heap_bytes() <= memory / PART);
+        assert_eq!(
+            Joins::within(usize::MAX)
+                .continued(joins.clone())
+                .to_state(),
+            joins.to_state()
+        );
         // A detection that is not there any more takes its requests with it.
         joins.move_detections(&[None]);
         assert_eq!(joins.sets.iter().map(Vec::len).sum::<usize>(), 0);

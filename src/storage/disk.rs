@@ -20,6 +20,7 @@ use super::{
     Batch, Bounds, Numbered, Snapshots, Storage, StorageError,
     snapshot_file::{SnapshotFile, set_aside, sync_folder},
 };
+use crate::visible;
 
 /// The version of the file.
 const VERSION: u64 = 1;
@@ -79,7 +80,7 @@ impl Disk {
                 let aside = set_aside(&path)?;
                 Ok(Opened {
                     disk: Self::at(&path)?,
-                    aside: Some(format!("{error}; it is kept as {}", aside.display())),
+                    aside: Some(format!("{error}; it is kept as {}", visible::path(&aside))),
                 })
             }
             Err(error) => Err(error),
@@ -358,7 +359,7 @@ impl Storage for Disk {
     fn set_aside(&mut self, entry: u64, finding: u64) -> Result<String, StorageError> {
         self.database = None;
         let aside = if fs::exists(&self.path).unwrap_or(false) {
-            set_aside(&self.path)?.display().to_string()
+            visible::path(&set_aside(&self.path)?).to_string()
         } else {
             "nowhere".to_owned()
         };

@@ -22,6 +22,8 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
+use crate::visible;
+
 pub use disk::{Disk, Opened};
 pub use memory::{Memory, MemoryHome};
 
@@ -133,7 +135,8 @@ pub enum StorageError {
     /// A later version wrote it.
     #[error(
         "{} has version {found}, this auditwatch reads up to {own}: run the version that wrote it, or a \
-         later one", path.display()
+         later one",
+        visible::path(path)
     )]
     Newer {
         /// The file.
@@ -145,25 +148,25 @@ pub enum StorageError {
     },
     /// Another process has it open.
     #[error(
-        "{} is in use by another process: give each auditwatch a directory of its own", .0.display()
+        "{} is in use by another process: give each auditwatch a directory of its own", visible::path(.0)
     )]
     InUse(PathBuf),
     /// The directory does not exist.
-    #[error("{} does not exist: create it, or set create_directory: true", .0.display())]
+    #[error("{} does not exist: create it, or set create_directory: true", visible::path(.0))]
     NoDirectory(PathBuf),
     /// The user of the process may not write there.
     #[error(
-        "{} may not be written: give the user of this process the right to write there", .0.display()
+        "{} may not be written: give the user of this process the right to write there", visible::path(.0)
     )]
     NoPermission(PathBuf),
     /// There is no room.
-    #[error("the disk of {} is full: make room, senders keep their data until then", .0.display())]
+    #[error("the disk of {} is full: make room, senders keep their data until then", visible::path(.0))]
     Full(PathBuf),
     /// The file system is mounted so that it cannot be written.
-    #[error("the file system of {} is read-only: mount it with write access", .0.display())]
+    #[error("the file system of {} is read-only: mount it with write access", visible::path(.0))]
     ReadOnly(PathBuf),
     /// What is read is not what was written.
-    #[error("{} is damaged: {why}", path.display())]
+    #[error("{} is damaged: {why}", visible::path(path))]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -171,7 +174,7 @@ pub enum StorageError {
         why: String,
     },
     /// Anything else.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}: {source}", visible::path(path))]
     Io {
         /// The file.
         path: PathBuf,

@@ -10,6 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Snapshots, StorageError};
+use crate::visible;
 
 /// The first bytes of the file.
 const MAGIC: &[u8; 16] = b"auditwatch snap1";
@@ -39,7 +40,7 @@ impl Snapshots for SnapshotFile {
             path: path.clone(),
             why: format!(
                 "its checksum does not match; it was set aside as {}",
-                aside.display()
+                visible::path(&aside)
             ),
         })
     }
