@@ -98,16 +98,24 @@ impl Redeliver {
             let letters = std::mem::take(&mut lines.letters);
             for (id, letters) in letters {
                 let most = letters.len();
-                let failed = if let Some(exporter) = exporters.get(&id) {
-                    runtime.block_on(self.send(&id, exporter, letters))?
-                } else {
-                    writeln!(
-                        err,
-                        "auditwatch: {shown}: the configuration has no exporter {}, {most} findings \
-                         stay in the file",
+                let numbers: Vec<usize> = letters.iter().map(|(line, _)| *line).collect();
+                let sent = match exporters.get(&id) {
+                    Some(exporter) => runtime.block_on(self.send(&id, exporter, letters)),
+                    None => Err(anyhow::anyhow!(
+                        "the configuration has no exporter {}",
                         visible::quotable(&id, 128)
-                    )?;
-                    letters.into_iter().map(|(line, _)| line).collect()
+                    )),
+                };
+                // The file was taken away: whatever is wrong, its lines go back.
+                let failed = match sent {
+                    Ok(failed) => failed,
+                    Err(error) => {
+                        writeln!(
+                            err,
+                            "auditwatch: {shown}: {error:#}, {most} findings stay in the file"
+                        )?;
+                        numbers
+                    }
                 };
                 count.failed += failed.len();
                 count.sent += most - failed.len();

@@ -224,6 +224,26 @@ async fn what_is_not_sent_again_stays_in_the_file() {
     assert!(setup.is_tidy());
 }
 
+/// An exporter that cannot be made, such as one whose certificates are not there, costs no letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_an_exporter_that_cannot_start_stay_in_the_file() {
+    let setup = Setup::new().await;
+    setup.hec.answer_next(vec![blaming(12, 0)]);
+    assert_eq!(setup.deliver(1).await.failed, 1);
+    let before = setup.lines();
+    let output = setup.redeliver(&[
+        "--set",
+        "exporters.splunk_hec.endpoint=https://127.0.0.1:1",
+        "--set",
+        "exporters.splunk_hec.tls.ca_file=/nowhere.pem",
+    ]);
+    assert_eq!(output.code, 1, "{}", output.err);
+    let wanted = "cannot use exporter splunk_hec";
+    assert!(output.err.contains(wanted), "{}", output.err);
+    assert_eq!(setup.lines(), before);
+    assert!(setup.is_tidy());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_tried_is_an_error() {
     let setup = Setup::new().await;
