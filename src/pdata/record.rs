@@ -292,10 +292,10 @@ impl<'a> KeyValues<'a> {
         }
     }
 
-    /// Bytes that all of it is encoded in, maybe among others; `None` when they are not in one
-    /// place. Every text of it is among them as it is.
+    /// The bytes that all of it is encoded in; `None` when they are not in one place, or others are
+    /// among them, as those of a record are among its attributes. Every text is there as it is.
     pub(crate) fn encoded(&self) -> Option<&'a [u8]> {
-        self.list.encoded()
+        self.list.encoded().filter(|_| self.tag == schema::VALUES)
     }
 }
 
