@@ -15,8 +15,8 @@
 //! path, which order they come in does not matter. Where a client repeats all of these, more copies
 //! than originals may compete for them: then those that came first are joined.
 //!
-//! Only so many are kept, in sets by a hash; the oldest of a set gives way. What is forgotten here is
-//! joined with nothing: it cannot hide a finding, but its finding is not lowered.
+//! Their number has a bound: they are in sets by a hash, and the oldest of a set gives way. What is
+//! forgotten here is joined with nothing: it cannot hide a finding, but its finding is not lowered.
 
 use std::hash::Hasher as _;
 
@@ -37,7 +37,7 @@ use crate::{
     rules::{derived::Hops, model::Detection, settings::SECOND},
 };
 
-/// Requests that wait, of all clusters: at most this many sets of so many.
+/// Sets of waiting requests, of all clusters, and requests of a set, at most.
 const SETS: usize = 1024;
 const IN_SET: usize = 8;
 /// Part of the memory of all state that they take at most, and bytes of a set at most.

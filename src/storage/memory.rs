@@ -8,7 +8,7 @@ use std::{
 
 use super::{Batch, Bounds, Numbered, Snapshots, Storage, StorageError};
 
-/// Where a [`Memory`] is kept: what was committed is there for whoever opens it next.
+/// Where a [`Memory`] is kept: the next owner finds what was committed.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryHome(Arc<Mutex<Kept>>);
 

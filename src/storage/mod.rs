@@ -2,7 +2,7 @@
 //! outbox of findings with a cursor for each exporter.
 //!
 //! A [`Storage`] is one partition: the log of one engine. It has one owner at a time. Opening it takes
-//! ownership and raises its *epoch*; whoever owned it before is [`StorageError::Fenced`] from then on.
+//! ownership and raises its *epoch*; the owner before is [`StorageError::Fenced`] from then on.
 //! Nothing here says that the home is a file: [`Memory`] and [`Disk`] are two homes, and
 //! `contract.rs` is the test that any home must pass.
 //!

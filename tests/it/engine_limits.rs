@@ -274,7 +274,7 @@ fn hits_of_one_key_have_a_bound() {
         assert!(last.unverified < u64::from(hits));
         size
     };
-    // So many that those which wait for another log of them are no more either.
+    // More than wait to be joined: neither number grows what is kept.
     let (few, many) = (size(10_000), size(20_000));
     assert!(many < few + few / 10, "{few} {many}");
 }
