@@ -124,8 +124,8 @@ async fn findings_over_otlp_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn above_the_soft_limit_senders_are_asked_to_come_later() {
     let folder = tempfile::tempdir().unwrap();
-    // The process alone takes some 40 MiB in a debug build.
-    let limit = "  memory: {limit_mib: 140, spike_limit_mib: 60, check_interval: 2s}\n  \
+    // The process alone takes some 60 MiB in a debug build, most of it pages of its binary.
+    let limit = "  memory: {limit_mib: 165, spike_limit_mib: 60, check_interval: 2s}\n  \
                  admission: {request_limit_mib: 90, queue_limit_mib: 10}";
     let (process, address) = start(folder.path(), "debug:", limit);
     process.wait_for("memory limits", LONG);
@@ -157,7 +157,7 @@ async fn above_the_soft_limit_senders_are_asked_to_come_later() {
         .matches("memory is above the soft limit")
         .count();
     assert_eq!(lines, 1, "{}", process.stderr());
-    assert!(process.peak() < 200 * MIB, "{}", process.peak());
+    assert!(process.peak() < 220 * MIB, "{}", process.peak());
 }
 
 /// Six requests of an address with texts as long as they are kept.
@@ -309,7 +309,7 @@ async fn requests_are_charged_for_real_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_request_that_exceeds_is_the_one_that_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let limit = "  memory: {limit_mib: 140, spike_limit_mib: 70, check_interval: 10ms}\n  \
+    let limit = "  memory: {limit_mib: 160, spike_limit_mib: 70, check_interval: 10ms}\n  \
                  admission: {request_limit_mib: 90, queue_limit_mib: 10}";
     let (process, address) = start(folder.path(), "debug:", limit);
     let whole = framed_request(&["x".repeat(60 << 20)]);
@@ -320,7 +320,7 @@ async fn the_request_that_exceeds_is_the_one_that_ends() {
         assert_eq!(headers["grpc-status"], "14", "{headers:?}");
     }
     process.wait_for("memory is above the soft limit", LONG);
-    assert!(process.peak() < 110 * MIB, "{}", process.peak());
+    assert!(process.peak() < 130 * MIB, "{}", process.peak());
     let begin = now();
     while send(address, &scan(1), None).await.is_err() {
         assert!(begin.elapsed() < LONG, "{}", process.stderr());
