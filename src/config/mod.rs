@@ -33,6 +33,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod value;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -44,6 +45,7 @@ pub use model::{
     PipelineConfig, ReceiverConfig,
 };
 pub use source::Source;
+pub use written::{Written, is_below};
 
 use crate::{proxy::Proxies, yaml};
 use service::{Defined, SERVICE, State};
@@ -119,6 +121,7 @@ fn checked(
     let (problems, notes) = reader.into_found();
     if problems.is_empty() {
         config.without_effect = places.lines(notes);
+        config.written = Written::of(&root, env);
         Ok((config, root))
     } else {
         Err(places.error(problems))

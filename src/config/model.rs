@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{detection::DetectionConfig, id::ComponentId};
+use super::{detection::DetectionConfig, id::ComponentId, written::Written};
 use crate::{
     exporter, extension, memory, receiver,
     telemetry::{MetricsConfig, traces},
@@ -41,8 +41,12 @@ pub struct Config {
     pub queue_limit: Option<usize>,
     /// `service::shutdown_timeout`: how long the shutdown may take in all.
     pub shutdown_timeout: Duration,
+    /// `service::reload_interval`: how often files are looked at for changes; zero: never.
+    pub reload_interval: Duration,
     /// Settings of the Collector that have no effect here, a line for people each.
     pub without_effect: Vec<String>,
+    /// What was written, to compare it with another configuration.
+    pub written: Written,
 }
 
 /// Settings of one receiver.
@@ -155,7 +159,9 @@ impl Default for Config {
             request_limit: None,
             queue_limit: None,
             shutdown_timeout: Duration::from_secs(20),
+            reload_interval: Duration::from_secs(10),
             without_effect: Vec::new(),
+            written: Written::default(),
         }
     }
 }

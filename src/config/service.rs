@@ -28,6 +28,9 @@ settings! {
              for now while requests are what exceeds, above the hard one new connections too.";
         shutdown_timeout: Time(Duration::ZERO..=Duration::from_hours(1)),
             "How long the shutdown may take: receivers stop, findings under way are delivered.";
+        reload_interval: Time(Duration::ZERO..=Duration::from_hours(24)),
+            "How often the configuration and the files that it names are looked at: what has changed \
+             is applied. 0s: only at SIGHUP.";
         telemetry => self: Part(&TELEMETRY), "";
         pipelines by pipelines: Part(&PIPELINES),
             "Pipelines are called logs or logs/name. A receiver or processor is in one only.";

@@ -164,7 +164,9 @@ pub async fn deliver<T>(
         let part = batch.front(most.max(1));
         let tried = part.len();
         let mut span = observer.attempt(tried, state.attempts.saturating_add(1));
-        let outcome = possible(attempt(exporter, part, policy).await, tried);
+        let retry = exporter.retry().unwrap_or(&policy.retry).clone();
+        let outcome = attempt(exporter, part, &retry, &policy.shutdown).await;
+        let outcome = possible(outcome, tried);
         if let Some(span) = &mut span {
             describe(span, &outcome);
         }
@@ -205,17 +207,27 @@ pub async fn deliver<T>(
                 batch.remove_front(tried);
             }
             Outcome::Refused { reason, after } => {
-                let failed = Reason(&reason, true);
-                if let Some(cause) = wait(policy, &state.failed(after), failed, observer).await {
-                    observer.given_up(&batch.items, cause, reason);
-                    batch.remove_front(usize::MAX);
+                let failed = (state.failed(after), Reason(&reason, true));
+                let next = wait((&retry, &policy.shutdown), failed, exporter, observer).await;
+                match next {
+                    Next::Again => {}
+                    Next::Anew => state = RetryState::begin(),
+                    Next::Never(cause) => {
+                        observer.given_up(&batch.items, cause, reason);
+                        batch.remove_front(usize::MAX);
+                    }
                 }
             }
             Outcome::Retry { reason, after } => {
-                let failed = Reason(&reason, false);
-                if let Some(cause) = wait(policy, &state.failed(after), failed, observer).await {
-                    observer.given_up(&batch.items, cause, reason);
-                    batch.remove_front(usize::MAX);
+                let failed = (state.failed(after), Reason(&reason, false));
+                let next = wait((&retry, &policy.shutdown), failed, exporter, observer).await;
+                match next {
+                    Next::Again => {}
+                    Next::Anew => state = RetryState::begin(),
+                    Next::Never(cause) => {
+                        observer.given_up(&batch.items, cause, reason);
+                        batch.remove_front(usize::MAX);
+                    }
                 }
             }
         }
@@ -230,10 +242,12 @@ pub async fn deliver<T>(
 struct Reason<'a>(&'a str, bool);
 
 /// One attempt, unless the shutdown cuts it short.
-async fn attempt<T>(exporter: &mut impl Exporter<T>, part: &[T], policy: &Policy) -> Outcome {
-    let Policy {
-        retry, shutdown, ..
-    } = policy;
+async fn attempt<T>(
+    exporter: &mut impl Exporter<T>,
+    part: &[T],
+    retry: &RetryConfig,
+    shutdown: &Shutdown,
+) -> Outcome {
     tokio::select! {
         biased;
         () = shutdown.abandoned() => Outcome::retry(ABANDONED),
@@ -243,27 +257,34 @@ async fn attempt<T>(exporter: &mut impl Exporter<T>, part: &[T], policy: &Policy
     }
 }
 
-/// Waits before the next attempt. Why there is to be none, if so.
+/// What follows a failed attempt.
+enum Next {
+    /// Another one.
+    Again,
+    /// The first with other settings.
+    Anew,
+    /// None, for this reason.
+    Never(Cause),
+}
+
+/// Waits before the next attempt.
 async fn wait<T>(
-    policy: &Policy,
-    failed: &Failed,
-    Reason(reason, refused): Reason<'_>,
+    (retry, shutdown): (&RetryConfig, &Shutdown),
+    (failed, Reason(reason, refused)): (Failed, Reason<'_>),
+    exporter: &mut impl Exporter<T>,
     observer: &mut impl Observer<T>,
-) -> Option<Cause> {
-    let Policy {
-        retry, shutdown, ..
-    } = policy;
+) -> Next {
     if shutdown.is_abandoned() {
-        return Some(Cause::Abandoned);
+        return Next::Never(Cause::Abandoned);
     }
     let wait = match shutdown.retry_wait() {
         // In the shutdown there is nothing to be saved by giving up before its end.
         RetryWait::Fixed(wait) if retry.enabled => Some(wait),
-        RetryWait::Fixed(_) | RetryWait::AsConfigured => next_wait(retry, failed, rand::random()),
+        RetryWait::Fixed(_) | RetryWait::AsConfigured => next_wait(retry, &failed, rand::random()),
         RetryWait::None => None,
     };
     let Some(wait) = wait else {
-        return Some(Cause::Receiver);
+        return Next::Never(Cause::Receiver);
     };
     observer.retrying(Retry {
         reason,
@@ -273,8 +294,9 @@ async fn wait<T>(
     });
     tokio::select! {
         biased;
-        () = shutdown.abandoned() => Some(Cause::Abandoned),
-        () = shutdown.pause(wait) => None,
+        () = shutdown.abandoned() => Next::Never(Cause::Abandoned),
+        () = shutdown.pause(wait) => Next::Again,
+        () = exporter.changed() => Next::Anew,
     }
 }
 

@@ -27,6 +27,7 @@ pub mod otlp;
 pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod queue;
+pub mod replaceable;
 mod resolver;
 pub mod shutdown;
 mod smaller;
@@ -39,9 +40,14 @@ mod way;
 #[cfg(test)]
 mod samples;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{self, Future},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::detection::Finding;
+use delivery::RetryConfig;
 use shutdown::Shutdown;
 
 /// One attempt to deliver the first items of a batch: findings, or what else is sent (`replay` sends
@@ -63,6 +69,17 @@ pub trait Exporter<T = Arc<Finding>>: Send + 'static {
     /// Hands over the shutdown before the first attempt, to exporters that wait within one for
     /// something else than an answer.
     fn attach(&mut self, _shutdown: &Shutdown) {}
+
+    /// Until it works with other settings than at the last attempt, which may fare better. May be
+    /// dropped at any time. Never, for exporters that stay as they are.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        future::pending()
+    }
+
+    /// How failed attempts are repeated; `None`: as the settings of the delivery say.
+    fn retry(&self) -> Option<&RetryConfig> {
+        None
+    }
 }
 
 /// How one attempt ended.

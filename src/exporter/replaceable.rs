@@ -1,0 +1,184 @@
+//! An exporter that is replaced while it works, when the configuration is loaded again.
+//!
+//! The attempt under way ends with the settings that it began with. The next one has the new ones,
+//! and is made at once if it was waited for: what was refused for a wrong token is accepted with the
+//! right one, without a wait and without a loss.
+
+use std::{future, pin::Pin, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{Exporter, Outcome, delivery::RetryConfig, shutdown::Shutdown};
+use crate::detection::Finding;
+
+/// An exporter that is ready to work, and how its failed attempts are repeated.
+pub struct Ready {
+    exporter: Box<dyn AnyExporter>,
+    retry: RetryConfig,
+}
+
+impl Ready {
+    /// An exporter with its `retry_on_failure`.
+    pub fn new(exporter: impl Exporter, retry: RetryConfig) -> Self {
+        Self {
+            exporter: Box::new(exporter),
+            retry,
+        }
+    }
+}
+
+/// An exporter in whose place another may be put.
+pub struct Replaceable {
+    current: Ready,
+    next: mpsc::UnboundedReceiver<Ready>,
+    shutdown: Option<Shutdown>,
+}
+
+/// Puts other exporters in the place of one.
+#[derive(Clone, Debug)]
+pub struct Replace(mpsc::UnboundedSender<Ready>);
+
+/// An exporter, and what replaces it.
+pub fn replaceable(first: Ready) -> (Replaceable, Replace) {
+    let (sender, next) = mpsc::unbounded_channel();
+    let replaceable = Replaceable {
+        current: first,
+        next,
+        shutdown: None,
+    };
+    (replaceable, Replace(sender))
+}
+
+impl Replace {
+    /// The next attempt is made with this exporter. Nothing happens when there are no more attempts.
+    pub fn with(&self, next: Ready) {
+        let _sent = self.0.send(next);
+    }
+}
+
+impl Replaceable {
+    fn install(&mut self, mut next: Ready) {
+        if let Some(shutdown) = &self.shutdown {
+            next.exporter.attach(shutdown);
+        }
+        self.current = next;
+    }
+}
+
+impl Exporter for Replaceable {
+    async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
+        while let Ok(next) = self.next.try_recv() {
+            self.install(next);
+        }
+        self.current.exporter.send(batch).await
+    }
+
+    fn goes_out(&self, finding: &Arc<Finding>) -> bool {
+        self.current.exporter.goes_out(finding)
+    }
+
+    fn attach(&mut self, shutdown: &Shutdown) {
+        self.shutdown = Some(shutdown.clone());
+        self.current.exporter.attach(shutdown);
+    }
+
+    async fn changed(&mut self) {
+        match self.next.recv().await {
+            Some(next) => self.install(next),
+            // Nothing replaces it any more.
+            None => future::pending().await,
+        }
+    }
+
+    fn retry(&self) -> Option<&RetryConfig> {
+        Some(&self.current.retry)
+    }
+}
+
+/// An attempt under way.
+type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// An exporter of any type.
+trait AnyExporter: Send {
+    fn send<'a>(&'a mut self, batch: &'a [Arc<Finding>]) -> Sending<'a>;
+    fn goes_out(&self, finding: &Arc<Finding>) -> bool;
+    fn attach(&mut self, shutdown: &Shutdown);
+}
+
+impl<E: Exporter> AnyExporter for E {
+    fn send<'a>(&'a mut self, batch: &'a [Arc<Finding>]) -> Sending<'a> {
+        Box::pin(Exporter::send(self, batch))
+    }
+
+    fn goes_out(&self, finding: &Arc<Finding>) -> bool {
+        Exporter::goes_out(self, finding)
+    }
+
+    fn attach(&mut self, shutdown: &Shutdown) {
+        Exporter::attach(self, shutdown);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, PoisonError},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        clock,
+        exporter::queue::{self, QueueConfig},
+    };
+
+    /// Refuses or accepts everything, and writes down who was asked.
+    struct Answers(&'static str, bool, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Exporter for Answers {
+        async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
+            let mut asked = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.push(self.0);
+            if self.1 {
+                Outcome::Accepted(batch.len())
+            } else {
+                Outcome::Refused {
+                    reason: "token".to_owned(),
+                    after: Some(Duration::from_hours(1)),
+                }
+            }
+        }
+    }
+
+    /// A batch that is refused waits for an hour. With the right token it leaves at once, and later
+    /// ones go the same way.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_is_tried_at_once_with_new_settings() {
+        let asked = Arc::default();
+        let ready = |name, accepts| {
+            let answers = Answers(name, accepts, Arc::clone(&asked));
+            Ready::new(answers, RetryConfig::default())
+        };
+        let (exporter, replace) = replaceable(ready("old", false));
+        let (queue, receiver) = queue::queue("test".to_owned(), QueueConfig::default());
+        let shutdown = Shutdown::default();
+        let run = queue::run(receiver, exporter, RetryConfig::default(), 10, shutdown);
+        let run = tokio::spawn(run);
+        let begin = clock::monotonic();
+        queue.push(Arc::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        replace.with(ready("wrong", false));
+        replace.with(ready("right", true));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(queue.counters().sent(), 1);
+        assert!(begin.elapsed() < Duration::from_mins(1));
+        drop(replace);
+        queue.push(Arc::default()).await.unwrap();
+        drop(queue);
+        assert_eq!(run.await.unwrap().sent, 2);
+        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(asked.first(), Some(&"old"));
+        assert_eq!(asked.last(), Some(&"right"));
+        assert_eq!(asked.iter().filter(|name| **name == "right").count(), 2);
+    }
+}
