@@ -16,7 +16,7 @@ pub use address::address_key;
 pub use closed::{AddressCounts, Class, CloseReason, Connections};
 pub use handler::Handler;
 pub use limits::Limits;
-pub use listening::{Error, Listening, Versions};
+pub use listening::{Before, Error, Listening, Versions};
 pub use serving::{Ends, serve};
 pub use slots::Spare;
 pub use watch::Peer;

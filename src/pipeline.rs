@@ -11,6 +11,7 @@
 //!    it. Findings that time causes wait here too, and refuse no request.
 
 mod admission;
+mod change;
 mod clusters;
 mod counters;
 mod durable;
@@ -25,6 +26,7 @@ mod submission;
 
 use std::sync::Arc;
 
+pub use change::{Change, Control, PipelineEnded};
 pub use clusters::{ClusterTotals, Clusters};
 pub use counters::{Counters, STATES, SourceCounters};
 pub use durable::{DurableTask, Kept};
@@ -34,27 +36,25 @@ use lanes::Lanes;
 pub use ledger::FindingBudget;
 pub use recovery::{RecoverError, Recovered, recover};
 
+use tokio::sync::mpsc;
+
 use crate::{
     exporter::queue::{Queue, Shutdown},
     processor::detection::Detection,
 };
 
-/// A pipeline: its intake and its engine task, which ends when every copy of the intake is gone.
+/// A pipeline: its control, which has its intake, and its engine task, which ends when they and every
+/// copy of the intake are gone.
 pub fn pipeline(
     id: String,
     detection: Detection,
     queues: Vec<Queue>,
     budget: FindingBudget,
-) -> (Intake, EngineTask) {
-    let (submit, inbox) = submission::inbox();
-    let counters = Arc::new(Counters::with_exclusions(detection.exclusions()));
-    let screen = detection.screen().clone();
-    let intake = Intake::new(id.clone(), screen, submit, Arc::clone(&counters));
+) -> (Control, EngineTask) {
+    let (control, inbox, changes, counters) = entrance(&id, &detection);
     let lanes = Lanes::new(queues, budget);
-    (
-        intake,
-        EngineTask::new(id, detection, inbox, lanes, counters),
-    )
+    let task = EngineTask::new(id, detection, (inbox, changes), lanes, counters);
+    (control, task)
 }
 
 /// The same with inputs and findings in a storage, from which `recovered` was read.
@@ -64,15 +64,28 @@ pub fn durable_pipeline(
     queues: Vec<Queue>,
     kept: Kept,
     ending: Shutdown,
-) -> (Intake, DurableTask) {
+) -> (Control, DurableTask) {
+    let (control, inbox, changes, counters) = entrance(&id, recovered.detection());
+    let lanes = outbox::Lanes::new(queues, recovered.storage(), ending);
+    let task = DurableTask::new(id, recovered, (inbox, changes), lanes, (counters, kept));
+    (control, task)
+}
+
+/// Where requests and changes of a pipeline come in.
+fn entrance(
+    id: &str,
+    detection: &Detection,
+) -> (
+    Control,
+    mpsc::Receiver<submission::Submission>,
+    mpsc::Receiver<change::Changing>,
+    Arc<Counters>,
+) {
     let (submit, inbox) = submission::inbox();
-    let detection = recovered.detection();
-    let counters = Arc::new(Counters::with_exclusions(detection.exclusions()));
+    let counters = Arc::new(Counters::default());
     let screen = detection.screen().clone();
-    let intake = Intake::new(id.clone(), screen, submit, Arc::clone(&counters));
-    let lanes = outbox::Lanes::new(queues, &recovered, ending);
-    (
-        intake,
-        DurableTask::new(id, recovered, inbox, lanes, (counters, kept)),
-    )
+    counters.exclusions(screen.exclusions().names());
+    let intake = Intake::new(id.to_owned(), screen, submit, Arc::clone(&counters));
+    let (control, changes) = change::control(&intake);
+    (control, inbox, changes, counters)
 }

@@ -5,52 +5,57 @@
 //! all of them. The end of the data is the signal to stop: receivers end, so the intakes are gone,
 //! so the pipelines drain and end, so the queues are closed, so the exporters drain and end.
 
+mod common;
+mod exporters;
+mod files;
 mod memory;
 mod observed;
 mod prepared;
+mod receivers;
+mod reload;
 mod stored;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+pub use self::{
+    files::Files,
+    reload::{Refused, log_refused},
+};
 
 use anyhow::Context as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use self::{
-    prepared::{detection, prepared, with_letters},
+    common::Common,
+    prepared::{detection, prepared, warn_of},
+    receivers::{Authenticators, Servers},
+    reload::Running,
     stored::{Ending, queues_of},
 };
 
 use crate::{
     clock,
     config::{
-        ComponentId, Config, DetectionConfig, ExporterConfig, ExtensionConfig, OtlpReceiver,
-        PipelineConfig, ReceiverConfig,
+        ComponentId, Config, DetectionConfig, ExtensionConfig, PipelineConfig, ReceiverConfig,
     },
+    deadline,
     detection::time::Micros,
-    exporter::{
-        Exporter,
-        debug::Debug,
-        file::File,
-        otlp_grpc::OtlpGrpc as OtlpGrpcExporter,
-        otlp_http::OtlpHttp as OtlpHttpExporter,
-        queue::{self, Queue, QueueConfig, RetryConfig},
-        splunk_hec::SplunkHec,
-    },
-    extension::{
-        bearer_token_auth::BearerTokenAuth,
-        file_storage,
-        health_check::{Health, HealthCheck},
-    },
-    http_server::{Connections, Ends},
+    extension::{bearer_token_auth::BearerTokenAuth, file_storage, health_check::HealthCheck},
+    http_server::Ends,
     memory::{Plan, Pressure, cgroup_limit},
-    pipeline::{self, FindingBudget},
-    receiver::{self, Admission, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
-    telemetry::{self, metrics::Metrics, traces::Tracer},
+    pipeline::FindingBudget,
+    receiver::{self, Admission},
+    telemetry,
 };
 
-/// Findings that one request of an exporter carries at most.
-const BATCH: usize = 512;
+/// How long it may take to look at all files.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// Grace period of background tasks, after everything else has ended.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
@@ -60,21 +65,12 @@ pub struct Service {
     addresses: Vec<(ComponentId, SocketAddr)>,
     extension_addresses: Vec<(ComponentId, SocketAddr)>,
     metrics_addresses: Vec<SocketAddr>,
-    health: Health,
-    metrics: Metrics,
-    tracer: Tracer,
-    tracker: TaskTracker,
+    common: Common,
     /// Background tasks: extensions and telemetry, which begin before all others and end after them.
     background: TaskTracker,
     stop_background: CancellationToken,
-    /// Receivers finish what has begun and end.
-    stop: CancellationToken,
-    /// Pipelines take nothing more in, whatever is still sent.
-    cut: CancellationToken,
-    /// Exporters wait no longer than they must, and at the end give up what they still have.
-    ending: queue::Shutdown,
-    /// A vital part has panicked.
-    failed: CancellationToken,
+    /// What runs, and what a reload may change.
+    running: Running,
 }
 
 impl Service {
@@ -87,27 +83,21 @@ impl Service {
             addresses: Vec::new(),
             extension_addresses: Vec::new(),
             metrics_addresses: Vec::new(),
-            health: Health::default(),
-            metrics: Metrics::default(),
-            tracer: Tracer::default(),
-            tracker: TaskTracker::new(),
+            common: Common::default(),
             background: TaskTracker::new(),
             stop_background: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            ending: queue::Shutdown::default(),
-            failed: CancellationToken::new(),
+            running: Running::default(),
         };
         match service.build(config).await {
             Ok(()) => {
-                service.tracker.close();
-                service.health.started();
+                service.common.tracker.close();
+                service.common.health.started();
                 Ok(service)
             }
             Err(error) => {
-                service.stop.cancel();
-                service.cut.cancel();
-                service.ending.abandon();
+                service.common.stop.cancel();
+                service.common.cut.cancel();
+                service.common.ending.abandon();
                 service.stop_background.cancel();
                 Err(error)
             }
@@ -115,100 +105,75 @@ impl Service {
     }
 
     async fn build(&mut self, config: Config) -> anyhow::Result<()> {
-        let Config {
-            receivers,
-            processors,
-            exporters,
-            extensions,
-            service_extensions,
-            pipelines,
-            memory,
-            request_limit,
-            queue_limit,
-            metrics,
-            traces,
-            resource,
-            ..
-        } = config;
-        self.start_telemetry(&metrics, &traces, &resource).await?;
-        let authenticators = self
-            .start_extensions(&extensions, &service_extensions)
+        let looked = config.clone();
+        let look = move || Files::of(&looked);
+        self.running.files = deadline::blocking(LOOK, "looking at the files", look).await?;
+        self.start_telemetry(&config).await?;
+        self.running.authenticators = self
+            .start_extensions(&config.extensions, &config.service_extensions)
             .await?;
-        let mut plan = memory.plan(cgroup_limit()).with(request_limit, queue_limit);
-        let state = share_state(&mut plan, &processors, &pipelines);
-        let (shared, mut watch) = self.budgets(plan, memory.check_interval);
-        let mut queues: BTreeMap<ComponentId, Queue> = BTreeMap::new();
+        let mut plan = config.memory.plan(cgroup_limit());
+        plan = plan.with(config.request_limit, config.queue_limit);
+        let state = share_state(&mut plan, &config.processors, &config.pipelines);
+        self.running.state = state;
+        let (shared, mut watch) = self.budgets(plan, config.memory.check_interval);
+        self.running.servers = Servers::new(shared.clone());
         let mut waiting = Vec::new();
         let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
-        let volatile = stored::volatile(&pipelines, &processors);
-        for (id, parts) in pipelines {
+        for (id, parts) in &config.pipelines {
             for exporter in &parts.exporters {
-                if !queues.contains_key(exporter)
-                    && let Some(config) = exporters.get(exporter)
+                if !self.running.exporters.contains_key(exporter)
+                    && let Some(config) = config.exporters.get(exporter)
                 {
-                    queues.insert(
-                        exporter.clone(),
-                        self.start_exporter(exporter, config).await?,
-                    );
+                    let running = exporters::start(&self.common, exporter, config).await?;
+                    self.running.exporters.insert(exporter.clone(), running);
                 }
             }
-            let own = queues_of(&parts, &queues);
-            let config = processors
-                .get(&parts.processor)
-                .with_context(|| format!("there is no processor {}", parts.processor))?;
-            warn_of(&parts.processor, config, now);
-            let detection = detection(&parts.processor, config.clone(), state).await?;
-            let storage = config.storage.as_ref().and_then(|id| extensions.get(id));
+            let own = queues_of(parts, &self.running.exporters);
+            let of = config.processors.get(&parts.processor);
+            let of = of.with_context(|| format!("there is no processor {}", parts.processor))?;
+            warn_of(&parts.processor, of, now);
+            let detection = detection(&parts.processor, of.clone(), state).await?;
+            let storage = of.storage.as_ref();
+            let storage = storage.and_then(|id| config.extensions.get(id));
             let ends = Ending {
-                health: &self.health,
+                health: &self.common.health,
                 findings: watch.findings.clone(),
-                exporters: &self.ending,
+                exporters: &self.common.ending,
             };
-            let (intake, task) =
-                stored::pipeline((&id, now), (detection, own), storage, ends).await?;
-            let task = task.run(shared.pressure.clone(), self.cut.clone());
-            self.spawn_vital(id.to_string(), task);
-            observed::pipeline(&self.metrics, &id, &parts.processor, intake.counters());
-            watch.counters.push(Arc::clone(intake.counters()));
-            for receiver in parts.receivers {
-                let Some(ReceiverConfig::Otlp(config)) = receivers.get(&receiver) else {
+            let (control, task) =
+                stored::pipeline((id, now), (detection, own), storage, ends).await?;
+            let task = task.run(shared.pressure.clone(), self.common.cut.clone());
+            self.common.spawn_vital(id.to_string(), task);
+            let counters = control.intake().counters();
+            observed::pipeline(&self.common.metrics, id, &parts.processor, counters);
+            watch.counters.push(Arc::clone(counters));
+            for receiver in &parts.receivers {
+                let Some(ReceiverConfig::Otlp(config)) = config.receivers.get(receiver) else {
                     continue;
                 };
-                let servers = servers(config, &authenticators)
-                    .await
-                    .with_context(|| format!("cannot start receiver {receiver}"))?;
-                for server in servers {
-                    waiting.push((receiver.clone(), server, intake.clone()));
+                let (servers, auth) = (&self.running.servers, &self.running.authenticators);
+                for server in servers.listen(receiver, config, auth).await? {
+                    waiting.push((receiver.clone(), server, control.intake().clone()));
                 }
             }
+            self.running.pipelines.insert(id.clone(), control);
         }
-        stored::keep(&queues, &volatile);
-        let servers = waiting.iter().map(|(_, server, _)| server.connections());
-        watch.connections = servers.cloned().collect();
+        let volatile = stored::volatile(&config.pipelines, &config.processors);
+        stored::keep(&self.running.exporters, &volatile);
+        watch.connections = self.running.servers.connections();
         self.background
             .spawn(watch.run(self.stop_background.clone()));
         self.background.close();
+        self.running.config = config;
+        observed::reloads(&self.common.metrics, &self.common.reloads);
         // No request is let in before all parts are in place.
         for (id, server, intake) in waiting {
-            self.start_receiver(id, server, &intake, shared.clone());
+            let servers = &mut self.running.servers;
+            servers.start(&self.common, &id, server, &intake);
         }
+        self.addresses = self.running.servers.addresses();
         Ok(())
-    }
-
-    fn start_receiver(
-        &mut self,
-        id: ComponentId,
-        server: Server,
-        intake: &pipeline::Intake,
-        shared: receiver::Shared,
-    ) {
-        info!(receiver = %id, protocol = server.protocol(), endpoint = %server.address(), "listening");
-        let protocol = server.protocol();
-        let (intake, source) = intake.for_source(id.to_string(), protocol, self.tracer.clone());
-        observed::receiver(&self.metrics, &id, protocol, &source);
-        observed::connections(&self.metrics, &id, protocol, server.connections());
-        self.addresses.push((id, server.address()));
-        self.tracker.spawn(server.serve(intake, shared));
     }
 
     /// The budgets of requests and of findings, with their metrics, and what watches them.
@@ -216,13 +181,14 @@ impl Service {
         let pressure = Pressure::default();
         let admission = Admission::under(plan.requests, pressure.clone());
         let findings = FindingBudget::new(plan.findings);
-        observed::process(&self.metrics, &admission, &findings);
-        observed::memory_limits(&self.metrics, &plan);
+        observed::process(&self.common.metrics, &admission, &findings);
+        observed::memory_limits(&self.common.metrics, &plan);
         let shared = receiver::Shared {
             admission: admission.clone(),
             pressure: pressure.clone(),
-            stop: self.stop.clone(),
-            cut: self.cut.clone(),
+            stop: self.common.stop.clone(),
+            replaced: CancellationToken::new(),
+            cut: self.common.cut.clone(),
         };
         let watch = memory::Watch {
             plan,
@@ -230,25 +196,20 @@ impl Service {
             admission,
             findings,
             counters: Vec::new(),
-            connections: Vec::new(),
+            connections: Arc::default(),
             interval,
         };
         (shared, watch)
     }
 
     /// Starts telemetry, before there is anything to measure.
-    async fn start_telemetry(
-        &mut self,
-        metrics: &telemetry::MetricsConfig,
-        traces: &telemetry::traces::Config,
-        resource: &BTreeMap<String, String>,
-    ) -> anyhow::Result<()> {
-        let resource = telemetry::resource(resource);
-        let (metrics, mut tasks) = telemetry::measure(metrics, &resource).await?;
-        let (tracer, more) = telemetry::trace(traces, &resource)?;
+    async fn start_telemetry(&mut self, config: &Config) -> anyhow::Result<()> {
+        let resource = telemetry::resource(&config.resource);
+        let (metrics, mut tasks) = telemetry::measure(&config.metrics, &resource).await?;
+        let (tracer, more) = telemetry::trace(&config.traces, &resource)?;
         tasks.extend(more);
-        self.metrics = metrics;
-        self.tracer = tracer;
+        self.common.metrics = metrics;
+        self.common.tracer = tracer;
         for task in tasks {
             if let Some(address) = task.address() {
                 info!(endpoint = %format_args!("http://{address}/metrics"), "metrics for Prometheus");
@@ -259,7 +220,7 @@ impl Service {
                     1 => "prometheus".to_owned(),
                     n => format!("prometheus/{n}"),
                 };
-                observed::server(&self.metrics, &name, connections);
+                observed::server(&self.common.metrics, &name, connections);
             }
             self.background
                 .spawn(task.run(self.stop_background.clone()));
@@ -287,16 +248,17 @@ impl Service {
                     authenticators.insert(id.clone(), auth);
                 }
                 Some(ExtensionConfig::HealthCheck(config)) => {
-                    let health = self.health.clone();
+                    let health = self.common.health.clone();
                     let server = HealthCheck::bind(config, health)
                         .await
                         .with_context(context)?;
                     info!(extension = %id, endpoint = %server.address(), "answering whether it is ready");
-                    observed::server(&self.metrics, &id.to_string(), server.connections());
+                    observed::server(&self.common.metrics, &id.to_string(), server.connections());
                     self.extension_addresses
                         .push((id.clone(), server.address()));
                     let ends = Ends {
                         stop: self.stop_background.clone(),
+                        replaced: CancellationToken::new(),
                         cut: self.stop_background.clone(),
                     };
                     self.background.spawn(server.serve(ends));
@@ -318,113 +280,42 @@ impl Service {
         Ok(authenticators)
     }
 
-    async fn start_exporter(
-        &mut self,
-        id: &ComponentId,
-        config: &ExporterConfig,
-    ) -> anyhow::Result<Queue> {
-        let context = || format!("cannot start exporter {id}");
-        match config.clone() {
-            ExporterConfig::SplunkHec(config) => {
-                let (queue, retry) = (config.queue.clone(), config.retry.clone());
-                let check = config.health_check_enabled;
-                let exporter =
-                    with_letters(&self.metrics, id, config.dead_letter.clone(), move || {
-                        Ok(SplunkHec::new(&config)?)
-                    })
-                    .await;
-                let exporter = exporter.with_context(context)?;
-                if check {
-                    exporter
-                        .inner()
-                        .check_health()
-                        .await
-                        .with_context(context)?;
-                }
-                Ok(self.run_exporter(id, exporter, queue, retry))
-            }
-            ExporterConfig::OtlpGrpc(config) => {
-                warn_deprecated(id, "otlp_grpc");
-                let (queue, retry) = (config.queue.clone(), config.retry.clone());
-                let exporter =
-                    with_letters(&self.metrics, id, config.dead_letter.clone(), move || {
-                        Ok(OtlpGrpcExporter::new(&config)?)
-                    })
-                    .await;
-                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
-            }
-            ExporterConfig::OtlpHttp(config) => {
-                warn_deprecated(id, "otlp_http");
-                let (queue, retry) = (config.queue.clone(), config.retry.clone());
-                let exporter =
-                    with_letters(&self.metrics, id, config.dead_letter.clone(), move || {
-                        Ok(OtlpHttpExporter::new(&config)?)
-                    })
-                    .await;
-                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
-            }
-            ExporterConfig::File(config) => {
-                let exporter = prepared(move || Ok(File::new(&config)?)).await;
-                // A disk that is full and a pipe without a reader are for an operator to mend.
-                let retry = RetryConfig {
-                    max_elapsed_time: Duration::ZERO,
-                    ..RetryConfig::default()
-                };
-                let queue = QueueConfig::default();
-                Ok(self.run_exporter(id, exporter.with_context(context)?, queue, retry))
-            }
-            ExporterConfig::Debug(config) => {
-                let (queue, retry) = (QueueConfig::default(), RetryConfig::default());
-                Ok(self.run_exporter(id, Debug::new(&config), queue, retry))
-            }
-        }
-    }
-
-    fn run_exporter(
-        &mut self,
-        id: &ComponentId,
-        exporter: impl Exporter,
-        config: QueueConfig,
-        retry: RetryConfig,
-    ) -> Queue {
-        let (queue, receiver) = queue::queue(id.to_string(), config);
-        observed::exporter(&self.metrics, id, &queue);
-        queue.counters().trace(self.tracer.clone());
-        let counters = Arc::clone(queue.counters());
-        self.health.watch(move || counters.is_up());
-        let ending = self.ending.clone();
-        let id = id.to_string();
-        self.spawn_vital(id.clone(), async move {
-            let totals = queue::run(receiver, exporter, retry, BATCH, ending).await;
-            info!(
-                exporter = id,
-                sent = totals.sent,
-                failed = totals.failed,
-                "exporter stopped"
-            );
-        });
-        queue
-    }
-
-    /// Starts a task without which the service is of no use: should it panic, the service has failed.
-    fn spawn_vital(&self, part: String, task: impl Future<Output = ()> + Send + 'static) {
-        let task = self.tracker.spawn(task);
-        let failed = self.failed.clone();
-        self.tracker.spawn(async move {
-            if task.await.is_err_and(|error| error.is_panic()) {
-                error!(
-                    part,
-                    "a part that nothing works without has panicked, the service ends"
-                );
-                failed.cancel();
-            }
-        });
-    }
-
     /// Until a part without which nothing works has panicked. It is time to shut down then, and to
     /// let whatever watches the process start it again.
     pub async fn failed(&self) {
-        self.failed.cancelled().await;
+        self.common.failed.cancelled().await;
+    }
+
+    /// Loads a configuration with these files in the place of the one that runs. What has changed is
+    /// applied; windows go on, but for those of detections whose rules have changed. May be dropped
+    /// before it ends if the service is shut down next.
+    ///
+    /// # Errors
+    /// When it cannot be applied, with all reasons. Nothing has changed then.
+    pub async fn reload(&mut self, config: Config, files: Files) -> Result<(), Refused> {
+        let reloaded = self.running.reload(&self.common, config, files).await;
+        self.addresses = self.running.servers.addresses();
+        match reloaded {
+            Ok(()) => {
+                let reloads = &self.common.reloads;
+                reloads.applied.fetch_add(1, Ordering::Relaxed);
+                reloads.is_refused.store(false, Ordering::Relaxed);
+            }
+            Err(_) => self.count_refused(),
+        }
+        reloaded
+    }
+
+    /// Counts a configuration that could not even be read.
+    pub fn count_refused(&self) {
+        let reloads = &self.common.reloads;
+        reloads.refused.fetch_add(1, Ordering::Relaxed);
+        reloads.is_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the shutdown may take, by the configuration in use.
+    pub fn shutdown_timeout(&self) -> Duration {
+        self.running.config.shutdown_timeout
     }
 
     /// The addresses that are listened on.
@@ -445,117 +336,42 @@ impl Service {
     /// Stops: receivers end, pipelines drain, exporters drain, all within `deadline`, and then
     /// extensions and telemetry. Whether there was time enough for that, and no finding was given up
     /// meanwhile.
-    pub async fn shutdown(self, deadline: Duration) -> bool {
+    pub async fn shutdown(mut self, deadline: Duration) -> bool {
         info!("shutting down");
-        self.health.stopping();
+        self.common.health.stopping();
+        // Intakes and queues are held here too, and their end is what ends the parts behind them.
+        self.running = Running::default();
         let in_time = self.drain(deadline).await;
         // Metrics and spans of the end are pushed as well.
         self.stop_background.cancel();
         let _ended = tokio::time::timeout(GRACE_PERIOD, self.background.wait()).await;
-        in_time && self.ending.lost() == 0
+        in_time && self.common.ending.lost() == 0
     }
 
     async fn drain(&self, deadline: Duration) -> bool {
-        self.stop.cancel();
-        self.ending.begin(deadline);
+        self.common.stop.cancel();
+        self.common.ending.begin(deadline);
         // A sender that never ends its request must not cost the findings their time.
         let intake = deadline / 4;
-        if tokio::time::timeout(intake, self.tracker.wait())
+        if tokio::time::timeout(intake, self.common.tracker.wait())
             .await
             .is_ok()
         {
             return true;
         }
-        self.cut.cancel();
-        if tokio::time::timeout(deadline.saturating_sub(intake), self.tracker.wait())
+        self.common.cut.cancel();
+        if tokio::time::timeout(deadline.saturating_sub(intake), self.common.tracker.wait())
             .await
             .is_ok()
         {
             return true;
         }
         error!(?deadline, "shutdown took too long, giving up what is left");
-        self.ending.abandon();
+        self.common.ending.abandon();
         // Exporters count and log what they give up, which takes no time.
-        let _ended = tokio::time::timeout(Duration::from_secs(1), self.tracker.wait()).await;
+        let _ended = tokio::time::timeout(Duration::from_secs(1), self.common.tracker.wait()).await;
         false
     }
-}
-
-/// Warns of what may be a mistake at this time.
-fn warn_of(id: &ComponentId, config: &DetectionConfig, now: Micros) {
-    for warning in config.warnings(now) {
-        warn!(processor = %id, "{warning}");
-    }
-}
-
-/// Warns about a component whose type is written by its old name.
-fn warn_deprecated(id: &ComponentId, kind: &str) {
-    if id.kind() != kind {
-        warn!(exporter = %id, "deprecated, use {kind}");
-    }
-}
-
-/// A server of a receiver.
-enum Server {
-    Grpc(OtlpGrpc),
-    Http(OtlpHttp),
-}
-
-impl Server {
-    fn protocol(&self) -> &'static str {
-        match self {
-            Self::Grpc(_) => "grpc",
-            Self::Http(_) => "http",
-        }
-    }
-
-    fn address(&self) -> SocketAddr {
-        match self {
-            Self::Grpc(server) => server.address(),
-            Self::Http(server) => server.address(),
-        }
-    }
-
-    fn connections(&self) -> &Arc<Connections> {
-        match self {
-            Self::Grpc(server) => server.connections(),
-            Self::Http(server) => server.connections(),
-        }
-    }
-
-    async fn serve(self, intake: pipeline::Intake, shared: receiver::Shared) {
-        match self {
-            Self::Grpc(server) => server.serve(intake, shared).await,
-            Self::Http(server) => server.serve(intake, shared).await,
-        }
-    }
-}
-
-type Authenticators = BTreeMap<ComponentId, BearerTokenAuth>;
-
-/// The servers of a receiver, which listen and do not serve yet.
-async fn servers(
-    config: &OtlpReceiver,
-    authenticators: &Authenticators,
-) -> anyhow::Result<Vec<Server>> {
-    // A server that was to ask for tokens must not serve without.
-    let auth = |id: &Option<ComponentId>| match id {
-        Some(id) => match authenticators.get(id) {
-            Some(auth) => Ok(Some(auth.clone())),
-            None => Err(anyhow::anyhow!("there is no extension {id}")),
-        },
-        None => Ok(None),
-    };
-    let mut servers = Vec::new();
-    if let Some(grpc) = &config.grpc {
-        let server = OtlpGrpc::bind(grpc).await.context("protocols::grpc")?;
-        servers.push(Server::Grpc(server.guarded(auth(&config.grpc_auth)?)));
-    }
-    if let Some(http) = &config.http {
-        let server = OtlpHttp::bind(http).await.context("protocols::http")?;
-        servers.push(Server::Http(server.guarded(auth(&config.http_auth)?)));
-    }
-    Ok(servers)
 }
 
 /// Gives detections in pipelines that write no budget an equal share of that of the plan, which then
@@ -606,11 +422,16 @@ mod tests {
                     {receivers: [otlp], processors: [detection], exporters: [debug]}}}\n";
         let config = config::parse("test.yaml", text, &|_| None).unwrap();
         let service = Service::start(config).await.unwrap();
-        service.tracker.spawn(async { panic!("as it should") });
-        service.spawn_vital("ends".to_owned(), async {});
+        service
+            .common
+            .tracker
+            .spawn(async { panic!("as it should") });
+        service.common.spawn_vital("ends".to_owned(), async {});
         tokio::task::yield_now().await;
-        assert!(!service.failed.is_cancelled());
-        service.spawn_vital("panics".to_owned(), async { panic!("as it should") });
+        assert!(!service.common.failed.is_cancelled());
+        service
+            .common
+            .spawn_vital("panics".to_owned(), async { panic!("as it should") });
         let failed = tokio::time::timeout(Duration::from_secs(20), service.failed()).await;
         assert!(failed.is_ok());
         assert!(service.shutdown(Duration::from_secs(20)).await);

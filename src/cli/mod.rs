@@ -1,6 +1,7 @@
 //! The command line: one file for each command, and what they share.
 
 mod assessed;
+mod changes;
 mod compare;
 mod components;
 mod counting;

@@ -6,10 +6,13 @@ use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tracing::{info, level_filters::LevelFilter};
 
-use super::signals::Signals;
+use super::{
+    changes::{Changes, Loaded},
+    signals::{Request, Signals},
+};
 use crate::{
     config::{self, Config, Encoding, Level, Source},
-    service::Service,
+    service::{Service, log_refused},
     telemetry,
 };
 
@@ -34,7 +37,7 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(sources, config));
     // What still runs after the deadline is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if ended.is_ok() {
@@ -44,22 +47,37 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
     ended
 }
 
-async fn serve(config: Config) -> anyhow::Result<bool> {
-    let deadline = config.shutdown_timeout;
+async fn serve(sources: &[Source], config: Config) -> anyhow::Result<bool> {
     let mut signals = Signals::listen()?;
+    let mut changes = Changes::since(sources, &config).await?;
     // A task of its own: what blocks in it, on a disk that hangs, must not keep us from hearing.
     let mut starting = Handle::current().spawn(Service::start(config));
-    let service = tokio::select! {
+    let mut service = tokio::select! {
         service = &mut starting => service.context("the start panicked")??,
         () = signals.stop() => {
             info!("stopped before it had started");
             return Ok(true);
         }
     };
-    let well = tokio::select! {
-        () = signals.stop() => true,
-        () = service.failed() => false,
+    let well = loop {
+        let loaded = tokio::select! {
+            request = signals.request() => match request {
+                Request::Stop => break true,
+                Request::Reload => {
+                    info!("SIGHUP: the configuration is loaded again");
+                    changes.load().await
+                }
+            },
+            loaded = changes.next() => Some(loaded),
+            () = service.failed() => break false,
+        };
+        let Some(loaded) = loaded else { continue };
+        tokio::select! {
+            () = reload(&mut service, loaded) => {}
+            () = signals.stop() => break true,
+        }
     };
+    let deadline = service.shutdown_timeout();
     let delivered = tokio::select! {
         delivered = service.shutdown(deadline) => delivered,
         () = signals.end_at_once() => {
@@ -68,4 +86,22 @@ async fn serve(config: Config) -> anyhow::Result<bool> {
         }
     };
     Ok(delivered && well)
+}
+
+/// Applies what was loaded, or says why not.
+async fn reload(service: &mut Service, loaded: Loaded) {
+    match loaded {
+        Ok((config, files)) => {
+            for setting in &config.without_effect {
+                info!("{setting}");
+            }
+            if let Err(refused) = service.reload(*config, files).await {
+                log_refused(&refused);
+            }
+        }
+        Err(error) => {
+            service.count_refused();
+            log_refused(&error);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{telemetry::process, throttle::Throttle};
 
@@ -19,8 +19,8 @@ enum Effect {
     Stop,
     /// The same, and a second one ends the service at once: it comes from a keyboard.
     Interrupt,
-    /// The same as [`Effect::Stop`], and the log says so, for elsewhere it means to reload.
-    Hangup,
+    /// The configuration is loaded again.
+    Reload,
     /// Nothing, though it would end a process that does not listen.
     Nothing,
 }
@@ -36,6 +36,17 @@ pub(super) struct Signals {
     listened: Vec<Heard>,
     /// Signals that do nothing, by name.
     ignored: Throttle<&'static str>,
+    /// Whether a reload was asked for that has not begun.
+    is_reload_due: bool,
+}
+
+/// What a signal asks of a running service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// To drain and end.
+    Stop,
+    /// To load its configuration again.
+    Reload,
 }
 
 impl Signals {
@@ -48,7 +59,7 @@ impl Signals {
             ("SIGTERM", Effect::Stop, SignalKind::terminate()),
             ("SIGINT", Effect::Interrupt, SignalKind::interrupt()),
             ("SIGQUIT", Effect::Interrupt, SignalKind::quit()),
-            ("SIGHUP", Effect::Hangup, SignalKind::hangup()),
+            ("SIGHUP", Effect::Reload, SignalKind::hangup()),
             ("SIGUSR1", Effect::Nothing, SignalKind::user_defined1()),
             ("SIGUSR2", Effect::Nothing, SignalKind::user_defined2()),
             ("SIGALRM", Effect::Nothing, SignalKind::alarm()),
@@ -72,25 +83,39 @@ impl Signals {
             warn!(
                 signal = line.key,
                 suppressed = line.suppressed(),
-                "this signal does nothing here, SIGTERM drains and ends the service"
+                "this signal does nothing here, SIGTERM drains and ends the service and SIGHUP loads the \
+                 configuration again"
             );
         });
         Ok(Self {
             listened: heard,
             ignored,
+            is_reload_due: false,
         })
     }
 
-    /// Until the service is to stop.
+    /// The next request. May be dropped at any time.
+    pub(super) async fn request(&mut self) -> Request {
+        if std::mem::take(&mut self.is_reload_due) {
+            return Request::Reload;
+        }
+        loop {
+            let (name, effect) = self.next().await;
+            match effect {
+                Effect::Stop | Effect::Interrupt => return Request::Stop,
+                Effect::Reload => return Request::Reload,
+                Effect::Nothing => self.ignored.log(name, ()),
+            }
+        }
+    }
+
+    /// Until the service is to stop. A reload that is asked for meanwhile is due after that.
     pub(super) async fn stop(&mut self) {
         loop {
             let (name, effect) = self.next().await;
             match effect {
                 Effect::Stop | Effect::Interrupt => return,
-                Effect::Hangup => {
-                    info!("SIGHUP drains and ends the service as SIGTERM does, it reloads nothing");
-                    return;
-                }
+                Effect::Reload => self.is_reload_due = true,
                 Effect::Nothing => self.ignored.log(name, ()),
             }
         }
@@ -103,7 +128,7 @@ impl Signals {
             match effect {
                 Effect::Interrupt => return,
                 Effect::Nothing => self.ignored.log(name, ()),
-                Effect::Stop | Effect::Hangup => {}
+                Effect::Stop | Effect::Reload => {}
             }
         }
     }

@@ -1,15 +1,65 @@
-//! Whether the files that a configuration names can be used here, for `validate`.
+//! The files that a configuration names, and whether they can be used here.
 //!
-//! It is no part of being right: a configuration is often checked where its secrets and databases
+//! To be usable is no part of being right: a configuration is often checked where its secrets and databases
 //! are not. So what cannot be read is a note, and not a problem.
+use std::{collections::BTreeMap, path::PathBuf};
+
 use super::{ComponentId, Config, ExporterConfig, ExtensionConfig, ReceiverConfig};
 use crate::{
     extension::bearer_token_auth::BearerTokenAuth,
-    tls::{self, server::Acceptor},
+    tls::{self, Pem, server::Acceptor},
     visible,
 };
 
+/// A section of the configuration that holds components.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// `receivers`.
+    Receivers,
+    /// `processors`.
+    Processors,
+    /// `exporters`.
+    Exporters,
+    /// `extensions`.
+    Extensions,
+}
+
 impl Config {
+    /// The files and folders that each component reads when it is made.
+    ///
+    /// A server that reads its certificates again by itself (`reload_interval`) has none here, for
+    /// that ends no connection; nor has a file of tokens, which is read again by itself too.
+    pub fn files(&self) -> BTreeMap<(Section, ComponentId), Vec<PathBuf>> {
+        let mut files: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
+        for (id, ReceiverConfig::Otlp(otlp)) in &self.receivers {
+            let grpc = otlp.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref());
+            let http = otlp.http.as_ref().and_then(|http| http.tls.as_ref());
+            let servers = grpc.into_iter().chain(http);
+            for tls in servers.filter(|tls| tls.reload_interval.is_none()) {
+                let of = files.entry((Section::Receivers, id.clone())).or_default();
+                of.extend([&tls.cert, &tls.key].into_iter().filter_map(file));
+                of.extend(tls.client_ca_file.clone());
+            }
+        }
+        for (id, detection) in &self.processors {
+            let of = files.entry((Section::Processors, id.clone())).or_default();
+            of.extend(detection.geo_databases.iter().cloned());
+            of.extend(detection.rules.iter().map(PathBuf::from));
+        }
+        for (id, exporter) in &self.exporters {
+            let tls: &tls::client::Config = match exporter {
+                ExporterConfig::SplunkHec(config) => &config.tls,
+                ExporterConfig::OtlpGrpc(config) => &config.tls,
+                ExporterConfig::OtlpHttp(config) => &config.tls,
+                ExporterConfig::File(_) | ExporterConfig::Debug(_) => continue,
+            };
+            let of = files.entry((Section::Exporters, id.clone())).or_default();
+            let all = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten();
+            of.extend(all.filter_map(file));
+        }
+        files
+    }
+
     /// What would keep it from starting on this machine as it is now, a line each. What is in no
     /// pipeline, or not among the extensions that are started, keeps nothing from it.
     pub fn notes(&self) -> Vec<String> {
@@ -66,6 +116,13 @@ impl Config {
             note(id, why);
         }
         notes
+    }
+}
+
+fn file(pem: &Pem) -> Option<PathBuf> {
+    match pem {
+        Pem::File(path) => Some(path.clone()),
+        Pem::Text(_) => None,
     }
 }
 

@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 
 pub use detection::DetectionConfig;
 pub use error::ConfigError;
+pub use files::Section;
 pub use id::{ComponentId, InvalidId};
 pub use model::{
     Config, Encoding, ExporterConfig, ExtensionConfig, Level, LogsConfig, OtlpReceiver,

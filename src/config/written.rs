@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -10,8 +11,15 @@ use crate::yaml::{Node, Value};
 
 /// The hash of each value by its key, such as `exporters::splunk_hec::token`; variables and files are
 /// replaced. It holds no value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Written(BTreeMap<String, u64>);
+
+// A hash of a secret is not for a log either.
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").finish_non_exhaustive()
+    }
+}
 
 impl Written {
     pub(super) fn of(root: &Node, env: Env<'_>) -> Self {
@@ -21,7 +29,7 @@ impl Written {
     }
 
     fn add(&mut self, path: String, node: &Node, env: Env<'_>) {
-        let below = |key: &dyn std::fmt::Display| match path.as_str() {
+        let below = |key: &dyn fmt::Display| match path.as_str() {
             "" => key.to_string(),
             path => format!("{path}::{key}"),
         };
@@ -85,11 +93,18 @@ mod tests {
         assert_eq!(changes(";abc", ";abd"), ["exporters::splunk_hec::token"]);
         assert_eq!(
             changes("rules: [a, b]; x", "rules: [a, c], threshold: 6; x"),
-            ["processors::detection::rules::1", "processors::detection::threshold"]
+            [
+                "processors::detection::rules::1",
+                "processors::detection::threshold"
+            ]
         );
         assert_eq!(
-            changes("exclude: [{path: /a}]; x", "; x"),
-            ["processors::detection", "processors::detection::exclude::0::path"]
+            changes("exclude: [{name: a, path: /a}]; x", "; x"),
+            [
+                "processors::detection",
+                "processors::detection::exclude::0::name",
+                "processors::detection::exclude::0::path"
+            ]
         );
         assert!(super::is_below("a::b", "a") && super::is_below("a", "a"));
         assert!(!super::is_below("ab", "a"));

@@ -175,6 +175,11 @@ impl Engine {
         self.state.clone()
     }
 
+    /// Everything the engine remembers, when nothing more is asked of it.
+    pub fn into_state(self) -> EngineState {
+        self.state
+    }
+
     /// Continues from where another engine was. What it kept for detections that are not here, or
     /// not with settings that shape the state in the same way, is left out.
     pub fn import(&mut self, mut state: EngineState) {

@@ -290,6 +290,12 @@ impl Exclusions {
         self.all.iter().map(|one| one.exclusion.name.as_str())
     }
 
+    /// The name of the exclusion that hits have this number of.
+    pub fn name(&self, place: u16) -> Option<&str> {
+        let one = self.all.get(usize::from(place))?;
+        Some(&one.exclusion.name)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

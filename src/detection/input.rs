@@ -32,8 +32,11 @@ pub enum Input {
         /// Bytes that the state may take from now on.
         state_limit: usize,
     },
-    /// A process has started with these detections: rule id and fingerprint of each.
+    /// From here on hits name these detections, by rule id and fingerprint of each: a process has
+    /// started, or has loaded its configuration again.
     Start(Vec<(String, String)>),
+    /// Findings below this number were caused by the entries before, and are in the outbox.
+    Numbered(u64),
 }
 
 /// Why an entry cannot be read.
@@ -70,6 +73,9 @@ impl Input {
             Self::Start(detections) => {
                 proto::journal_entry::Input::Start(start_entry(detections.clone()))
             }
+            Self::Numbered(next) => {
+                proto::journal_entry::Input::Numbered(proto::NumberedInput { next: *next })
+            }
         };
         proto::JournalEntry {
             version: VERSION,
@@ -101,6 +107,7 @@ impl Input {
                     state_limit: usize::try_from(tick.state_limit).unwrap_or(usize::MAX),
                 },
                 proto::journal_entry::Input::Start(start) => Self::Start(read_start(start)),
+                proto::journal_entry::Input::Numbered(input) => Self::Numbered(input.next),
             },
         )
     }

@@ -127,6 +127,16 @@ impl Screen {
         &self.inner.detections
     }
 
+    /// Whether a screen is this one, and not one with other settings.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// What keeps hits from counting.
+    pub fn exclusions(&self) -> &Exclusions {
+        &self.inner.exclusions
+    }
+
     /// The same screen with exclusions, before it is shared.
     #[must_use]
     pub fn excluding(mut self, exclusions: Arc<Exclusions>) -> Self {
@@ -339,6 +349,13 @@ impl ScreenVisitor {
     pub fn sampled(mut self, before: u64) -> Self {
         self.sample = Some(before).filter(|before| *before < SAMPLED);
         self
+    }
+
+    /// The screen that it began with.
+    pub fn screen(&self) -> Screen {
+        Screen {
+            inner: Arc::clone(&self.screen),
+        }
     }
 
     /// The result, once the whole request has been visited.

@@ -210,6 +210,25 @@ impl Watch {
         known.flat_map(|known| known.hits.iter().cloned()).collect()
     }
 
+    /// Takes over the successes that another one remembers; `place` moves them to the detections of
+    /// this one, or says that they are not here.
+    pub fn continue_from(&self, other: &Self, mut place: impl FnMut(u32) -> Option<u32>) {
+        let mut theirs = std::mem::take(&mut *lock(&other.inner.memory));
+        let mut ours = lock(&self.inner.memory);
+        while let Some((_, key)) = theirs.order.pop_first() {
+            let Some(known) = theirs.keys.remove(&key) else {
+                continue;
+            };
+            for mut hit in known.hits {
+                if let Some(here) = place(hit.detection) {
+                    hit.detection = here;
+                    let key = self.key_hash(&hit.cluster, here as usize, &hit.key);
+                    ours.add(key, hit, known.received);
+                }
+            }
+        }
+    }
+
     /// Takes the successes of a key, in the order in which they came.
     pub fn recall(&self, change: &Change) -> Vec<Hit> {
         let key = self.key_hash(&change.cluster, change.detection, &change.key);
@@ -421,6 +440,19 @@ mod tests {
         );
         assert!(watch.heap_bytes() <= MOST_BYTES);
         assert_eq!((count(&watch, "0"), count(&watch, "99999")), (0, 1));
+    }
+
+    #[test]
+    fn successes_move_with_their_detection() {
+        let (old, new) = (Watch::default(), Watch::default());
+        let of = |detection, key| Hit {
+            detection,
+            ..hit(1, key)
+        };
+        old.remember(vec![of(0, "gone"), of(1, "moved"), of(1, "late")], 7);
+        new.continue_from(&old, |detection| (detection == 1).then_some(0));
+        assert_eq!((count(&new, "gone"), count(&new, "moved")), (0, 1));
+        assert_eq!((count(&new, "late"), count(&old, "late")), (1, 0));
     }
 
     #[test]

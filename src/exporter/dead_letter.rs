@@ -141,6 +141,13 @@ impl<E> DeadLetters<E> {
         })
     }
 
+    /// The same, with the counts of the one whose place it takes.
+    #[must_use]
+    pub fn counting(mut self, counters: Arc<Counters>) -> Self {
+        self.keeper.counters = counters;
+        self
+    }
+
     /// The exporter itself.
     pub fn inner(&self) -> &E {
         &self.inner

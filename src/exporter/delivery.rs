@@ -4,17 +4,16 @@
 //! the audit events of `replay`. What differs, counting and logging, is an [`Observer`].
 
 mod outcome;
-mod retry;
 
-pub use retry::{Failed, RetryConfig, next_wait};
+pub use super::retry::{Failed, RetryConfig, next_wait};
 
 use super::{
     Exporter, Outcome,
+    retry::RetryState,
     shutdown::{RetryWait, Shutdown},
 };
 use crate::{clock::Instant, telemetry::traces::Span};
 use outcome::{describe, possible};
-use retry::RetryState;
 
 /// Why an attempt was cut short.
 const CUT: &str = "there was no answer within half of the time that the shutdown had left";
@@ -171,6 +170,7 @@ pub async fn deliver<T>(
             describe(span, &outcome);
         }
         drop(span);
+        let is_refused = matches!(outcome, Outcome::Refused { .. });
         match outcome {
             Outcome::Accepted(count) => {
                 let items = batch.front(count).iter();
@@ -206,22 +206,9 @@ pub async fn deliver<T>(
                 observer.given_up(batch.front(tried), Cause::Receiver, reason);
                 batch.remove_front(tried);
             }
-            Outcome::Refused { reason, after } => {
-                let failed = (state.failed(after), Reason(&reason, true));
-                let next = wait((&retry, &policy.shutdown), failed, exporter, observer).await;
-                match next {
-                    Next::Again => {}
-                    Next::Anew => state = RetryState::begin(),
-                    Next::Never(cause) => {
-                        observer.given_up(&batch.items, cause, reason);
-                        batch.remove_front(usize::MAX);
-                    }
-                }
-            }
-            Outcome::Retry { reason, after } => {
-                let failed = (state.failed(after), Reason(&reason, false));
-                let next = wait((&retry, &policy.shutdown), failed, exporter, observer).await;
-                match next {
+            Outcome::Refused { reason, after } | Outcome::Retry { reason, after } => {
+                let failed = (state.failed(after), Reason(&reason, is_refused));
+                match wait((&retry, &policy.shutdown), failed, exporter, observer).await {
                     Next::Again => {}
                     Next::Anew => state = RetryState::begin(),
                     Next::Never(cause) => {

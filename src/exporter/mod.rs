@@ -29,6 +29,7 @@ pub mod otlp_http;
 pub mod queue;
 pub mod replaceable;
 mod resolver;
+mod retry;
 pub mod shutdown;
 mod smaller;
 pub mod splunk_hec;
@@ -47,7 +48,7 @@ use std::{
 };
 
 use crate::detection::Finding;
-use delivery::RetryConfig;
+use retry::RetryConfig;
 use shutdown::Shutdown;
 
 /// One attempt to deliver the first items of a batch: findings, or what else is sent (`replay` sends

@@ -4,11 +4,14 @@
 //! and is made at once if it was waited for: what was refused for a wrong token is accepted with the
 //! right one, without a wait and without a loss.
 
-use std::{future, pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
-use super::{Exporter, Outcome, delivery::RetryConfig, shutdown::Shutdown};
+use super::{Exporter, Outcome, retry::RetryConfig, shutdown::Shutdown};
 use crate::detection::Finding;
 
 /// An exporter that is ready to work, and how its failed attempts are repeated.
@@ -30,46 +33,65 @@ impl Ready {
 /// An exporter in whose place another may be put.
 pub struct Replaceable {
     current: Ready,
-    next: mpsc::UnboundedReceiver<Ready>,
+    next: Arc<Next>,
     shutdown: Option<Shutdown>,
 }
 
 /// Puts other exporters in the place of one.
-#[derive(Clone, Debug)]
-pub struct Replace(mpsc::UnboundedSender<Ready>);
+#[derive(Clone)]
+pub struct Replace(Arc<Next>);
+
+/// What takes the place of an exporter at its next attempt.
+#[derive(Default)]
+struct Next {
+    ready: Mutex<Option<Ready>>,
+    is_there: Notify,
+}
+
+impl Next {
+    fn take(&self) -> Option<Ready> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.take()
+    }
+}
 
 /// An exporter, and what replaces it.
 pub fn replaceable(first: Ready) -> (Replaceable, Replace) {
-    let (sender, next) = mpsc::unbounded_channel();
+    let next = Arc::new(Next::default());
     let replaceable = Replaceable {
         current: first,
-        next,
+        next: Arc::clone(&next),
         shutdown: None,
     };
-    (replaceable, Replace(sender))
+    (replaceable, Replace(next))
 }
 
 impl Replace {
-    /// The next attempt is made with this exporter. Nothing happens when there are no more attempts.
-    pub fn with(&self, next: Ready) {
-        let _sent = self.0.send(next);
+    /// The next attempt is made with this exporter, unless another one comes before it.
+    pub fn with(&self, ready: Ready) {
+        let next = self.0.ready.lock();
+        *next.unwrap_or_else(PoisonError::into_inner) = Some(ready);
+        self.0.is_there.notify_one();
     }
 }
 
 impl Replaceable {
-    fn install(&mut self, mut next: Ready) {
+    /// Whether another one has taken the place.
+    fn install(&mut self) -> bool {
+        let Some(mut ready) = self.next.take() else {
+            return false;
+        };
         if let Some(shutdown) = &self.shutdown {
-            next.exporter.attach(shutdown);
+            ready.exporter.attach(shutdown);
         }
-        self.current = next;
+        self.current = ready;
+        true
     }
 }
 
 impl Exporter for Replaceable {
     async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
-        while let Ok(next) = self.next.try_recv() {
-            self.install(next);
-        }
+        self.install();
         self.current.exporter.send(batch).await
     }
 
@@ -83,10 +105,9 @@ impl Exporter for Replaceable {
     }
 
     async fn changed(&mut self) {
-        match self.next.recv().await {
-            Some(next) => self.install(next),
-            // Nothing replaces it any more.
-            None => future::pending().await,
+        // A notice may be of one that an attempt has installed.
+        while !self.install() {
+            self.next.is_there.notified().await;
         }
     }
 
@@ -121,10 +142,9 @@ impl<E: Exporter> AnyExporter for E {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Mutex, PoisonError},
-        time::Duration,
-    };
+    use std::time::Duration;
+
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::{
@@ -163,7 +183,8 @@ mod tests {
         let (queue, receiver) = queue::queue("test".to_owned(), QueueConfig::default());
         let shutdown = Shutdown::default();
         let run = queue::run(receiver, exporter, RetryConfig::default(), 10, shutdown);
-        let run = tokio::spawn(run);
+        let mut running = JoinSet::new();
+        running.spawn(run);
         let begin = clock::monotonic();
         queue.push(Arc::default()).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -175,7 +196,8 @@ mod tests {
         drop(replace);
         queue.push(Arc::default()).await.unwrap();
         drop(queue);
-        assert_eq!(run.await.unwrap().sent, 2);
+        let totals = running.join_all().await;
+        assert_eq!(totals.first().unwrap().sent, 2);
         let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(asked.first(), Some(&"old"));
         assert_eq!(asked.last(), Some(&"right"));

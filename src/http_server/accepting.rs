@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Takes connections and gives them their places.
 pub(super) struct Accepting {
-    pub(super) listener: TcpListener,
+    pub(super) listener: Arc<TcpListener>,
     pub(super) slots: Arc<Slots>,
     pub(super) connections: Arc<Connections>,
     pub(super) pressure: Pressure,

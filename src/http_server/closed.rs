@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tracing::warn;
@@ -147,6 +150,8 @@ impl CloseReason {
 /// The connections of one server: how many are open, how many ended for which reason.
 #[derive(Debug)]
 pub struct Connections {
+    /// Where the server listens, for the log.
+    endpoint: Arc<Mutex<SocketAddr>>,
     open: [AtomicU64; Class::ALL.len()],
     closed: [[AtomicU64; Class::ALL.len()]; CloseReason::ALL.len()],
     closes: Throttle<CloseReason, AddressCounts>,
@@ -156,12 +161,21 @@ pub struct Connections {
 
 impl Connections {
     pub(super) fn new(endpoint: SocketAddr) -> Self {
+        let endpoint = Arc::new(Mutex::new(endpoint));
+        let now = |of: &Mutex<SocketAddr>| *of.lock().unwrap_or_else(PoisonError::into_inner);
+        let (closing, waiting) = (Arc::clone(&endpoint), Arc::clone(&endpoint));
         Self {
+            endpoint,
             open: Default::default(),
             closed: Default::default(),
-            closes: Throttle::new(move |line| log_close(endpoint, line)),
-            waits: Throttle::new(move |line| log_wait(endpoint, line)),
+            closes: Throttle::new(move |line| log_close(now(&closing), line)),
+            waits: Throttle::new(move |line| log_wait(now(&waiting), line)),
         }
+    }
+
+    /// They belong to a server that listens here from now on.
+    pub(super) fn move_to(&self, endpoint: SocketAddr) {
+        *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = endpoint;
     }
 
     /// Connections that are open now.

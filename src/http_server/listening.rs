@@ -1,6 +1,11 @@
 //! A server that listens: its socket, the versions of HTTP it speaks, its TLS.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd as _,
+    sync::{Arc, Weak},
+};
 
 use tokio::net::TcpListener;
 
@@ -19,7 +24,7 @@ pub enum Error {
         /// The address.
         endpoint: String,
         /// Why.
-        reason: std::io::Error,
+        reason: io::Error,
     },
     /// TLS cannot be set up.
     #[error(transparent)]
@@ -51,7 +56,8 @@ impl Versions {
 /// A server that listens, and does not serve yet.
 #[derive(Debug)]
 pub struct Listening {
-    pub(super) listener: TcpListener,
+    pub(super) listener: Arc<TcpListener>,
+    endpoint: String,
     pub(super) address: SocketAddr,
     pub(super) versions: Versions,
     pub(super) tls: Option<Acceptor>,
@@ -69,6 +75,20 @@ impl Listening {
         versions: Versions,
         tls: Option<&tls::server::Config>,
     ) -> Result<Self, Error> {
+        Self::bind_after(None, endpoint, versions, tls).await
+    }
+
+    /// The same in the place of a server that may still serve. On the same endpoint they share the
+    /// socket, so that no connection is refused meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn bind_after(
+        before: Option<&Before>,
+        endpoint: &str,
+        versions: Versions,
+        tls: Option<&tls::server::Config>,
+    ) -> Result<Self, Error> {
         let tls = tls
             .map(|config| Acceptor::new(config, versions.alpn()))
             .transpose()?;
@@ -76,16 +96,34 @@ impl Listening {
             endpoint: endpoint.to_owned(),
             reason,
         };
-        let listener = TcpListener::bind(endpoint).await.map_err(failed)?;
+        let shared = before.and_then(|before| before.socket(endpoint));
+        let listener = match shared {
+            Some(shared) => shared.map_err(failed)?,
+            None => TcpListener::bind(endpoint).await.map_err(failed)?,
+        };
         let address = listener.local_addr().map_err(failed)?;
+        let connections = match before {
+            Some(before) => Arc::clone(&before.connections),
+            None => Arc::new(Connections::new(address)),
+        };
         Ok(Self {
-            listener,
+            listener: Arc::new(listener),
+            endpoint: endpoint.to_owned(),
             address,
             versions,
             tls,
-            connections: Arc::new(Connections::new(address)),
+            connections,
             pressure: Pressure::default(),
         })
+    }
+
+    /// What another server needs to take its place.
+    pub fn before(&self) -> Before {
+        Before {
+            endpoint: self.endpoint.clone(),
+            socket: Arc::downgrade(&self.listener),
+            connections: Arc::clone(&self.connections),
+        }
     }
 
     /// Takes no connections while the process is above its hard memory limit.
@@ -103,5 +141,25 @@ impl Listening {
     /// What becomes of its connections, for metrics.
     pub fn connections(&self) -> &Arc<Connections> {
         &self.connections
+    }
+}
+
+/// A server whose place another one takes. It does not keep the socket open.
+#[derive(Clone, Debug)]
+pub struct Before {
+    endpoint: String,
+    socket: Weak<TcpListener>,
+    connections: Arc<Connections>,
+}
+
+impl Before {
+    /// Its socket, once more, if it is still there and the endpoint is its own.
+    fn socket(&self, endpoint: &str) -> Option<io::Result<TcpListener>> {
+        if self.endpoint != endpoint {
+            return None;
+        }
+        let listener = self.socket.upgrade()?;
+        let again = listener.as_fd().try_clone_to_owned();
+        Some(again.and_then(|socket| TcpListener::from_std(socket.into())))
     }
 }

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     task::{JoinSet, yield_now},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -20,11 +20,17 @@ use super::{
 /// How long the last answers may take to leave when no more time is given.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long the connections of a server that is replaced may bring requests before they are asked to
+/// end.
+const HANDOVER: Duration = Duration::from_secs(2);
+
 /// When a server ends.
 #[derive(Clone, Debug)]
 pub struct Ends {
     /// No more connections; what has begun may end.
     pub stop: CancellationToken,
+    /// Another server takes the connections that come; those that are here may go on for a moment.
+    pub replaced: CancellationToken,
     /// What has not ended by now is left.
     pub cut: CancellationToken,
 }
@@ -38,16 +44,19 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         tls,
         connections,
         pressure,
+        ..
     } = listening;
+    connections.move_to(address);
     let streams = TaskTracker::new();
     let slots = Arc::new(Slots::new(limits.bounds(), Arc::clone(&connections)));
+    let stop = ends.stop.child_token();
     let parts = Parts {
         versions,
         tls,
         address,
         connections: Arc::clone(&connections),
         streams: Streams(streams.clone()),
-        stop: ends.stop.clone(),
+        stop: stop.clone(),
     };
     let server = Arc::new(Server::new(&limits, parts));
     let mut accepting = Accepting {
@@ -63,6 +72,7 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
     loop {
         let (stream, peer, slot) = tokio::select! {
             () = ends.stop.cancelled() => break,
+            () = ends.replaced.cancelled() => break,
             Some(_) = tasks.join_next() => continue,
             // It may be dropped at any time: a connection that waits for a place is kept.
             accepted = accepting.next() => accepted,
@@ -80,6 +90,14 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         while tasks.join_next().await.is_some() {}
         streams.wait().await;
     });
+    // Hyper closes a connection that is asked to end before its first request has come.
+    tokio::select! {
+        () = &mut finish => return,
+        () = ends.stop.cancelled() => {}
+        () = ends.cut.cancelled() => {}
+        () = sleep(HANDOVER) => {}
+    }
+    stop.cancel();
     tokio::select! {
         () = &mut finish => {}
         () = ends.cut.cancelled() => {

@@ -1,8 +1,9 @@
 //! What a pipeline counts, for metrics and for the summary at its end.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -68,7 +69,7 @@ pub struct Counters {
     /// What arrived of each cluster.
     pub clusters: Clusters,
     /// Hits of each exclusion, with its name.
-    excluded: Vec<(String, AtomicU64)>,
+    excluded: Mutex<BTreeMap<Arc<str>, u64>>,
     /// States of findings, in the order of [`STATES`].
     findings: [AtomicU64; STATES.len()],
     /// What the detection has counted, as of the last request or tick.
@@ -82,38 +83,39 @@ pub struct Counters {
 pub const STATES: [FindingState; 3] = FindingState::ALL;
 
 impl Counters {
-    /// Counters of a pipeline with exclusions of these names.
-    pub(super) fn with_exclusions(names: &[String]) -> Self {
-        let names = names.iter().cloned();
-        Self {
-            excluded: names.map(|name| (name, AtomicU64::default())).collect(),
-            ..Self::default()
+    /// There are exclusions of these names, which have a count from the beginning.
+    pub(super) fn exclusions<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut excluded = self.of_exclusions();
+        for name in names {
+            excluded.entry(Arc::from(name)).or_default();
         }
     }
 
-    /// Names of the exclusions, in their order.
-    pub fn exclusions(&self) -> impl Iterator<Item = &str> {
-        self.excluded.iter().map(|(name, _)| name.as_str())
+    /// Hits of each exclusion, by its name, those of former configurations too.
+    pub fn excluded(&self) -> Vec<(Arc<str>, u64)> {
+        let excluded = self.of_exclusions();
+        let counts = excluded.iter();
+        counts
+            .map(|(name, count)| (Arc::clone(name), *count))
+            .collect()
     }
 
-    /// Hits of the exclusion at this place.
-    pub fn excluded(&self, place: usize) -> u64 {
-        self.excluded
-            .get(place)
-            .map_or(0, |(_, counter)| counter.load(Ordering::Relaxed))
-    }
-
-    /// Whether there are exclusions.
-    pub(super) fn has_exclusions(&self) -> bool {
-        !self.excluded.is_empty()
-    }
-
-    pub(super) fn exclude(&self, places: &[u16]) {
-        for place in places {
-            if let Some((_, counter)) = self.excluded.get(usize::from(*place)) {
-                counter.fetch_add(1, Ordering::Relaxed);
+    /// Counts a hit of each of these exclusions.
+    pub(super) fn exclude<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut names = names.peekable();
+        if names.peek().is_none() {
+            return;
+        }
+        let mut excluded = self.of_exclusions();
+        for name in names {
+            if let Some(count) = excluded.get_mut(name) {
+                *count += 1;
             }
         }
+    }
+
+    fn of_exclusions(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u64>> {
+        self.excluded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Findings of the state at this place of [`STATES`].

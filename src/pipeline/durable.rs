@@ -5,6 +5,8 @@
 //! One commit holds what all connections have waiting. The passing of time is written with the next
 //! commit: when a crash takes some of it, time has not passed, and nothing else follows.
 
+mod snapshots;
+
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
+    change::{Change, Changing},
     counters::Counters,
     outbox::Lanes,
     recovery::Recovered,
@@ -33,7 +36,7 @@ use crate::{
     deadline::{Late, Started},
     detection::{emission::Emission, hit::Hit, input::Input, time::Micros},
     memory::Pressure,
-    processor::detection::{Detection, Known, Position},
+    processor::detection::{Detection, Known},
     receiver::Refusal,
     storage::{Batch, Numbered, Snapshots, Storage, StorageError},
 };
@@ -46,13 +49,6 @@ const ACTIVITY: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 /// Requests that one commit holds at most.
 const GROUP: usize = 64;
-/// Bytes of the log at which a snapshot is made.
-const LOG: u64 = 16 << 20;
-/// Time after which a snapshot is made of a log that is shorter.
-const SNAPSHOT: Duration = Duration::from_mins(10);
-
-/// The least time between two snapshots.
-const REST: Duration = Duration::from_secs(10);
 
 /// How a storage is kept.
 #[derive(Clone, Debug)]
@@ -74,6 +70,7 @@ pub struct DurableTask {
     known: Known,
     started: Option<Micros>,
     inbox: mpsc::Receiver<Submission>,
+    changes: mpsc::Receiver<Changing>,
     lanes: Lanes,
     pressure: Pressure,
     storage: Shared,
@@ -101,7 +98,7 @@ impl DurableTask {
     pub(super) fn new(
         id: String,
         recovered: Recovered,
-        inbox: mpsc::Receiver<Submission>,
+        (inbox, changes): (mpsc::Receiver<Submission>, mpsc::Receiver<Changing>),
         lanes: Lanes,
         (counters, kept): (Arc<Counters>, Kept),
     ) -> Self {
@@ -114,6 +111,7 @@ impl DurableTask {
             detection,
             started,
             inbox,
+            changes,
             lanes,
             pressure: Pressure::default(),
             snapshots: storage.snapshots(),
@@ -154,6 +152,7 @@ impl DurableTask {
                     None => break,
                 },
                 _ = ticks.tick() => self.tick().await,
+                Some(changing) = self.changes.recv() => self.change(changing).await,
                 () = tokio::time::sleep(LOOK), if waits => {}
                 // What is in the inbox already is still taken.
                 () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
@@ -177,7 +176,8 @@ impl DurableTask {
             return;
         }
         let (mut acks, mut inputs, mut entries) = (Vec::new(), Vec::new(), Vec::new());
-        for Submission { mut hits, ack } in group {
+        for submission in group {
+            let (mut hits, ack) = submission.placed(&self.detection);
             self.detection.cut(&mut hits);
             let input = Input::Hits(hits);
             entries.push(input.encode());
@@ -226,6 +226,40 @@ impl DurableTask {
             }
         }
         Vec::new()
+    }
+
+    /// Goes on with other settings. What was applied so far is on disk first, as far as it can be.
+    async fn change(&mut self, changing: Changing) {
+        let (Change { detection, queues }, done) = changing.into_parts();
+        let mut begun = Vec::new();
+        let _later = self.write(Vec::new(), Vec::new(), Vec::new()).await;
+        if let Some(detection) = detection {
+            let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
+            let before = std::mem::replace(&mut self.detection, *detection);
+            begun = self.detection.begun_since(&self.known);
+            let mut ended = self.detection.continue_from(before, now);
+            self.known = self.detection.known();
+            if !begun.is_empty() {
+                self.started = Some(now);
+            }
+            while let Some(of) = &mut ended {
+                let (findings, is_all) = of.drain(SLICE);
+                self.emit(findings);
+                if is_all {
+                    break;
+                }
+                task::yield_now().await;
+            }
+            self.lazy.push(Input::Start(self.known.clone()).encode());
+        }
+        let cursors = {
+            let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+            self.lanes.change(queues, &**storage)
+        };
+        let _later = self.write(Vec::new(), Vec::new(), cursors).await;
+        self.publish();
+        // Who asked may be gone.
+        let _sent = done.send(begun);
     }
 
     /// Gives the detection the time that has passed. Not while there is no room: the time waits.
@@ -295,6 +329,10 @@ impl DurableTask {
     ) -> Result<(), ()> {
         let lazy = self.lazy.len();
         let mut entries = std::mem::take(&mut self.lazy);
+        if !self.findings.is_empty() {
+            let next = self.next_finding + self.findings.len() as u64;
+            entries.push(Input::Numbered(next).encode());
+        }
         entries.extend(requests);
         let batch = Batch {
             first_entry: self.next_entry,
@@ -429,81 +467,6 @@ impl DurableTask {
                 self.failed(&late);
                 None
             }
-        }
-    }
-
-    /// Makes a snapshot when it is time, and cuts the log behind the last.
-    async fn snapshot(&mut self, is_last: bool) {
-        let limit = if is_last {
-            Duration::from_mins(10)
-        } else {
-            Duration::ZERO
-        };
-        if !self.finish_snapshot(limit).await {
-            return;
-        }
-        self.cut().await;
-        let now = clock::monotonic();
-        let is_old = now.saturating_duration_since(self.snapshot_at) >= SNAPSHOT;
-        let bytes = {
-            let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
-            storage.bounds().entry_bytes
-        };
-        // One that failed is not tried again at once.
-        let is_rested = now.saturating_duration_since(self.snapshot_at) >= REST;
-        let is_due =
-            is_last || is_rested && bytes >= LOG || is_old && self.next_entry > self.in_snapshot;
-        // What is applied must be on disk before a snapshot of it is.
-        if !is_due
-            || self
-                .write(Vec::new(), Vec::new(), Vec::new())
-                .await
-                .is_err()
-        {
-            return;
-        }
-        self.snapshot_at = now;
-        let moment = self.detection.moment(&Position {
-            next_entry: self.next_entry,
-            next_finding: self.next_finding,
-            started: self.started,
-            known: self.known.clone(),
-        });
-        let stopped = clock::monotonic().saturating_duration_since(now);
-        debug!(pipeline = self.id, ?stopped, "state taken for a snapshot");
-        let snapshots = Arc::clone(&self.snapshots);
-        let keep = move || snapshots.keep(&moment.encode());
-        self.writing = Some((Started::new("writing a snapshot", keep), self.next_entry));
-    }
-
-    /// Waits for the snapshot that is written; whether none is any more.
-    async fn finish_snapshot(&mut self, limit: Duration) -> bool {
-        if let Some((started, entry)) = &mut self.writing {
-            match started.within(limit).await {
-                Err(Late::Elapsed(..)) => return false,
-                Ok(Ok(())) => self.in_snapshot = *entry,
-                Ok(Err(error)) => self.failed(&error),
-                Err(late) => self.failed(&late),
-            }
-            self.writing = None;
-        }
-        true
-    }
-
-    /// Gives up what the snapshot holds, and what every exporter has delivered.
-    async fn cut(&mut self) {
-        let (entry, finding) = (
-            self.in_snapshot,
-            self.lanes.first_undelivered(self.next_finding),
-        );
-        let bounds = {
-            let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
-            storage.bounds()
-        };
-        if entry > bounds.first_entry || finding > bounds.first_finding {
-            let _nothing = self
-                .read(move |storage| storage.cut(entry, finding).map(|()| Numbered::new()))
-                .await;
         }
     }
 

@@ -19,12 +19,16 @@ use tracing::{debug, info};
 
 use super::{
     admission::Reservation,
+    change::{Change, Changing},
     counters::{Counters, SourceCounters},
     lanes::{LOOK, Lanes},
     submission::{SLICE, Submission},
 };
 use crate::{
-    clock, detection::emission::Emission, memory::Pressure, processor::detection::Detection,
+    clock,
+    detection::{emission::Emission, time::Micros},
+    memory::Pressure,
+    processor::detection::Detection,
 };
 
 /// The interval of ticks.
@@ -37,6 +41,7 @@ pub struct EngineTask {
     id: String,
     detection: Detection,
     inbox: mpsc::Receiver<Submission>,
+    changes: mpsc::Receiver<Changing>,
     lanes: Lanes,
     pressure: Pressure,
     /// The time of the last tick.
@@ -52,7 +57,7 @@ impl EngineTask {
     pub(super) fn new(
         id: String,
         detection: Detection,
-        inbox: mpsc::Receiver<Submission>,
+        (inbox, changes): (mpsc::Receiver<Submission>, mpsc::Receiver<Changing>),
         lanes: Lanes,
         counters: Arc<Counters>,
     ) -> Self {
@@ -60,6 +65,7 @@ impl EngineTask {
             id,
             detection,
             inbox,
+            changes,
             lanes,
             pressure: Pressure::default(),
             ticked: clock::monotonic(),
@@ -93,6 +99,7 @@ impl EngineTask {
                     None => break,
                 },
                 _ = ticks.tick(), if !is_full => self.tick(),
+                Some(changing) = self.changes.recv() => self.change(changing, &cut).await,
                 () = task::yield_now(), if !self.settled && !is_full => self.settle(),
                 () = tokio::time::sleep(LOOK), if waits => {}
                 // What is in the inbox already is still taken.
@@ -105,7 +112,8 @@ impl EngineTask {
 
     /// Takes a request whole or refuses it whole. Between slices of it other tasks have their turn,
     /// findings go out, and time goes on. When its findings fill the budget it waits for room.
-    async fn take(&mut self, Submission { hits, ack }: Submission, cut: &CancellationToken) {
+    async fn take(&mut self, submission: Submission, cut: &CancellationToken) {
+        let (hits, ack) = submission.placed(&self.detection);
         let reserved = Reservation::reserve(&self.detection, &mut self.lanes, &hits).await;
         let reservation = match reserved {
             Ok(reservation) => reservation,
@@ -135,6 +143,32 @@ impl EngineTask {
         } else {
             self.lanes.ack_when_flushed(ack, count);
         }
+    }
+
+    /// Goes on with other settings.
+    async fn change(&mut self, changing: Changing, cut: &CancellationToken) {
+        let (Change { detection, queues }, done) = changing.into_parts();
+        let mut begun = Vec::new();
+        if let Some(detection) = detection {
+            let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
+            let before = std::mem::replace(&mut self.detection, *detection);
+            begun = self.detection.begun_since(&before.known());
+            let mut ended = self.detection.continue_from(before, now);
+            while let Some(of) = &mut ended {
+                self.lanes.wait_for_room(cut).await;
+                let (findings, is_all) = of.drain(SLICE);
+                self.emit(findings);
+                if is_all {
+                    break;
+                }
+                task::yield_now().await;
+            }
+            self.settled = false;
+        }
+        self.lanes.change(queues);
+        self.publish();
+        // Who asked may be gone.
+        let _sent = done.send(begun);
     }
 
     /// Gives the detection the time that has passed.

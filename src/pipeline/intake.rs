@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZero,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
 };
 
 use super::{
@@ -26,7 +26,8 @@ const UNREADABLE: &str = "these bodies hold a denied request but are not one JSO
 /// The entry point of a pipeline, for one receiver and protocol.
 #[derive(Clone, Debug)]
 pub struct Intake {
-    screen: Screen,
+    /// Another one after a reload.
+    screen: Arc<RwLock<Screen>>,
     submit: Submit,
     counters: Arc<Counters>,
     source: Arc<SourceCounters>,
@@ -47,7 +48,7 @@ impl Consumer for Intake {
     type Visitor = ScreenVisitor;
 
     fn begin(&self, received: u64) -> ScreenVisitor {
-        let visitor = self.screen.visitor(received);
+        let visitor = self.screen().visitor(received);
         match self.feed_check.records_before() {
             Some(records) => visitor.sampled(records),
             None => visitor,
@@ -55,6 +56,7 @@ impl Consumer for Intake {
     }
 
     async fn consume(&self, visited: ScreenVisitor) -> Result<Accepted, Refusal> {
+        let screen = visited.screen();
         let screened = visited.into_screened();
         self.feed_check.check(&self.labels.pipeline, &screened);
         let mut span = self.span(&screened);
@@ -69,12 +71,12 @@ impl Consumer for Intake {
         } = screened;
         let count = hits.len() as u64;
         let mut excluded = Vec::new();
-        if self.counters.has_exclusions() {
+        if !screen.exclusions().is_empty() {
             excluded.extend(hits.iter().filter_map(|hit| hit.excluded));
         }
         // Almost every request has none: nothing to observe, nothing to wait for.
         if count > 0
-            && let Err(refusal) = self.observe(hits, span.as_mut()).await
+            && let Err(refusal) = self.observe(hits, &screen, span.as_mut()).await
         {
             self.source.refused.fetch_add(records, Ordering::Relaxed);
             return Err(refusal);
@@ -94,7 +96,9 @@ impl Consumer for Intake {
                 counter.fetch_add(more, Ordering::Relaxed);
             }
         }
-        self.counters.exclude(&excluded);
+        let names = screen.exclusions();
+        self.counters
+            .exclude(excluded.iter().filter_map(|place| names.name(*place)));
         let rejected = NonZero::new(unreadable).map(|count| RejectedRecords {
             count,
             reason: UNREADABLE,
@@ -115,7 +119,7 @@ impl Intake {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            screen,
+            screen: Arc::new(RwLock::new(screen)),
             submit,
             counters,
             source: Arc::default(),
@@ -128,21 +132,28 @@ impl Intake {
         }
     }
 
-    /// An intake of its own for one receiver and protocol, and what is counted there.
-    pub fn for_source(
-        &self,
-        receiver: String,
-        transport: &'static str,
-        tracer: Tracer,
-    ) -> (Self, Arc<SourceCounters>) {
+    /// What one receiver and protocol counts.
+    pub fn new_source(&self) -> Arc<SourceCounters> {
         let source = Arc::new(SourceCounters::default());
         self.counters
             .sources
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::clone(&source));
-        let intake = Self {
-            source: Arc::clone(&source),
+        source
+    }
+
+    /// An intake of its own for one receiver and protocol, with what is counted there.
+    #[must_use]
+    pub fn for_source(
+        &self,
+        receiver: String,
+        transport: &'static str,
+        source: &Arc<SourceCounters>,
+        tracer: Tracer,
+    ) -> Self {
+        Self {
+            source: Arc::clone(source),
             labels: Arc::new(SourceLabels {
                 pipeline: self.labels.pipeline.clone(),
                 receiver,
@@ -150,8 +161,18 @@ impl Intake {
             }),
             tracer,
             ..self.clone()
-        };
-        (intake, source)
+        }
+    }
+
+    /// Requests that begin from now on are screened by this one, at all receivers.
+    pub(super) fn screen_with(&self, screen: Screen) {
+        self.counters.exclusions(screen.exclusions().names());
+        *self.screen.write().unwrap_or_else(PoisonError::into_inner) = screen;
+    }
+
+    fn screen(&self) -> Screen {
+        let screen = self.screen.read().unwrap_or_else(PoisonError::into_inner);
+        screen.clone()
     }
 
     /// What the pipeline has seen so far.
@@ -193,9 +214,14 @@ impl Intake {
     }
 
     /// Has the engine task observe the hits of a request, within its span.
-    async fn observe(&self, hits: Vec<Hit>, span: Option<&mut Span>) -> Result<(), Refusal> {
+    async fn observe(
+        &self,
+        hits: Vec<Hit>,
+        screen: &Screen,
+        span: Option<&mut Span>,
+    ) -> Result<(), Refusal> {
         let part = span.as_ref().map(|span| span.part("observe", None));
-        let answer = self.submit.submit(hits).await;
+        let answer = self.submit.submit(hits, screen.clone()).await;
         drop(part);
         if let Some(span) = span {
             match &answer {

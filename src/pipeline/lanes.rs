@@ -44,10 +44,28 @@ impl Lanes {
         }
     }
 
+    /// Findings go to these queues from now on. What is pending for another one still goes there.
+    pub(super) fn change(&mut self, queues: Vec<Queue>) {
+        for lane in &mut self.all {
+            lane.is_leaving = true;
+        }
+        for queue in queues {
+            match self
+                .all
+                .iter_mut()
+                .find(|lane| lane.queue.id() == queue.id())
+            {
+                Some(lane) => lane.is_leaving = false,
+                None => self.all.push(Lane::new(queue)),
+            }
+        }
+        self.flush_pending();
+    }
+
     /// Adds a finding to every lane.
     pub(super) fn add(&mut self, finding: &Arc<Finding>) {
         self.ledger.add(finding);
-        for lane in &mut self.all {
+        for lane in self.all.iter_mut().filter(|lane| !lane.is_leaving) {
             lane.pending.push_back(Arc::clone(finding));
         }
     }
@@ -72,6 +90,8 @@ impl Lanes {
         for lane in &mut self.all {
             is_flushed &= lane.flush_pending();
         }
+        self.all
+            .retain(|lane| !lane.is_leaving || !lane.pending.is_empty());
         if is_flushed && let Some(PendingAck { ack, findings }) = self.pending_ack.take() {
             ack.send(Ok(findings));
         }
@@ -113,6 +133,8 @@ impl Lanes {
 struct Lane {
     queue: Queue,
     pending: VecDeque<Arc<Finding>>,
+    /// Nothing more is added, and it goes when nothing is pending.
+    is_leaving: bool,
 }
 
 impl Lane {
@@ -120,6 +142,7 @@ impl Lane {
         Self {
             queue,
             pending: VecDeque::new(),
+            is_leaving: false,
         }
     }
 

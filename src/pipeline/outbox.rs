@@ -10,11 +10,10 @@ use std::{
 use prost::Message as _;
 use tracing::error;
 
-use super::recovery::Recovered;
 use crate::{
     detection::Finding,
     exporter::queue::{Queue, Shutdown},
-    storage::Numbered,
+    storage::{Numbered, Storage},
 };
 
 /// Findings that an exporter is given at once.
@@ -38,6 +37,20 @@ struct Lane {
     under_way: Vec<Weak<Finding>>,
 }
 
+impl Lane {
+    fn new(queue: Queue, storage: &dyn Storage) -> Self {
+        let end = storage.bounds().next_finding;
+        let begin = storage.cursor(queue.id()).unwrap_or(end);
+        Self {
+            queue,
+            done: begin,
+            saved: begin,
+            next: begin,
+            under_way: Vec::new(),
+        }
+    }
+}
+
 /// Findings that a lane can take now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
@@ -47,23 +60,35 @@ pub(super) struct Wanted {
 }
 
 impl Lanes {
-    pub(super) fn new(queues: Vec<Queue>, recovered: &Recovered, ending: Shutdown) -> Self {
-        let storage = recovered.storage();
-        let end = storage.bounds().next_finding;
-        let lane = |queue: Queue| {
-            let begin = storage.cursor(queue.id()).unwrap_or(end);
-            Lane {
-                queue,
-                done: begin,
-                saved: begin,
-                next: begin,
-                under_way: Vec::new(),
-            }
-        };
+    pub(super) fn new(queues: Vec<Queue>, storage: &dyn Storage, ending: Shutdown) -> Self {
+        let lanes = queues.into_iter().map(|queue| Lane::new(queue, storage));
         Self {
-            all: queues.into_iter().map(lane).collect(),
+            all: lanes.collect(),
             ending,
         }
+    }
+
+    /// Findings go to these queues from now on. The cursors of those that had none: they begin at the
+    /// end. What another one was given it still delivers.
+    pub(super) fn change(
+        &mut self,
+        queues: Vec<Queue>,
+        storage: &dyn Storage,
+    ) -> Vec<(String, u64)> {
+        let mut before = std::mem::take(&mut self.all);
+        let mut begun = Vec::new();
+        for queue in queues {
+            let known = before.iter().position(|lane| lane.queue.id() == queue.id());
+            let lane = match known {
+                Some(place) => before.swap_remove(place),
+                None => Lane::new(queue, storage),
+            };
+            if storage.cursor(lane.queue.id()).is_none() {
+                begun.push((lane.queue.id().to_owned(), lane.saved));
+            }
+            self.all.push(lane);
+        }
+        begun
     }
 
     /// Finds out what exporters are done with; the cursors that have moved.

@@ -7,11 +7,10 @@ use tracing::{info, warn};
 
 use crate::{
     detection::{
-        hit::Hit,
         input::{Input, InputError},
         time::Micros,
     },
-    processor::detection::{Detection, Known, Position, SnapshotError},
+    processor::detection::{Detection, Places, Position, SnapshotError},
     storage::{Batch, Bounds, Storage, StorageError},
 };
 
@@ -81,9 +80,11 @@ pub fn recover(
         let is_known = storage.cursor(exporter).is_some();
         (!is_known).then(|| (exporter.clone(), begin))
     });
+    let numbered = bounds.next_finding + pending.len() as u64;
+    let entries = [Input::Numbered(numbered), Input::Start(detection.known())];
     let batch = Batch {
         first_entry: bounds.next_entry,
-        entries: vec![Input::Start(detection.known()).encode()],
+        entries: entries.iter().map(Input::encode).collect(),
         first_finding: bounds.next_finding,
         cursors: cursors.collect(),
         findings: pending,
@@ -106,8 +107,8 @@ pub fn recover(
 /// A replay under way.
 struct Replay {
     position: Position,
-    /// For each detection of the entries, the one here.
-    places: Vec<Option<u32>>,
+    /// From the detections of the entries to those here.
+    places: Places,
     /// Findings that the outbox does not have.
     pending: Vec<Vec<u8>>,
 }
@@ -167,7 +168,7 @@ impl Replay {
             // So that the time of the first start is known whenever the process ends.
             snapshots.keep(&detection.moment(&position).encode())?;
         }
-        let places = places(&position.known, &detection.known());
+        let places = Places::between(&position.known, &detection.known());
         Ok(Self {
             position,
             places,
@@ -210,12 +211,15 @@ impl Replay {
         storage: &mut dyn Storage,
     ) -> Result<(), StorageError> {
         let input = match input {
-            Input::Hits(hits) => {
-                let hits = hits.into_iter();
-                Input::Hits(hits.filter_map(|hit| self.placed(hit)).collect())
-            }
+            Input::Hits(hits) => Input::Hits(self.places.moved(hits)),
             Input::Start(known) => {
-                self.places = places(&known, &detection.known());
+                self.places = Places::between(&known, &detection.known());
+                return Ok(());
+            }
+            // With other settings a replay may cause more or less than the first run did.
+            Input::Numbered(next) => {
+                self.position.next_finding = next;
+                self.pending.clear();
                 return Ok(());
             }
             other => other,
@@ -235,15 +239,6 @@ impl Replay {
             storage.commit(&batch)?;
         }
         Ok(())
-    }
-
-    /// The hit, as hits name detections here; `None` if its detection is not here.
-    fn placed(&self, mut hit: Hit) -> Option<Hit> {
-        hit.detection = *self
-            .places
-            .get(usize::try_from(hit.detection).ok()?)?
-            .as_ref()?;
-        Some(hit)
     }
 
     /// What is left of the log cannot be read: it is set aside, and the state so far is what there is.
@@ -267,15 +262,6 @@ impl Replay {
         let moment = detection.moment(&self.position);
         Ok(storage.snapshots().keep(&moment.encode())?)
     }
-}
-
-/// For each detection of before, the place of the same one now.
-fn places(before: &Known, now: &Known) -> Vec<Option<u32>> {
-    let place = |known| now.iter().position(|here| here == known);
-    let places = before.iter().map(place);
-    places
-        .map(|place| place.and_then(|place| u32::try_from(place).ok()))
-        .collect()
 }
 
 fn lost(pipeline: &str, error: &dyn std::fmt::Display, what: &str) {

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{detection::hit::Hit, receiver::Refusal};
+use crate::{
+    detection::{hit::Hit, screen::Screen},
+    processor::detection::{Detection, Places},
+    receiver::Refusal,
+};
 
 /// Requests with hits that may wait for the engine task.
 const INBOX: usize = 64;
@@ -27,7 +31,22 @@ pub(super) type Answer = Result<usize, Refusal>;
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) hits: Vec<Hit>,
+    /// What found them.
+    pub(super) screen: Screen,
     pub(super) ack: Ack,
+}
+
+impl Submission {
+    /// The hits as they name the detections here: the configuration may have been loaded again since
+    /// they were found.
+    pub(super) fn placed(self, detection: &Detection) -> (Vec<Hit>, Ack) {
+        let Self { hits, screen, ack } = self;
+        if screen.is(detection.screen()) {
+            return (hits, ack);
+        }
+        let places = Places::between_screens(&screen, detection.screen());
+        (places.moved(hits), ack)
+    }
 }
 
 /// The answer that a sender waits for.
@@ -53,10 +72,11 @@ pub(super) fn inbox() -> (Submit, mpsc::Receiver<Submission>) {
 
 impl Submit {
     /// Hands over the hits of a request and waits for the answer.
-    pub(super) async fn submit(&self, hits: Vec<Hit>) -> Answer {
+    pub(super) async fn submit(&self, hits: Vec<Hit>, screen: Screen) -> Answer {
         let (ack, answer) = oneshot::channel();
         let submission = Submission {
             hits,
+            screen,
             ack: Ack(ack),
         };
         match tokio::time::timeout(RETRY_AFTER, self.0.send(submission)).await {

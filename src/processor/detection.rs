@@ -1,5 +1,6 @@
 //! The `detection` processor: the core, as the pipeline uses it.
 
+mod continued;
 mod logged;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -24,7 +25,8 @@ use crate::{
     rules::model,
 };
 
-pub use logged::{Known, Moment, Position, SnapshotError};
+pub use continued::{Ended, Known, Places};
+pub use logged::{Moment, Position, SnapshotError};
 
 /// Detections at work: their screen, which every connection gets a copy of, and their engine,
 /// which the engine task owns.
@@ -35,8 +37,6 @@ pub struct Detection {
     watch: Watch,
     /// Bytes that its state may take.
     budget: usize,
-    /// Names of the exclusions, by the numbers that hits have of them.
-    exclusions: Vec<String>,
     gate: Gate,
     /// Bytes that are kept of one value.
     value_bytes: usize,
@@ -104,7 +104,6 @@ impl Detection {
             screen: screen.watching(&watch),
             budget: limits.memory,
             gate: Gate::new(None, false, limits.keys),
-            exclusions: Vec::new(),
             value_bytes: limits.value_bytes,
             recall: Recall::default(),
             engine: Engine::new(detections, limits, locate).watched(),
@@ -123,15 +122,9 @@ impl Detection {
             filter_all,
         } = quiet;
         let exclusions = Exclusions::new(&exclude, self.screen.detections())?;
-        self.exclusions = exclusions.names().map(str::to_owned).collect();
         self.screen = self.screen.excluding(Arc::new(exclusions));
         self.gate = Gate::new(filter, filter_all, self.gate.most());
         Ok(self)
-    }
-
-    /// Names of the exclusions, by the numbers that hits have of them.
-    pub fn exclusions(&self) -> &[String] {
-        &self.exclusions
     }
 
     /// Its state takes no more than what is left of its budget from now on.

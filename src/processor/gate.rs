@@ -94,6 +94,14 @@ impl Gate {
         self.has_overflowed = has_overflowed;
     }
 
+    /// Takes over what another gate remembered and counted.
+    pub fn continue_from(&mut self, other: &Self) {
+        self.left.clone_from(&other.left);
+        self.has_overflowed = other.has_overflowed;
+        self.filtered += other.filtered;
+        self.errors += other.errors;
+    }
+
     /// Takes away what does not leave.
     pub fn pass(&mut self, emissions: &mut Vec<Emission>) {
         if self.filter.is_some() {

@@ -7,7 +7,7 @@ pub struct JournalEntry {
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The input. A reader refuses an entry without one that it knows.
-    #[prost(oneof = "journal_entry::Input", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "journal_entry::Input", tags = "2, 3, 4, 5, 6")]
     pub input: ::core::option::Option<journal_entry::Input>,
 }
 /// Nested message and enum types in `JournalEntry`.
@@ -23,9 +23,19 @@ pub mod journal_entry {
         Tick(super::TickInput),
         #[prost(message, tag = "5")]
         Start(super::StartInput),
+        #[prost(message, tag = "6")]
+        Numbered(super::NumberedInput),
     }
 }
-/// A process has started. Hits of later entries name detections by their place in this list.
+/// What the entries before have caused is in the outbox. So a replay with other settings, which may
+/// cause more or less, adds nothing for them and loses nothing behind them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NumberedInput {
+    /// The number of the next finding.
+    #[prost(uint64, tag = "1")]
+    pub next: u64,
+}
+/// A process has started, or has loaded its configuration again. Hits of later entries name detections by their place in this list.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StartInput {
     /// The detections.

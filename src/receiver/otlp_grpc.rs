@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{self, Connections, Error, Handler, Limits, Listening, Versions},
+    http_server::{self, Before, Connections, Error, Handler, Limits, Listening, Versions},
     tls,
 };
 
@@ -77,8 +77,17 @@ impl OtlpGrpc {
     /// # Errors
     /// When the address is in use or not ours, or certificates cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
+        Self::bind_after(None, config).await
+    }
+
+    /// The same in the place of a server that may still serve, on its socket if the endpoint is the
+    /// same.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn bind_after(before: Option<&Before>, config: &Config) -> Result<Self, Error> {
         let tls = config.tls.as_ref();
-        let listening = listen(&config.endpoint, Versions::Http2, tls).await?;
+        let listening = listen(before, &config.endpoint, Versions::Http2, tls).await?;
         Ok(Self {
             listening,
             max_message: config.max_recv_msg_bytes,
@@ -97,6 +106,11 @@ impl OtlpGrpc {
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// What another server needs to take its place.
+    pub fn before(&self) -> Before {
+        self.listening.before()
     }
 
     /// What becomes of its connections.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     extension::bearer_token_auth::BearerTokenAuth,
-    http_server::{self, Connections, Error, Handler, Limits, Listening, Versions},
+    http_server::{self, Before, Connections, Error, Handler, Limits, Listening, Versions},
     pdata::{Sink, Visitor, Walk, json},
     tls,
 };
@@ -81,8 +81,17 @@ impl OtlpHttp {
     /// # Errors
     /// When the address is in use or not ours, or certificates cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, Error> {
+        Self::bind_after(None, config).await
+    }
+
+    /// The same in the place of a server that may still serve, on its socket if the endpoint is the
+    /// same.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn bind_after(before: Option<&Before>, config: &Config) -> Result<Self, Error> {
         let tls = config.tls.as_ref();
-        let listening = listen(&config.endpoint, Versions::All, tls).await?;
+        let listening = listen(before, &config.endpoint, Versions::All, tls).await?;
         Ok(Self {
             listening,
             max_body: config.max_request_body_size,
@@ -101,6 +110,11 @@ impl OtlpHttp {
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
+    }
+
+    /// What another server needs to take its place.
+    pub fn before(&self) -> Before {
+        self.listening.before()
     }
 
     /// What becomes of its connections.

@@ -5,7 +5,7 @@ use tracing::warn;
 
 use super::admission::Admission;
 use crate::{
-    http_server::{Ends, Error, Listening, Versions},
+    http_server::{Before, Ends, Error, Listening, Versions},
     memory::Pressure,
     tls,
 };
@@ -19,6 +19,8 @@ pub struct Shared {
     pub pressure: Pressure,
     /// No more connections; what has begun may end.
     pub stop: CancellationToken,
+    /// Another server takes the place of this one.
+    pub replaced: CancellationToken,
     /// What has not come in by now is refused.
     pub cut: CancellationToken,
 }
@@ -27,6 +29,7 @@ impl Shared {
     pub(super) fn ends(&self) -> Ends {
         Ends {
             stop: self.stop.clone(),
+            replaced: self.replaced.clone(),
             cut: self.cut.clone(),
         }
     }
@@ -34,11 +37,12 @@ impl Shared {
 
 /// Listens, and warns when requests could be read on their way.
 pub(super) async fn listen(
+    before: Option<&Before>,
     endpoint: &str,
     versions: Versions,
     tls: Option<&tls::server::Config>,
 ) -> Result<Listening, Error> {
-    let listening = Listening::bind(endpoint, versions, tls).await?;
+    let listening = Listening::bind_after(before, endpoint, versions, tls).await?;
     let address = listening.address();
     if tls.is_none() && !address.ip().is_loopback() {
         let place = if address.ip().is_unspecified() {

@@ -1,6 +1,9 @@
 //! Compares the memory of the process with its limits at an interval, and warns above them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -22,7 +25,7 @@ pub(super) struct Watch {
     /// Of all pipelines.
     pub(super) counters: Vec<Arc<Counters>>,
     /// Of all receivers.
-    pub(super) connections: Vec<Arc<Connections>>,
+    pub(super) connections: Arc<Mutex<Vec<Arc<Connections>>>>,
     pub(super) interval: Duration,
 }
 
@@ -77,8 +80,10 @@ impl Watch {
     }
 
     fn connections(&self) -> u64 {
-        let servers = self.connections.iter();
+        let servers = self.connections.lock();
+        let servers = servers.unwrap_or_else(PoisonError::into_inner);
         servers
+            .iter()
             .map(|server| {
                 Class::ALL
                     .map(|class| server.open(class))

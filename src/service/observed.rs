@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::common::Reloads;
 use crate::{
     clock,
     config::ComponentId,
@@ -48,6 +49,24 @@ pub(super) fn process(metrics: &Metrics, admission: &Admission, findings: &Findi
     metrics.observe(&m::ADMISSION_MEMORY, &[], move || wide(admission.granted()));
     let findings = findings.clone();
     metrics.observe(&m::QUEUE_MEMORY, &[], move || wide(findings.heap_bytes()));
+}
+
+/// Reloads of the configuration.
+pub(super) fn reloads(metrics: &Metrics, reloads: &Arc<Reloads>) {
+    let counts: [(&str, Count<Reloads>); 2] = [
+        ("applied", |reloads| &reloads.applied),
+        ("refused", |reloads| &reloads.refused),
+    ];
+    for (outcome, count) in counts {
+        let reloads = Arc::clone(reloads);
+        metrics.observe(&m::RELOADS, &[("outcome", outcome)], move || {
+            count(&reloads).load(Ordering::Relaxed)
+        });
+    }
+    let reloads = Arc::clone(reloads);
+    metrics.observe(&m::RELOAD_SUCCESSFUL, &[], move || {
+        u64::from(!reloads.is_refused.load(Ordering::Relaxed))
+    });
 }
 
 /// What the process may take.
@@ -178,11 +197,8 @@ pub(super) fn pipeline(
         let counters = Arc::clone(counters);
         metrics.observe(metric, &at, move || count(&counters.detection()));
     }
-    for (place, name) in counters.exclusions().enumerate() {
-        let at = [("pipeline", id.as_str()), ("exclude", name)];
-        let counters = Arc::clone(counters);
-        metrics.observe(&m::EXCLUDED, &at, move || counters.excluded(place));
-    }
+    let excluding = Arc::clone(counters);
+    metrics.observe_each(&m::EXCLUDED, &at, move || excluding.excluded());
     let tracking = Arc::clone(counters);
     metrics.observe(&m::TRACKED, &at, move || wide(tracking.detection().tracked));
     let tracking = Arc::clone(counters);

@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tracing::warn;
 
-use super::observed;
 use crate::{
     config::{ComponentId, DetectionConfig},
     deadline,
-    detection::limits::Limits,
-    exporter::{
-        Exporter,
-        dead_letter::{self, DeadLetters},
-    },
+    detection::{limits::Limits, time::Micros},
     processor::detection::{Detection, Quiet},
     rules,
-    telemetry::metrics::Metrics,
 };
 
 /// How long a part may take to read its files at the start.
@@ -26,19 +21,6 @@ pub(super) async fn prepared<T: Send + 'static>(
     make: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     deadline::blocking(PREPARE, "reading its files", make).await?
-}
-
-/// Makes an exporter around which dead letters are kept.
-pub(super) async fn with_letters<E: Exporter>(
-    metrics: &Metrics,
-    id: &ComponentId,
-    letters: dead_letter::Config,
-    make: impl FnOnce() -> anyhow::Result<E> + Send + 'static,
-) -> anyhow::Result<DeadLetters<E>> {
-    let name = id.to_string();
-    let exporter = prepared(move || Ok(DeadLetters::new(&name, make()?, &letters)?)).await?;
-    observed::dead_letters(metrics, id, exporter.counters());
-    Ok(exporter)
 }
 
 /// The detection of a processor, which may take this many bytes of state if it says nothing else.
@@ -78,4 +60,11 @@ pub(super) async fn detection(
     })
     .await
     .with_context(|| format!("cannot start processor {id}"))
+}
+
+/// Warns of what may be a mistake at this time.
+pub(super) fn warn_of(id: &ComponentId, config: &DetectionConfig, now: Micros) {
+    for warning in config.warnings(now) {
+        warn!(processor = %id, "{warning}");
+    }
 }

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::exporters::Running;
 use crate::{
     config::{ComponentId, DetectionConfig, ExtensionConfig, PipelineConfig},
     deadline,
@@ -20,7 +21,7 @@ use crate::{
     exporter::queue::{Queue, Shutdown},
     extension::{file_storage, health_check::Health},
     memory::Pressure,
-    pipeline::{self, DurableTask, EngineTask, FindingBudget, Intake, Kept},
+    pipeline::{self, Control, DurableTask, EngineTask, FindingBudget, Kept},
     processor::detection::Detection,
     storage::Disk,
 };
@@ -59,14 +60,14 @@ pub(super) async fn pipeline(
     (detection, queues): (Detection, Vec<Queue>),
     storage: Option<&ExtensionConfig>,
     ending: Ending<'_>,
-) -> anyhow::Result<(Intake, Task)> {
+) -> anyhow::Result<(Control, Task)> {
     if let Some(ExtensionConfig::FileStorage(config)) = storage {
-        let (intake, task) = durable((id, now), (detection, queues), config, ending).await?;
-        return Ok((intake, Task::Durable(Box::new(task))));
+        let (control, task) = durable((id, now), (detection, queues), config, ending).await?;
+        return Ok((control, Task::Durable(Box::new(task))));
     }
     warn_without(id);
-    let (intake, task) = pipeline::pipeline(id.to_string(), detection, queues, ending.findings);
-    Ok((intake, Task::Memory(Box::new(task))))
+    let (control, task) = pipeline::pipeline(id.to_string(), detection, queues, ending.findings);
+    Ok((control, Task::Memory(Box::new(task))))
 }
 
 /// A pipeline that continues from its storage.
@@ -75,7 +76,7 @@ async fn durable(
     (detection, queues): (Detection, Vec<Queue>),
     config: &file_storage::Config,
     ending: Ending<'_>,
-) -> anyhow::Result<(Intake, DurableTask)> {
+) -> anyhow::Result<(Control, DurableTask)> {
     let name = id.to_string();
     let exporters: Vec<_> = queues.iter().map(|queue| queue.id().to_owned()).collect();
     let directory = config.directory.clone();
@@ -123,10 +124,10 @@ async fn durable(
 /// The queues of the exporters of a pipeline.
 pub(super) fn queues_of(
     parts: &PipelineConfig,
-    queues: &BTreeMap<ComponentId, Queue>,
+    running: &BTreeMap<ComponentId, Running>,
 ) -> Vec<Queue> {
-    let exporters = parts.exporters.iter();
-    exporters.filter_map(|id| queues.get(id).cloned()).collect()
+    let exporters = parts.exporters.iter().filter_map(|id| running.get(id));
+    exporters.map(|exporter| exporter.queue.clone()).collect()
 }
 
 /// The exporters of pipelines without a storage: what they do not deliver at the end is lost.
@@ -144,9 +145,9 @@ pub(super) fn volatile(
 }
 
 /// Tells the other queues that nothing in them is lost.
-pub(super) fn keep(queues: &BTreeMap<ComponentId, Queue>, volatile: &BTreeSet<ComponentId>) {
-    for (_, queue) in queues.iter().filter(|(id, _)| !volatile.contains(id)) {
-        queue.keep();
+pub(super) fn keep(exporters: &BTreeMap<ComponentId, Running>, volatile: &BTreeSet<ComponentId>) {
+    for (_, exporter) in exporters.iter().filter(|(id, _)| !volatile.contains(id)) {
+        exporter.queue.keep();
     }
 }
 

@@ -110,6 +110,10 @@ metrics! {
         "By" "Physical memory of the process.";
     LOG_DROPPED: Counter Normal "auditwatch_log_lines_dropped" []
         "{lines}" "Lines of the log of auditwatch that were dropped, because standard error was not read or could not be written.";
+    RELOADS: Counter Normal "auditwatch_config_reloads" ["outcome"]
+        "{reloads}" "Reloads of the configuration and its files, applied or refused.";
+    RELOAD_SUCCESSFUL: Gauge Basic "auditwatch_config_last_reload_successful" []
+        "{boolean}" "1: the configuration in use is the last one that was written. 0: that one was refused, and the one before is in use.";
     TASKS: Gauge Normal "auditwatch_tasks" []
         "{tasks}" "Tasks that have not ended: connections, streams, pipelines, exporters.";
 

@@ -96,6 +96,7 @@ impl Server {
         };
         let ends = Ends {
             stop: stop.clone(),
+            replaced: CancellationToken::new(),
             cut: stop,
         };
         http_server::serve(self.listening, limits, self.scrapes, ends).await;

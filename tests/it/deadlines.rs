@@ -252,6 +252,21 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "it writes to the storage, with the timeout of the storage",
     ),
     (
+        "processor/detection/continued.rs",
+        ".export(",
+        "it copies the state of the engine",
+    ),
+    (
+        "cli/changes.rs",
+        "fs::metadata(",
+        "it runs on a thread that is waited for with a limit",
+    ),
+    (
+        "service/files.rs",
+        "fs::metadata(",
+        "who looks at the files has the deadline",
+    ),
+    (
         "processor/detection/logged.rs",
         ".export(",
         "it copies the state of the engine",

@@ -31,6 +31,7 @@ mod proxies;
 mod receiver_auth;
 mod receiver_limits;
 mod receiver_tls;
+mod reload;
 mod replay;
 mod rows;
 mod rules;

@@ -349,7 +349,7 @@ service: {{pipelines: {{logs: {{receivers: [otlp], processors: [detection], expo
 }
 
 /// Shakes hands until the server shows a certificate of this authority.
-async fn shown_by(address: SocketAddr, authority: &Authority) {
+pub(crate) async fn shown_by(address: SocketAddr, authority: &Authority) {
     let wait = async {
         while shake(address, authority.trusting(None, &[&TLS13]))
             .await

@@ -4,7 +4,10 @@
 use prost::Message as _;
 use thiserror::Error;
 
-use super::{Detection, Recall};
+use super::{
+    Detection, Recall,
+    continued::{Known, known},
+};
 use crate::{
     detection::{
         emission::Emission,
@@ -20,9 +23,6 @@ use crate::{
 
 /// Steps between two looks at what follows.
 const SLICE: usize = 64;
-
-/// The rule id and the fingerprint of each detection.
-pub type Known = Vec<(String, String)>;
 
 /// The state at one position of the log, which can be encoded on another thread.
 #[derive(Debug)]
@@ -119,9 +119,7 @@ impl Detection {
 
     /// The rule id and the fingerprint of each detection, in the order that hits name them in.
     pub fn known(&self) -> Known {
-        let detections = self.screen.detections().iter();
-        let known = detections.map(|one| (one.annotations.id.clone(), one.fingerprint.clone()));
-        known.collect()
+        known(&self.screen)
     }
 
     /// Applies an input whole; the findings that it causes. A log that is applied in its order gives
@@ -150,7 +148,7 @@ impl Detection {
                     }
                 }
             }
-            Input::Start(_) => {}
+            Input::Start(_) | Input::Numbered(_) => {}
         }
         findings
     }

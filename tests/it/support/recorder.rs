@@ -115,6 +115,7 @@ impl Running {
             admission: Admission::new(setup.admission),
             pressure: Pressure::default(),
             stop: CancellationToken::new(),
+            replaced: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
         let grpc = OtlpGrpc::bind(&otlp_grpc::Config {
