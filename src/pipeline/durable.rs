@@ -359,28 +359,26 @@ impl DurableTask {
     }
 
     /// A commit that failed is on disk after all: its requests were refused, but they are in the log,
-    /// and count.
+    /// and count. Nothing was applied since. If it cannot be read now, the next write finds out again.
     async fn catch_up(&mut self, entry: u64, finding: u64) {
-        let landed = usize::try_from(entry.saturating_sub(self.next_entry)).unwrap_or(usize::MAX);
         let applied = self.next_entry + self.lazy.len() as u64;
+        let read = self.read(move |storage| storage.entries(applied, usize::MAX));
+        let Some(entries) = read.await else {
+            return;
+        };
+        let landed = usize::try_from(entry.saturating_sub(self.next_entry)).unwrap_or(usize::MAX);
         self.lazy.drain(..landed.min(self.lazy.len()));
         let landed = usize::try_from(finding.saturating_sub(self.next_finding));
         let landed = landed.unwrap_or(usize::MAX).min(self.findings.len());
         self.findings.drain(..landed);
         (self.next_entry, self.next_finding) = (entry, finding);
-        let read = self.read(move |storage| storage.entries(applied, usize::MAX));
-        match read.await {
-            Some(entries) => {
-                for (_, entry) in entries {
-                    if let Ok(input) = Input::decode(&entry) {
-                        let findings = self.detection.apply(input);
-                        self.emit(findings);
-                        let hits = self.recalled();
-                        self.apply(hits).await;
-                    }
-                }
+        for (_, entry) in entries {
+            if let Ok(input) = Input::decode(&entry) {
+                let findings = self.detection.apply(input);
+                self.emit(findings);
+                let hits = self.recalled();
+                self.apply(hits).await;
             }
-            None => self.inbox.close(),
         }
     }
 

@@ -73,9 +73,14 @@ fn any_home(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(storage.findings(0, 100).unwrap(), [(2, b"h".to_vec())]);
     storage.cut(100, 100).unwrap();
     assert_eq!(storage.bounds().first_entry, 4);
+    let error = storage.commit(&Batch::default()).unwrap_err();
+    assert!(
+        matches!(error, StorageError::Misplaced { entry: 4, .. }),
+        "{error}"
+    );
     let cursor = Batch {
         cursors: vec![("hec".to_owned(), 3)],
-        ..Batch::default()
+        ..batch(&*storage, &[], &[])
     };
     storage.commit(&cursor).unwrap();
     drop(storage);

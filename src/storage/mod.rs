@@ -44,7 +44,8 @@ pub struct Bounds {
     pub finding_bytes: u64,
 }
 
-/// What is written at once: all of it, or nothing.
+/// What is written at once: all of it, or nothing. Its numbers must be those of the home, also when it
+/// has no entries or no findings: so whoever writes next learns of a commit that failed and is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The number of the first entry: what [`Bounds::next_entry`] says.
