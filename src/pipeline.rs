@@ -21,6 +21,8 @@ mod lanes;
 mod ledger;
 mod outbox;
 mod recovery;
+#[cfg(test)]
+mod simulation;
 mod submission;
 
 use std::sync::Arc;

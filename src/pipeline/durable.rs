@@ -46,13 +46,27 @@ const ACTIVITY: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 /// Requests that one commit holds at most.
 const GROUP: usize = 64;
-/// Bytes of the log at which a snapshot is made.
-const LOG: u64 = 16 << 20;
-/// Time after which a snapshot is made of a log that is shorter.
-const SNAPSHOT: Duration = Duration::from_mins(10);
 
-/// The least time between two snapshots.
-const REST: Duration = Duration::from_secs(10);
+/// When snapshots are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Bytes of the log at which one is made.
+    pub(super) log: u64,
+    /// Time after which one is made of a log that is shorter.
+    pub(super) every: Duration,
+    /// The least time between two.
+    pub(super) rest: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            log: 16 << 20,
+            every: Duration::from_mins(10),
+            rest: Duration::from_secs(10),
+        }
+    }
+}
 
 /// How a storage is kept.
 #[derive(Clone, Debug)]
@@ -79,6 +93,7 @@ pub struct DurableTask {
     storage: Shared,
     snapshots: Arc<dyn Snapshots>,
     kept: Kept,
+    pace: Pace,
     /// The next entry on disk.
     next_entry: u64,
     /// The next finding on disk.
@@ -119,6 +134,7 @@ impl DurableTask {
             snapshots: storage.snapshots(),
             storage: Arc::new(Mutex::new(storage)),
             kept,
+            pace: Pace::default(),
             next_entry: bounds.next_entry,
             next_finding: bounds.next_finding,
             lazy: Vec::new(),
@@ -139,6 +155,13 @@ impl DurableTask {
         self
     }
 
+    /// Makes snapshots at another pace.
+    #[cfg(test)]
+    pub(super) fn paced(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
     /// Runs until every intake is gone, or `cut` says that no more shall come in. Then the state is
     /// kept: nothing closes.
     pub async fn run(mut self, cut: CancellationToken) {
@@ -148,15 +171,17 @@ impl DurableTask {
         loop {
             self.feed().await;
             let waits = self.lanes.is_busy();
+            // Time first: a full inbox does not stop it. The order makes simulations repeatable.
             tokio::select! {
+                biased;
+                _ = ticks.tick() => self.tick().await,
+                // What is in the inbox already is still taken.
+                () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
                 submission = self.inbox.recv() => match submission {
                     Some(submission) => self.take(submission).await,
                     None => break,
                 },
-                _ = ticks.tick() => self.tick().await,
                 () = tokio::time::sleep(LOOK), if waits => {}
-                // What is in the inbox already is still taken.
-                () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
             }
         }
         self.end().await;
@@ -442,15 +467,16 @@ impl DurableTask {
         }
         self.cut().await;
         let now = clock::monotonic();
-        let is_old = now.saturating_duration_since(self.snapshot_at) >= SNAPSHOT;
+        let is_old = now.saturating_duration_since(self.snapshot_at) >= self.pace.every;
         let bytes = {
             let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
             storage.bounds().entry_bytes
         };
         // One that failed is not tried again at once.
-        let is_rested = now.saturating_duration_since(self.snapshot_at) >= REST;
-        let is_due =
-            is_last || is_rested && bytes >= LOG || is_old && self.next_entry > self.in_snapshot;
+        let is_rested = now.saturating_duration_since(self.snapshot_at) >= self.pace.rest;
+        let is_due = is_last
+            || is_rested && bytes >= self.pace.log
+            || is_old && self.next_entry > self.in_snapshot;
         // What is applied must be on disk before a snapshot of it is.
         if !is_due
             || self

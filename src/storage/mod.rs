@@ -16,7 +16,7 @@ mod disk;
 mod memory;
 mod snapshot_file;
 #[cfg(test)]
-mod torn;
+pub(crate) mod torn;
 
 use std::{io, path::PathBuf, sync::Arc};
 
