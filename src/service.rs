@@ -161,6 +161,7 @@ impl Service {
             let storage = config.storage.as_ref().and_then(|id| extensions.get(id));
             let ends = Ending {
                 health: &self.health,
+                metrics: &self.metrics,
                 findings: watch.findings.clone(),
                 exporters: &self.ending,
             };

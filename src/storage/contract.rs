@@ -103,6 +103,24 @@ fn the_home_in_memory_keeps_the_contract() {
 }
 
 #[test]
+fn a_home_that_is_measured_keeps_the_contract() {
+    let home = MemoryHome::default();
+    let mut usage = Vec::new();
+    any_home(|| {
+        let (measured, counted) = Measured::new(home.open());
+        usage.push(counted);
+        Box::new(measured)
+    });
+    let of = |count: fn(&Usage) -> u64| usage.iter().map(|one| count(one)).collect::<Vec<_>>();
+    // Cutting is a write too.
+    assert_eq!(of(Usage::commits), [2, 4, 1]);
+    assert_eq!(of(Usage::failed_commits), [1, 1, 0]);
+    assert_eq!(of(Usage::snapshots), [2, 0, 0]);
+    assert_eq!(of(Usage::snapshot_bytes), [3, 3, 0]);
+    assert_eq!(of(|usage| usage.bounds().next_entry), [4, 4, 11]);
+}
+
+#[test]
 fn the_home_on_disk_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     any_home(|| Box::new(Disk::open(folder.path(), "logs").unwrap().disk));

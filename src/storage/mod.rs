@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod contract;
 mod disk;
+mod measured;
 mod memory;
 mod snapshot_file;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use thiserror::Error;
 use crate::visible;
 
 pub use disk::{Disk, Opened};
+pub use measured::{Measured, Usage};
 pub use memory::{Memory, MemoryHome};
 
 /// What a storage holds: numbers are given in order, without gaps, and never again.
@@ -42,6 +44,18 @@ pub struct Bounds {
     pub entry_bytes: u64,
     /// Bytes of the findings.
     pub finding_bytes: u64,
+}
+
+impl Bounds {
+    /// Entries of the log that are kept.
+    pub fn entries(&self) -> u64 {
+        self.next_entry.saturating_sub(self.first_entry)
+    }
+
+    /// Findings of the outbox that are kept.
+    pub fn findings(&self) -> u64 {
+        self.next_finding.saturating_sub(self.first_finding)
+    }
 }
 
 /// What is written at once: all of it, or nothing. Its numbers must be those of the home, also when it
