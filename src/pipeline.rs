@@ -20,6 +20,7 @@ mod intake;
 mod lanes;
 mod ledger;
 mod outbox;
+mod pace;
 mod recovery;
 #[cfg(test)]
 mod simulation;

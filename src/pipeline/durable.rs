@@ -25,6 +25,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     counters::Counters,
     outbox::Lanes,
+    pace::Pace,
     recovery::Recovered,
     submission::{Ack, FULL, SLICE, Submission},
 };
@@ -46,27 +47,6 @@ const ACTIVITY: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 /// Requests that one commit holds at most.
 const GROUP: usize = 64;
-
-/// When snapshots are made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    /// Bytes of the log at which one is made.
-    pub(super) log: u64,
-    /// Time after which one is made of a log that is shorter.
-    pub(super) every: Duration,
-    /// The least time between two.
-    pub(super) rest: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            log: 16 << 20,
-            every: Duration::from_mins(10),
-            rest: Duration::from_secs(10),
-        }
-    }
-}
 
 /// How a storage is kept.
 #[derive(Clone, Debug)]

@@ -15,6 +15,8 @@
 mod home;
 mod life;
 mod peers;
+mod sent;
+mod storage;
 mod truth;
 mod world;
 

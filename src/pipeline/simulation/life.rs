@@ -12,8 +12,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    home::Simulated,
-    peers::{self, BASE, Sending},
+    peers::{self, Sending},
+    sent::BASE,
+    storage::Simulated,
     truth::detection,
     world::{EXPORTERS, Faults, State, World},
 };
@@ -23,8 +24,9 @@ use crate::{
     exporter::queue::{self, QueueConfig, RetryConfig, Shutdown},
     pipeline::{
         counters::Counters,
-        durable::{DurableTask, Kept, Pace},
+        durable::{DurableTask, Kept},
         outbox::Lanes,
+        pace::Pace,
         recovery::{RecoverError, recover},
         submission::{Submit, inbox},
     },

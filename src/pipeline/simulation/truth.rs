@@ -1,13 +1,10 @@
 //! What must be true of all that was sent, written and delivered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 
-use super::{peers::BASE, world::State};
+use super::{sent::BASE, world::State};
 use crate::{
     detection::{
         Finding,
@@ -17,7 +14,6 @@ use crate::{
         time::Micros,
     },
     processor::detection::Detection,
-    rules::model,
 };
 
 /// A window with more hits than this makes a finding.
@@ -33,10 +29,12 @@ pub(super) fn detection() -> Detection {
         lateness: 3600 * 1_000_000,
         ..Rule::default()
     };
-    let both = [Semantics::Native, Semantics::Escu];
-    let detections = both.map(|semantics| Arc::new(model::Detection::of(&rule(semantics))));
+    let mut detections = Vec::new();
+    for semantics in [Semantics::Native, Semantics::Escu] {
+        detections.append(&mut rule(semantics).into());
+    }
     let settings = Rule::default();
-    Detection::new(&settings, detections.into(), Limits::default(), &[], None).unwrap()
+    Detection::new(&settings, detections, Limits::default(), &[], None).unwrap()
 }
 
 type Key = (String, String);

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     home::Home,
-    peers::{Endpoint, Request, requests},
+    sent::{Request, requests},
 };
 use crate::storage::Batch;
 
@@ -44,6 +44,17 @@ pub(super) struct State {
 pub(super) struct Record {
     pub(super) entries: Vec<Vec<u8>>,
     pub(super) findings: Vec<Vec<u8>>,
+}
+
+/// What an exporter sends to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoint {
+    /// Findings that the exporters of all lives know to be accepted.
+    pub(super) confirmed: u64,
+    /// The next finding that the exporter of this life sends.
+    pub(super) next: u64,
+    /// Findings that arrived.
+    pub(super) received: u64,
 }
 
 /// What goes wrong in one life.
