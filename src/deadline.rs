@@ -80,6 +80,11 @@ pub struct Started<T> {
 impl<T: Send + 'static> Started<T> {
     /// Begins `work`, which `what` names.
     pub fn new(what: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Self {
+        #[cfg(test)]
+        let work = match simulated::begin(work) {
+            Ok(thread) => return Self { what, thread },
+            Err(work) => work,
+        };
         Self {
             what,
             thread: tokio::task::spawn_blocking(work),
@@ -129,6 +134,50 @@ impl Exclusive {
             work()
         })
         .await
+    }
+}
+
+/// Blocking work without threads, so that a simulation has one order of events for one seed.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::{cell::RefCell, time::Duration};
+
+    use tokio::{task::JoinHandle, time::sleep};
+
+    type Pauses = Box<dyn FnMut() -> Duration>;
+
+    thread_local! {
+        static PAUSES: RefCell<Option<Pauses>> = const { RefCell::new(None) };
+    }
+
+    /// From now on [`super::Started`] does its work on this thread; `pauses` says how long it is
+    /// held up before it and after it. `None`: as always.
+    pub(crate) fn set(pauses: Option<Pauses>) {
+        PAUSES.with_borrow_mut(|all| *all = pauses);
+    }
+
+    fn pause() -> Option<Duration> {
+        PAUSES.with_borrow_mut(|pauses| pauses.as_mut().map(|next| next()))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "it stands for a thread")]
+    pub(super) fn begin<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
+        work: W,
+    ) -> Result<JoinHandle<T>, W> {
+        let Some(before) = pause() else {
+            return Err(work);
+        };
+        Ok(tokio::spawn(async move {
+            if !before.is_zero() {
+                sleep(before).await;
+            }
+            let done = work();
+            let after = pause().unwrap_or_default();
+            if !after.is_zero() {
+                sleep(after).await;
+            }
+            done
+        }))
     }
 }
 

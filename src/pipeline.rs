@@ -21,7 +21,10 @@ mod intake;
 mod lanes;
 mod ledger;
 mod outbox;
+mod pace;
 mod recovery;
+#[cfg(test)]
+mod simulation;
 mod submission;
 
 use std::sync::Arc;

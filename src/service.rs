@@ -138,6 +138,7 @@ impl Service {
             let storage = storage.and_then(|id| config.extensions.get(id));
             let ends = Ending {
                 health: &self.common.health,
+                metrics: &self.common.metrics,
                 findings: watch.findings.clone(),
                 exporters: &self.common.ending,
             };

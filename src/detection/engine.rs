@@ -175,6 +175,11 @@ impl Engine {
         self.state.clone()
     }
 
+    /// When the process started to count, if that matters.
+    pub fn started(&self) -> Option<Micros> {
+        self.setup.started
+    }
+
     /// Everything the engine remembers, when nothing more is asked of it.
     pub fn into_state(self) -> EngineState {
         self.state

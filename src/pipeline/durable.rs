@@ -28,6 +28,7 @@ use super::{
     change::{Change, Changing},
     counters::Counters,
     outbox::Lanes,
+    pace::Pace,
     recovery::Recovered,
     submission::{Ack, FULL, SLICE, Submission},
 };
@@ -71,11 +72,15 @@ pub struct DurableTask {
     started: Option<Micros>,
     inbox: mpsc::Receiver<Submission>,
     changes: mpsc::Receiver<Changing>,
+    /// A change that waits until the storage can be written: what is in doubt was caused by the
+    /// settings of now.
+    changing: Option<Changing>,
     lanes: Lanes,
     pressure: Pressure,
     storage: Shared,
     snapshots: Arc<dyn Snapshots>,
     kept: Kept,
+    pace: Pace,
     /// The next entry on disk.
     next_entry: u64,
     /// The next finding on disk.
@@ -112,11 +117,13 @@ impl DurableTask {
             started,
             inbox,
             changes,
+            changing: None,
             lanes,
             pressure: Pressure::default(),
             snapshots: storage.snapshots(),
             storage: Arc::new(Mutex::new(storage)),
             kept,
+            pace: Pace::default(),
             next_entry: bounds.next_entry,
             next_finding: bounds.next_finding,
             lazy: Vec::new(),
@@ -137,6 +144,13 @@ impl DurableTask {
         self
     }
 
+    /// Makes snapshots at another pace.
+    #[cfg(test)]
+    pub(super) fn paced(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
     /// Runs until every intake is gone, or `cut` says that no more shall come in. Then the state is
     /// kept: nothing closes.
     pub async fn run(mut self, cut: CancellationToken) {
@@ -144,18 +158,27 @@ impl DurableTask {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.ticked = clock::monotonic();
         loop {
+            if self.kept.is_up.load(Ordering::Relaxed)
+                && let Some(changing) = self.changing.take()
+            {
+                self.change(changing).await;
+            }
             self.feed().await;
             let waits = self.lanes.is_busy();
+            // Time and changes first: a full inbox does not stop them. The order makes simulations repeatable.
             tokio::select! {
+                biased;
+                _ = ticks.tick() => self.tick().await,
+                // What is in the inbox already is still taken.
+                () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
+                Some(changing) = self.changes.recv(), if self.changing.is_none() => {
+                    self.changing = Some(changing);
+                }
                 submission = self.inbox.recv() => match submission {
                     Some(submission) => self.take(submission).await,
                     None => break,
                 },
-                _ = ticks.tick() => self.tick().await,
-                Some(changing) = self.changes.recv() => self.change(changing).await,
                 () = tokio::time::sleep(LOOK), if waits => {}
-                // What is in the inbox already is still taken.
-                () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
             }
         }
         self.end().await;
@@ -228,11 +251,19 @@ impl DurableTask {
         Vec::new()
     }
 
-    /// Goes on with other settings. What was applied so far is on disk first, as far as it can be.
+    /// Goes on with other settings. What was applied so far is on disk first.
     async fn change(&mut self, changing: Changing) {
+        let written = self.write(Vec::new(), Vec::new(), Vec::new()).await;
+        if written.is_err() {
+            warn!(
+                pipeline = self.id,
+                "the configuration is applied when the storage can be written"
+            );
+            self.changing = Some(changing);
+            return;
+        }
         let (Change { detection, queues }, done) = changing.into_parts();
         let mut begun = Vec::new();
-        let _later = self.write(Vec::new(), Vec::new(), Vec::new()).await;
         if let Some(detection) = detection {
             let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
             let before = std::mem::replace(&mut self.detection, *detection);
@@ -252,10 +283,11 @@ impl DurableTask {
             }
             self.lazy.push(Input::Start(self.known.clone()).encode());
         }
-        let cursors = {
+        {
             let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
-            self.lanes.change(queues, &**storage)
-        };
+            self.lanes.change(queues, &**storage);
+        }
+        let cursors = self.lanes.moved();
         let _later = self.write(Vec::new(), Vec::new(), cursors).await;
         self.publish();
         // Who asked may be gone.
@@ -397,28 +429,26 @@ impl DurableTask {
     }
 
     /// A commit that failed is on disk after all: its requests were refused, but they are in the log,
-    /// and count.
+    /// and count. Nothing was applied since. If it cannot be read now, the next write finds out again.
     async fn catch_up(&mut self, entry: u64, finding: u64) {
-        let landed = usize::try_from(entry.saturating_sub(self.next_entry)).unwrap_or(usize::MAX);
         let applied = self.next_entry + self.lazy.len() as u64;
+        let read = self.read(move |storage| storage.entries(applied, usize::MAX));
+        let Some(entries) = read.await else {
+            return;
+        };
+        let landed = usize::try_from(entry.saturating_sub(self.next_entry)).unwrap_or(usize::MAX);
         self.lazy.drain(..landed.min(self.lazy.len()));
         let landed = usize::try_from(finding.saturating_sub(self.next_finding));
         let landed = landed.unwrap_or(usize::MAX).min(self.findings.len());
         self.findings.drain(..landed);
         (self.next_entry, self.next_finding) = (entry, finding);
-        let read = self.read(move |storage| storage.entries(applied, usize::MAX));
-        match read.await {
-            Some(entries) => {
-                for (_, entry) in entries {
-                    if let Ok(input) = Input::decode(&entry) {
-                        let findings = self.detection.apply(input);
-                        self.emit(findings);
-                        let hits = self.recalled();
-                        self.apply(hits).await;
-                    }
-                }
+        for (_, entry) in entries {
+            if let Ok(input) = Input::decode(&entry) {
+                let findings = self.detection.apply(input);
+                self.emit(findings);
+                let hits = self.recalled();
+                self.apply(hits).await;
             }
-            None => self.inbox.close(),
         }
     }
 

@@ -31,6 +31,8 @@ struct Lane {
     done: u64,
     /// `done`, as it is on disk.
     saved: u64,
+    /// Whether there is a cursor on disk.
+    is_known: bool,
     /// The next finding to hand over.
     next: u64,
     /// Findings that were handed over, in order.
@@ -40,8 +42,10 @@ struct Lane {
 impl Lane {
     fn new(queue: Queue, storage: &dyn Storage) -> Self {
         let end = storage.bounds().next_finding;
-        let begin = storage.cursor(queue.id()).unwrap_or(end);
+        let cursor = storage.cursor(queue.id());
+        let begin = cursor.unwrap_or(end);
         Self {
+            is_known: cursor.is_some(),
             queue,
             done: begin,
             saved: begin,
@@ -68,27 +72,18 @@ impl Lanes {
         }
     }
 
-    /// Findings go to these queues from now on. The cursors of those that had none: they begin at the
-    /// end. What another one was given it still delivers.
-    pub(super) fn change(
-        &mut self,
-        queues: Vec<Queue>,
-        storage: &dyn Storage,
-    ) -> Vec<(String, u64)> {
+    /// Findings go to these queues from now on: to those that are new, from the end of the outbox on.
+    /// What another one was given it still delivers.
+    pub(super) fn change(&mut self, queues: Vec<Queue>, storage: &dyn Storage) {
         let mut before = std::mem::take(&mut self.all);
-        let mut begun = Vec::new();
         for queue in queues {
-            let known = before.iter().position(|lane| lane.queue.id() == queue.id());
-            let lane = match known {
+            let mut lanes = before.iter();
+            let known = lanes.position(|lane| lane.queue.id() == queue.id());
+            self.all.push(match known {
                 Some(place) => before.swap_remove(place),
                 None => Lane::new(queue, storage),
-            };
-            if storage.cursor(lane.queue.id()).is_none() {
-                begun.push((lane.queue.id().to_owned(), lane.saved));
-            }
-            self.all.push(lane);
+            });
         }
-        begun
     }
 
     /// Finds out what exporters are done with; the cursors that have moved.
@@ -104,7 +99,7 @@ impl Lanes {
             }
             lane.under_way.drain(..done);
             lane.done += done as u64;
-            if lane.done > lane.saved {
+            if lane.done > lane.saved || !lane.is_known {
                 moved.insert(lane.queue.id().to_owned(), lane.done);
             }
         }
@@ -116,6 +111,7 @@ impl Lanes {
         for lane in &mut self.all {
             for (_, done) in cursors.iter().filter(|(id, _)| id == lane.queue.id()) {
                 lane.saved = lane.saved.max(*done);
+                lane.is_known = true;
             }
         }
     }
@@ -123,7 +119,7 @@ impl Lanes {
     /// Findings that lanes can take now, of those below `end`.
     pub(super) fn wanted(&self, end: u64) -> Vec<Wanted> {
         let ready = self.all.iter().enumerate().filter(|(_, lane)| {
-            let is_idle = lane.under_way.is_empty() && lane.saved == lane.done;
+            let is_idle = lane.under_way.is_empty() && lane.saved == lane.done && lane.is_known;
             is_idle && lane.next < end && !lane.queue.is_closed()
         });
         let wanted = ready.map(|(place, lane)| Wanted {
@@ -180,7 +176,7 @@ impl Lanes {
     /// Whether exporters have findings whose end must be watched.
     pub(super) fn is_busy(&self) -> bool {
         let mut lanes = self.all.iter();
-        lanes.any(|lane| !lane.under_way.is_empty() || lane.saved != lane.done)
+        lanes.any(|lane| !lane.under_way.is_empty() || lane.saved != lane.done || !lane.is_known)
     }
 
     /// Whether exporters will deliver nothing more.

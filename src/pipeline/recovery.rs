@@ -231,8 +231,10 @@ impl Replay {
             self.position.next_finding += 1;
         }
         if self.pending.len() >= FINDINGS {
+            let bounds = storage.bounds();
             let batch = Batch {
-                first_finding: storage.bounds().next_finding,
+                first_entry: bounds.next_entry,
+                first_finding: bounds.next_finding,
                 findings: std::mem::take(&mut self.pending),
                 ..Batch::default()
             };

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,6 +22,7 @@ use crate::{
     pipeline::{ClusterTotals, Counters, FindingBudget, STATES, SourceCounters},
     processor::detection::Kept,
     receiver::{Admission, Reason},
+    storage::Usage,
     telemetry::{
         self,
         metrics::{self as m, Metric, Metrics},
@@ -252,8 +253,51 @@ fn clusters(metrics: &Metrics, pipeline: &str, counters: &Arc<Counters>) {
     }
 }
 
-/// An exporter and its queue.
-/// Binds what becomes of an exporter's dead letters.
+/// The storage of a pipeline. `limit`: bytes of its log and of its outbox, each.
+pub(super) fn storage(
+    metrics: &Metrics,
+    pipeline: &str,
+    (usage, is_up): (&Arc<Usage>, &Arc<AtomicBool>),
+    limit: u64,
+) {
+    let at = [("pipeline", pipeline)];
+    let is_up = Arc::clone(is_up);
+    metrics.observe(&m::STORAGE_UP, &at, move || {
+        u64::from(is_up.load(Ordering::Relaxed))
+    });
+    metrics.observe(&m::STORAGE_LIMIT, &at, move || limit);
+    let numbers: [(&Metric, Number<Usage>); 4] = [
+        (&m::STORAGE_COMMITS, Usage::commits),
+        (&m::STORAGE_FAILED, Usage::failed_commits),
+        (&m::STORAGE_SNAPSHOTS, Usage::snapshots),
+        (&m::STORAGE_SNAPSHOT_AGE, |usage| {
+            usage.snapshot_age().as_secs()
+        }),
+    ];
+    for (metric, count) in numbers {
+        let usage = Arc::clone(usage);
+        metrics.observe(metric, &at, move || count(&usage));
+    }
+    let parts: [(&Metric, &str, Number<Usage>); 5] = [
+        (&m::STORAGE_SIZE, "log", |usage| usage.bounds().entry_bytes),
+        (&m::STORAGE_SIZE, "outbox", |usage| {
+            usage.bounds().finding_bytes
+        }),
+        (&m::STORAGE_SIZE, "snapshot", Usage::snapshot_bytes),
+        (&m::STORAGE_ENTRIES, "log", |usage| usage.bounds().entries()),
+        (&m::STORAGE_ENTRIES, "outbox", |usage| {
+            usage.bounds().findings()
+        }),
+    ];
+    for (metric, part, count) in parts {
+        let usage = Arc::clone(usage);
+        let at = [("pipeline", pipeline), ("part", part)];
+        metrics.observe(metric, &at, move || count(&usage));
+    }
+    usage.time(metrics.timer(&m::STORAGE_DELAY, &at));
+}
+
+/// What becomes of an exporter's dead letters.
 pub(super) fn dead_letters(metrics: &Metrics, id: &ComponentId, counters: &Arc<LetterCounters>) {
     let id = id.to_string();
     let at = [("exporter", id.as_str())];
@@ -262,6 +306,7 @@ pub(super) fn dead_letters(metrics: &Metrics, id: &ComponentId, counters: &Arc<L
     metrics.observe(&m::DEAD_LETTERS_FAILED, &at, move || failed.failed());
 }
 
+/// An exporter and its queue.
 pub(super) fn exporter(metrics: &Metrics, id: &ComponentId, queue: &Queue) {
     let id = id.to_string();
     let at = [("exporter", id.as_str())];

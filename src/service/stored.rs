@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::exporters::Running;
+use super::{exporters::Running, observed};
 use crate::{
     config::{ComponentId, DetectionConfig, ExtensionConfig, PipelineConfig},
     deadline,
@@ -23,7 +23,8 @@ use crate::{
     memory::Pressure,
     pipeline::{self, Control, DurableTask, EngineTask, FindingBudget, Kept},
     processor::detection::Detection,
-    storage::Disk,
+    storage::{Disk, Measured},
+    telemetry::metrics::Metrics,
 };
 
 /// How long a start may take to read a storage.
@@ -32,6 +33,7 @@ const RECOVERY: Duration = Duration::from_mins(10);
 /// What the end of a pipeline depends on.
 pub(super) struct Ending<'a> {
     pub(super) health: &'a Health,
+    pub(super) metrics: &'a Metrics,
     /// What all findings may take that wait in memory.
     pub(super) findings: FindingBudget,
     /// How exporters end.
@@ -92,15 +94,12 @@ async fn durable(
                 "a damaged storage was set aside, what it held is lost"
             );
         }
-        let storage = Box::new(opened.disk);
-        Ok(pipeline::recover(
-            detection,
-            storage,
-            (&name, now),
-            &exporters,
-        )?)
+        let (storage, usage) = Measured::new(opened.disk);
+        let storage = Box::new(storage);
+        let recovered = pipeline::recover(detection, storage, (&name, now), &exporters)?;
+        Ok((recovered, usage))
     };
-    let recovered = deadline::blocking(RECOVERY, "reading the storage", read)
+    let (recovered, usage) = deadline::blocking(RECOVERY, "reading the storage", read)
         .await
         .map_err(anyhow::Error::from)
         .and_then(|read| read)
@@ -111,6 +110,12 @@ async fn durable(
         limit: u64::try_from(config.max_size / 2).unwrap_or(u64::MAX),
         is_up: Arc::clone(&is_up),
     };
+    observed::storage(
+        ending.metrics,
+        &id.to_string(),
+        (&usage, &is_up),
+        kept.limit,
+    );
     ending.health.watch(move || is_up.load(Ordering::Relaxed));
     Ok(pipeline::durable_pipeline(
         id.to_string(),

@@ -73,9 +73,14 @@ fn any_home(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(storage.findings(0, 100).unwrap(), [(2, b"h".to_vec())]);
     storage.cut(100, 100).unwrap();
     assert_eq!(storage.bounds().first_entry, 4);
+    let error = storage.commit(&Batch::default()).unwrap_err();
+    assert!(
+        matches!(error, StorageError::Misplaced { entry: 4, .. }),
+        "{error}"
+    );
     let cursor = Batch {
         cursors: vec![("hec".to_owned(), 3)],
-        ..Batch::default()
+        ..batch(&*storage, &[], &[])
     };
     storage.commit(&cursor).unwrap();
     drop(storage);
@@ -95,6 +100,24 @@ fn any_home(mut open: impl FnMut() -> Box<dyn Storage>) {
 fn the_home_in_memory_keeps_the_contract() {
     let home = MemoryHome::default();
     any_home(|| Box::new(home.open()));
+}
+
+#[test]
+fn a_home_that_is_measured_keeps_the_contract() {
+    let home = MemoryHome::default();
+    let mut usage = Vec::new();
+    any_home(|| {
+        let (measured, counted) = Measured::new(home.open());
+        usage.push(counted);
+        Box::new(measured)
+    });
+    let of = |count: fn(&Usage) -> u64| usage.iter().map(|one| count(one)).collect::<Vec<_>>();
+    // Cutting is a write too.
+    assert_eq!(of(Usage::commits), [2, 4, 1]);
+    assert_eq!(of(Usage::failed_commits), [1, 1, 0]);
+    assert_eq!(of(Usage::snapshots), [2, 0, 0]);
+    assert_eq!(of(Usage::snapshot_bytes), [3, 3, 0]);
+    assert_eq!(of(|usage| usage.bounds().next_entry), [4, 4, 11]);
 }
 
 #[test]

@@ -279,9 +279,7 @@ impl Storage for Disk {
             self.reopen()?;
         }
         let bounds = self.bounds;
-        if !batch.entries.is_empty() && batch.first_entry != bounds.next_entry
-            || !batch.findings.is_empty() && batch.first_finding != bounds.next_finding
-        {
+        if (batch.first_entry, batch.first_finding) != (bounds.next_entry, bounds.next_finding) {
             return Err(StorageError::Misplaced {
                 entry: bounds.next_entry,
                 finding: bounds.next_finding,

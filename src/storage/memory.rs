@@ -71,9 +71,7 @@ impl Storage for Memory {
             next_finding,
             ..
         } = kept.bounds;
-        if !batch.entries.is_empty() && batch.first_entry != next_entry
-            || !batch.findings.is_empty() && batch.first_finding != next_finding
-        {
+        if (batch.first_entry, batch.first_finding) != (next_entry, next_finding) {
             return Err(StorageError::Misplaced {
                 entry: next_entry,
                 finding: next_finding,

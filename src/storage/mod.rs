@@ -13,10 +13,11 @@
 #[cfg(test)]
 mod contract;
 mod disk;
+mod measured;
 mod memory;
 mod snapshot_file;
 #[cfg(test)]
-mod torn;
+pub(crate) mod torn;
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -25,6 +26,7 @@ use thiserror::Error;
 use crate::visible;
 
 pub use disk::{Disk, Opened};
+pub use measured::{Measured, Usage};
 pub use memory::{Memory, MemoryHome};
 
 /// What a storage holds: numbers are given in order, without gaps, and never again.
@@ -44,7 +46,20 @@ pub struct Bounds {
     pub finding_bytes: u64,
 }
 
-/// What is written at once: all of it, or nothing.
+impl Bounds {
+    /// Entries of the log that are kept.
+    pub fn entries(&self) -> u64 {
+        self.next_entry.saturating_sub(self.first_entry)
+    }
+
+    /// Findings of the outbox that are kept.
+    pub fn findings(&self) -> u64 {
+        self.next_finding.saturating_sub(self.first_finding)
+    }
+}
+
+/// What is written at once: all of it, or nothing. Its numbers must be those of the home, also when it
+/// has no entries or no findings: so whoever writes next learns of a commit that failed and is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The number of the first entry: what [`Bounds::next_entry`] says.

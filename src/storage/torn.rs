@@ -10,7 +10,7 @@ use redb::StorageBackend;
 
 /// A file on such a disk. Copies are the same file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TornFile(Arc<Mutex<Inner>>);
+pub(crate) struct TornFile(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -24,17 +24,22 @@ struct Inner {
 
 impl TornFile {
     /// The power goes after this many writes and syncs.
-    pub(super) fn fail_after(&self, operations: u32) {
+    pub(crate) fn fail_after(&self, operations: u32) {
         self.inner().left = Some(operations);
     }
 
+    /// Whether the power is gone.
+    pub(crate) fn is_off(&self) -> bool {
+        self.inner().left == Some(0)
+    }
+
     /// Whether there is no room.
-    pub(super) fn fill(&self, is_full: bool) {
+    pub(crate) fn fill(&self, is_full: bool) {
         self.inner().is_full = is_full;
     }
 
     /// What is there when the power is back.
-    pub(super) fn after_crash(&self, seed: u64) -> Self {
+    pub(crate) fn after_crash(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let inner = self.inner();
         let mut bytes = inner.synced.clone();

@@ -181,6 +181,24 @@ metrics! {
         "{findings}" "Emissions by state of the finding: opened, updated, closed.";
     FINDING_LAG: Histogram Normal "auditwatch_finding_lag" ["pipeline", "state"]
         "s" "Wall-clock time from the event that opened or changed a finding to the emission. For escu it starts at the end of the window.";
+    STORAGE_UP: Gauge Normal "auditwatch_storage_up" ["pipeline"]
+        "1" "Whether the last write to the storage succeeded, 1 or 0. At 0 requests with hits are refused for now.";
+    STORAGE_SIZE: Gauge Normal "auditwatch_storage_size" ["pipeline", "part"]
+        "By" "Bytes in the storage: of the log, of the outbox (findings that are not delivered), of the last snapshot.";
+    STORAGE_LIMIT: Gauge Normal "auditwatch_storage_size_limit" ["pipeline"]
+        "By" "Bytes of the log, and of the outbox, at which requests with hits are refused for now.";
+    STORAGE_ENTRIES: Gauge Normal "auditwatch_storage_entries" ["pipeline", "part"]
+        "{entries}" "Entries of the log that a start would read, and findings in the outbox.";
+    STORAGE_COMMITS: Counter Normal "auditwatch_storage_commits" ["pipeline"]
+        "{commits}" "Writes to the storage that were synced. One holds what all connections have waiting.";
+    STORAGE_FAILED: Counter Normal "auditwatch_storage_failed_commits" ["pipeline"]
+        "{commits}" "Writes to the storage that failed. The log says why.";
+    STORAGE_DELAY: Histogram Normal "auditwatch_storage_commit_duration" ["pipeline"]
+        "s" "Time of a write to the storage, with its sync. Requests with hits wait for it.";
+    STORAGE_SNAPSHOTS: Counter Normal "auditwatch_storage_snapshots" ["pipeline"]
+        "{snapshots}" "Snapshots of the state that were kept.";
+    STORAGE_SNAPSHOT_AGE: Gauge Normal "auditwatch_storage_snapshot_age" ["pipeline"]
+        "s" "Time since the last snapshot was kept, or since the start when none was since then. A start reads the log behind it.";
     RETRIES: Counter Normal "auditwatch_exporter_retries" ["exporter"]
         "{requests}" "Attempts of an exporter that repeat an earlier attempt.";
     DEAD_LETTERS: Counter Normal "auditwatch_exporter_dead_letters" ["exporter"]

@@ -180,7 +180,8 @@ fn start_auditwatch(hec: &HecServer, address: std::net::SocketAddr) -> Process {
     process
 }
 
-fn start_collector(
+/// The Collector with the configuration of otel-config/, its log and its queue in this folder.
+pub(crate) fn start_collector(
     collector: &Path,
     folder: &Path,
     (auditwatch, health): (std::net::SocketAddr, std::net::SocketAddr),

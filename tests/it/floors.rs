@@ -40,7 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "detection",
         &["audit", "finding", "pdata", "proto", "rules", "visible"],
     ),
-    ("storage", &["visible"]),
+    ("storage", &["clock", "telemetry", "visible"]),
     ("geo", &["detection", "visible"]),
     (
         "extension",

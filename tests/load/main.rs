@@ -16,36 +16,30 @@
     reason = "it has no task tracker and measures by the real clock"
 )]
 
-/// Peers and helpers of the integration tests.
+mod shared;
+#[path = "../it/support/mod.rs"]
 #[allow(
     dead_code,
     unused_imports,
     unused_macros,
     reason = "each program uses the part it needs"
 )]
-#[path = "../it/support/mod.rs"]
 mod support;
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
     fmt,
     io::Write as _,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Parser;
-use http::Request;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 
+use shared::{Connection, between, cpu, event};
 use support::{
     corpus::denied,
     process::{Process, free_address},
@@ -159,39 +153,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An event that matches nothing, of the size that they have on average.
-fn event(at: usize) -> String {
-    let namespace = ["default", "kube-system", "monitoring", "shop"][at % 4];
-    serde_json::json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Request",
-        "auditID": format!("7b1d3c52-6a3f-4a6e-9a0e-{at:012}"), "stage": "ResponseComplete",
-        "requestURI": format!("/api/v1/namespaces/{namespace}/pods/web-{at}/status?fieldManager=kubelet&timeout=10s"),
-        "verb": "patch",
-        "user": {
-            "username": format!("system:node:worker-{}", at % 64), "uid": "b1946ac9-2492-4d23-9a0e-0c2f1a3b4c5d",
-            "groups": ["system:nodes", "system:authenticated"],
-            "extra": {"authentication.kubernetes.io/credential-id": ["X509SHA256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]}
-        },
-        "sourceIPs": [format!("10.0.{}.{}", at % 16, at % 250)],
-        "userAgent": "kubelet/v1.33.2 (linux/amd64) kubernetes/a57b6f7",
-        "objectRef": {"resource": "pods", "namespace": namespace, "name": format!("web-{at}"), "apiVersion": "v1", "subresource": "status"},
-        "responseStatus": {"metadata": {}, "code": 200},
-        "requestObject": {
-            "metadata": {"uid": "0d5b0f6c-7f0b-4b8c-8f3d-1a2b3c4d5e6f"},
-            "status": {
-                "$setElementOrder/conditions": [{"type": "PodReadyToStartContainers"}, {"type": "Initialized"}, {"type": "Ready"}, {"type": "ContainersReady"}, {"type": "PodScheduled"}],
-                "conditions": [{"lastTransitionTime": "2026-11-25T10:00:00Z", "status": "True", "type": "Ready"}],
-                "containerStatuses": [{"containerID": format!("containerd://{at:064x}"), "image": "registry.example/shop/web:1.4.2", "ready": true, "restartCount": 0, "started": true}],
-                "phase": "Running", "podIPs": [{"ip": "10.244.3.17"}]
-            }
-        },
-        "requestReceivedTimestamp": "2026-11-25T10:00:00.000000Z",
-        "stageTimestamp": "2026-11-25T10:00:00.004512Z",
-        "annotations": {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""}
-    })
-    .to_string()
-}
-
 fn compressed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();
@@ -201,8 +162,7 @@ fn compressed(bytes: &[u8]) -> Vec<u8> {
 /// A build at work, and a connection to it.
 struct Server {
     process: Process,
-    address: SocketAddr,
-    connection: SendRequest<Full<Bytes>>,
+    connection: Connection,
 }
 
 impl Server {
@@ -214,17 +174,9 @@ impl Server {
         ];
         let process = Process::start(binary, &arguments, &[("GRPC", address.to_string())]);
         process.wait_for("listening", Duration::from_secs(20));
-        let stream = tokio::net::TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (connection, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .max_frame_size(16 * 1024)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        tokio::spawn(driver);
         Ok(Self {
             process,
-            address,
-            connection,
+            connection: Connection::to(address).await?,
         })
     }
 
@@ -245,49 +197,14 @@ impl Server {
     async fn measure(&mut self, kind: Kind, messages: &[Bytes]) -> anyhow::Result<Duration> {
         let before = cpu(self.process.pid())?;
         for message in messages {
-            let mut request = Request::post(format!(
-                "http://{}/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-                self.address
-            ))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
-            if kind == Kind::Gzip {
-                request = request.header("grpc-encoding", "gzip");
-            }
-            let request = request.body(Full::new(message.clone()))?;
-            self.connection.ready().await?;
-            let answer = self.connection.send_request(request).await?;
-            let mut headers = answer.headers().clone();
-            let body = answer.into_body().collect().await?;
-            headers.extend(body.trailers().cloned().unwrap_or_default());
-            let status = headers.get("grpc-status").context("no grpc-status")?;
-            ensure!(status == "0", "{kind}: {headers:?}");
+            let encoding = (kind == Kind::Gzip).then_some("gzip");
+            self.connection
+                .send(message, encoding)
+                .await
+                .with_context(|| kind.to_string())?;
         }
         Ok(between(&before, &cpu(self.process.pid())?))
     }
-}
-
-/// Nanoseconds that each thread of a process has been on a processor.
-fn cpu(pid: u32) -> anyhow::Result<BTreeMap<OsString, u64>> {
-    let mut threads = BTreeMap::new();
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let thread = thread?;
-        // A thread may end in between.
-        let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else {
-            continue;
-        };
-        let nanos = text.split_ascii_whitespace().next().context("no number")?;
-        threads.insert(thread.file_name(), nanos.parse()?);
-    }
-    Ok(threads)
-}
-
-/// The time from one reading to the next.
-fn between(before: &BTreeMap<OsString, u64>, after: &BTreeMap<OsString, u64>) -> Duration {
-    let spent = after
-        .iter()
-        .map(|(thread, nanos)| nanos.saturating_sub(before.get(thread).copied().unwrap_or(0)));
-    Duration::from_nanos(spent.sum())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio of measurements")]

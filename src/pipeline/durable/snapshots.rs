@@ -15,13 +15,6 @@ use crate::{
     storage::Numbered,
 };
 
-/// Bytes of the log at which a snapshot is made.
-const LOG: u64 = 16 << 20;
-/// Time after which a snapshot is made of a log that is shorter.
-const SNAPSHOT: Duration = Duration::from_mins(10);
-/// The least time between two snapshots.
-const REST: Duration = Duration::from_secs(10);
-
 impl DurableTask {
     /// Makes a snapshot when it is time, and cuts the log behind the last.
     pub(super) async fn snapshot(&mut self, is_last: bool) {
@@ -35,15 +28,16 @@ impl DurableTask {
         }
         self.cut().await;
         let now = clock::monotonic();
-        let is_old = now.saturating_duration_since(self.snapshot_at) >= SNAPSHOT;
+        let is_old = now.saturating_duration_since(self.snapshot_at) >= self.pace.every;
         let bytes = {
             let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
             storage.bounds().entry_bytes
         };
         // One that failed is not tried again at once.
-        let is_rested = now.saturating_duration_since(self.snapshot_at) >= REST;
-        let is_due =
-            is_last || is_rested && bytes >= LOG || is_old && self.next_entry > self.in_snapshot;
+        let is_rested = now.saturating_duration_since(self.snapshot_at) >= self.pace.rest;
+        let is_due = is_last
+            || is_rested && bytes >= self.pace.log
+            || is_old && self.next_entry > self.in_snapshot;
         // What is applied must be on disk before a snapshot of it is.
         if !is_due
             || self

@@ -85,6 +85,7 @@ impl Detection {
         self.watch
             .continue_from(&other.watch, |place| places.of(place));
         self.gate.continue_from(&other.gate);
+        let started = other.engine.started();
         let ended = if is_ended {
             self.engine.import(other.engine.export());
             other.recall = Recall::Never;
@@ -96,8 +97,8 @@ impl Detection {
             self.engine.import(other.engine.into_state());
             None
         };
-        if is_begun {
-            self.engine.started_at(now);
+        if let Some(time) = if is_begun { Some(now) } else { started } {
+            self.engine.started_at(time);
         }
         let changes = self.engine.changes();
         self.watch.apply(&changes);

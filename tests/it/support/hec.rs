@@ -242,6 +242,13 @@ impl HecServer {
         }
     }
 
+    /// It dies, with its connections; what it took.
+    pub(crate) async fn end(mut self) -> Vec<HecEvent> {
+        self.task.abort();
+        let _ended = (&mut self.task).await;
+        self.events()
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

@@ -15,4 +15,5 @@ pub(crate) mod prometheus;
 pub(crate) mod props;
 pub(crate) mod recorder;
 pub(crate) mod sender;
+pub(crate) mod stored;
 pub(crate) mod tls_peers;

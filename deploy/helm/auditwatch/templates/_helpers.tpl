@@ -55,6 +55,8 @@ exporters:
     token: ${env:SPLUNK_HEC_TOKEN}
     endpoint: {{ .Values.splunk.endpoint | quote }}
     index: {{ .Values.splunk.index | quote }}
+    dead_letter:
+      path: /var/lib/auditwatch/dead-letters.ndjson
 extensions:
   health_check:
     endpoint: 0.0.0.0:13133

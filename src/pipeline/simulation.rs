@@ -1,0 +1,75 @@
+//! A deterministic simulation of a pipeline with a storage: one seed is one schedule of crashes, delays,
+//! refusals, reorderings and resends.
+//!
+//! Real are the engine task, its recovery, its reloads, its outbox, the engine, the queues of exporters
+//! with their retries, and in one schedule of eight the home on disk (redb). Simulated are the clock (it
+//! stands still while anything can run), the threads of blocking work, the process, the disk, the
+//! senders, and what exporters send to. Everything runs on one thread, so that a seed gives the same
+//! schedule again:
+//!
+//! ```text
+//! SIMULATION_SEED=4711 SIMULATIONS=1 cargo test --lib simulation
+//! ```
+//!
+//! The screen is not part of it, nor are successes that are remembered from before a finding.
+
+mod home;
+mod life;
+mod peers;
+mod sent;
+mod storage;
+mod truth;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::World;
+
+/// Lives of the process, of which the last is without a fault.
+const LIVES: u32 = 6;
+
+/// One schedule. What it did, to compare; an error says what was wrong.
+fn simulate(seed: u64) -> Result<world::Record, String> {
+    let world = World::new(seed);
+    let lives = world.lock().pick(0, LIVES);
+    for number in 0..=lives {
+        life::live(&world, number == lives)
+            .and_then(|()| world.lock().verdict())
+            .map_err(|error| format!("life {number} of {lives}: {error}"))?;
+    }
+    truth::check(&world.lock())?;
+    Ok(world.lock().record.clone())
+}
+
+#[expect(clippy::disallowed_methods, reason = "settings of this test")]
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Every acknowledged hit counts exactly once, no finding is missing, none has a second id, one state of
+/// one finding has one content, and an exporter is at most a batch behind what it delivered.
+#[test]
+fn no_schedule_of_crashes_loses_or_doubles_anything() {
+    let first = setting("SIMULATION_SEED", 0);
+    let many = setting("SIMULATIONS", 400);
+    let begin = crate::clock::unix_nanos();
+    for seed in first..first + many {
+        let wrong = match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
+            Ok(Ok(_)) => continue,
+            Ok(Err(wrong)) => wrong,
+            Err(_panic) => "it panicked".to_owned(),
+        };
+        panic!(
+            "seed {seed}: {wrong}\nagain: SIMULATION_SEED={seed} SIMULATIONS=1 cargo test --lib simulation"
+        );
+    }
+    let milliseconds = (crate::clock::unix_nanos() - begin) / 1_000_000;
+    println!("{many} schedules from seed {first} in {milliseconds} ms");
+}
+
+#[test]
+fn a_seed_is_one_schedule() {
+    for seed in 0..40 {
+        assert!(simulate(seed) == simulate(seed), "seed {seed}");
+    }
+}
