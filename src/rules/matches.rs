@@ -3,7 +3,8 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    derived, group,
+    derived::{self, Derived},
+    group,
     matcher::Scratch,
     model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part},
     predicate::{Context, Operand},
@@ -64,6 +65,16 @@ impl Detection {
         show: &mut dyn FnMut(Match),
     ) {
         let request = self.identity(event);
+        if let Some(key) = self.address_key(part, event)
+            && self.aggregate == Aggregate::Events
+        {
+            show(Match {
+                key,
+                identity: request,
+                part: at,
+            });
+            return;
+        }
         let groups = match &self.group_by {
             GroupBy::Fields(_) => self.groups(part, event, value_bytes),
             GroupBy::Sources { .. } => vec![Vec::new()],
@@ -115,6 +126,18 @@ impl Detection {
                     .for_each(|(to, from)| *to ^= from);
                 Identity(mixed)
             }
+        }
+    }
+
+    /// The text of the group where that is the address alone, as nearly always: it has one value,
+    /// which is never cut.
+    fn address_key(&self, part: &Part, event: &Event<'_>) -> Option<String> {
+        let is_plain = matches!(self.group_by, GroupBy::Fields(_)) && self.emit != Emit::Each;
+        match part.group_by.as_slice() {
+            [Operand::Derived(Derived::Address)] if is_plain => {
+                Some(self.address(event).to_string())
+            }
+            _ => None,
         }
     }
 
