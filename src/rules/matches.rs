@@ -33,6 +33,8 @@ pub struct Match {
     pub identity: Identity,
     /// Which of the detection's parts matched.
     pub part: usize,
+    /// The address it counts for, if that was looked for.
+    pub(crate) own: Option<Trusted>,
 }
 
 impl Detection {
@@ -65,13 +67,14 @@ impl Detection {
         show: &mut dyn FnMut(Match),
     ) {
         let request = self.identity(event);
-        if let Some(key) = self.address_key(part, event)
-            && self.aggregate == Aggregate::Events
-        {
+        if self.is_address(part) && self.aggregate == Aggregate::Events {
+            // It has one value, which is never cut.
+            let own = self.address(event);
             show(Match {
-                key,
+                key: own.to_string(),
                 identity: request,
                 part: at,
+                own: Some(own),
             });
             return;
         }
@@ -92,6 +95,7 @@ impl Detection {
                     key: self.key(values, request),
                     identity: *identity,
                     part: at,
+                    own: None,
                 });
             }
         }
@@ -129,16 +133,15 @@ impl Detection {
         }
     }
 
-    /// The text of the group where that is the address alone, as nearly always: it has one value,
-    /// which is never cut.
-    fn address_key(&self, part: &Part, event: &Event<'_>) -> Option<String> {
+    /// Whether the key of each hit is its address alone.
+    pub(crate) fn is_by_address(&self) -> bool {
+        self.parts.iter().all(|part| self.is_address(part))
+    }
+
+    /// Whether the group of a match is its address alone, as nearly always.
+    fn is_address(&self, part: &Part) -> bool {
         let is_plain = matches!(self.group_by, GroupBy::Fields(_)) && self.emit != Emit::Each;
-        match part.group_by.as_slice() {
-            [Operand::Derived(Derived::Address)] if is_plain => {
-                Some(self.address(event).to_string())
-            }
-            _ => None,
-        }
+        is_plain && *part.group_by == [Operand::Derived(Derived::Address)]
     }
 
     /// The values of the group; several when a field has several.

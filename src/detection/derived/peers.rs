@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    claims::{Claim, Claims, Strength},
+    bounded::{Bounded, Weighed},
     found::Found,
     key::{self, Key, Network, Octets},
     life::{Arrived, Life, Pace},
     lives::Lives,
-    ring::Slots,
+    ring::{Ring, Slots},
     slow,
 };
 use crate::{
@@ -34,10 +34,37 @@ const MANY_PATHS: u64 = 20;
 /// Part of the claims that have to share a user agent, in percent.
 const SHARED: u64 = 90;
 
+/// A source address that a peer has handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::detection) struct Claim {
+    pub(in crate::detection) octets: Octets,
+    pub(in crate::detection) ring: Ring,
+    /// Its requests since it was kept.
+    pub(in crate::detection) count: u32,
+    /// Hash of the user agent of the first of them.
+    pub(in crate::detection) agent: u32,
+    /// A bit for each path, by a hash.
+    pub(in crate::detection) paths: u64,
+}
+
+impl Weighed for Claim {
+    fn octets(&self) -> Octets {
+        self.octets
+    }
+
+    fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn count(&self) -> u32 {
+        self.count
+    }
+}
+
 /// A peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::detection) struct Peer {
-    pub(in crate::detection) claims: Claims,
+    pub(in crate::detection) claims: Bounded<Claim>,
     /// The address that it has handed over last, and the first and last time that this was another
     /// one than before.
     pub(in crate::detection) last_claim: Octets,
@@ -86,7 +113,7 @@ struct Seen {
 impl Peers {
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
         heap::tree(self.all.len(), size_of::<(Key, Peer)>())
-            + self.claims * (size_of::<Claim>() + size_of::<Strength>()) * 2
+            + self.claims * Bounded::<Claim>::ENTRY * 2
             + self.lives.heap_bytes()
     }
 
@@ -174,7 +201,21 @@ impl Peers {
         peer.requests += 1;
         let before = peer.claims.len();
         let path = slow::path_of(hit) % 64;
-        peer.claims.count(hit.octets, (slot, agent, path));
+        let new = Claim {
+            octets: hit.octets,
+            ring: Ring {
+                newest: slot,
+                ..Ring::default()
+            },
+            count: 0,
+            agent,
+            paths: 0,
+        };
+        peer.claims.change(new, slot, |claim| {
+            claim.ring.add(slot);
+            claim.count = claim.count.saturating_add(1);
+            claim.paths |= 1 << path;
+        });
         self.claims = (self.claims + peer.claims.len()).saturating_sub(before);
     }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use super::{
     ClusterState, State, Tables,
-    claims::{Claim, Claims},
+    bounded::Bounded,
     found::{self, Found},
     key::{Key, Network, Octets},
     life::{Life, Sent, Stage},
     lives::Lives,
     members::{Member, Members, Sketch},
-    peers::{Peer, Peers},
+    peers::{Claim, Peer, Peers},
     ring::Ring,
     rollup::{Address, Addresses, Rollup, Site},
     slow::{self, Slow},
@@ -250,11 +250,9 @@ fn read_site(state: &proto::SiteState) -> Result<Site, StateError> {
         })
     });
     let addresses = addresses.collect::<Result<Vec<_>, StateError>>()?;
-    let is_sorted = addresses.is_sorted_by(|one, next| one.octets < next.octets);
-    let addresses = Addresses::of(addresses).filter(|_| is_sorted);
     Ok(Site {
         cluster: state.cluster,
-        addresses: addresses.ok_or(StateError::Invalid("the order of addresses"))?,
+        addresses: Addresses::of(addresses).ok_or(StateError::Invalid("the order of addresses"))?,
     })
 }
 
@@ -328,7 +326,7 @@ fn read_peer(state: &proto::PeerState) -> Result<(Key, Peer), StateError> {
         })
     });
     let claims = claims.collect::<Result<Vec<_>, StateError>>()?;
-    let claims = Claims::of(claims).ok_or(StateError::Invalid("the order of claims"))?;
+    let claims = Bounded::of(claims).ok_or(StateError::Invalid("the order of claims"))?;
     let peer = Peer {
         claims,
         last_claim: octets(&state.last_claim)?,

@@ -172,16 +172,14 @@ impl<T: Thing, D: Bytes> Ends<T, D> {
 
     /// Where a thing is.
     pub(super) fn find(&self, sought: &impl Sought<T>) -> Option<usize> {
-        match &self.orders {
-            Some(orders) => orders.find(sought.hash(), |at| {
-                let entry = self.entries.get(at);
-                entry.is_some_and(|entry| sought.is(&entry.thing))
-            }),
-            None => {
-                let mut entries = self.entries.iter();
-                entries.position(|entry| sought.is(&entry.thing))
-            }
-        }
+        let Some(orders) = &self.orders else {
+            let mut entries = self.entries.iter();
+            return entries.position(|entry| sought.is(&entry.thing));
+        };
+        orders.find(sought.hash(), |at| {
+            let entry = self.entries.get(at);
+            entry.is_some_and(|entry| sought.is(&entry.thing))
+        })
     }
 
     /// Whether another thing is one more than fit.
