@@ -1,7 +1,7 @@
 //! What a hit costs the engine, by the order hits come in: nanoseconds a hit, and how many times
 //! that of the first hits of an ordinary scan in the same run. Nothing waits for what it prints.
 //!
-//! `cargo bench --bench engine`
+//! `cargo bench --bench engine`, or a part of it: `cargo bench --bench engine -- million`
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -90,6 +90,9 @@ fn limited(keys: usize) -> Engine {
     Engine::new(Rule::default(), limits, None)
 }
 
+/// Hits of one request. They are made just before they are observed, as in the program.
+const REQUEST: u32 = 1000;
+
 /// Among a million keys: hits of one that is hot, of others in no order, and of new ones.
 fn million_keys(line: &dyn Fn(&str, f64)) {
     const MILLION: u32 = 1_000_000;
@@ -100,16 +103,16 @@ fn million_keys(line: &dyn Fn(&str, f64)) {
     }
     let after = i64::from(MILLION);
     let mut measure = |what: &str, key: fn(u32) -> u32, first: u32| {
-        let ids = first..first + 10 * HITS;
-        let hits: Vec<_> = ids
-            .map(|n| hit(n, "c", &address(key(n - first)), after + i64::from(n)))
-            .collect();
-        let begin = Instant::now();
-        feed(&mut engine, hits);
-        line(
-            what,
-            begin.elapsed().as_secs_f64() * 1e9 / f64::from(10 * HITS),
-        );
+        let mut elapsed = Duration::ZERO;
+        for request in (first..first + 10 * HITS).step_by(REQUEST as usize) {
+            let hits = (request..request + REQUEST)
+                .map(|n| hit(n, "c", &address(key(n - first)), after + i64::from(n)))
+                .collect();
+            let begin = Instant::now();
+            feed(&mut engine, hits);
+            elapsed += begin.elapsed();
+        }
+        line(what, elapsed.as_secs_f64() * 1e9 / f64::from(10 * HITS));
     };
     measure("a million keys: one that is hot", |_| 5, 2_000_000);
     let mixed = |n: u32| n.wrapping_mul(2_654_435_761) % MILLION;
@@ -272,6 +275,25 @@ fn main() {
         println!("{what:<56} {nanos:>9.0} ns  x {:>6.2}", nanos / floor);
     };
     line("first scan, ascending", floor);
+    let only = std::env::args().skip(1).find(|one| !one.starts_with('-'));
+    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| part == only);
+    if is_wanted("orders") {
+        orders(&line);
+    }
+    if is_wanted("million") {
+        million_keys(&line);
+    }
+    if is_wanted("many") {
+        many(&line);
+    }
+    if is_wanted("derived") {
+        derived(&line);
+    }
+}
+
+/// Hits of one address in several orders.
+fn orders(line: &dyn Fn(&str, f64)) {
+    let native = || engine(Semantics::Native);
     for (name, order) in ORDERS {
         let second = time(|| {
             let mut hits = scan(HOUR + 60 * SECOND, order);
@@ -303,7 +325,11 @@ fn main() {
         (limited(HITS as usize), hits.collect())
     });
     line("addresses seen once, nine in ten beyond the limit", flood);
-    million_keys(&line);
+}
+
+/// Names of clusters, sources, values and ticks.
+fn many(line: &dyn Fn(&str, f64)) {
+    let native = || engine(Semantics::Native);
     let names = time(|| {
         let hits = (0..HITS).map(|n| hit(n, &format!("cluster {n}"), "192.0.2.1", i64::from(n)));
         (native(), hits.collect())
@@ -323,7 +349,6 @@ fn main() {
         let values = time(|| (values(), scan_of_values(order)));
         line(&format!("five values, repeated, {name}"), values);
     }
-    derived(&line);
     let clusters = |n: u32| format!("cluster {}", n % 1024);
     let mut many = after(
         (0..10_240)

@@ -66,7 +66,14 @@ impl<F: FnMut(&str)> Marker<F> {
 impl Text<'_> {
     /// Shows the text in pieces, or if it is longer than `most` bytes as much as fits and a hash
     /// of the whole behind it.
-    pub(crate) fn marked(self, most: usize, show: impl FnMut(&str)) {
+    pub(crate) fn marked(self, most: usize, mut show: impl FnMut(&str)) {
+        if let Some(text) = self.as_plain().filter(|text| text.len() <= most)
+            && let Ok(text) = std::str::from_utf8(text)
+        {
+            // As nearly all are.
+            show(text);
+            return;
+        }
         let mut marker = Marker::new(most, self.longest(), show);
         marker.text(self);
         marker.finish();

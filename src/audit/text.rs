@@ -64,6 +64,14 @@ impl<'a> Text<'a> {
         Self(Form::Double(number))
     }
 
+    /// The bytes that it is, where they need not be decoded.
+    pub(crate) fn as_plain(self) -> Option<&'a [u8]> {
+        match self.0 {
+            Form::Plain(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// Shows it as the key of a member, to be compared with those that are known.
     pub(crate) fn as_key<T>(self, show: impl FnOnce(&[u8]) -> T) -> T {
         match self.0 {
@@ -106,7 +114,7 @@ impl<'a> Text<'a> {
     /// The whole text.
     pub fn whole(self) -> Cow<'a, str> {
         match self.0 {
-            Form::Plain(bytes) => String::from_utf8_lossy(bytes),
+            Form::Plain(bytes) => plain_text(bytes),
             _ => Cow::Owned(self.cut(usize::MAX)),
         }
     }
@@ -161,7 +169,7 @@ impl<'a> Text<'a> {
     /// The whole text if it is no longer than a status code, a time or an address may be.
     pub fn short(self) -> Option<Cow<'a, str>> {
         let text = match self.0 {
-            Form::Plain(bytes) if bytes.len() <= SHORT => String::from_utf8_lossy(bytes),
+            Form::Plain(bytes) if bytes.len() <= SHORT => plain_text(bytes),
             Form::Plain(_) => return None,
             _ => Cow::Owned(self.cut(SHORT)),
         };
@@ -256,8 +264,16 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Bytes as text. Nearly all are, and to see that is faster than to look for where they are not.
+fn plain_text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// Shows bytes as text; whether more of it is wanted.
 fn lossy(bytes: &[u8], show: &mut impl FnMut(&str) -> bool) -> bool {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.is_empty() || show(text);
+    }
     bytes.utf8_chunks().all(|chunk| {
         (chunk.valid().is_empty() || show(chunk.valid()))
             && (chunk.invalid().is_empty() || show("\u{fffd}"))

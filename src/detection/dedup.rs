@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{
     heap,
     hit::Identity,
+    keyed::Seeds,
     time::{BEGINNING, Micros},
 };
 
@@ -22,7 +23,7 @@ pub(super) struct DedupSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Generation {
     /// Only asked for one by one: their order plays no part.
-    pub(super) identities: HashSet<Identity>,
+    pub(super) identities: HashSet<Identity, Seeds>,
     /// Latest event time of them.
     pub(super) last: Micros,
 }
@@ -38,7 +39,7 @@ pub(super) struct Forgotten {
 impl Default for Generation {
     fn default() -> Self {
         Self {
-            identities: HashSet::new(),
+            identities: HashSet::default(),
             last: BEGINNING,
         }
     }

@@ -8,6 +8,7 @@
 //! They also see the findings of the detection behind ([`State::link`]): those of a network whose
 //! addresses share a finding are linked with it, and after the first few only listed in it.
 
+mod bounded;
 mod found;
 mod key;
 mod life;

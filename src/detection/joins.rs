@@ -52,6 +52,8 @@ const MOST_BYTES: usize = 512;
 pub(super) struct Request {
     /// What an original and its copy have in common, if this is an original.
     own: Box<str>,
+    /// Its hash.
+    own_hash: usize,
     /// If it may be a copy: the same of its original, and what the request counts for.
     copy: Option<(Box<str>, Box<str>)>,
     place: Place,
@@ -111,20 +113,22 @@ impl Request {
         detection: &Detection,
         most_values: usize,
     ) -> Option<Self> {
-        let id = hit.texts.get(AuditField::AuditId)?;
+        let rows = hit.texts.rows();
+        let all = |field: AuditField| rows.get(field.index()).cloned().unwrap_or_default();
+        let id = all(AuditField::AuditId).next()?;
         let (time, key) = (hit.time?, hit.key.as_str());
         if id.is_empty() || hit.is_time_coarse || key == address::UNKNOWN {
             return None;
         }
-        let verb = hit.texts.get(AuditField::Verb).unwrap_or_default();
-        let uri = hit.texts.get(AuditField::RequestUri).unwrap_or_default();
+        let verb = all(AuditField::Verb).next().unwrap_or_default();
+        let uri = all(AuditField::RequestUri).next().unwrap_or_default();
         let path = uri.split_once('?').map_or(uri, |(path, _)| path);
         let texts = [id, verb, path, cluster];
         if texts.iter().map(|text| text.len()).sum::<usize>() > MOST_BYTES {
             return None;
         }
-        let all = hit.texts.all(AuditField::ClaimedIps);
-        let claims: Vec<&str> = all.take(most_values.saturating_add(1)).collect();
+        let claims = all(AuditField::ClaimedIps).take(most_values.saturating_add(1));
+        let claims: Vec<&str> = claims.collect();
         let client = (claims.len() <= most_values)
             .then(|| client(&claims, &detection.hops))
             .flatten()
@@ -139,8 +143,10 @@ impl Request {
             }
             own.into()
         };
+        let own = of(key);
         Some(Self {
-            own: of(key),
+            own_hash: hash_of(&own),
+            own,
             copy: client.map(|client| (of(&client), key.into())),
             place: (time, hit.identity),
             claims: u16::try_from(claims.len()).unwrap_or(u16::MAX),
@@ -179,7 +185,7 @@ impl Joins {
     pub(super) fn continued(mut self, other: Self) -> Self {
         self.next = other.next;
         for one in other.in_order() {
-            self.put(one);
+            self.put(hash_of(&one.text), one);
         }
         self
     }
@@ -192,8 +198,8 @@ impl Joins {
         }
     }
 
-    fn set_of(&self, text: &str) -> usize {
-        hash_of(text) % self.sets.len().max(1)
+    fn set_of(&self, hash: usize) -> usize {
+        hash % self.sets.len().max(1)
     }
 
     /// Bytes on the heap.
@@ -214,7 +220,7 @@ impl Joins {
             joined.is_copy = true;
         } else if let Some((text, key)) = request.copy.take() {
             let copy = (key, request.place.1);
-            self.wait(text, &request, Some(Box::new(copy)));
+            self.wait((hash_of(&text), text), &request, Some(Box::new(copy)));
         }
         let copy = self.copy_of(&request).and_then(|at| self.remove(at));
         if let Some(Waiting {
@@ -228,20 +234,20 @@ impl Joins {
             joined.copy = Some(Copied { key, place });
         } else {
             let own = std::mem::take(&mut request.own);
-            self.wait(own, &request, None);
+            self.wait((request.own_hash, own), &request, None);
         }
         joined
     }
 
     fn original_of(&self, request: &Request) -> Option<(usize, usize)> {
         let (text, _) = request.copy.as_ref()?;
-        self.oldest(text, request, |one| {
+        self.oldest((hash_of(text), text), request, |one| {
             one.copy.is_none() && one.claims < request.claims
         })
     }
 
     fn copy_of(&self, request: &Request) -> Option<(usize, usize)> {
-        self.oldest(&request.own, request, |one| {
+        self.oldest((request.own_hash, &request.own), request, |one| {
             one.copy.is_some() && one.claims > request.claims
         })
     }
@@ -249,11 +255,11 @@ impl Joins {
     /// The oldest of those with this text that are wanted: its set, and its place there.
     fn oldest(
         &self,
-        text: &str,
+        (hash, text): (usize, &str),
         request: &Request,
         is_wanted: impl Fn(&Waiting) -> bool,
     ) -> Option<(usize, usize)> {
-        let at = self.set_of(text);
+        let at = self.set_of(hash);
         let waiting = self.sets.get(at)?.iter().enumerate();
         let mut found = waiting.filter(|(_, one)| {
             one.detection == request.detection
@@ -265,7 +271,12 @@ impl Joins {
     }
 
     /// Keeps a request; the oldest of its set gives way.
-    fn wait(&mut self, text: Box<str>, request: &Request, copy: Option<Box<(Box<str>, Identity)>>) {
+    fn wait(
+        &mut self,
+        (hash, text): (usize, Box<str>),
+        request: &Request,
+        copy: Option<Box<(Box<str>, Identity)>>,
+    ) {
         let waiting = Waiting {
             text,
             time: request.place.0,
@@ -275,16 +286,17 @@ impl Joins {
             copy,
         };
         self.next += 1;
-        self.put(waiting);
+        self.put(hash, waiting);
     }
 
-    fn put(&mut self, waiting: Waiting) {
+    /// Keeps a request whose text has this hash.
+    fn put(&mut self, hash: usize, waiting: Waiting) {
         if self.sets.is_empty() {
             let sets = if self.wanted == 0 { SETS } else { self.wanted };
             self.sets = vec![Vec::new(); sets];
             self.bytes = heap::list(&self.sets);
         }
-        let at = self.set_of(&waiting.text);
+        let at = self.set_of(hash);
         if self.sets.get(at).is_some_and(|set| set.len() >= IN_SET) {
             drop(self.remove((at, 0)));
         }
@@ -319,7 +331,7 @@ impl Joins {
             let place = places.get(one.detection as usize).copied().flatten();
             if let Some(place) = place.and_then(|place| u32::try_from(place).ok()) {
                 one.detection = place;
-                self.put(one);
+                self.put(hash_of(&one.text), one);
             }
         }
         self.next = next;
@@ -358,14 +370,16 @@ impl Joins {
         };
         for one in state.waiting {
             let (time, identity) = read_place(one.place)?;
-            joins.put(Waiting {
+            let hash = hash_of(&one.text);
+            let waiting = Waiting {
                 text: one.text.into(),
                 time,
                 number: one.number,
                 claims: u16::try_from(one.claims).map_err(|_| StateError::Invalid("claims"))?,
                 detection: one.detection,
                 copy: one.key.map(|key| Box::new((key.into(), identity))),
-            });
+            };
+            joins.put(hash, waiting);
         }
         joins.next = state.next;
         Ok(joins)
@@ -395,8 +409,10 @@ mod tests {
     /// A request of the longest texts, which claims a client.
     fn request(number: u64) -> Request {
         let text = |client: &str| format!("{client}{number:0>MOST_BYTES$}").into();
+        let own: Box<str> = text("2001:db8::1");
         Request {
-            own: text("2001:db8::1"),
+            own_hash: hash_of(&own),
+            own,
             copy: Some((text("2001:db8::2"), "2001:db8::1".into())),
             place: (Micros(0), Identity::default()),
             claims: 1,

@@ -48,7 +48,10 @@ impl Event<'_> {
     fn hit(&self, detection: &Detection, found: Match, bounds: &Bounds) -> Hit {
         let sources = sources(self.sources().unwrap_or_default(), bounds);
         let (sources, claims) = match detection.group_by {
-            GroupBy::Fields(_) => (Vec::new(), claims(sources, detection.address(self))),
+            GroupBy::Fields(_) => {
+                let own = found.own.unwrap_or_else(|| detection.address(self));
+                (Vec::new(), claims(sources, own))
+            }
             // Every element is a source of its own, so none is a mere claim.
             GroupBy::Sources { .. } => {
                 let mut kept = Vec::with_capacity(sources.len());
@@ -141,10 +144,14 @@ pub(super) struct Claims<'a> {
 /// Those of the sources that are not what the event counts for.
 fn claims(mut sources: Vec<Text<'_>>, own: Trusted) -> Claims<'_> {
     let is_own = |source: Text<'_>| source.short().is_some_and(|source| own.is(&source));
-    let peer = sources.last().copied();
-    let peer = peer.filter(|peer| own != Trusted::Unknown && !is_own(*peer));
-    let peer = peer.and_then(|peer| address::parse(&peer.short()?));
+    let last = sources.last().copied();
     sources.retain(|source| !is_own(*source));
+    // It is among the others if it is not its own.
+    let peer = sources
+        .last()
+        .copied()
+        .filter(|_| own != Trusted::Unknown && last.is_some_and(|last| !is_own(last)));
+    let peer = peer.and_then(|peer| address::parse(&peer.short()?));
     Claims {
         addresses: sources,
         peer: peer.map(|peer| peer.to_string()),

@@ -34,6 +34,7 @@ mod joins;
 mod judge;
 mod key_table;
 mod key_text;
+mod keyed;
 mod late;
 pub mod limits;
 mod packed;

@@ -515,7 +515,12 @@ impl ScreenVisitor {
             });
             if let (Some(following), Some(_)) = (&mut self.following, &detection.follow_up) {
                 if self.out.hits.len() > before {
-                    following.suspect(&detection.address(event).to_string());
+                    let address = &self.out.hits;
+                    let address = address.last().map(|hit| hit.key.as_str());
+                    match address.filter(|_| detection.is_by_address()) {
+                        Some(address) => following.suspect(address),
+                        None => following.suspect(&detection.address(event).to_string()),
+                    }
                 }
                 self.follow(record, event, (place, detection), &mut scratch);
             }

@@ -45,10 +45,12 @@ impl Texts {
 
     /// The values of a field, in order.
     pub fn all(&self, field: AuditField) -> Values<'_> {
-        let mut rows = self.rows();
-        rows.get_mut(field.index())
-            .map(std::mem::take)
-            .unwrap_or_default()
+        let mut rest = &*self.0;
+        let mut found = Values::default();
+        for row in fields::TABLE.iter().take(field.index() + 1) {
+            found = values(row.kind, &mut rest);
+        }
+        found
     }
 
     /// Gives a field other values; of a field with a single value the first.
@@ -97,24 +99,9 @@ impl Texts {
     /// The values of all fields, in the order of the table.
     pub(super) fn rows(&self) -> [Values<'_>; fields::COUNT] {
         let mut rest = &*self.0;
-        let mut rows = fields::TABLE.iter();
-        std::array::from_fn(|_| {
-            let count = match rows.next().map(|row| row.kind) {
-                Some(Kind::Single) => 1,
-                _ => read_number(&mut rest).unwrap_or_default(),
-            };
-            let mut values = rest;
-            for _ in 0..count {
-                if rest.is_empty() {
-                    break;
-                }
-                let _value = read_bytes(&mut rest);
-            }
-            values = values
-                .split_off(..values.len() - rest.len())
-                .unwrap_or_default();
-            Values(values)
-        })
+        fields::TABLE
+            .each_ref()
+            .map(|row| values(row.kind, &mut rest))
     }
 
     /// Bytes on the heap, as if they were not shared.
@@ -223,6 +210,22 @@ impl Value<'_> {
     }
 }
 
+/// Reads the values of a field of this kind, which come next.
+fn values<'a>(kind: Kind, rest: &mut &'a [u8]) -> Values<'a> {
+    let count = match kind {
+        Kind::Single => 1,
+        _ => read_number(rest).unwrap_or_default(),
+    };
+    let begin = *rest;
+    for _ in 0..count {
+        if rest.is_empty() {
+            break;
+        }
+        let _value = read_bytes(rest);
+    }
+    Values(begin.get(..begin.len() - rest.len()).unwrap_or_default())
+}
+
 /// A number, seven bits a byte, the lowest first (LEB128).
 fn digits(number: usize) -> impl Iterator<Item = u8> {
     let mut rest = Some(number);
@@ -234,7 +237,13 @@ fn digits(number: usize) -> impl Iterator<Item = u8> {
     })
 }
 
+#[inline]
 fn read_number(bytes: &mut &[u8]) -> Option<usize> {
+    if let [small @ ..=0x7f, rest @ ..] = *bytes {
+        // As nearly all are.
+        *bytes = rest;
+        return Some(usize::from(*small));
+    }
     let mut number = 0;
     let mut shift = 0;
     loop {

@@ -2,17 +2,21 @@
 //!
 //! Conditions name the same selections again and again, so a test is done at most once for an
 //! event, and only if a condition comes to it. Expressions over one field are one set, which one
-//! pass over the field's text decides.
+//! pass over the field's text decides. Of most fields the next event has the same text: what tests
+//! have said of it is remembered.
 
 use std::sync::Arc;
 
 use regex::bytes::RegexSet;
+
+mod remembered;
 
 use super::{
     compiled,
     predicate::{Condition, Context, Kind, Operand, Test},
 };
 use crate::audit::event::Field;
+pub(super) use remembered::Remembered;
 
 /// Distinct tests; with more, the labels are evaluated one by one.
 const MOST_TESTS: usize = 256;
@@ -28,8 +32,19 @@ pub struct Labeler {
     /// By test: the set that decides it.
     set_of: Vec<Option<usize>>,
     sets: Vec<Set>,
+    /// The fields of which tests are remembered.
+    fields: Vec<FieldTests>,
     /// By label.
     labels: Vec<Node>,
+    /// What tells it from others, but for its copies.
+    own: Arc<()>,
+}
+
+/// The tests that look at one field alone.
+#[derive(Clone, Debug)]
+struct FieldTests {
+    operand: Operand,
+    tests: Bits,
 }
 
 /// Expressions over one field.
@@ -73,10 +88,18 @@ impl Bits {
         let words = self.0.iter_mut().zip(other.0);
         words.for_each(|(word, other)| *word |= other);
     }
+
+    /// Those that are in both.
+    fn and(&self, other: &Self) -> Self {
+        let mut both = *self;
+        let words = both.0.iter_mut().zip(other.0);
+        words.for_each(|(word, other)| *word &= other);
+        both
+    }
 }
 
-/// What is known of one event.
-#[derive(Default)]
+/// What is known of one event, or of one text.
+#[derive(Clone, Copy, Debug, Default)]
 struct Known {
     /// Tests that were done.
     done: Bits,
@@ -96,7 +119,30 @@ impl Labeler {
             return Self::default();
         }
         labeler.join();
+        labeler.find_fields();
         labeler
+    }
+
+    /// Finds the tests that look at one field alone.
+    fn find_fields(&mut self) {
+        for (at, test) in self.tests.iter().enumerate() {
+            let (Operand::Field(_), Kind::OneOf { .. } | Kind::Exists(_)) =
+                (&test.operand, &test.wanted)
+            else {
+                continue;
+            };
+            let known = self.fields.iter().position(|of| of.operand == test.operand);
+            let of = known.unwrap_or_else(|| {
+                self.fields.push(FieldTests {
+                    operand: test.operand.clone(),
+                    tests: Bits::default(),
+                });
+                self.fields.len() - 1
+            });
+            if let Some(of) = self.fields.get_mut(of) {
+                of.tests.insert(at);
+            }
+        }
     }
 
     /// How many labels it was prepared for.
@@ -107,6 +153,8 @@ impl Labeler {
     /// A bit for each label that an event has, the first label's the lowest.
     pub(crate) fn labels(&self, context: &mut Context<'_, '_>) -> u64 {
         let mut known = Known::default();
+        let mut remembered = std::mem::take(&mut context.scratch.remembered);
+        remembered.recall(self, context, &mut known);
         let mut bit = 1_u64;
         let mut labels = 0;
         for label in &self.labels {
@@ -115,6 +163,8 @@ impl Labeler {
             }
             bit = bit.wrapping_shl(1);
         }
+        remembered.remember(self, &known);
+        context.scratch.remembered = remembered;
         labels
     }
 

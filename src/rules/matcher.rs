@@ -5,13 +5,15 @@
 //! rule is matched by a letter of ASCII alone, which the prefilter relies on. Patterns run in linear
 //! time whatever is in them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use regex::bytes;
 
 use super::{
-    compiled, necessary,
+    compiled,
+    labeler::Remembered,
+    necessary,
     pattern::{Comparison, Piece, Wanted},
 };
 use crate::audit::{
@@ -26,6 +28,7 @@ use crate::audit::{
 pub struct Scratch {
     decoded: String,
     folded: String,
+    pub(super) remembered: Remembered,
 }
 
 /// A longer buffer is given back after the event that needed it.
@@ -34,7 +37,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 impl Scratch {
     /// Bytes that it holds.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.decoded.capacity() + self.folded.capacity()
+        self.decoded.capacity() + self.folded.capacity() + self.remembered.heap_bytes()
     }
 
     /// The beginning of a text, as [`Text::beginning`] has it.
@@ -267,6 +270,19 @@ impl OneOf {
         number.is_some_and(|number| self.has_number(number))
     }
 
+    /// Whether an address is in one of these networks, if they are all that is looked for.
+    pub(super) fn has_address(&self, address: IpAddr) -> Option<bool> {
+        let has_more = self.any
+            || !self.texts.is_empty()
+            || self.pattern.is_some()
+            || !self.expressions.is_empty()
+            || !self.numbers.is_empty()
+            || !self.truths.is_empty()
+            || !self.comparisons.is_empty();
+        let mut networks = self.networks.iter();
+        (!has_more).then(|| networks.any(|network| network.contains(&address)))
+    }
+
     fn is_in_network(&self, text: Text<'_>) -> bool {
         if self.networks.is_empty() {
             return false;
@@ -279,7 +295,9 @@ impl OneOf {
         if self.pattern.is_none() && self.expressions.is_empty() {
             return false;
         }
-        let Scratch { decoded, folded } = scratch;
+        let Scratch {
+            decoded, folded, ..
+        } = scratch;
         let text = text.decoded(decoded);
         if self.expressions.iter().any(|one| one.is_match(text)) {
             return true;
@@ -363,6 +381,11 @@ fn is_folded(text: Text<'_>, folded: &str) -> bool {
 
 /// A number as JSON or Splunk spells it; not `inf`, `nan` or `.5`.
 pub(crate) fn number(text: &str) -> Option<f64> {
+    // As status codes are spelled.
+    const CODE: usize = 9;
+    if !text.is_empty() && text.len() <= CODE && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse::<u32>().ok().map(f64::from);
+    }
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return None;

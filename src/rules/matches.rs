@@ -3,7 +3,8 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    derived, group,
+    derived::{self, Derived},
+    group,
     matcher::Scratch,
     model::{Aggregate, Dedup, Detection, Emit, GroupBy, Part},
     predicate::{Context, Operand},
@@ -32,6 +33,8 @@ pub struct Match {
     pub identity: Identity,
     /// Which of the detection's parts matched.
     pub part: usize,
+    /// The address it counts for, if that was looked for.
+    pub(crate) own: Option<Trusted>,
 }
 
 impl Detection {
@@ -64,6 +67,17 @@ impl Detection {
         show: &mut dyn FnMut(Match),
     ) {
         let request = self.identity(event);
+        if self.is_address(part) && self.aggregate == Aggregate::Events {
+            // It has one value, which is never cut.
+            let own = self.address(event);
+            show(Match {
+                key: own.to_string(),
+                identity: request,
+                part: at,
+                own: Some(own),
+            });
+            return;
+        }
         let groups = match &self.group_by {
             GroupBy::Fields(_) => self.groups(part, event, value_bytes),
             GroupBy::Sources { .. } => vec![Vec::new()],
@@ -81,6 +95,7 @@ impl Detection {
                     key: self.key(values, request),
                     identity: *identity,
                     part: at,
+                    own: None,
                 });
             }
         }
@@ -116,6 +131,17 @@ impl Detection {
                 Identity(mixed)
             }
         }
+    }
+
+    /// Whether the key of each hit is its address alone.
+    pub(crate) fn is_by_address(&self) -> bool {
+        self.parts.iter().all(|part| self.is_address(part))
+    }
+
+    /// Whether the group of a match is its address alone, as nearly always.
+    fn is_address(&self, part: &Part) -> bool {
+        let is_plain = matches!(self.group_by, GroupBy::Fields(_)) && self.emit != Emit::Each;
+        is_plain && *part.group_by == [Operand::Derived(Derived::Address)]
     }
 
     /// The values of the group; several when a field has several.

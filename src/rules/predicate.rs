@@ -3,10 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    derived::{Derived, Hops},
+    derived::{self, Derived, Hops},
     matcher::{self, OneOf, Place, Scratch},
 };
 use crate::audit::{
+    address::Trusted,
     event::{Event, Field},
     path::Path,
 };
@@ -148,6 +149,13 @@ impl Test {
         match &self.wanted {
             Kind::Exists(wanted) => self.operand.resolve(event, hops, &mut |_| {}) == *wanted,
             Kind::OneOf { values, null } => {
+                // An address is held against networks as it is: to show it as a text takes longer.
+                if let Operand::Derived(Derived::Address) = self.operand
+                    && let Trusted::Address(address) = derived::trusted(event, hops)
+                    && let Some(is_one) = values.has_address(address)
+                {
+                    return is_one;
+                }
                 let (mut is_one, mut has_value) = (false, false);
                 self.operand.resolve(event, hops, &mut |field| {
                     has_value |= matcher::is_value(&field);

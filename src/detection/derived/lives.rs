@@ -234,9 +234,7 @@ impl Lives {
         out: &mut Vec<Due>,
     ) -> bool {
         loop {
-            let first = (cluster, Micros(i64::MIN), first_network(cluster));
-            let mut due = self.due.range(first..);
-            let Some((of, at, network)) = due.next().copied() else {
+            let Some((of, at, network)) = self.first_due(cluster) else {
                 return true;
             };
             if of != cluster || at > now {
@@ -247,6 +245,17 @@ impl Lives {
             }
             self.settle_one(&network, now, (pace, form), out);
         }
+    }
+
+    /// What is due next, of this cluster if anything is.
+    fn first_due(&self, cluster: Cluster) -> Option<(Cluster, Micros, Network)> {
+        let first = self.due.first()?;
+        if first.0 == cluster {
+            // As nearly always: there is one cluster.
+            return Some(*first);
+        }
+        let from = (cluster, Micros(i64::MIN), first_network(cluster));
+        self.due.range(from..).next().copied()
     }
 
     fn settle_one(

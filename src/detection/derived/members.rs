@@ -11,6 +11,8 @@ pub(in crate::detection) const MOST: usize = 1024;
 const LISTED: usize = 100;
 /// Registers of the sketch: a standard error of 3 %.
 const REGISTERS: usize = 1024;
+/// Ranks that a register may have.
+const RANKS: usize = 56;
 
 /// What is known of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,16 +27,23 @@ pub(in crate::detection) struct Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::detection) struct Members {
     pub(in crate::detection) kept: BTreeMap<Octets, Member>,
-    /// A sketch (`HyperLogLog`) of all, once there were more than are kept.
-    pub(in crate::detection) sketch: Option<Box<[u8]>>,
+    /// A sketch of all, once there were more than are kept.
+    pub(in crate::detection) sketch: Option<Box<Sketch>>,
+}
+
+/// How many distinct addresses there were, about (`HyperLogLog`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::detection) struct Sketch {
+    registers: Box<[u8]>,
+    /// How many registers have each rank.
+    ranks: [u16; RANKS],
+    /// What follows from them: it is asked for with each request.
+    count: u64,
 }
 
 impl Members {
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
-        let sketch = self
-            .sketch
-            .as_ref()
-            .map_or(0, |sketch| heap::block(sketch.len()));
+        let sketch = self.sketch.as_ref().map_or(0, |sketch| sketch.heap_bytes());
         heap::tree(self.kept.len(), size_of::<(Octets, Member)>()) + sketch
     }
 
@@ -43,7 +52,7 @@ impl Members {
         let kept = self.kept.len() as u64;
         self.sketch
             .as_ref()
-            .map_or(kept, |sketch| estimate(sketch).max(kept))
+            .map_or(kept, |sketch| sketch.count.max(kept))
     }
 
     /// Counts requests of a member, which may be new.
@@ -52,7 +61,7 @@ impl Members {
             self.halve();
         }
         if let Some(sketch) = &mut self.sketch {
-            note(sketch, octets);
+            sketch.note(octets);
         }
         let member = self.kept.entry(octets).or_default();
         member.count += requests;
@@ -63,9 +72,9 @@ impl Members {
     fn halve(&mut self) {
         let sketch = self
             .sketch
-            .get_or_insert_with(|| vec![0; REGISTERS].into_boxed_slice());
+            .get_or_insert_with(|| Box::new(Sketch::of(vec![0; REGISTERS])));
         for octets in self.kept.keys() {
-            note(sketch, *octets);
+            sketch.note(*octets);
         }
         let kept = self.by_count().take(MOST / 2);
         self.kept = kept.collect();
@@ -88,13 +97,49 @@ impl Members {
     }
 }
 
-/// Counts an address in a sketch.
-fn note(sketch: &mut [u8], octets: Octets) {
-    let hash = mix(octets);
-    let at = usize::try_from(hash % REGISTERS as u64).unwrap_or_default();
-    let zeros = ((hash / REGISTERS as u64) | (1 << 54)).trailing_zeros();
-    if let Some(register) = sketch.get_mut(at) {
-        *register = (*register).max(u8::try_from(zeros + 1).unwrap_or(u8::MAX));
+impl Sketch {
+    /// A sketch of these registers, or as many of them as there are in one.
+    pub(in crate::detection) fn of(mut registers: Vec<u8>) -> Self {
+        registers.resize(REGISTERS, 0);
+        let mut ranks = [0; RANKS];
+        for rank in &registers {
+            if let Some(number) = ranks.get_mut(usize::from(*rank)) {
+                *number += 1;
+            }
+        }
+        Self {
+            registers: registers.into_boxed_slice(),
+            count: estimate(&ranks),
+            ranks,
+        }
+    }
+
+    /// Its registers.
+    pub(in crate::detection) fn registers(&self) -> &[u8] {
+        &self.registers
+    }
+
+    fn heap_bytes(&self) -> usize {
+        heap::block(size_of::<Self>()) + heap::block(self.registers.len())
+    }
+
+    /// Counts an address.
+    fn note(&mut self, octets: Octets) {
+        let hash = mix(octets);
+        let at = usize::try_from(hash % REGISTERS as u64).unwrap_or_default();
+        let zeros = ((hash / REGISTERS as u64) | (1 << 54)).trailing_zeros();
+        let rank = u8::try_from(zeros + 1).unwrap_or(u8::MAX);
+        let Some(register) = self.registers.get_mut(at).filter(|known| **known < rank) else {
+            return;
+        };
+        let before = std::mem::replace(register, rank);
+        if let Some(number) = self.ranks.get_mut(usize::from(before)) {
+            *number = number.saturating_sub(1);
+        }
+        if let Some(number) = self.ranks.get_mut(usize::from(rank)) {
+            *number = number.saturating_add(1);
+        }
+        self.count = estimate(&self.ranks);
     }
 }
 
@@ -113,20 +158,20 @@ fn mix(octets: Octets) -> u64 {
     hash
 }
 
-/// How many distinct addresses a sketch has seen.
-fn estimate(sketch: &[u8]) -> u64 {
+/// How many distinct addresses a sketch has seen whose registers have these ranks.
+fn estimate(ranks: &[u16; RANKS]) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "there are few registers")]
-    let registers = sketch.len() as f64;
-    let sum: f64 = sketch
-        .iter()
-        .map(|register| 0.5_f64.powi((*register).into()))
-        .sum();
+    let registers = REGISTERS as f64;
+    let mut weight = 1.0;
+    let mut sum = 0.0;
+    for number in ranks {
+        sum += f64::from(*number) * weight;
+        weight *= 0.5;
+    }
     let alpha = 0.7213 / (1.0 + 1.079 / registers);
     let raw = alpha * registers * registers / sum;
-    let empty: f64 = sketch
-        .iter()
-        .map(|register| f64::from(u8::from(*register == 0)))
-        .sum();
+    let [empty, ..] = ranks;
+    let empty = f64::from(*empty);
     let count = if raw <= 2.5 * registers && empty > 0.0 {
         registers * (registers / empty).ln()
     } else {

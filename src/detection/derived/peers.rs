@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    bounded::{Bounded, Weighed},
     found::Found,
     key::{self, Key, Network, Octets},
     life::{Arrived, Life, Pace},
@@ -24,8 +25,6 @@ use crate::{
 
 /// Peers that are kept, of all clusters.
 const MOST_PEERS: usize = 1024;
-/// Claims that are kept of a peer.
-const MOST_CLAIMS: usize = 256;
 /// Claims that are looked at with each request.
 const AT_ONCE: usize = 16;
 /// A peer that has handed over a single address for this long, in microseconds, has one client.
@@ -48,11 +47,24 @@ pub(in crate::detection) struct Claim {
     pub(in crate::detection) paths: u64,
 }
 
+impl Weighed for Claim {
+    fn octets(&self) -> Octets {
+        self.octets
+    }
+
+    fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn count(&self) -> u32 {
+        self.count
+    }
+}
+
 /// A peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::detection) struct Peer {
-    /// In the order of their addresses.
-    pub(in crate::detection) claims: Vec<Claim>,
+    pub(in crate::detection) claims: Bounded<Claim>,
     /// The address that it has handed over last, and the first and last time that this was another
     /// one than before.
     pub(in crate::detection) last_claim: Octets,
@@ -101,7 +113,7 @@ struct Seen {
 impl Peers {
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
         heap::tree(self.all.len(), size_of::<(Key, Peer)>())
-            + self.claims * size_of::<Claim>() * 2
+            + self.claims * Bounded::<Claim>::ENTRY * 2
             + self.lives.heap_bytes()
     }
 
@@ -188,15 +200,22 @@ impl Peers {
         peer.last = peer.last.max(Some(hit.place.0));
         peer.requests += 1;
         let before = peer.claims.len();
-        let at = match peer.position(hit.octets) {
-            Ok(at) => at,
-            Err(_) => peer.insert(slot, hit.octets, agent),
+        let path = slow::path_of(hit) % 64;
+        let new = Claim {
+            octets: hit.octets,
+            ring: Ring {
+                newest: slot,
+                ..Ring::default()
+            },
+            count: 0,
+            agent,
+            paths: 0,
         };
-        if let Some(claim) = peer.claims.get_mut(at) {
+        peer.claims.change(new, slot, |claim| {
             claim.ring.add(slot);
             claim.count = claim.count.saturating_add(1);
-            claim.paths |= 1 << (slow::path_of(hit) % 64);
-        }
+            claim.paths |= 1 << path;
+        });
         self.claims = (self.claims + peer.claims.len()).saturating_sub(before);
     }
 
@@ -240,41 +259,6 @@ impl Peers {
 }
 
 impl Peer {
-    fn position(&self, octets: Octets) -> Result<usize, usize> {
-        self.claims
-            .binary_search_by_key(&octets, |claim| claim.octets)
-    }
-
-    /// Puts a claim at its place, and removes those that are over, or else the weakest of too
-    /// many. Where it is then.
-    fn insert(&mut self, slot: u32, octets: Octets, agent: u32) -> usize {
-        let claims = &mut self.claims;
-        // By length, so that it is the same for state that was read.
-        if claims.len().is_power_of_two() {
-            claims.retain(|claim| !claim.ring.is_over(slot));
-        }
-        if claims.len() >= MOST_CLAIMS {
-            let all = claims.iter().enumerate();
-            let weakest = all.min_by_key(|(_, one)| (one.count, one.ring.newest, one.octets));
-            if let Some((weakest, _)) = weakest {
-                claims.remove(weakest);
-            }
-        }
-        let at = claims.partition_point(|claim| claim.octets < octets);
-        let claim = Claim {
-            octets,
-            ring: Ring {
-                newest: slot,
-                ..Ring::default()
-            },
-            count: 0,
-            agent,
-            paths: 0,
-        };
-        claims.insert(at, claim);
-        at
-    }
-
     /// Whether it has handed over one address alone for as long as it is remembered.
     fn is_lone(&self, now: Micros) -> bool {
         self.shared_at.is_none_or(|at| at.plus(MEMORY) < now)
@@ -286,7 +270,7 @@ impl Peer {
         needs: &'a Needs,
     ) -> impl Iterator<Item = &'a Claim> + 'a {
         let end = needs.slots.slot(hit.place.0);
-        let inside = self.claims.iter();
+        let inside = self.claims.as_slice().iter();
         inside.filter(move |claim| claim.ring.sum(end, &needs.slots) > 0)
     }
 

@@ -6,6 +6,7 @@
 //! count there as one, and their requests not at all, unless there are enough such networks.
 
 use super::{
+    bounded::{Bounded, Weighed},
     found::Found,
     key::{self, Key, MAPPED, Network, Octets},
     life::{Arrived, Life, Pace},
@@ -18,8 +19,6 @@ use crate::{audit::time::Micros, detection::heap, rules::settings::SECOND};
 /// Bits of the networks that are looked at, of 128, the most specific first.
 const V4: [u8; 1] = [MAPPED + 24];
 const V6: [u8; 3] = [64, 56, 48];
-/// Addresses of a site that are kept.
-const MOST: usize = 256;
 /// Evidence is gathered from this many addresses on.
 const GATHER: u64 = 2;
 /// Findings of narrower networks that are sent beside the one of a wider network.
@@ -36,6 +35,20 @@ pub(in crate::detection) struct Address {
     pub(in crate::detection) first: u32,
 }
 
+impl Weighed for Address {
+    fn octets(&self) -> Octets {
+        self.octets
+    }
+
+    fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn count(&self) -> u32 {
+        self.count
+    }
+}
+
 /// Addresses of a network of 24 (IPv4) or 48 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::detection) struct Site {
@@ -45,39 +58,25 @@ pub(in crate::detection) struct Site {
 
 /// Addresses in order: one as a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::box_collection,
-    reason = "there are many, and nearly all are one"
-)]
 pub(in crate::detection) enum Addresses {
     One(Address),
-    Many(Box<Vec<Address>>),
+    Many(Box<Bounded<Address>>),
 }
 
 impl Addresses {
     pub(in crate::detection) fn as_slice(&self) -> &[Address] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
+            Self::Many(many) => many.as_slice(),
         }
     }
 
-    fn as_mut_slice(&mut self) -> &mut [Address] {
-        match self {
-            Self::One(one) => std::slice::from_mut(one),
-            Self::Many(many) => many,
-        }
-    }
-
-    /// Addresses that are a site's.
-    pub(in crate::detection) fn of(mut all: Vec<Address>) -> Option<Self> {
-        match (all.len(), all.pop()) {
-            (1, Some(one)) => Some(Self::One(one)),
-            (_, Some(last)) => {
-                all.push(last);
-                Some(Self::Many(Box::new(all)))
-            }
-            (_, None) => None,
+    /// Addresses that are a site's, in order.
+    pub(in crate::detection) fn of(all: Vec<Address>) -> Option<Self> {
+        match all.as_slice() {
+            [] => None,
+            [one] => Some(Self::One(*one)),
+            _ => Some(Self::Many(Box::new(Bounded::of(all)?))),
         }
     }
 }
@@ -108,7 +107,7 @@ impl Entry for Site {
     fn heap_bytes(&self) -> usize {
         match &self.addresses {
             Addresses::One(_) => 0,
-            Addresses::Many(many) => heap::block(size_of::<Vec<Address>>()) + heap::list(many),
+            Addresses::Many(many) => heap::block(size_of::<Bounded<Address>>()) + many.heap_bytes(),
         }
     }
 }
@@ -361,46 +360,24 @@ impl Rollup {
 
 /// Counts a request for an address, which is `new` if it is not kept yet.
 fn count(addresses: &mut Addresses, new: Address, slot: u32) {
-    let at = addresses
-        .as_slice()
-        .binary_search_by_key(&new.octets, |address| address.octets);
-    let at = match at {
-        Ok(at) => at,
-        Err(at) => insert(addresses, new, (at, slot)),
-    };
-    if let Some(address) = addresses.as_mut_slice().get_mut(at) {
+    let add = |address: &mut Address| {
         if address.ring.is_over(slot) {
             (address.count, address.first) = (0, new.first);
         }
         address.ring.add(slot);
         address.count = address.count.saturating_add(1);
         address.first = address.first.min(new.first);
-    }
-}
-
-/// Puts an address at its place, and removes those that are over, or else the weakest of too many.
-/// Where it is then.
-fn insert(addresses: &mut Addresses, new: Address, (at, slot): (usize, u32)) -> usize {
-    if let Addresses::One(one) = addresses {
-        *addresses = Addresses::Many(Box::new(vec![*one]));
-    }
-    let Addresses::Many(many) = addresses else {
-        return at;
     };
-    // By length, so that it is the same for state that was read.
-    if many.len().is_power_of_two() {
-        many.retain(|address| !address.ring.is_over(slot));
-    }
-    if many.len() >= MOST {
-        let all = many.iter().enumerate();
-        let weakest = all.min_by_key(|(_, one)| (one.count, one.ring.newest, one.octets));
-        if let Some((weakest, _)) = weakest {
-            many.remove(weakest);
+    match addresses {
+        Addresses::One(one) if one.octets == new.octets => add(one),
+        Addresses::One(one) => {
+            let mut many = Bounded::default();
+            many.change(*one, slot, |_| {});
+            many.change(new, slot, add);
+            *addresses = Addresses::Many(Box::new(many));
         }
+        Addresses::Many(many) => many.change(new, slot, add),
     }
-    let at = many.partition_point(|address| address.octets < new.octets);
-    many.insert(at, new);
-    at
 }
 
 /// What the window with this last slot holds of addresses. Those of networks that are open count

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::{
     ClusterState, State, Tables,
+    bounded::Bounded,
     found::{self, Found},
     key::{Key, Network, Octets},
     life::{Life, Sent, Stage},
     lives::Lives,
-    members::{Member, Members},
+    members::{Member, Members, Sketch},
     peers::{Claim, Peer, Peers},
     ring::Ring,
     rollup::{Address, Addresses, Rollup, Site},
@@ -249,11 +250,9 @@ fn read_site(state: &proto::SiteState) -> Result<Site, StateError> {
         })
     });
     let addresses = addresses.collect::<Result<Vec<_>, StateError>>()?;
-    let is_sorted = addresses.is_sorted_by(|one, next| one.octets < next.octets);
-    let addresses = Addresses::of(addresses).filter(|_| is_sorted);
     Ok(Site {
         cluster: state.cluster,
-        addresses: addresses.ok_or(StateError::Invalid("the order of addresses"))?,
+        addresses: Addresses::of(addresses).ok_or(StateError::Invalid("the order of addresses"))?,
     })
 }
 
@@ -288,15 +287,19 @@ fn read_slow_address(state: &proto::SlowAddress) -> Result<slow::Address, StateE
 }
 
 fn peer_state(key: Key, peer: &Peer) -> proto::PeerState {
-    let claims = peer.claims.iter().map(|claim| proto::TraceState {
-        address: claim.octets.to_vec(),
-        newest: claim.ring.newest,
-        counts: claim.ring.counts.to_vec(),
-        count: claim.count,
-        first: 0,
-        agent: claim.agent,
-        paths: claim.paths,
-    });
+    let claims = peer
+        .claims
+        .as_slice()
+        .iter()
+        .map(|claim| proto::TraceState {
+            address: claim.octets.to_vec(),
+            newest: claim.ring.newest,
+            counts: claim.ring.counts.to_vec(),
+            count: claim.count,
+            first: 0,
+            agent: claim.agent,
+            paths: claim.paths,
+        });
     proto::PeerState {
         cluster: key.cluster,
         address: key.octets.to_vec(),
@@ -323,9 +326,7 @@ fn read_peer(state: &proto::PeerState) -> Result<(Key, Peer), StateError> {
         })
     });
     let claims = claims.collect::<Result<Vec<_>, StateError>>()?;
-    if !claims.is_sorted_by(|one, next| one.octets < next.octets) {
-        return Err(StateError::Invalid("the order of claims"));
-    }
+    let claims = Bounded::of(claims).ok_or(StateError::Invalid("the order of claims"))?;
     let peer = Peer {
         claims,
         last_claim: octets(&state.last_claim)?,
@@ -371,7 +372,11 @@ fn life_state(network: &Network, life: &Life) -> proto::LifeState {
         joined: time(life.joined),
         evidence: Some(life.evidence.to_state()),
         members: members.collect(),
-        sketch: life.members.sketch.as_deref().unwrap_or_default().to_vec(),
+        sketch: life
+            .members
+            .sketch
+            .as_ref()
+            .map_or_else(Vec::new, |sketch| sketch.registers().to_vec()),
         related: life
             .related
             .iter()
@@ -392,7 +397,9 @@ fn read_life(state: proto::LifeState) -> Result<(Network, Life), StateError> {
         bits: u8::try_from(state.bits).map_err(|_| StateError::Invalid("bits of a network"))?,
     };
     let mut members = Members {
-        sketch: Some(state.sketch.into_boxed_slice()).filter(|sketch| !sketch.is_empty()),
+        sketch: Some(state.sketch)
+            .filter(|registers| !registers.is_empty())
+            .map(|registers| Box::new(Sketch::of(registers))),
         ..Members::default()
     };
     for member in state.members {

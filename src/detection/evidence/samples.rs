@@ -1,8 +1,6 @@
 //! Sample requests: of each distinct verb and path one, those at both ends.
 
-use std::cmp::Ordering;
-
-use super::ends::{Bytes, Ends, Entry, NOT_FIRST, NOT_LAST, When};
+use super::ends::{Bytes, Ends, Entry, NOT_FIRST, NOT_LAST, Sought, Thing, When};
 use crate::{
     audit::marked,
     detection::{
@@ -32,6 +30,42 @@ impl Bytes for Request {
     }
 }
 
+impl Thing for Request {
+    fn hash(&self) -> u64 {
+        Line {
+            verb: &self.verb,
+            path: &self.path,
+        }
+        .hash()
+    }
+}
+
+/// The verb and the path of a request that has come.
+struct Line<'l> {
+    verb: &'l str,
+    path: &'l str,
+}
+
+impl Line<'_> {
+    fn request(&self) -> Request {
+        Request {
+            verb: self.verb.into(),
+            path: self.path.into(),
+        }
+    }
+}
+
+impl Sought<Request> for Line<'_> {
+    fn is(&self, request: &Request) -> bool {
+        *request.path == *self.path && *request.verb == *self.verb
+    }
+
+    fn hash(&self) -> u64 {
+        // There are few verbs: those that share a path and a hash are told apart.
+        marked::hash(self.path)
+    }
+}
+
 impl Bytes for Texts {
     fn heap_bytes(&self) -> usize {
         Texts::heap_bytes(self)
@@ -46,7 +80,7 @@ impl PartialEq for Samples {
     /// By what they show: of the texts of a hit there may be more.
     fn eq(&self, other: &Self) -> bool {
         let key = |samples: &Self| -> Vec<_> {
-            let entries = samples.0.entries().iter();
+            let entries = samples.0.sorted().into_iter();
             let entry = |entry: &Entry<Request, Texts>| {
                 let detail = |texts: &Option<Texts>| texts.as_ref().map(reduced);
                 (
@@ -77,9 +111,9 @@ impl Samples {
             marked::shown(value.unwrap_or_default(), value_bytes).0
         };
         let (verb, path) = (text(AuditField::Verb), text(AuditField::RequestUri));
-        let own = || Request {
-            verb: (*verb).into(),
-            path: (*path).into(),
+        let line = Line {
+            verb: &verb,
+            path: &path,
         };
         let detail = || {
             let is_small = texts.heap_bytes() <= SHARED;
@@ -89,21 +123,24 @@ impl Samples {
                 reduced(texts)
             })
         };
-        let compare = |known: &Request| (&*known.verb, &*known.path).cmp(&(&*verb, &*path));
-        self.0.put(compare, (when, when), MOST, (own, detail));
+        let own = || line.request();
+        self.0.put(&line, (when, when), MOST, (own, detail));
     }
 
     /// Takes the samples of another finding.
     pub(super) fn merge(&mut self, other: &Self) {
         for entry in other.0.entries() {
-            let compare = |known: &Request| -> Ordering { known.cmp(&entry.thing) };
+            let line = Line {
+                verb: &entry.thing.verb,
+                path: &entry.thing.path,
+            };
             let own = || entry.thing.clone();
             let first = || entry.first_detail.clone();
             self.0
-                .put(compare, (entry.first, NOT_LAST), MOST, (own, first));
+                .put(&line, (entry.first, NOT_LAST), MOST, (own, first));
             let last = || entry.last_detail.clone();
             self.0
-                .put(compare, (NOT_FIRST, entry.last), MOST, (own, last));
+                .put(&line, (NOT_FIRST, entry.last), MOST, (own, last));
         }
         self.0.is_full |= other.0.is_full;
     }

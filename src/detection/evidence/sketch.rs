@@ -15,10 +15,18 @@ pub(super) enum Sketch {
     /// `HyperLogLog`: of the hashes of each register, the most leading zeros, and one.
     Estimate {
         registers: Box<[u8]>,
+        /// How many registers have each rank.
+        ranks: Ranks,
         /// What follows from them.
         count: u64,
     },
 }
+
+/// A number of registers for each rank.
+type Ranks = [u16; RANKS];
+
+/// Ranks of a register: one more than the most zeros, and that of an empty one.
+const RANKS: usize = 64 - BITS as usize + 2;
 
 impl Default for Sketch {
     fn default() -> Self {
@@ -64,9 +72,20 @@ impl Sketch {
                 }
                 *self = Self::of(registers);
             }
-            Self::Estimate { registers, count } => {
-                if raise(registers, hash) {
-                    *count = estimate(registers);
+            Self::Estimate {
+                registers,
+                ranks,
+                count,
+            } => {
+                if let Some((before, now)) = raise(registers, hash) {
+                    let [before, now] = [before, now].map(usize::from);
+                    if let Some(number) = ranks.get_mut(before) {
+                        *number = number.saturating_sub(1);
+                    }
+                    if let Some(number) = ranks.get_mut(now) {
+                        *number = number.saturating_add(1);
+                    }
+                    *count = estimate(ranks);
                 }
             }
         }
@@ -76,8 +95,10 @@ impl Sketch {
     pub(super) fn of(registers: Box<[u8]>) -> Self {
         let mut registers = registers.into_vec();
         registers.resize(REGISTERS, 0);
+        let ranks = ranks(&registers);
         Self::Estimate {
-            count: estimate(&registers),
+            count: estimate(&ranks),
+            ranks,
             registers: registers.into_boxed_slice(),
         }
     }
@@ -94,7 +115,11 @@ impl Sketch {
                 *self = Self::of(registers);
             }
             (
-                Self::Estimate { registers, count },
+                Self::Estimate {
+                    registers,
+                    ranks: of,
+                    count,
+                },
                 Self::Estimate {
                     registers: others, ..
                 },
@@ -102,23 +127,33 @@ impl Sketch {
                 for (own, other) in registers.iter_mut().zip(others) {
                     *own = (*own).max(*other);
                 }
-                *count = estimate(registers);
+                *of = ranks(registers);
+                *count = estimate(of);
             }
         }
     }
 }
 
-/// Notes a hash; whether that changed anything.
-fn raise(registers: &mut [u8], hash: u64) -> bool {
+/// Notes a hash; the rank of its register before and now, if that has changed.
+fn raise(registers: &mut [u8], hash: u64) -> Option<(u8, u8)> {
     let register = usize::try_from(hash >> (u64::BITS - BITS)).unwrap_or_default();
     let zeros = (hash << BITS).leading_zeros().min(u64::BITS - BITS) + 1;
     let zeros = u8::try_from(zeros).unwrap_or(u8::MAX);
-    let Some(register) = registers.get_mut(register) else {
-        return false;
-    };
-    let is_more = *register < zeros;
-    *register = (*register).max(zeros);
-    is_more
+    let register = registers.get_mut(register)?;
+    let before = *register;
+    *register = before.max(zeros);
+    (before < zeros).then_some((before, zeros))
+}
+
+/// How many registers have each rank. One that none can have, as only damage makes it, counts as none.
+fn ranks(registers: &[u8]) -> Ranks {
+    let mut ranks = [0; RANKS];
+    for rank in registers {
+        if let Some(number) = ranks.get_mut(usize::from(*rank)) {
+            *number += 1;
+        }
+    }
+    ranks
 }
 
 /// The estimate of Otmar Ertl ("New cardinality estimation algorithms for `HyperLogLog` sketches",
@@ -129,21 +164,14 @@ fn raise(registers: &mut [u8], hash: u64) -> bool {
     clippy::cast_sign_loss,
     reason = "an estimate is a rounded positive number"
 )]
-fn estimate(registers: &[u8]) -> u64 {
-    const RANKS: usize = 64 - BITS as usize + 2;
-    let mut counts = [0_u32; RANKS];
-    for rank in registers {
-        if let Some(count) = counts.get_mut(usize::from(*rank)) {
-            *count += 1;
-        }
+fn estimate(ranks: &Ranks) -> u64 {
+    let all = REGISTERS as f64;
+    let [empty, ranks @ .., full] = ranks;
+    let mut sum = all * tau(1.0 - f64::from(*full) / all);
+    for number in ranks.iter().rev() {
+        sum = 0.5 * (sum + f64::from(*number));
     }
-    let all = registers.len() as f64;
-    let [empty, ranks @ .., full] = counts;
-    let mut sum = all * tau(1.0 - f64::from(full) / all);
-    for count in ranks.iter().rev() {
-        sum = 0.5 * (sum + f64::from(*count));
-    }
-    sum += all * sigma(f64::from(empty) / all);
+    sum += all * sigma(f64::from(*empty) / all);
     (all * all / (2.0 * std::f64::consts::LN_2 * sum)).round() as u64
 }
 

@@ -47,7 +47,7 @@ impl Evidence {
         });
         let fields = listed().zip(&self.sets);
         let fields = fields.filter(|(_, set)| !set.ends.entries().is_empty() || set.is_truncated());
-        let samples = self.samples.0.entries().iter();
+        let samples = self.samples.0.sorted().into_iter();
         let successes = self.first_successes.iter();
         proto::EvidenceState {
             count: self.count,
@@ -120,12 +120,16 @@ impl Evidence {
 }
 
 fn field(name: &str, set: &ValueSet) -> proto::FieldState {
-    let values = set.ends.entries().iter().map(|entry| proto::ValueState {
-        text: entry.thing.to_string(),
-        first: place(entry.first, NOT_FIRST),
-        last: place(entry.last, NOT_LAST),
-        is_sent: entry.is_sent,
-    });
+    let values = set
+        .ends
+        .sorted()
+        .into_iter()
+        .map(|entry| proto::ValueState {
+            text: entry.thing.to_string(),
+            first: place(entry.first, NOT_FIRST),
+            last: place(entry.last, NOT_LAST),
+            is_sent: entry.is_sent,
+        });
     let many = set.many.as_ref();
     let (mut hashes, mut registers) = (Vec::new(), Vec::new());
     match many.map(|many| &many.sketch) {

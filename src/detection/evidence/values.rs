@@ -1,8 +1,10 @@
 //! The distinct values of one field: those at both ends, how many there were, and which of them
 //! a state of the finding has shown.
 
+use std::cell::OnceCell;
+
 use super::{
-    ends::{Ends, Entry, When},
+    ends::{Ends, Entry, Sought, Thing, When},
     sketch::Sketch,
 };
 use crate::{
@@ -32,6 +34,28 @@ pub(super) struct Many {
     pub(super) sketch: Sketch,
     /// Hashes of values that were sent and pushed out, in this order.
     pub(super) gone: Vec<u32>,
+}
+
+impl Thing for Box<str> {
+    fn hash(&self) -> u64 {
+        hash(self)
+    }
+}
+
+/// A value that has come, and its hash once it was needed.
+struct Value<'v> {
+    text: &'v str,
+    hash: OnceCell<u64>,
+}
+
+impl Sought<Box<str>> for Value<'_> {
+    fn is(&self, thing: &Box<str>) -> bool {
+        **thing == *self.text
+    }
+
+    fn hash(&self) -> u64 {
+        *self.hash.get_or_init(|| hash(self.text))
+    }
 }
 
 impl ValueSet {
@@ -70,22 +94,21 @@ impl ValueSet {
     }
 
     fn put(&mut self, value: &str, span: (When, When), most: usize) {
-        #[expect(clippy::borrowed_box, reason = "that is how a value is kept")]
-        let compare = |known: &Box<str>| (**known).cmp(value);
-        if self.many.is_some() || self.ends.is_at_most(most) {
-            let is_known = self.ends.contains(compare);
-            if self.many.is_none() && !is_known {
+        let value = Value {
+            text: value,
+            hash: OnceCell::new(),
+        };
+        let found = self.ends.find(&value);
+        if found.is_none() && (self.many.is_some() || self.ends.is_at_most(most)) {
+            if self.many.is_none() {
                 self.many = Some(Box::new(self.counted()));
             }
-            if let Some(many) = &mut self.many
-                && !is_known
-            {
-                many.sketch.insert(hash(value));
+            if let Some(many) = &mut self.many {
+                many.sketch.insert(value.hash());
             }
         }
-        let sent = self
-            .ends
-            .put(compare, span, most, (|| value.into(), || Some(())));
+        let make = (|| value.text.into(), || Some(()));
+        let sent = self.ends.put_at(found, span, most, make);
         if let (Some(sent), Some(many)) = (sent, &mut self.many) {
             many.forget(&sent);
         }
