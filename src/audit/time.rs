@@ -96,6 +96,12 @@ impl Micros {
         Self(self.0.saturating_sub(micros))
     }
 
+    /// Of a protobuf timestamp, saturating.
+    pub fn from_proto(time: prost_types::Timestamp) -> Self {
+        let micros = time.seconds.saturating_mul(1_000_000);
+        Self(micros.saturating_add(i64::from(time.nanos) / 1000))
+    }
+
     /// As a protobuf timestamp.
     pub fn to_proto(self) -> prost_types::Timestamp {
         prost_types::Timestamp {

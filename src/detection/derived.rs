@@ -10,6 +10,7 @@
 
 mod bounded;
 mod found;
+mod held;
 mod key;
 mod life;
 mod lives;
@@ -21,11 +22,13 @@ mod rollup;
 mod slow;
 mod state;
 mod table;
+mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use self::{
     found::Found,
+    held::Held,
     key::{Cluster, Key, Network},
     life::Arrived,
     lives::{Due, Lives},
@@ -72,6 +75,8 @@ pub(super) struct State {
     tables: BTreeMap<usize, Tables>,
     /// Entries in all lists of findings of the detections behind.
     found: usize,
+    /// Requests that may be the second log of one.
+    held: Held,
 }
 
 #[derive(Clone, Debug)]
@@ -130,7 +135,10 @@ impl State {
             + heap::tree(1, size_of::<(usize, Found)>())
             + found::LEAST;
         let tables = self.tables.values().map(Tables::heap_bytes);
-        self.clusters.len() * CLUSTER + tables.sum::<usize>() + self.found * found::ENTRY
+        self.clusters.len() * CLUSTER
+            + tables.sum::<usize>()
+            + self.found * found::ENTRY
+            + self.held.heap_bytes()
     }
 
     /// Takes a request that the detection behind has counted.
@@ -154,13 +162,32 @@ impl State {
         (cluster, limits): (&str, &Limits),
         wants: &dyn Fn(&Program) -> bool,
     ) {
-        let Some(time) = hit.time else { return };
-        let number = self.number(cluster);
-        let Some(state) = self.clusters.get_mut(&number) else {
+        let Some(number) = self.arrive(setup, hit, cluster) else {
             return;
         };
-        state.event_time.advance_by_hit(time, setup.lateness);
-        let Some(octets) = key::read(&hit.key) else {
+        self.count(setup, hit, (number, limits), wants);
+    }
+
+    /// Takes the time of a request; the number of its cluster.
+    fn arrive(&mut self, setup: &Setup, hit: &Hit, cluster: &str) -> Option<Cluster> {
+        let number = self.number(cluster);
+        let state = self.clusters.get_mut(&number)?;
+        state.event_time.advance_by_hit(hit.time?, setup.lateness);
+        Some(number)
+    }
+
+    /// Counts a request whose time was taken.
+    fn count(
+        &mut self,
+        setup: &Setup,
+        hit: &Hit,
+        (number, limits): (Cluster, &Limits),
+        wants: &dyn Fn(&Program) -> bool,
+    ) {
+        let (Some(time), Some(octets)) = (hit.time, key::read(&hit.key)) else {
+            return;
+        };
+        let Some(state) = self.clusters.get_mut(&number) else {
             return;
         };
         let arrived = Arrived {
@@ -252,7 +279,8 @@ impl State {
             state.event_time.advance_by_hit(time, setup.lateness);
             Some(number)
         });
-        let mut is_all = true;
+        let only_cluster = only.map(Option::unwrap_or_default);
+        let mut is_all = self.release_due((setup, limits), only_cluster, steps);
         for program in &setup.programs {
             let Some(tables) = self.tables.get_mut(&program.detection) else {
                 continue;
@@ -416,10 +444,19 @@ impl State {
     /// Emits what was not emitted yet, because the process ends, and forgets all.
     pub(super) fn drain(
         &mut self,
-        setup: &Setup,
+        (setup, limits): (&Setup, &Limits),
         steps: &mut usize,
         out: &mut Vec<Emitted>,
     ) -> bool {
+        let clusters: Vec<Cluster> = self.clusters.keys().copied().collect();
+        let end = Micros(i64::MAX);
+        let how = (setup, limits);
+        if !clusters
+            .into_iter()
+            .all(|cluster| self.release(how, (cluster, end), steps))
+        {
+            return false;
+        }
         let (mut is_all, mut all) = (true, Vec::new());
         for program in &setup.programs {
             let Some(tables) = self.tables.get_mut(&program.detection) else {
@@ -442,6 +479,7 @@ impl State {
     /// Gives the detections the places that are listed for them, and leaves out others.
     pub(super) fn move_detections(&mut self, places: &[Option<usize>]) {
         let place = |at: usize| places.get(at).copied().flatten();
+        self.held.move_detections(place);
         let tables = std::mem::take(&mut self.tables).into_iter();
         self.tables = tables
             .filter_map(|(at, tables)| Some((place(at)?, tables)))
@@ -464,6 +502,7 @@ impl State {
         let Some(number) = self.numbers.remove(name) else {
             return;
         };
+        self.held.remove_cluster(number);
         let mut all = Vec::new();
         for program in &setup.programs {
             let Some(tables) = self.tables.get_mut(&program.detection) else {
@@ -503,7 +542,7 @@ fn take_member(
         life.raise(severity, || {
             let address = key::text(key.octets, 128);
             format!(
-                "the finding of {address} has severity {}",
+                "The finding of {address} has severity {}.",
                 severity.as_str()
             )
         });

@@ -337,15 +337,10 @@ impl Engine {
                 break;
             }
         }
-        let is_counted = matches!(disposition, Disposition::Counted | Disposition::Overflow);
-        if let Some(request) = request.filter(|_| is_counted) {
-            self.join(&hit, request);
-        }
+        // Derived detections see the finding that the hit has opened.
         self.link(from, out);
-        if is_counted && self.setup.derived.is_source(detection) {
-            let (setup, state) = (&self.setup, &mut self.state);
-            let cluster = (setup.cluster_name(&hit), &setup.limits);
-            state.derived.observe(&setup.derived, &hit, cluster);
+        if matches!(disposition, Disposition::Counted | Disposition::Overflow) {
+            self.join(&hit, request);
         }
     }
 
@@ -422,7 +417,7 @@ impl Engine {
         let mut emitted = Vec::new();
         let is_all = state
             .derived
-            .drain(&setup.derived, &mut steps, &mut emitted);
+            .drain((&setup.derived, &setup.limits), &mut steps, &mut emitted);
         setup.emit_derived(emitted, out);
         if is_all {
             state.joins = state.joins.emptied();

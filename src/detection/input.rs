@@ -133,7 +133,8 @@ pub fn read_start(start: proto::StartInput) -> Vec<(String, String)> {
         .collect()
 }
 
-fn hit_entry(hit: &Hit) -> proto::JournalHit {
+/// A hit, as it is written.
+pub(super) fn hit_entry(hit: &Hit) -> proto::JournalHit {
     proto::JournalHit {
         detection: hit.detection,
         time: hit.time.map(|time| time.0),
@@ -152,7 +153,8 @@ fn hit_entry(hit: &Hit) -> proto::JournalHit {
     }
 }
 
-fn read_hit(hit: proto::JournalHit) -> Result<Hit, InputError> {
+/// A hit, as it was written.
+pub(super) fn read_hit(hit: proto::JournalHit) -> Result<Hit, InputError> {
     let narrow = |number: u32| u16::try_from(number).map_err(|_| InputError::Invalid("number"));
     let identity = hit.identity.try_into();
     Ok(Hit {

@@ -44,7 +44,7 @@ const IN_SET: usize = 8;
 const PART: usize = 16;
 const SET_BYTES: usize = IN_SET * 768;
 /// Times of a request in two logs are less than this apart, in microseconds.
-const APART: i64 = 60 * SECOND;
+pub(super) const APART: i64 = 60 * SECOND;
 /// A request whose texts have more bytes is not joined.
 const MOST_BYTES: usize = 512;
 
@@ -152,6 +152,13 @@ impl Request {
             claims: u16::try_from(claims.len()).unwrap_or(u16::MAX),
             detection: hit.detection,
         })
+    }
+}
+
+impl Request {
+    /// Whether it may be the copy of a request of another client, which may still come.
+    pub(super) fn may_be_copy(&self) -> bool {
+        self.copy.is_some()
     }
 }
 

@@ -72,6 +72,7 @@ impl Report {
         }
         annotate::annotate(&mut finding, &self.detection);
         annotate::successes(&mut finding);
+        annotate::message(&mut finding, &self.detection);
         finding.drilldown_search = ids::drilldown(&finding, &self.detection, self.lateness);
         finding
     }

@@ -64,7 +64,7 @@ impl Exporter for Debug {
 fn normal(finding: &Finding) -> String {
     format!(
         "{} [{}]",
-        text::summary(finding),
+        text::line(finding),
         visible::quotable(&finding.finding_id, 64)
     )
 }

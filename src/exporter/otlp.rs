@@ -20,6 +20,7 @@ use crate::{
     detection::{
         Finding, Sample,
         finding::{FindingState, GroupValue, Label, Member, New, Severity},
+        time::Micros,
     },
     exporter::{text, time},
     throttle::Throttle,
@@ -73,7 +74,7 @@ pub fn log_record(finding: &Finding, observed_unix_nano: u64) -> LogRecord {
         severity_number: severity.into(),
         severity_text: severity_text.to_owned(),
         event_name: format!("auditwatch.finding.{}", finding.state),
-        body: Some(any(Value::StringValue(text::summary(finding)))),
+        body: Some(any(Value::StringValue(text::line(finding)))),
         attributes: attributes(finding),
         ..LogRecord::default()
     }
@@ -450,7 +451,7 @@ fn number_value(number: u64) -> Value {
 }
 
 fn time_value(time: Timestamp) -> Value {
-    Value::StringValue(time::from_proto(time).to_string())
+    Value::StringValue(Micros::from_proto(time).to_string())
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use http::HeaderMap;
 use secrecy::SecretString;
 
 use crate::{
-    detection::{Finding, finding::New},
+    detection::{
+        Finding,
+        finding::summary::{self, counted, several},
+    },
     redact,
     visible::quotable,
 };
@@ -39,18 +42,19 @@ pub(super) fn quoted(words: &str, secrets: &[SecretString]) -> String {
 }
 
 /// Characters of a message that are shown.
-const MOST_MESSAGE: usize = 512;
+const MOST_MESSAGE: usize = 2048;
 /// Characters of another value that are shown.
 const MOST_VALUE: usize = 64;
-/// Values of one kind that are named.
-const MOST_NAMED: usize = 3;
 
-/// One line that summarizes a state of a finding: what, where, how bad, how much, what is new.
-pub fn summary(finding: &Finding) -> String {
+/// One line that says what a state of a finding is about: what, where, how bad, how much, what is
+/// new. A message that says all of that itself is followed by the state alone.
+pub fn line(finding: &Finding) -> String {
     let subject = [&finding.message, &finding.rule_name, &finding.rule_id];
     let subject = subject.into_iter().find(|text| !text.is_empty());
-    let mut line =
-        subject.map_or_else(|| "finding".to_owned(), |text| quotable(text, MOST_MESSAGE));
+    let mut line = subject.map_or_else(
+        || "finding".to_owned(),
+        |text| summary::value(text, MOST_MESSAGE),
+    );
     let place: Vec<String> = [&finding.city, &finding.country]
         .into_iter()
         .flatten()
@@ -60,6 +64,10 @@ pub fn summary(finding: &Finding) -> String {
     // Writing into a string cannot fail.
     if !place.is_empty() {
         let _ok = write!(line, " ({})", place.join(", "));
+    }
+    if summary::is_whole(finding) {
+        let _ok = write!(line, " [{}]", quotable(&finding.state, 16));
+        return line;
     }
     if !finding.cluster.is_empty() {
         let _ok = write!(
@@ -81,7 +89,7 @@ pub fn summary(finding: &Finding) -> String {
     if !finding.continues.is_empty() {
         let _ok = write!(line, ", continues {}", quotable(&finding.continues, 32));
     }
-    if let Some(new) = finding.new.as_ref().and_then(new) {
+    if let Some(new) = summary::news(finding.new.as_ref()) {
         let _ok = write!(line, "; new: {new}");
     }
     if !finding.severity_reasons.is_empty() {
@@ -135,54 +143,6 @@ pub(super) fn reasons(finding: &Finding) -> String {
     several(finding.severity_reasons.iter().map(String::as_str)).unwrap_or_default()
 }
 
-/// What is new in a state, or nothing.
-fn new(new: &New) -> Option<String> {
-    let mut parts = Vec::new();
-    if !new.severity_before.is_empty() {
-        let before = quotable(&new.severity_before, 16);
-        parts.push(format!("severity (was {before})"));
-    }
-    if new.successes > 0 {
-        parts.push(counted(new.successes, "success", "successes"));
-    }
-    for (name, values) in [
-        ("labels", &new.labels),
-        ("codes", &new.codes),
-        ("verbs", &new.verbs),
-        ("paths", &new.paths),
-        ("user agents", &new.user_agents),
-        ("users", &new.users),
-    ] {
-        if let Some(values) = several(values.iter().map(String::as_str)) {
-            parts.push(format!("{name} {values}"));
-        }
-    }
-    if new.count > 0 {
-        parts.push(counted(new.count, "request", "requests"));
-    }
-    (!parts.is_empty()).then(|| parts.join("; "))
-}
-
-/// The first values, and how many more there are; `None` of none.
-fn several<'a>(values: impl ExactSizeIterator<Item = &'a str>) -> Option<String> {
-    let more = values.len().saturating_sub(MOST_NAMED);
-    let shown: Vec<String> = values
-        .take(MOST_NAMED)
-        .map(|value| quotable(value, MOST_VALUE))
-        .collect();
-    let shown = shown.join(", ");
-    match more {
-        _ if shown.is_empty() => None,
-        0 => Some(shown),
-        more => Some(format!("{shown} and {more} more")),
-    }
-}
-
-/// `1 request`, `12 requests`
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,10 +169,10 @@ mod tests {
     #[test]
     fn a_summary_says_what_the_rule_says() {
         assert_eq!(
-            summary(&samples::by_user()),
+            line(&samples::by_user()),
             "eve reads secrets on cluster prod: high, 6 requests (6 with 200), opened"
         );
-        assert_eq!(summary(&Finding::default()), "finding: 0 requests, ");
+        assert_eq!(line(&Finding::default()), "finding: 0 requests, ");
     }
 
     #[test]
@@ -228,7 +188,7 @@ mod tests {
             ..Finding::default()
         };
         assert_eq!(
-            summary(&finding),
+            line(&finding),
             "Kubernetes scanning from ip 203.0.113.7\\n\\u{1b}[31m (Germany) on cluster prod: \
              6 requests refused (6 with 403), opened"
         );
@@ -239,7 +199,7 @@ mod tests {
     fn a_summary_says_what_matters() {
         let rich = samples::rich();
         assert_eq!(
-            summary(&rich),
+            line(&rich),
             "Kubernetes scanning from ip 203.0.113.7 on cluster prod: critical, 6 requests refused \
              (6 with 403), 2 succeeded, reads_secrets, uses_curl, updated, \
              continues 00000000000000000000000000000009; new: severity (was low); 1 success; \
@@ -253,7 +213,7 @@ mod tests {
             ..samples::rolled_up()
         };
         assert_eq!(
-            summary(&rolled_up),
+            line(&rolled_up),
             "Distributed scanning from 198.51.100.0/24 on cluster prod: medium, 200 requests \
              refused (200 with 403), 40 members of 198.51.100.0/24, closed (quiet)"
         );
@@ -263,7 +223,7 @@ mod tests {
     #[test]
     fn no_field_of_a_summary_ends_the_line() {
         let hostile = "x\n\x1b[31m\u{202e}\"".repeat(1000);
-        let line = summary(&samples::hostile(&hostile));
+        let line = line(&samples::hostile(&hostile));
         assert!(line.chars().all(crate::visible::is_visible), "{line}");
         assert!(line.len() < 32 * 1024, "{}", line.len());
     }

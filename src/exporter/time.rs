@@ -1,8 +1,6 @@
 //! The times of a finding as exporters need them. That of its state is defined here alone, so that
 //! Splunk and OTLP show one finding at one instant.
 
-use prost_types::Timestamp;
-
 use crate::detection::{Finding, finding::FindingState, time::Micros};
 
 /// When this state came about: for an opened finding the hit that opened it, else the last hit so
@@ -17,20 +15,13 @@ pub fn of_state(finding: &Finding) -> Option<Micros> {
         .or(finding.last_time)
         .or(finding.alert_at)
         .or(finding.first_time)
-        .map(from_proto)
-}
-
-/// A protobuf timestamp in the unit of event time, saturating.
-pub fn from_proto(time: Timestamp) -> Micros {
-    Micros(
-        time.seconds
-            .saturating_mul(1_000_000)
-            .saturating_add(i64::from(time.nanos) / 1000),
-    )
+        .map(Micros::from_proto)
 }
 
 #[cfg(test)]
 mod tests {
+    use prost_types::Timestamp;
+
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {

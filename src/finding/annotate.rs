@@ -1,13 +1,13 @@
 //! The annotations of a detection, written into each of its findings.
 
-use super::{Finding, GroupValue, Sample, Severity, assess, ids, message};
+use super::{Finding, GroupValue, Severity, assess, ids, message, summary};
 use crate::rules::model::{Detection, GroupBy, Window};
 
 /// The field whose elements are a group each, in a detection that groups by sources.
 const SOURCES: &str = "sourceIPs";
 
-/// Writes what the detection says into a finding that has all else: the rule, its level unless
-/// labels have decided the severity, and, from all that the finding holds, its message.
+/// Writes what the detection says into a finding that has all else: the rule, and its level unless
+/// labels have decided the severity.
 pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
     let annotations = &detection.annotations;
     let semantics = match detection.window {
@@ -38,7 +38,12 @@ pub(crate) fn annotate(finding: &mut Finding, detection: &Detection) {
         .false_positives
         .clone_from(&annotations.false_positives);
     finding.references.clone_from(&annotations.references);
-    finding.message = message::render(&annotations.message, finding);
+}
+
+/// Writes the message, from all that the finding holds: it comes last, and again when something
+/// has changed.
+pub(crate) fn message(finding: &mut Finding, detection: &Detection) {
+    finding.message = message::render(&detection.annotations.message, finding);
 }
 
 /// A success makes a finding critical, and is its first reason: who did what, and how often.
@@ -50,25 +55,8 @@ pub(crate) fn successes(finding: &mut Finding) {
         .as_str()
         .clone_into(&mut finding.severity);
     finding.risk_score = Severity::Critical.score();
-    let first = finding.successes.first();
-    let what = first.map_or_else(
-        String::new,
-        |Sample {
-             user,
-             verb,
-             path,
-             code,
-             ..
-         }| {
-            let user = if user.is_empty() { "no user" } else { user };
-            format!(", the first as {user}: {verb} {path} ({code})")
-        },
-    );
     let count = finding.success_count;
-    let reason = match count {
-        1 => format!("A request from this address succeeded{what}."),
-        count => format!("{count} requests from this address succeeded{what}."),
-    };
+    let reason = summary::success(finding);
     // It says more than the reason that labels gave.
     let plain = assess::succeeded(count);
     finding.severity_reasons.retain(|reason| *reason != plain);
@@ -157,6 +145,7 @@ mod tests {
         let key = crate::rules::group::encode(&[Some("eve \"x\""), None]);
         group_by(&mut finding, &detection, &key);
         annotate(&mut finding, &detection);
+        message(&mut finding, &detection);
         assert_eq!(finding.message, "eve \"x\" reads secrets 12 times");
         assert_eq!((finding.src_ip.as_str(), finding.src.as_str()), ("", ""));
         let groups: Vec<_> = finding
@@ -208,15 +197,17 @@ mod tests {
             });
             let mut finding = Finding {
                 count: 6,
+                count_by_code: [("403".to_owned(), 6)].into(),
                 ..Finding::default()
             };
             group_by(&mut finding, &detection, "192.0.2.1");
             annotate(&mut finding, &detection);
+            message(&mut finding, &detection);
             assert_eq!(finding.src_ip, "192.0.2.1");
             let message = match semantics {
                 Semantics::Native => {
-                    "Kubernetes scanning from ip 192.0.2.1 (low, 6 requests, cluster unknown): the \
-                     level of the rule"
+                    "Kubernetes scanning from ip 192.0.2.1 on cluster unknown (low): 6 requests \
+                     refused (403)."
                 }
                 Semantics::Escu => "Kubernetes scanning from ip 192.0.2.1",
             };

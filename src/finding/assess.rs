@@ -55,6 +55,14 @@ const REASON_BYTES: usize = 240;
 /// Reasons of one finding: those of the greatest severities.
 const MOST_REASONS: usize = 10;
 
+/// The reason of a finding in which no label asks for a severity, up to the level.
+const PLAIN: &str = "No label asks for more than the level of the rule, ";
+
+/// Whether a reason only says that there is none.
+pub(super) fn is_plain(reason: &str) -> bool {
+    reason.starts_with(PLAIN)
+}
+
 /// How the earliest request with a label is shown, in `LabelSeen::example`.
 pub(crate) fn example(verb: &str, path: &str, user_agent: &str) -> String {
     let agent = if user_agent.is_empty() {
@@ -107,10 +115,7 @@ pub(crate) fn assess(detection: &Detection, seen: &Seen) -> Option<Assessment> {
     let asked = asked.iter().filter(|(severity, ..)| *severity >= least);
     reasons.extend(asked.map(|(_, label, of)| asks(label, of, seen)));
     if reasons.is_empty() {
-        let word = base.as_str();
-        reasons.push(format!(
-            "No label asks for more than the level of the rule, {word}."
-        ));
+        reasons.push(format!("{PLAIN}{}.", base.as_str()));
     }
     reasons.truncate(MOST_REASONS);
     Some(Assessment {
@@ -253,13 +258,13 @@ fn asks(label: &rules::Label, of: &LabelSeen, seen: &Seen) -> String {
             counted(seen.requests, "request")
         );
     }
-    format!(
-        "{}: {} of {}, the first {}.",
-        label.title,
-        of.requests,
-        counted(seen.requests, "request"),
-        shown(&of.example)
-    )
+    let all = counted(seen.requests, "request");
+    let many = if of.requests == seen.requests {
+        format!("all {all}")
+    } else {
+        format!("{} of {all}", of.requests)
+    };
+    format!("{}: {many}, the first {}.", label.title, shown(&of.example))
 }
 
 fn counted(number: u64, noun: &str) -> String {

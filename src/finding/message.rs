@@ -2,23 +2,30 @@
 
 use serde_json::Value;
 
-use super::Finding;
+use super::{
+    Finding,
+    summary::{self, UNKNOWN},
+};
 use crate::audit::fields;
 
 /// Values of one list that are named.
 const MOST_VALUES: usize = 3;
+/// Characters of a message.
+const MOST: usize = 2048;
 
-/// A cluster without a name.
-const UNKNOWN: &str = "unknown";
 /// The reason of a finding whose rule has no labels.
 const UNASSESSED: &str = "the level of the rule";
 
 /// The template of a rule, in which `$name$` is a field of the finding: one that requests are
 /// grouped by (`$user.username$`), one of `finding.proto` (`$src_ip$`, `$count$`,
 /// `$severity_reasons$`; of labels their names), the strongest reason of the severity
-/// (`$severity_reason$`), the number of distinct values of a list of it (`$distinct.paths$`), or a
-/// field of the audit event that is evidence (`$verb$`, `$objectRef.resource$`). A name that is none
-/// of these stays as it is, and so does a lone `$`.
+/// (`$severity_reason$`), what an analyst has to know in sentences (`$summary$`), the number of
+/// distinct values of a list of it (`$distinct.paths$`), or a field of the audit event that is
+/// evidence (`$verb$`, `$objectRef.resource$`). A name that is none of these stays as it is, and so
+/// does a lone `$`.
+///
+/// Whoever sent the requests has written the values: in the message, nothing in them acts on a
+/// terminal or hides. The message is cut, save that of an escu row, which is that of the search.
 pub(crate) fn render(template: &str, finding: &Finding) -> String {
     let mut text = String::with_capacity(template.len());
     // Made only for names that need it.
@@ -27,8 +34,12 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
     while let Some((before, after)) = rest.split_once('$') {
         text.push_str(before);
         let named = after.split_once('$').and_then(|(name, after)| {
-            let form = &mut form;
-            Some((value(name, finding, form)?, after))
+            if name == "summary" {
+                // Its sentences have bounds of their own.
+                return Some((summary::summary(finding), after));
+            }
+            let value = value(name, finding, &mut form)?;
+            Some((shown(&value, finding), after))
         });
         if let Some((value, behind)) = named {
             text.push_str(&value);
@@ -39,7 +50,23 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
         }
     }
     text.push_str(rest);
+    if !finding.is_row()
+        && let Some((end, _)) = text.char_indices().nth(MOST)
+    {
+        text.truncate(end);
+        text.push_str("...");
+    }
     text
+}
+
+/// A value as it stands in the message.
+fn shown(value: &str, finding: &Finding) -> String {
+    let most = if finding.is_row() {
+        usize::MAX
+    } else {
+        summary::MOST_IN_MESSAGE
+    };
+    summary::value(value, most)
 }
 
 /// The value of a name; `None` when it names no field.

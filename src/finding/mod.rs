@@ -2,7 +2,7 @@
 //!
 //! Every form (JSON, OTLP log records, HEC events) is made from this one type, and its lists of
 //! evidence from the table of the audit event ([`fields`]). `annotate` writes what the detection
-//! says, `message` the line for people, [`ids`] the id and the search behind the finding,
+//! says, `message` the line for people, with what `summary` says in it, [`ids`] the id and the search behind the finding,
 //! `group` is the text of what events are grouped by. What a finding holds while it grows is
 //! known to the engine alone.
 
@@ -12,6 +12,7 @@ pub mod fields;
 pub mod ids;
 pub(crate) mod message;
 mod state;
+pub(crate) mod summary;
 
 use prost::Message as _;
 

@@ -246,7 +246,8 @@ pub struct Finding {
     #[prost(string, tag = "74")]
     #[serde(skip_serializing_if = "crate::proto::is_default")]
     pub drilldown_search: ::prost::alloc::string::String,
-    /// One line for people.
+    /// One line for people: who did what with which outcome, how bad it is and why, what is new and what
+    /// is uncertain. Bounded, and without control characters.
     #[prost(string, tag = "75")]
     #[serde(skip_serializing_if = "crate::proto::is_default")]
     pub message: ::prost::alloc::string::String,

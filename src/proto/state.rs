@@ -607,6 +607,9 @@ pub struct DerivedState {
     /// In the order of their indexes.
     #[prost(message, repeated, tag = "3")]
     pub detections: ::prost::alloc::vec::Vec<DerivedDetection>,
+    /// Requests that may be the second log of one and wait for the first, in order.
+    #[prost(message, repeated, tag = "4")]
+    pub held: ::prost::alloc::vec::Vec<crate::proto::journal::JournalHit>,
 }
 /// A cluster, as derived detections know it.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -182,7 +182,7 @@ metrics! {
     FINDING_LAG: Histogram Normal "auditwatch_finding_lag" ["pipeline", "state"]
         "s" "Wall-clock time from the event that opened or changed a finding to the emission. For escu it starts at the end of the window.";
     STORAGE_UP: Gauge Normal "auditwatch_storage_up" ["pipeline"]
-        "1" "Whether the last write to the storage succeeded, 1 or 0. At 0 requests with hits are refused for now.";
+        "{boolean}" "Whether the last write to the storage succeeded, 1 or 0. At 0 requests with hits are refused for now.";
     STORAGE_SIZE: Gauge Normal "auditwatch_storage_size" ["pipeline", "part"]
         "By" "Bytes in the storage: of the log, of the outbox (findings that are not delivered), of the last snapshot.";
     STORAGE_LIMIT: Gauge Normal "auditwatch_storage_size_limit" ["pipeline"]

@@ -13,7 +13,7 @@ use auditwatch::{
         rule::Rule,
         time::Micros,
     },
-    rules::{load, model::Detection},
+    rules::{load, model::Detection, switches::Switches},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -31,6 +31,14 @@ fn detections() -> Vec<Arc<Detection>> {
 
 fn engine() -> Engine {
     Engine::new(detections(), Limits::default(), None)
+}
+
+/// With the detections that take what the one of scans has counted.
+fn deriving() -> Engine {
+    let rule = Rule::default();
+    let mut all = detections();
+    all.extend(load::derived(&rule, &Switches::default().derived()));
+    Engine::new(all, Limits::default(), None)
 }
 
 /// A request under this audit id, as the screen hands it on.
@@ -267,8 +275,156 @@ fn a_flood_costs_the_lowering_and_no_finding() {
     assert_eq!(severity(&findings, SERVER), "high");
 }
 
+/// API servers of one network, and their clients of many: each pair is one request of a client.
+fn servers(pairs: u32, step: i64) -> Vec<[Hit; 2]> {
+    let pair = |id: u32| {
+        let client = format!("198.{}.{}.7", 18 + id % 2, id % 250);
+        let server = format!("10.128.0.{}", id % 6);
+        let after = i64::from(id) * step;
+        [
+            request(id, &client, &[], after),
+            request(id, &server, &[&client], after + SECOND / 100),
+        ]
+    };
+    (0..pairs).map(pair).collect()
+}
+
+fn derived(findings: &[Finding]) -> Vec<&Finding> {
+    let scan = &detections()[0].annotations.id;
+    findings.iter().filter(|one| one.rule_id != *scan).collect()
+}
+
+/// Derived detections count what is logged twice for its client alone, whichever log comes first.
+#[test]
+fn api_servers_that_log_requests_of_many_clients_again_share_no_scan() {
+    for copies_first in [false, true] {
+        for (pairs, step) in [(60, SECOND), (100, 7200 * SECOND)] {
+            let mut engine = deriving();
+            let hits = servers(pairs, step)
+                .into_iter()
+                .flat_map(|[original, copy]| {
+                    if copies_first {
+                        [copy, original]
+                    } else {
+                        [original, copy]
+                    }
+                });
+            let findings = run(&mut engine, hits);
+            let found = derived(&findings);
+            let about: Vec<_> = found.iter().map(|one| &one.message).collect();
+            assert!(found.is_empty(), "{copies_first} {pairs}: {about:#?}");
+        }
+    }
+}
+
+/// Whoever names another client, or takes its audit id, hides nothing: what has no request of its
+/// own that counts for that client is counted, a minute later at most.
+#[test]
+fn claims_and_audit_ids_of_others_hide_no_distributed_scan() {
+    let forged = |reuses: bool| {
+        (0..60).map(move |id| {
+            let server = format!("203.0.113.{}", id % 6);
+            let id_of = if reuses { 0 } else { id };
+            let mut hit = request(id_of, &server, &[CLIENT], i64::from(id) * SECOND);
+            hit.identity.0[8..12].copy_from_slice(&id.to_le_bytes());
+            hit
+        })
+    };
+    // One original, before or after all that claim to be its copies.
+    let original = |after| request(0, CLIENT, &[], after);
+    for (name, hits) in [
+        ("claims", forged(false).collect::<Vec<_>>()),
+        ("one id", forged(true).collect()),
+        (
+            "before",
+            [original(0)].into_iter().chain(forged(true)).collect(),
+        ),
+        (
+            "after",
+            forged(true).chain([original(59 * SECOND)]).collect(),
+        ),
+    ] {
+        let mut engine = deriving();
+        let mut out = Vec::new();
+        for hit in hits {
+            engine.observe(hit, &mut out);
+        }
+        for _ in 0..13 {
+            engine.tick(Duration::from_secs(5), &mut out);
+        }
+        let findings: Vec<_> = out.into_iter().map(|one| one.finding).collect();
+        let found = derived(&findings);
+        let network = found.iter().find(|one| one.prefix == "203.0.113.0/24");
+        let network = network.unwrap_or_else(|| panic!("{name}: {found:#?}"));
+        assert_eq!(network.member_count, 6, "{name}");
+        let last = found.iter().rfind(|one| one.prefix == "203.0.113.0/24");
+        assert!(last.is_some_and(|one| one.count >= 21), "{name}");
+    }
+}
+
+/// More than may wait: the oldest are counted at once, and memory has its bound.
+#[test]
+fn a_flood_of_requests_that_wait_ends_the_waiting() {
+    let mut engine = deriving();
+    let mut out = Vec::new();
+    let before = engine.heap_bytes();
+    for id in 0..20_000 {
+        let address = format!("203.0.113.{}", id % 200);
+        engine.observe(request(id, &address, &[CLIENT], 0), &mut out);
+    }
+    assert!(
+        engine.heap_bytes() - before < 64 * 1024 * 1024,
+        "{}",
+        engine.heap_bytes()
+    );
+    engine.observe(request(20_000, "203.0.113.1", &[CLIENT], 1), &mut out);
+    let findings: Vec<_> = out.into_iter().map(|one| one.finding).collect();
+    assert!(
+        derived(&findings)
+            .iter()
+            .any(|one| one.prefix == "203.0.113.0/24")
+    );
+}
+
 proptest! {
     #![proptest_config(cases(100))]
+
+    /// An engine that continues from the bytes of another holds back the same requests.
+    #[test]
+    fn what_waits_is_kept(
+        steps in vec((0_i64..20, any::<bool>(), any::<bool>(), 0_u64..30), 1..80),
+        cut in 0_usize..80,
+    ) {
+        let (mut whole, mut parts) = (deriving(), deriving());
+        let (mut of_whole, mut of_parts) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        for (id, (gap, is_first, is_pair, tick)) in (0_u32..).zip(steps) {
+            at += gap * SECOND;
+            let server = format!("10.128.0.{}", id % 6);
+            let mut hits = vec![request(id, &server, &[CLIENT], at)];
+            hits.extend(is_pair.then(|| request(id, CLIENT, &[], at)));
+            if is_first {
+                hits.reverse();
+            }
+            if cut == id as usize {
+                let bytes = parts.export().encode();
+                let state = EngineState::decode(&bytes).unwrap();
+                prop_assert_eq!(state.encode(), bytes);
+                parts = deriving();
+                parts.import(state);
+            }
+            for (engine, out) in [(&mut whole, &mut of_whole), (&mut parts, &mut of_parts)] {
+                for hit in &hits {
+                    engine.observe(hit.clone(), out);
+                }
+                engine.tick(Duration::from_secs(tick), out);
+            }
+        }
+        prop_assert_eq!(whole.export().encode(), parts.export().encode());
+        whole.drain(&mut of_whole);
+        parts.drain(&mut of_parts);
+        prop_assert_eq!(&of_whole, &of_parts);
+    }
 
     /// Whichever log comes first, and however ticks come between: in the end the findings say the
     /// same. An engine that continues from the bytes of another does just as that one does.

@@ -18,7 +18,7 @@ use auditwatch::{
 use proptest::{collection::vec, prelude::*};
 
 use crate::support::{
-    hits::{SECOND, START},
+    hits::{SECOND, START, reordered},
     props::cases,
 };
 
@@ -256,10 +256,8 @@ fn few_requests_an_hour_for_days_are_found() {
             (&*last.state, last.count),
             ("closed", u64::from(of_an_hour) * 72)
         );
-        assert_eq!(
-            last.message,
-            "slow Kubernetes scanning from ip 198.51.100.7"
-        );
+        let said = "Slow Kubernetes scanning from ip 198.51.100.7 on cluster prod (medium): ";
+        assert!(last.message.starts_with(said), "{}", last.message);
     }
     // A burst, or what was found already, is none.
     let burst = (0..300_u32).map(|n| {
@@ -496,5 +494,148 @@ proptest! {
             *opened.entry(&one.finding_id).or_default() += 1;
         }
         prop_assert!(opened.values().all(|count| *count == 1));
+    }
+}
+
+/// What a finding says in its last state, whatever states came before.
+type Last = (u64, u64, String, Vec<String>, Vec<(String, u64)>);
+
+/// The last state of each finding of derived detections, by rule, cluster, what it is about and id.
+fn last_states(findings: &[Finding]) -> BTreeMap<[String; 4], Last> {
+    let derived = findings.iter().filter(|one| one.rule_name != SCAN);
+    let all = derived.map(|one| {
+        let about = format!("{}{}", one.prefix, one.src_ip);
+        let key = [&one.rule_name, &one.cluster, &about, &one.finding_id].map(String::clone);
+        let members = one.members.iter();
+        let members = members.map(|member| (member.source.clone(), member.count));
+        let mut members: Vec<_> = members.collect();
+        members.sort();
+        let severity = one.severity.clone();
+        (
+            key,
+            (
+                one.count,
+                one.member_count,
+                severity,
+                one.paths.clone(),
+                members,
+            ),
+        )
+    });
+    all.collect()
+}
+
+/// The same without what the order of arrival decides: ids, and paths, which are gathered from the
+/// second address or hour on.
+fn whatever_order(findings: &[Finding]) -> BTreeMap<[String; 3], Last> {
+    let all = last_states(findings).into_iter();
+    let all = all.map(
+        |([rule, cluster, about, _], (count, members, severity, _, each))| {
+            (
+                [rule, cluster, about],
+                (count, members, severity, Vec::new(), each),
+            )
+        },
+    );
+    all.collect()
+}
+
+fn drained(hits: &[Hit], ticks: &[u64]) -> Vec<Finding> {
+    let mut engine = engine();
+    let mut out = Vec::new();
+    let mut ticks = ticks.iter().cycle();
+    for hit in hits {
+        engine.observe(hit.clone(), &mut out);
+        // A tick after some of them: what is between two is a batch.
+        if let Some(seconds) = ticks.next().and_then(|tick| tick.checked_sub(1)) {
+            engine.tick(Duration::from_secs(seconds), &mut out);
+        }
+    }
+    engine.drain(&mut out);
+    out.into_iter().map(|one| one.finding).collect()
+}
+
+/// Few requests of several addresses of an IPv4 network and of an IPv6 /64, within a window: no
+/// address is a finding by itself.
+fn few_each() -> impl Strategy<Value = Vec<Hit>> {
+    let address = (0u8..14, any::<bool>()).prop_map(|(n, is_v4)| match is_v4 {
+        true => format!("198.51.100.{n}"),
+        false => format!("2001:db8:7::{n:x}"),
+    });
+    vec((address, 0u8..30, 0i64..40), 1..80).prop_map(|all| {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        let mut after = 0;
+        let mut hits = Vec::new();
+        for (id, (address, path, gap)) in (0_u32..).zip(all) {
+            let count = counts.entry(address.clone()).or_default();
+            *count += 1;
+            after += gap * SECOND;
+            if *count <= 5 {
+                hits.push(request(id, &address, None, &format!("/{path}"), after));
+            }
+        }
+        hits
+    })
+}
+
+/// A few requests of some addresses in each hour for two days.
+fn slow_each() -> impl Strategy<Value = Vec<Hit>> {
+    let hours = vec((0u8..3, 0u8..30, 0i64..3600), 0..4);
+    vec(hours, 1..48).prop_map(|hours| {
+        let mut hits = Vec::new();
+        for (hour, requests) in (0_i64..).zip(hours) {
+            for (n, path, second) in requests {
+                let id = u32::try_from(hits.len()).unwrap();
+                let after = hour * HOUR + second * SECOND;
+                let address = format!("192.0.{n}.7");
+                hits.push(request(id, &address, None, &format!("/{path}"), after));
+            }
+        }
+        hits.sort_by_key(|hit| (hit.time, hit.identity));
+        hits
+    })
+}
+
+/// Up to five requests each of up to sixteen claims through one peer, by one user agent.
+fn claims_each() -> impl Strategy<Value = Vec<Hit>> {
+    vec((0u8..16, 0u8..30, 0i64..40), 1..60).prop_map(|all| {
+        let mut counts = [0_u8; 16];
+        let mut after = 0;
+        let mut hits = Vec::new();
+        for (id, (n, path, gap)) in (0_u32..).zip(all) {
+            counts[usize::from(n)] += 1;
+            after += gap * SECOND;
+            if counts[usize::from(n)] <= 5 {
+                let address = format!("192.{n}.2.1");
+                let peer = Some("10.0.0.5");
+                hits.push(request(id, &address, peer, &format!("/{path}"), after));
+            }
+        }
+        hits
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// However a log is cut into batches, with ticks between them: in the end the findings are the
+    /// same, with the same ids.
+    #[test]
+    fn batches_change_no_finding(log in any_log(), ticks in vec(0u64..3, 1..20)) {
+        let wanted = last_states(&drained(&log, &[0]));
+        prop_assert_eq!(last_states(&drained(&log, &ticks)), wanted);
+    }
+
+    /// In any order within lateness: the same networks, slow addresses and peers have findings, with
+    /// the same requests and members, as docs/detections.md promises.
+    #[test]
+    fn the_order_within_lateness_changes_no_verdict(
+        log in prop_oneof![few_each(), slow_each(), claims_each()],
+        delays in vec(any::<u32>(), 40),
+        ticks in vec(0u64..3, 1..20),
+    ) {
+        let wanted = whatever_order(&drained(&log, &[0]));
+        let other = reordered(&log, &delays, 10 * MINUTE);
+        prop_assert_eq!(whatever_order(&drained(&other, &ticks)), wanted);
     }
 }

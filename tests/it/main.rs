@@ -27,6 +27,7 @@ mod health_check;
 mod otlp_exporters;
 mod otlp_grpc;
 mod otlp_http;
+mod peers;
 mod proxies;
 mod receiver_auth;
 mod receiver_limits;

@@ -173,9 +173,18 @@ fn assert_critical(emission: &Emission) {
     assert!(success.audit_id.starts_with(SCANNER) && success.time.is_some());
     let reason = &finding.severity_reasons[0];
     assert!(
-        reason.contains("kubernetes-admin: list /api/v1/namespaces (200)"),
+        reason
+            .starts_with("A request as kubernetes-admin succeeded: list /api/v1/namespaces (200)"),
         "{reason}"
     );
+    let (message, source) = (&finding.message, &finding.src_ip);
+    let place = format!(" from ip {source} on cluster prod (critical)");
+    assert!(
+        message.contains(&place) && message.contains(reason),
+        "{message}"
+    );
+    let is_scan = message.starts_with("Kubernetes scanning");
+    assert_eq!(message.contains("refused request"), is_scan, "{message}");
 }
 
 /// An administrator lists namespaces from the address that scanned, 0.7 seconds after its last

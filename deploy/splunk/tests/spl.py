@@ -224,6 +224,7 @@ FUNCTIONS = {
     "null": (0, 0, lambda: None),
     "replace": (3, 3, lambda v, old, new: None if v is None else re.sub(old, new, text(v))),
     "round": (1, 2, lambda v, digits=0: None if v is None else round(v, int(digits))),
+    "split": (2, 2, lambda v, by: None if v is None or not by else multi(text(v).split(by))),
     "strftime": (2, 2, lambda v, form: None if v is None else f"{form}:{v}"),
     "true": (0, 0, lambda: True),
 }

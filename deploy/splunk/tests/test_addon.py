@@ -221,6 +221,13 @@ class Rules(unittest.TestCase):
             self.assertIn(part, source)
             self.assertIn(part, SAVED[RULE]["search"])
 
+    def test_a_message_that_says_all_is_the_message_of_the_risk(self):
+        one = next(event for event in addon.findings("states") if event["cluster"] == "test")
+        whole = "Kubernetes scanning from ip 10.20.0.5 on cluster test (low): 6 requests refused (403)."
+        raw = one["_raw"].replace("Kubernetes scanning from ip 10.20.0.5", whole)
+        rows = [row for _, _, _, row in self.risk_events([addon.finding_event(raw)])]
+        self.assertEqual([row["risk_text"] for row in rows], [whole])
+
     def test_the_filter_sees_the_columns_of_escu(self):
         filtered = {**MACROS, "auditwatch_filter": 'search NOT src_ip="203.0.113.*" NOT user="nobody" userAgent=* verb=*'}
         for name, stanza in SAVED.items():

@@ -7,9 +7,9 @@ use super::{
     samples::samples,
     shown::{Shown, counted, number, time},
 };
-use crate::{
-    detection::finding::{Finding, Label, Severity},
-    exporter::time::from_proto,
+use crate::detection::{
+    finding::{Finding, Label, Severity},
+    time::Micros,
 };
 
 /// Findings of one address that are shown, at most.
@@ -108,7 +108,7 @@ fn one(finding: &Finding, is_one_of_several: bool) -> Markup {
             @if is_one_of_several {
                 div { dt { "Finding" } dd {
                     @if let (Some(first), Some(last)) = (finding.first_time, finding.last_time) {
-                        (time(from_proto(first))) " to " (time(from_proto(last))) ", "
+                        (time(Micros::from_proto(first))) " to " (time(Micros::from_proto(last))) ", "
                     }
                     (counted(finding.count, "request", "requests"))
                     @if !finding.continues.is_empty() { ", continues the one before" }

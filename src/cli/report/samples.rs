@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::shown::{Shown, time};
-use crate::{detection::finding::Sample, exporter::time::from_proto};
+use crate::detection::{finding::Sample, time::Micros};
 
 /// Requests one by one.
 pub(super) fn samples(caption: &str, samples: &[Sample]) -> Markup {
@@ -29,7 +29,7 @@ pub(super) fn samples(caption: &str, samples: &[Sample]) -> Markup {
 }
 
 fn request(sample: &Sample) -> Markup {
-    let at = sample.time.map(from_proto).unwrap_or_default();
+    let at = sample.time.map(Micros::from_proto).unwrap_or_default();
     html! {
         tr {
             td data-label="Time" { (time(at)) }

@@ -301,7 +301,8 @@ impl Life {
         finding.last_time = Some(self.last.to_proto());
         finding.related = self.related.iter().copied().map(hex).collect();
         finding.continues = self.continues.map(hex).unwrap_or_default();
-        finding.severity_reasons.clone_from(&self.reasons);
+        // Each has raised it: the strongest came last, and is to be first.
+        finding.severity_reasons = self.reasons.iter().rev().cloned().collect();
         finding.value_count = self.values.max(self.members.count());
         finding.member_count = self.members.count();
         let members = self.members.listed().map(|(octets, member)| Member {

@@ -148,13 +148,14 @@ impl Peers {
         };
         // Many claims are looked at once for several requests: each costs the same then.
         let is_turn = of.claims.len() <= AT_ONCE || of.requests.is_multiple_of(AT_ONCE as u64);
-        let seen = is_turn.then(|| of.seen(hit, agent, (needs, found)));
+        let end = if is_turn { of.end(hit, needs) } else { 0 };
+        let seen = is_turn.then(|| of.seen((hit, end), agent, (needs, found)));
         let opens = seen.is_some_and(|seen| {
             let is_lone = of.is_lone(hit.place.0) && seen.claims == 1 && seen.found == 1;
             seen.qualifies(needs) || is_lone
         });
         let claims: Vec<Claim> = match self.lives.get(&network) {
-            Some(life) if opens && !life.is_open() => of.in_window(hit, needs).copied().collect(),
+            Some(life) if opens && !life.is_open() => of.in_window(end, needs).copied().collect(),
             _ => Vec::new(),
         };
         self.lives.change(&network, &needs.pace, |life| {
@@ -264,21 +265,43 @@ impl Peer {
         self.shared_at.is_none_or(|at| at.plus(MEMORY) < now)
     }
 
-    fn in_window<'a>(
-        &'a self,
-        hit: &Arrived<'_>,
-        needs: &'a Needs,
-    ) -> impl Iterator<Item = &'a Claim> + 'a {
-        let end = needs.slots.slot(hit.place.0);
+    /// The end of the window with most claims that holds a request, which may have come late.
+    fn end(&self, hit: &Arrived<'_>, needs: &Needs) -> u32 {
+        let slot = needs.slots.slot(hit.place.0);
+        let newest = self
+            .claims
+            .as_slice()
+            .iter()
+            .map(|claim| claim.ring.newest)
+            .max();
+        let ends = needs.slots.ends(slot, newest.unwrap_or(slot));
+        let most = ends.max_by_key(|end| {
+            let sums = self
+                .claims
+                .as_slice()
+                .iter()
+                .map(|claim| claim.ring.sum(*end, &needs.slots));
+            sums.fold((0_u64, 0_u64), |(claims, requests), sum| {
+                (claims + u64::from(sum > 0), requests + sum)
+            })
+        });
+        most.unwrap_or(slot)
+    }
+
+    fn in_window<'a>(&'a self, end: u32, needs: &'a Needs) -> impl Iterator<Item = &'a Claim> + 'a {
         let inside = self.claims.as_slice().iter();
         inside.filter(move |claim| claim.ring.sum(end, &needs.slots) > 0)
     }
 
-    fn seen(&self, hit: &Arrived<'_>, agent: u32, (needs, found): (&Needs, &Found)) -> Seen {
-        let end = needs.slots.slot(hit.place.0);
+    fn seen(
+        &self,
+        (hit, end): (&Arrived<'_>, u32),
+        agent: u32,
+        (needs, found): (&Needs, &Found),
+    ) -> Seen {
         let mut seen = Seen::default();
         let (mut paths, mut agents) = (0, Vec::new());
-        for claim in self.in_window(hit, needs) {
+        for claim in self.in_window(end, needs) {
             let key = Key {
                 cluster: hit.cluster,
                 octets: claim.octets,
@@ -319,25 +342,25 @@ impl Seen {
         if self.claims <= needs.claims {
             return (
                 Severity::Informational,
-                "the peer has handed over this address alone: the address is the word of the peer",
+                "The peer has handed over this address alone: the address is the word of the peer.",
             );
         }
         match (self.paths >= MANY_PATHS, self.agents * 2 >= self.claims) {
             (true, false) => (
                 Severity::Medium,
-                "the claims ask for many distinct paths, as one client does that changes its claim",
+                "The claims ask for many distinct paths, as one client does that changes its claim.",
             ),
             (true, true) => (
                 Severity::Low,
-                "many distinct paths, but about as many user agents as addresses",
+                "Many distinct paths, but about as many user agents as addresses.",
             ),
             (false, true) => (
                 Severity::Informational,
-                "few paths, and about as many user agents as addresses: as clients behind a proxy",
+                "Few paths, and about as many user agents as addresses: as clients behind a proxy.",
             ),
             (false, false) => (
                 Severity::Low,
-                "the claims share a user agent and ask for few paths",
+                "The claims share a user agent and ask for few paths.",
             ),
         }
     }

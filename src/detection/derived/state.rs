@@ -23,6 +23,7 @@ use crate::{
     detection::{
         event_time::EventTime,
         evidence::{Evidence, Paths},
+        input::{hit_entry, read_hit},
         wire::{StateError, micros, place, read_place, time},
     },
     finding::Severity,
@@ -62,6 +63,7 @@ impl State {
             next: self.next,
             clusters: clusters.collect(),
             detections: detections.collect(),
+            held: self.held.all().map(|(_, hit)| hit_entry(hit)).collect(),
         })
     }
 
@@ -100,6 +102,12 @@ impl State {
         for detection in state.detections {
             let at = detection.detection as usize;
             read.tables.insert(at, read_detection(detection)?);
+        }
+        for hit in state.held {
+            let hit = read_hit(hit).map_err(|_| StateError::Invalid("held request"))?;
+            if let Some(number) = read.numbers.get(&hit.cluster) {
+                drop(read.held.hold(*number, hit, usize::MAX));
+            }
         }
         Ok(read)
     }

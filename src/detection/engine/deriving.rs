@@ -1,7 +1,7 @@
 //! The engine's part in derived detections: it hands on what was counted, and links findings.
 
 use super::{
-    super::{derived::Emitted, emission::Emission, hit::Hit},
+    super::{derived::Emitted, emission::Emission, finding::annotate, hit::Hit},
     Engine, Setup, index,
 };
 
@@ -45,6 +45,8 @@ impl Setup {
                 if let (Some(before), Some(new)) = (one.before, &mut emission.finding.new) {
                     before.as_str().clone_into(&mut new.severity_before);
                 }
+                // It names the severity.
+                annotate::message(&mut emission.finding, &emission.detection);
             }
         }
     }

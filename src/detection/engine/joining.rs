@@ -25,19 +25,37 @@ impl Setup {
 }
 
 impl Engine {
-    /// Joins a request that was counted with another log of it. If that one came first and is the
-    /// copy, it gets its label now.
-    pub(super) fn join(&mut self, hit: &Hit, request: Request) {
+    /// Joins a request that was counted with another log of it, and hands it on to derived
+    /// detections, unless it is the copy. If the copy came first, it gets its label now, and derived
+    /// detections forget it.
+    pub(super) fn join(&mut self, hit: &Hit, request: Option<Request>) {
         let (setup, state) = (&self.setup, &mut self.state);
-        let Some(copy) = state.joins.take(request).copy else {
+        let detection = index(hit);
+        let cluster = setup.cluster_name(hit);
+        let may_be_copy = request.as_ref().is_some_and(Request::may_be_copy);
+        let joined = request.map(|request| state.joins.take(request));
+        let joined = joined.unwrap_or_default();
+        if setup.derived.is_source(detection) && !joined.is_copy {
+            let how = (&setup.derived, &setup.limits);
+            if may_be_copy {
+                state.derived.hold(how, hit, cluster);
+            } else {
+                state
+                    .derived
+                    .observe(&setup.derived, hit, (cluster, &setup.limits));
+            }
+        }
+        let Some(copy) = joined.copy else {
             return;
         };
-        let detection = index(hit);
+        state
+            .derived
+            .forget(cluster, hit.detection, &copy.key, copy.place);
         let Some(program) = setup.programs.get(detection) else {
             return;
         };
         let (label, context) = (program.joined_label, setup.context_of(program));
-        let shard = state.shards.get_mut(setup.cluster_name(hit));
+        let shard = state.shards.get_mut(cluster);
         let (Some(label), Some(shard)) = (label, shard) else {
             return;
         };

@@ -12,7 +12,7 @@ use crate::{
         Finding,
         address::UNKNOWN,
         fields::AuditField,
-        finding::{FindingState, Severity},
+        finding::{FindingState, Severity, summary},
         time::Micros,
     },
     exporter::time,
@@ -44,7 +44,7 @@ pub(super) fn text(finding: &Finding, risk: &Risk) -> Option<String> {
     } = score(finding)?;
     let mut pairs = Pairs::default();
     let seconds = |time: Option<prost_types::Timestamp>| {
-        time.map(|time| plain_seconds(time::from_proto(time)))
+        time.map(|time| plain_seconds(Micros::from_proto(time)))
             .unwrap_or_default()
     };
     let at = time::of_state(finding)
@@ -122,13 +122,13 @@ fn score(finding: &Finding) -> Option<Score> {
 }
 
 /// The line for people. Native: with the cluster, which is what is at risk, and with why the
-/// severity is what it is. Escu: that of the search, to the letter.
+/// severity is what it is, unless the message says both. Escu: that of the search, to the letter.
 fn risk_message(finding: &Finding, before: Option<Severity>) -> String {
     let mut message = match finding.message.as_str() {
         "" => finding.rule_name.clone(),
         message => message.to_owned(),
     };
-    if finding.is_row() {
+    if finding.is_row() || summary::is_whole(finding) {
         return message;
     }
     if !finding.cluster.is_empty() {
