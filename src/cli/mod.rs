@@ -4,6 +4,7 @@ mod assessed;
 mod compare;
 mod components;
 mod counting;
+mod excluding;
 mod explain;
 mod health;
 mod input;
