@@ -415,7 +415,7 @@ fn a_proxy_with_real_clients_is_told_apart() {
     assert!(of(&findings, FORGED).is_empty());
 }
 
-/// Addresses below 198.51.0.0 and 2001:db8::/32 are of one autonomous system.
+/// Addresses of 198.51.0.0/16 and `2001:db8::/32` are of one autonomous system.
 struct Systems;
 
 impl Locate for Systems {
@@ -658,9 +658,12 @@ fn drained(hits: &[Hit], ticks: &[u64]) -> Vec<Finding> {
 /// Few requests of several addresses of an IPv4 network and of an IPv6 /64, within a window: no
 /// address is a finding by itself.
 fn few_each() -> impl Strategy<Value = Vec<Hit>> {
-    let address = (0u8..14, any::<bool>()).prop_map(|(n, is_v4)| match is_v4 {
-        true => format!("198.51.100.{n}"),
-        false => format!("2001:db8:7::{n:x}"),
+    let address = (0u8..14, any::<bool>()).prop_map(|(n, is_v4)| {
+        if is_v4 {
+            format!("198.51.100.{n}")
+        } else {
+            format!("2001:db8:7::{n:x}")
+        }
     });
     vec((address, 0u8..30, 0i64..40), 1..80).prop_map(|all| {
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
