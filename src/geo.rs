@@ -18,6 +18,14 @@ pub struct Databases {
     readers: Vec<maxminddb::Reader<Vec<u8>>>,
 }
 
+/// Words in the type of a database that has numbers of autonomous systems.
+const SYSTEMS: [&str; 3] = ["asn", "isp", "enterprise"];
+
+fn names_systems(reader: &maxminddb::Reader<Vec<u8>>) -> bool {
+    let kind = reader.metadata().database_type.to_ascii_lowercase();
+    SYSTEMS.iter().any(|word| kind.contains(word))
+}
+
 /// A database that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the location database {}: {reason}", visible::path(.path))]
@@ -55,6 +63,24 @@ impl Locate for Databases {
             (location != Location::default()).then_some(location)
         })
     }
+
+    fn system(&self, address: IpAddr) -> Option<u32> {
+        let mut readers = self.readers.iter().filter(|reader| names_systems(reader));
+        readers.find_map(|reader| {
+            let record: System = reader.lookup(address).ok()?.decode().ok()??;
+            record.autonomous_system_number
+        })
+    }
+
+    fn has_systems(&self) -> bool {
+        self.readers.iter().any(names_systems)
+    }
+}
+
+/// What a database of autonomous systems says of an address.
+#[derive(Deserialize)]
+struct System {
+    autonomous_system_number: Option<u32>,
 }
 
 /// Both layouts at once: their field names do not meet.
@@ -145,6 +171,67 @@ impl Record {
             country_iso_code: iso,
             lat: lat.map(|degrees| degrees.0),
             lon: lon.map(|degrees| degrees.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database of this type, in which one record is that of all addresses of IPv4.
+    fn database(kind: &str, system: u32) -> Vec<u8> {
+        let text = |text: &str| {
+            let length = u8::try_from(text.len()).unwrap();
+            assert!(length < 29);
+            [&[0x40 | length], text.as_bytes()].concat()
+        };
+        let short = |number: u16| [&[0xA2], &number.to_be_bytes()[..]].concat();
+        let mut bytes = vec![0, 0, 17, 0, 0, 17];
+        bytes.extend([0; 16]);
+        bytes.push(0xE1);
+        bytes.extend(text("autonomous_system_number"));
+        bytes.push(0xC4);
+        bytes.extend(system.to_be_bytes());
+        bytes.extend(b"\xab\xcd\xefMaxMind.com");
+        bytes.push(0xE9);
+        for (name, value) in [
+            ("node_count", [&[0xC4], &1_u32.to_be_bytes()[..]].concat()),
+            ("record_size", short(24)),
+            ("ip_version", short(4)),
+            ("database_type", text(kind)),
+            ("languages", vec![0x00, 0x04]),
+            ("binary_format_major_version", short(2)),
+            ("binary_format_minor_version", short(0)),
+            (
+                "build_epoch",
+                [&[0x08, 0x02], &1_u64.to_be_bytes()[..]].concat(),
+            ),
+            ("description", vec![0xE0]),
+        ] {
+            bytes.extend(text(name));
+            bytes.extend(value);
+        }
+        bytes
+    }
+
+    /// Autonomous systems are read of databases that are made for them, and of no others.
+    #[test]
+    fn a_database_of_autonomous_systems_is_known_by_its_type() {
+        let folder = tempfile::tempdir().unwrap();
+        for (kind, wanted) in [
+            ("GeoLite2-ASN", Some(64_500)),
+            ("DBIP-ASN-Lite", Some(64_500)),
+            ("GeoLite2-City", None),
+        ] {
+            let path = folder.path().join("test.mmdb");
+            std::fs::write(&path, database(kind, 64_500)).unwrap();
+            let databases = Databases::open(&[path]).unwrap();
+            let address = "198.51.100.7".parse().unwrap();
+            assert_eq!(databases.has_systems(), wanted.is_some(), "{kind}");
+            assert_eq!(databases.system(address), wanted, "{kind}");
+            assert_eq!(databases.locate(address), None);
+            assert_eq!(databases.system("2001:db8::1".parse().unwrap()), None);
         }
     }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod compare;
 mod components;
 mod counting;
+mod excluding;
 mod explain;
 mod health;
 mod input;

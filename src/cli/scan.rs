@@ -12,6 +12,7 @@ use clap::{Args, ColorChoice, ValueEnum};
 use super::{
     assessed::Assessing,
     counting::Counting,
+    excluding::Excluding,
     matches, reading,
     report::{self, Report},
     table,
@@ -55,6 +56,11 @@ pub struct Scan {
 
     #[command(flatten)]
     counting: Counting,
+
+    /// Do not count what this entry of `exclude` of the configuration names (native), such as
+    /// "{name: probes, path: [/healthz]}"; may be repeated
+    #[arg(long, value_name = "ENTRY", conflicts_with = "rules")]
+    exclude: Vec<String>,
 
     /// Also the addresses that stay below the threshold (native)
     #[arg(long)]
@@ -101,13 +107,20 @@ impl Scan {
                 self.semantics
             ));
         }
+        if !self.exclude.is_empty() && self.semantics == Semantics::Escu {
+            return Err(
+                "--exclude is not valid with --semantics escu, only with native".to_owned(),
+            );
+        }
         if self.all && self.output == Output::Findings {
             return Err(
                 "--all is not valid with --output findings: a finding is above the threshold"
                     .to_owned(),
             );
         }
-        self.counting.rule(self.semantics)
+        let rule = self.counting.rule(self.semantics)?;
+        Excluding::new(&self.exclude, &rule)?;
+        Ok(rule)
     }
 
     /// Reads the logs and prints the result; returns the number of findings and whether all was read.
@@ -310,9 +323,19 @@ impl Scan {
     ) -> anyhow::Result<()> {
         // Findings are printed while the log is read.
         let busy = self.output == Output::Findings && io::stdout().is_terminal();
+        let excluding = Excluding::new(&self.exclude, rule).map_err(anyhow::Error::msg)?;
+        let Some(mut excluding) = excluding else {
+            return reading::read(&self.files, (rule, !busy), tally, err, &mut |_, event| {
+                show(event, rule);
+            });
+        };
         reading::read(&self.files, (rule, !busy), tally, err, &mut |_, event| {
-            show(event, rule);
-        })
+            if !excluding.excludes(event) {
+                show(event, rule);
+            }
+        })?;
+        writeln!(err, "auditwatch: {}", excluding.sentence())?;
+        Ok(())
     }
 
     /// Prints the rows; how many of them are above the threshold.

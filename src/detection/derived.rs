@@ -213,8 +213,16 @@ impl State {
                 .or_insert_with(|| Tables::of(program.over));
             let id = |network: &Network| program.id(&name, network, &arrived);
             match (tables, program.over) {
-                (Tables::Prefix(rollup), Over::Prefix { requests }) => {
-                    rollup.observe(&arrived, &program.rollup(requests, limits), found, id);
+                // No client has an address of the form that members of a system have.
+                (Tables::Prefix(rollup), Over::Prefix { requests })
+                    if key::system(octets).is_none() =>
+                {
+                    let needs = program.rollup(requests, limits);
+                    rollup.observe(&arrived, &needs, found, id);
+                    if let Some(octets) = setup.in_system(octets) {
+                        let member = Arrived { octets, ..arrived };
+                        rollup.observe(&member, &needs, found, id);
+                    }
                 }
                 (
                     Tables::Address(slow),
@@ -387,13 +395,19 @@ impl State {
         for program in setup.of_source(source) {
             let related = match (self.tables.get_mut(&program.detection), program.over) {
                 (Some(Tables::Prefix(rollup)), Over::Prefix { .. }) => {
-                    let around: Vec<_> = rollup.open_around(cluster, octets).collect();
+                    let mut around: Vec<_> = rollup.open_around(cluster, octets).collect();
+                    let member = setup.in_system(octets);
+                    let system = member.map(|member| rollup.open_around(cluster, member));
+                    around.extend(system.into_iter().flatten().collect::<Vec<_>>());
                     if known.is_none() && state == FindingState::Opened {
                         let mut lives = around.iter().filter_map(|one| rollup.lives.get(one));
                         is_listed = lives.any(|life| life.related.len() >= life::SINGLES);
                     }
                     for network in &around {
                         rollup.lives.change(network, &program.pace, |life| {
+                            let octets = member.filter(|one| network.contains(*one));
+                            let octets = octets.unwrap_or(key.octets);
+                            let key = Key { octets, ..key };
                             take_member(life, (key, id), severity, is_listed);
                         });
                     }
@@ -444,19 +458,10 @@ impl State {
     /// Emits what was not emitted yet, because the process ends, and forgets all.
     pub(super) fn drain(
         &mut self,
-        (setup, limits): (&Setup, &Limits),
+        setup: &Setup,
         steps: &mut usize,
         out: &mut Vec<Emitted>,
     ) -> bool {
-        let clusters: Vec<Cluster> = self.clusters.keys().copied().collect();
-        let end = Micros(i64::MAX);
-        let how = (setup, limits);
-        if !clusters
-            .into_iter()
-            .all(|cluster| self.release(how, (cluster, end), steps))
-        {
-            return false;
-        }
         let (mut is_all, mut all) = (true, Vec::new());
         for program in &setup.programs {
             let Some(tables) = self.tables.get_mut(&program.detection) else {

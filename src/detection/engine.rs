@@ -115,7 +115,7 @@ impl Engine {
         locate: Option<Arc<dyn Locate>>,
     ) -> Self {
         let detections: Vec<Arc<Detection>> = detections.into();
-        let derived = derived::Setup::of(&detections, &limits);
+        let derived = derived::Setup::of(&detections, &limits, locate.as_ref());
         let feeds = coverage::Rules::of(&detections);
         let programs = Setup::programs(&detections, locate.as_ref());
         Self {
@@ -408,6 +408,11 @@ impl Engine {
     /// The same in about this many steps; whether that was all.
     pub fn drain_some(&mut self, mut steps: usize, out: &mut Vec<Emission>) -> bool {
         let from = out.len();
+        let how = (&self.setup.derived, &self.setup.limits);
+        // While the findings that they may belong to are still known.
+        if !self.state.derived.release_all(how, &mut steps) {
+            return false;
+        }
         let is_drained = self.drain_shards(&mut steps, out);
         self.link(from, out);
         if !is_drained {
@@ -417,7 +422,7 @@ impl Engine {
         let mut emitted = Vec::new();
         let is_all = state
             .derived
-            .drain((&setup.derived, &setup.limits), &mut steps, &mut emitted);
+            .drain(&setup.derived, &mut steps, &mut emitted);
         setup.emit_derived(emitted, out);
         if is_all {
             state.joins = state.joins.emptied();

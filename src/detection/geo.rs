@@ -25,6 +25,16 @@ pub struct Location {
 pub trait Locate: Send + Sync {
     /// What is known of the address; `None` when there is no record of it.
     fn locate(&self, address: IpAddr) -> Option<Location>;
+
+    /// The number of the autonomous system that announces the address; `None` when it is not known.
+    fn system(&self, _address: IpAddr) -> Option<u32> {
+        None
+    }
+
+    /// Whether it knows autonomous systems at all.
+    fn has_systems(&self) -> bool {
+        false
+    }
 }
 
 /// `Country` and `City` of an escu row: the BY fields of the search.

@@ -83,7 +83,8 @@ pub(crate) fn group_by(finding: &mut Finding, detection: &Detection, key: &str) 
             source.next().and_then(|group| group.value.clone())
         }
     };
-    if let Some(source) = source {
+    // An autonomous system is no address: it is in `prefix`.
+    if let Some(source) = source.filter(|source| !ids::is_system(source)) {
         finding.src.clone_from(&source);
         finding.src_ip = source;
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::{Finding, GroupValue};
+use super::{Finding, GroupValue, Member};
 use crate::{
     audit::{
         Identity,
@@ -94,6 +94,10 @@ pub(crate) fn drilldown(finding: &Finding, detection: &Detection, lateness: i64)
         // Writing into a string cannot fail.
         let _ok = match value.as_deref() {
             Some(UNKNOWN) if field == SOURCES => Ok(()),
+            Some(text) if field == SOURCES && is_system(text) => {
+                group.push_str(&any_of(&finding.members));
+                Ok(())
+            }
             // Splunk does not know which of them is the trusted one: any will do.
             Some(text) => write!(group, r#" "{}"="{}""#, escape(&field), escape(text)),
             None => write!(group, r#" NOT "{}"=*"#, escape(&field)),
@@ -124,6 +128,23 @@ pub(crate) fn drilldown(finding: &Finding, detection: &Detection, lateness: i64)
         "{search}{group} earliest={earliest} latest={latest} \
          | stats count min(_time) max(_time) {values} BY {by}"
     )
+}
+
+/// Members of a system that a search names.
+const MOST_MEMBERS: usize = 50;
+
+/// Whether the value of a group is the number of an autonomous system, such as `AS64500`.
+pub(super) fn is_system(text: &str) -> bool {
+    let number = text.strip_prefix("AS");
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// The part of a search that finds requests of any of these.
+fn any_of(members: &[Member]) -> String {
+    let each = members.iter().take(MOST_MEMBERS);
+    let each = each.map(|one| format!(r#""{SOURCES}"="{}""#, escape(&one.source)));
+    let all: Vec<String> = each.collect();
+    format!(" ({})", all.join(" OR "))
 }
 
 /// The field of `sourceIPs` in Splunk.

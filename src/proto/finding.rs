@@ -332,7 +332,7 @@ pub struct Finding {
     #[prost(string, repeated, tag = "94")]
     #[serde(skip_serializing_if = "crate::proto::is_default")]
     pub peers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The network of a roll-up, such as "198.51.100.0/24".
+    /// The network of a roll-up, such as "198.51.100.0/24", or its autonomous system, such as "AS64500".
     #[prost(string, tag = "95")]
     #[serde(skip_serializing_if = "crate::proto::is_default")]
     pub prefix: ::prost::alloc::string::String,

@@ -1,13 +1,14 @@
 //! Derived detections: networks that share a scan, addresses that are slow, peers that hand over
 //! claims of one client.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use auditwatch::{
     detection::{
         Finding,
         engine::{Engine, EngineState},
         fields::AuditField,
+        geo::{Locate, Location},
         hit::{Hit, Identity},
         limits::Limits,
         rule::Rule,
@@ -414,6 +415,105 @@ fn a_proxy_with_real_clients_is_told_apart() {
     assert!(of(&findings, FORGED).is_empty());
 }
 
+/// Addresses of 198.51.0.0/16 and `2001:db8::/32` are of one autonomous system.
+struct Systems;
+
+impl Locate for Systems {
+    fn locate(&self, _: IpAddr) -> Option<Location> {
+        None
+    }
+
+    fn system(&self, address: IpAddr) -> Option<u32> {
+        let is_own = match address {
+            IpAddr::V4(address) => address.octets()[..2] == [198, 51],
+            IpAddr::V6(address) => address.segments()[..2] == [0x2001, 0xdb8],
+        };
+        is_own.then_some(64_500)
+    }
+
+    fn has_systems(&self) -> bool {
+        true
+    }
+}
+
+fn knowing_systems() -> Engine {
+    Engine::new(detections(), Limits::default(), Some(Arc::new(Systems)))
+}
+
+/// Many networks of one autonomous system share a scan: one finding of the system, if a database
+/// knows it.
+#[test]
+fn an_autonomous_system_is_a_network() {
+    let v4: Vec<_> = (0..40).map(|n| format!("198.51.{n}.7")).collect();
+    let v6: Vec<_> = (0..8).map(|n| format!("2001:db8:{n:x}::1")).collect();
+    for (addresses, each, member) in [(&v4, 2, "198.51.0.7"), (&v6, 4, "2001:db8::/64")] {
+        let hits = in_turn(addresses, each, SECOND);
+        let mut engine = knowing_systems();
+        let findings = run(&mut engine, hits.clone());
+        let found = of(&findings, NETWORK);
+        let first = found.first().unwrap();
+        assert_eq!(
+            (first.prefix.as_str(), first.src_ip.as_str()),
+            ("AS64500", "")
+        );
+        let begin = format!("{} addresses of AS64500 share a scan", first.member_count);
+        assert!(first.message.starts_with(&begin), "{}", first.message);
+        let search = &first.drilldown_search;
+        assert!(
+            search.contains(&format!("(\"sourceIPs{{}}\"=\"{member}\" OR ")),
+            "{search}"
+        );
+        let mut out = Vec::new();
+        engine.drain(&mut out);
+        let findings: Vec<_> = out.into_iter().map(|one| one.finding).collect();
+        let last = of(&findings, NETWORK).pop().unwrap();
+        let all = addresses.len() as u64;
+        assert_eq!(
+            (last.member_count, last.count),
+            (all, all * u64::from(each))
+        );
+        assert!(last.members.iter().any(|one| one.source == member));
+        assert_eq!(
+            of(&run(&mut self::engine(), hits), NETWORK),
+            Vec::<&Finding>::new()
+        );
+    }
+}
+
+/// What one narrower network explains is no finding of its system, nor are few addresses, nor ones
+/// that a client makes up in the form of members.
+#[test]
+fn an_autonomous_system_is_found_only_for_itself() {
+    let one: Vec<_> = (0..20).map(|n| format!("198.51.100.{n}")).collect();
+    let beside = ["198.51.7.1".to_owned(), "198.51.8.1".to_owned()];
+    // The network is found before others of the system come.
+    let mut hits = in_turn(&one, 3, SECOND);
+    hits.extend(in_turn(&beside, 3, SECOND).into_iter().map(|mut hit| {
+        hit.time = hit.time.map(|time| Micros(time.0 + MINUTE));
+        hit.identity.0[9] = 1;
+        hit
+    }));
+    let of_one = run(&mut knowing_systems(), hits);
+    let prefixes: Vec<_> = opened(&of_one, NETWORK)
+        .iter()
+        .map(|one| &*one.prefix)
+        .collect();
+    assert_eq!(prefixes, ["198.51.100.0/24"]);
+    let few: Vec<_> = (0..4).map(|n| format!("198.51.{n}.7")).collect();
+    let others: Vec<_> = (0..9).map(|n| format!("203.0.{n}.7")).collect();
+    let forged: Vec<_> = (1..9)
+        .map(|n| format!("ff41:534e:0:fbf4:{n:x}::1"))
+        .collect();
+    for addresses in [few, others, forged] {
+        let findings = run(&mut knowing_systems(), in_turn(&addresses, 5, SECOND));
+        assert_eq!(
+            of(&findings, NETWORK),
+            Vec::<&Finding>::new(),
+            "{addresses:?}"
+        );
+    }
+}
+
 fn any_log() -> impl Strategy<Value = Vec<Hit>> {
     let address = prop_oneof![
         (0u8..9).prop_map(|n| format!("198.51.100.{n}")),
@@ -444,8 +544,8 @@ proptest! {
     /// An engine that continues from the bytes of another one does just as that one does.
     #[test]
     fn exported_state_continues(log in any_log(), cut in 0usize..250) {
-        let mut whole = engine();
-        let mut cut_engine = engine();
+        let mut whole = knowing_systems();
+        let mut cut_engine = knowing_systems();
         let (mut of_whole, mut of_cut) = (Vec::new(), Vec::new());
         let cut = cut.min(log.len());
         for (at, hit) in log.into_iter().enumerate() {
@@ -453,7 +553,7 @@ proptest! {
                 let bytes = cut_engine.export().encode();
                 let state = EngineState::decode(&bytes).unwrap();
                 prop_assert_eq!(state.encode(), bytes);
-                cut_engine = engine();
+                cut_engine = knowing_systems();
                 cut_engine.import(state);
             }
             whole.observe(hit.clone(), &mut of_whole);
@@ -558,9 +658,12 @@ fn drained(hits: &[Hit], ticks: &[u64]) -> Vec<Finding> {
 /// Few requests of several addresses of an IPv4 network and of an IPv6 /64, within a window: no
 /// address is a finding by itself.
 fn few_each() -> impl Strategy<Value = Vec<Hit>> {
-    let address = (0u8..14, any::<bool>()).prop_map(|(n, is_v4)| match is_v4 {
-        true => format!("198.51.100.{n}"),
-        false => format!("2001:db8:7::{n:x}"),
+    let address = (0u8..14, any::<bool>()).prop_map(|(n, is_v4)| {
+        if is_v4 {
+            format!("198.51.100.{n}")
+        } else {
+            format!("2001:db8:7::{n:x}")
+        }
     });
     vec((address, 0u8..30, 0i64..40), 1..80).prop_map(|all| {
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();

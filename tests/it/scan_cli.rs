@@ -101,6 +101,55 @@ fn findings_end_with_1_only_when_asked_for() {
     assert_eq!(ran.code, 1);
 }
 
+/// An entry of `exclude` keeps what it matches from counting, in every output, and is counted.
+#[test]
+fn what_is_excluded_does_not_count() {
+    let folder = Folder::new();
+    let scanned = folder.file("scanned", six("192.0.2.1") + &six("10.0.0.7"));
+    let entry = "{name: balancer, cidr: [10.0.0.0/28], code: [403]}";
+    for (output, flags, counts) in [
+        ("ndjson", &[][..], [true, true]),
+        ("ndjson", &["--exclude", entry], [true, false]),
+        ("findings", &["--exclude", entry], [true, false]),
+        ("table", &["--exclude", entry], [true, false]),
+        (
+            "ndjson",
+            &["--exclude", "{name: x, path: [/path/0]}"],
+            [false, false],
+        ),
+    ] {
+        let ran = scan(&[&["--output", output], flags].concat(), &[&scanned]);
+        for (address, counts) in ["192.0.2.1", "10.0.0.7"].into_iter().zip(counts) {
+            assert_eq!(
+                ran.out.contains(address),
+                counts,
+                "{output} {flags:?}: {}",
+                ran.out
+            );
+        }
+        let said = ran
+            .err
+            .contains("auditwatch: events excluded: 6 by balancer");
+        assert_eq!(said, flags.contains(&entry), "{}", ran.err);
+    }
+    for (flags, why) in [
+        (&["--exclude", "{name: x, host: [a]}"][..], "host"),
+        (&["--exclude", "{name: x}"], "needs a condition"),
+        (&["--exclude", "{name: x,\n path: [/]}"], "on one line"),
+        (
+            &["--exclude", entry, "--semantics", "escu"],
+            "--semantics escu",
+        ),
+    ] {
+        let ran = scan(flags, &[&scanned]);
+        assert!(
+            ran.code != 0 && ran.err.contains(why),
+            "{flags:?}: {}",
+            ran.err
+        );
+    }
+}
+
 #[test]
 fn an_unreadable_file_costs_itself_only_and_ends_with_2() {
     let folder = Folder::new();

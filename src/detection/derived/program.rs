@@ -1,9 +1,9 @@
 //! The derived detections of an engine, ready to run: what each needs to know of its rule.
 
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
 use super::{
-    key::{self, Network},
+    key::{self, Network, Octets},
     life::{self, Arrived, Form, Pace},
     peers,
     ring::Slots,
@@ -11,7 +11,7 @@ use super::{
     table::Bounds,
 };
 use crate::{
-    detection::limits::Limits,
+    detection::{geo::Locate, limits::Limits},
     finding::ids,
     rules::{
         model::{Detection, Over},
@@ -31,6 +31,8 @@ pub(in crate::detection) struct Setup {
     pub(in crate::detection) programs: Vec<Program>,
     /// The greatest lateness of them, in microseconds.
     pub(in crate::detection) lateness: i64,
+    /// What knows autonomous systems, if anything does.
+    systems: Option<Arc<dyn Locate>>,
 }
 
 /// A derived detection, ready to run.
@@ -48,7 +50,11 @@ pub(in crate::detection) struct Program {
 }
 
 impl Setup {
-    pub(in crate::detection) fn of(detections: &[Arc<Detection>], limits: &Limits) -> Self {
+    pub(in crate::detection) fn of(
+        detections: &[Arc<Detection>],
+        limits: &Limits,
+        locate: Option<&Arc<dyn Locate>>,
+    ) -> Self {
         let programs = detections.iter().enumerate();
         let programs = programs.filter_map(|(at, rule)| {
             let derivation = rule.derivation.as_ref()?;
@@ -80,7 +86,15 @@ impl Setup {
         Self {
             programs,
             lateness: lateness.unwrap_or_default(),
+            systems: locate.filter(|locate| locate.has_systems()).cloned(),
         }
+    }
+
+    /// An address as a member of its autonomous system, if that is known.
+    pub(in crate::detection) fn in_system(&self, octets: Octets) -> Option<Octets> {
+        let systems = self.systems.as_ref()?;
+        let address = Ipv6Addr::from(octets).to_canonical();
+        key::in_system(systems.system(address)?, octets)
     }
 
     /// Whether requests and findings of a detection are of interest here.

@@ -1,4 +1,5 @@
-//! Networks whose addresses share a scan: IPv4 by 24 bits; IPv6 by 64, 56 and 48.
+//! Networks whose addresses share a scan: IPv4 by 24 bits; IPv6 by 64, 56 and 48; and autonomous
+//! systems, where a database knows them.
 //!
 //! Addresses are kept by their widest network (a site), so that the narrower ones are parts of one
 //! sorted list. The most specific network that qualifies opens a finding. A wider one opens only
@@ -19,6 +20,13 @@ use crate::{audit::time::Micros, detection::heap, rules::settings::SECOND};
 /// Bits of the networks that are looked at, of 128, the most specific first.
 const V4: [u8; 1] = [MAPPED + 24];
 const V6: [u8; 3] = [64, 56, 48];
+/// An autonomous system has members of its own form ([`key::in_system`]). Its parts are IPv4 /24 and
+/// IPv6 /56.
+const SYSTEM: [u8; 1] = [key::SYSTEM_BITS];
+const SYSTEM_PART: u8 = key::SYSTEM_BITS + 56;
+/// With more addresses than this, those of a system are looked at when one of them is new or has
+/// twice as many requests: a large system costs no more than others then.
+const AT_ONCE: usize = 16;
 /// Evidence is gathered from this many addresses on.
 const GATHER: u64 = 2;
 /// Findings of narrower networks that are sent beside the one of a wider network.
@@ -119,7 +127,19 @@ fn site_of(cluster: u32, octets: Octets) -> Network {
 }
 
 fn levels(octets: Octets) -> &'static [u8] {
-    if key::is_v4(octets) { &V4 } else { &V6 }
+    match key::system(octets) {
+        Some(_) => &SYSTEM,
+        None if key::is_v4(octets) => &V4,
+        None => &V6,
+    }
+}
+
+/// Bits of the parts of a network that has some, the one at this place of the levels of an address.
+fn part(octets: Octets, at: usize) -> Option<u8> {
+    if key::system(octets).is_some() {
+        return Some(SYSTEM_PART);
+    }
+    levels(octets).get(at.checked_sub(1)?).copied()
 }
 
 /// What makes a network qualify.
@@ -180,8 +200,8 @@ impl Rollup {
             if narrower_is_open {
                 continue;
             }
-            let part = at.checked_sub(1).and_then(|at| levels(hit.octets).get(at));
-            let seen = self.seen(&network, part.copied(), hit.place.0, needs);
+            let part = part(hit.octets, at);
+            let seen = self.seen(&network, part, (hit.octets, hit.place.0), needs);
             let is_spread = part.is_none() || seen.parts > 1;
             if !is_gathered && is_spread && seen.addresses >= GATHER {
                 is_gathered = true;
@@ -228,7 +248,13 @@ impl Rollup {
     }
 
     /// The most that a window with this time holds.
-    fn seen(&self, network: &Network, part: Option<u8>, time: Micros, needs: &Needs) -> Seen {
+    fn seen(
+        &self,
+        network: &Network,
+        part: Option<u8>,
+        (octets, time): (Octets, Micros),
+        needs: &Needs,
+    ) -> Seen {
         let site = site_of(network.cluster, network.first);
         let Some(site) = self.sites.get(site.key()) else {
             return Seen::default();
@@ -242,12 +268,45 @@ impl Rollup {
         let newest = inside.iter().map(|address| address.ring.newest).max();
         let slot = needs.slots.slot(time);
         let open: Vec<Network> = match part {
+            Some(_) if key::system(octets).is_some() => {
+                let own = inside.iter().find(|address| address.octets == octets);
+                let is_turn = own.is_some_and(|own| own.count.is_power_of_two());
+                if inside.len() > AT_ONCE && !is_turn {
+                    return Seen::default();
+                }
+                let parts = self.open_parts(network.cluster, inside);
+                parts.map(|(part, _)| part).collect()
+            }
             Some(_) => self.lives.open_in(*network).copied().collect(),
             None => Vec::new(),
         };
         let ends = needs.slots.ends(slot, newest.unwrap_or(slot));
         let seen = ends.map(|end| window(inside, &open, (end, part), needs));
         seen.max().unwrap_or_default()
+    }
+
+    /// The networks with open findings that members of a system are in: each as a part of the system,
+    /// in order, and as itself.
+    fn open_parts<'a>(
+        &'a self,
+        cluster: u32,
+        members: &'a [Address],
+    ) -> impl Iterator<Item = (Network, Network)> + 'a {
+        members.iter().filter_map(move |one| {
+            let address = key::member(one.octets);
+            // The widest of them.
+            let mut wider = levels(address).iter().rev();
+            let network = wider.find_map(|bits| {
+                let network = Network::of(cluster, address, *bits);
+                self.lives.is_open(&network).then_some(network)
+            })?;
+            let bits = if key::is_v4(address) {
+                SYSTEM_PART
+            } else {
+                key::SYSTEM_BITS + network.bits
+            };
+            Some((Network::of(cluster, one.octets, bits), network))
+        })
     }
 
     fn gather(&mut self, network: &Network, hit: &Arrived<'_>, needs: &Needs) {
@@ -289,22 +348,31 @@ impl Rollup {
         let kept = kept.into_iter().flat_map(|site| site.addresses.as_slice());
         let kept = kept.filter(|one| network.contains(one.octets) && !one.ring.is_over(slot));
         let members: Vec<Address> = kept.copied().collect();
-        let narrower: Vec<u128> = self
-            .lives
-            .open_in(*network)
-            .filter_map(|network| Some(self.lives.get(network)?.id))
-            .collect();
+        let is_system = key::system(network.first).is_some();
+        let inside: Vec<Network> = if is_system {
+            let parts = self.open_parts(network.cluster, &members);
+            parts.map(|(_, network)| network).collect()
+        } else {
+            self.lives.open_in(*network).copied().collect()
+        };
+        let narrower = inside
+            .iter()
+            .filter_map(|network| Some(self.lives.get(network)?.id));
+        let narrower: Vec<u128> = narrower.collect();
         self.lives.change(network, &needs.pace, |life| {
             let mut count = 0;
             for one in &members {
                 count += u64::from(one.count);
                 let key = Key {
                     cluster: network.cluster,
-                    octets: one.octets,
+                    octets: key::member(one.octets),
                 };
                 let member = life.members.add(one.octets, u64::from(one.count));
                 let sent = found.get(&key).filter(|finding| !finding.is_listed);
                 member.finding = sent.map(|finding| finding.id);
+                if let Some(id) = member.finding.filter(|_| is_system) {
+                    life.relate(id);
+                }
                 life.first = life
                     .first
                     .min(Micros(i64::from(one.first).saturating_mul(SECOND)));

@@ -76,4 +76,15 @@ impl State {
             .collect();
         due.into_iter().all(|due| self.release(how, due, steps))
     }
+
+    /// Takes all requests that wait, because the process ends; whether that was all.
+    pub(in crate::detection) fn release_all(
+        &mut self,
+        how: (&Setup, &Limits),
+        steps: &mut usize,
+    ) -> bool {
+        let clusters: Vec<Cluster> = self.clusters.keys().copied().collect();
+        let mut clusters = clusters.into_iter();
+        clusters.all(|cluster| self.release(how, (cluster, Micros(i64::MAX)), steps))
+    }
 }

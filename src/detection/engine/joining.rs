@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        fields::AuditField,
         hit::Hit,
         joins::{Joins, Request},
         shard::Windows,
@@ -32,7 +33,9 @@ impl Engine {
         let (setup, state) = (&self.setup, &mut self.state);
         let detection = index(hit);
         let cluster = setup.cluster_name(hit);
-        let may_be_copy = request.as_ref().is_some_and(Request::may_be_copy);
+        // The peer of a copy is the API server: no proxy has handed its address over.
+        let is_peer = hit.texts.all(AuditField::Peers).next().is_none();
+        let may_be_copy = is_peer && request.as_ref().is_some_and(Request::may_be_copy);
         let joined = request.map(|request| state.joins.take(request));
         let joined = joined.unwrap_or_default();
         if setup.derived.is_source(detection) && !joined.is_copy {

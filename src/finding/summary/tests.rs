@@ -9,13 +9,13 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-fn at(micros: i64) -> Option<Timestamp> {
-    Some(Micros(1_764_055_000 * SECOND + micros).to_proto())
+fn at(micros: i64) -> Timestamp {
+    Micros(1_764_055_000 * SECOND + micros).to_proto()
 }
 
 fn request(user: &str, verb: &str, path: &str, code: &str, time: i64) -> Sample {
     Sample {
-        time: at(time),
+        time: Some(at(time)),
         verb: verb.to_owned(),
         path: path.to_owned(),
         code: code.to_owned(),
@@ -44,8 +44,8 @@ fn scan() -> Finding {
         count: 6,
         count_by_code: [("403".to_owned(), 6)].into(),
         distinct: [("paths".to_owned(), 6)].into(),
-        first_time: at(0),
-        last_time: at(3_400_000),
+        first_time: Some(at(0)),
+        last_time: Some(at(3_400_000)),
         labels: vec![label("Tries to read secrets", 2), label("curl", 6)],
         severity_reasons: texts(&[
             "Tries to read secrets: 2 of 6 requests, the first list /x (curl).",
