@@ -6,7 +6,9 @@
 //! (`sketch`).
 
 mod ends;
+mod entry;
 mod labelled;
+mod orders;
 mod samples;
 mod sketch;
 mod stored;

@@ -1,10 +1,13 @@
-//! A hash for tables, of what is hashed already: one multiplication where `SipHash` takes dozens of
-//! steps.
+//! A hash for tables, of what is hashed already: two multiplications where `SipHash` takes
+//! dozens of steps.
 //!
 //! A sender may know the hash of what it sends, but not the seeds. So values that it has chosen for
 //! one place of a table are spread over all of it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// An odd number whose bits are spread.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What a place in a table depends on besides the value.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,10 @@ impl Seeds {
         let Self([one, other]) = self;
         let wide = u128::from(low ^ one) * u128::from(high ^ other);
         let [low, high] = [wide, wide >> 64].map(|half| half & u128::from(u64::MAX));
-        u64::try_from(low ^ high).unwrap_or_default()
+        let hash = u64::try_from(low ^ high).unwrap_or_default();
+        // Values that differ in a few bits make a progression, which may be uneven in the low bits.
+        let hash = (hash ^ (hash >> 32)).wrapping_mul(SPREAD);
+        hash ^ (hash >> 29)
     }
 
     /// A short hash of one that a sender may know.

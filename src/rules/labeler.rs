@@ -9,17 +9,12 @@ use std::sync::Arc;
 
 use regex::bytes::RegexSet;
 
-mod remembered;
-
 use super::{
     compiled,
     predicate::{Condition, Context, Kind, Operand, Test},
+    remembered::{Bits, Known, MOST_TESTS},
 };
 use crate::audit::event::Field;
-pub(super) use remembered::Remembered;
-
-/// Distinct tests; with more, the labels are evaluated one by one.
-const MOST_TESTS: usize = 256;
 
 /// Bytes of a text that expressions look at. A client writes texts of a megabyte, and what it asks for
 /// is at their beginning.
@@ -66,45 +61,6 @@ enum Node {
     Some(usize, Vec<Node>),
     Not(Box<Node>),
     Test(usize),
-}
-
-/// A set of tests.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bits([u64; MOST_TESTS / 64]);
-
-impl Bits {
-    fn insert(&mut self, at: usize) {
-        if let Some(word) = self.0.get_mut(at / 64) {
-            *word |= 1 << (at % 64);
-        }
-    }
-
-    fn contains(&self, at: usize) -> bool {
-        let word = self.0.get(at / 64);
-        word.is_some_and(|word| word & (1 << (at % 64)) != 0)
-    }
-
-    fn extend(&mut self, other: &Self) {
-        let words = self.0.iter_mut().zip(other.0);
-        words.for_each(|(word, other)| *word |= other);
-    }
-
-    /// Those that are in both.
-    fn and(&self, other: &Self) -> Self {
-        let mut both = *self;
-        let words = both.0.iter_mut().zip(other.0);
-        words.for_each(|(word, other)| *word &= other);
-        both
-    }
-}
-
-/// What is known of one event, or of one text.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    /// Tests that were done.
-    done: Bits,
-    /// Those of them that hold.
-    held: Bits,
 }
 
 impl Labeler {
@@ -154,7 +110,12 @@ impl Labeler {
     pub(crate) fn labels(&self, context: &mut Context<'_, '_>) -> u64 {
         let mut known = Known::default();
         let mut remembered = std::mem::take(&mut context.scratch.remembered);
-        remembered.recall(self, context, &mut known);
+        let lasts = remembered.of(&self.own, self.fields.len());
+        for (last, field) in lasts.iter_mut().zip(&self.fields) {
+            let (event, hops) = (context.event, context.hops);
+            let of_text = last.recall(|show| field.operand.resolve(event, hops, show));
+            known.extend(&of_text);
+        }
         let mut bit = 1_u64;
         let mut labels = 0;
         for label in &self.labels {
@@ -163,7 +124,10 @@ impl Labeler {
             }
             bit = bit.wrapping_shl(1);
         }
-        remembered.remember(self, &known);
+        let lasts = remembered.of(&self.own, self.fields.len());
+        for (last, field) in lasts.iter_mut().zip(&self.fields) {
+            last.remember(known.of(&field.tests));
+        }
         context.scratch.remembered = remembered;
         labels
     }

@@ -11,10 +11,9 @@ use ipnet::IpNet;
 use regex::bytes;
 
 use super::{
-    compiled,
-    labeler::Remembered,
-    necessary,
+    compiled, necessary,
     pattern::{Comparison, Piece, Wanted},
+    remembered::Remembered,
 };
 use crate::audit::{
     address,

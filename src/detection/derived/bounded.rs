@@ -165,7 +165,30 @@ fn shift<T: Copy>(list: &mut [T], (from, to): (usize, usize), new: T) {
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
-    use super::{super::peers::Claim, *};
+    use super::*;
+
+    /// What is kept of an address.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct One {
+        octets: Octets,
+        ring: Ring,
+        count: u32,
+        about: u32,
+    }
+
+    impl Weighed for One {
+        fn octets(&self) -> Octets {
+            self.octets
+        }
+
+        fn ring(&self) -> &Ring {
+            &self.ring
+        }
+
+        fn count(&self) -> u32 {
+            self.count
+        }
+    }
 
     fn octets(number: u16) -> Octets {
         let mut octets = Octets::default();
@@ -174,43 +197,41 @@ mod tests {
     }
 
     /// A claim that has had no request.
-    fn claim(octets: Octets, (slot, agent, _): (u32, u32, u64)) -> Claim {
+    fn claim(octets: Octets, (slot, about): (u32, u32)) -> One {
         let ring = Ring {
             newest: slot,
             ..Ring::default()
         };
-        Claim {
+        One {
             octets,
             ring,
             count: 0,
-            agent,
-            paths: 0,
+            about,
         }
     }
 
     /// Claims as a list that is looked through.
     #[derive(Default)]
-    struct Plain(Vec<Claim>);
+    struct Plain(Vec<One>);
 
     impl Plain {
-        fn count(&mut self, octets: Octets, (slot, agent, path): (u32, u32, u64)) {
+        fn count(&mut self, octets: Octets, (slot, about): (u32, u32)) {
             if !self.0.iter().any(|claim| claim.octets == octets) {
                 if self.0.len().is_power_of_two() {
                     self.0.retain(|claim| !claim.ring.is_over(slot));
                 }
                 if self.0.len() >= MOST {
-                    let key = |one: &&Claim| (one.count, one.ring.newest, one.octets);
+                    let key = |one: &&One| (one.count, one.ring.newest, one.octets);
                     let weakest = self.0.iter().min_by_key(key).unwrap().octets;
                     self.0.retain(|claim| claim.octets != weakest);
                 }
-                self.0.push(claim(octets, (slot, agent, path)));
+                self.0.push(claim(octets, (slot, about)));
                 self.0.sort_by_key(|claim| claim.octets);
             }
             let claim = self.0.iter_mut().find(|claim| claim.octets == octets);
             let claim = claim.unwrap();
             claim.ring.add(slot);
             claim.count += 1;
-            claim.paths |= 1 << path;
         }
     }
 
@@ -230,12 +251,11 @@ mod tests {
             for (at, (number, later)) in requests.into_iter().enumerate() {
                 // Some come late, and now and then a long time passes.
                 slot += if at % 700 == 699 { 15 } else { later / 2 };
-                let of = (slot - later.min(1), u32::from(number), u64::from(number % 64));
-                let (new, (slot, _, path)) = (claim(octets(number), of), of);
+                let of = (slot - later.min(1), u32::from(number));
+                let (new, (slot, _)) = (claim(octets(number), of), of);
                 claims.change(new, slot, |claim| {
                     claim.ring.add(slot);
                     claim.count += 1;
-                    claim.paths |= 1 << path;
                 });
                 plain.count(octets(number), of);
                 if at == stored {

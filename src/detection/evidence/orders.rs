@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use hashbrown::HashTable;
 
-use super::{Entry, When};
+use super::entry::{Entry, Thing, When};
 use crate::detection::{heap, keyed::Seeds};
 
 /// An end of a list.
@@ -54,7 +54,7 @@ fn spread(hash: u32) -> u64 {
 
 impl Orders {
     /// Where these entries are.
-    pub(super) fn of<T: super::Thing, D>(entries: &[Entry<T, D>]) -> Self {
+    pub(super) fn of<T: Thing, D>(entries: &[Entry<T, D>]) -> Self {
         let mut orders = Self {
             index: HashTable::new(),
             hashes: Vec::new(),
