@@ -37,6 +37,8 @@ mod key_text;
 mod late;
 pub mod limits;
 mod packed;
+mod page;
+pub(crate) mod pieces;
 mod raw_source;
 mod report;
 pub mod rows;
