@@ -5,6 +5,7 @@
 //! anew: bytes on the heap, the eviction order, the index of values.
 
 mod known;
+mod listings;
 mod losses;
 mod texts;
 
@@ -26,7 +27,6 @@ use super::{
     hit::{Identity, LabelSet, Place},
     hits::{self, Kept, Slim, Unassigned},
     joins::Joins,
-    key_table::{Inherited, Listed, level},
     key_text::KeyText,
     packed::Packed,
     pieces::{apart, field, nested},
@@ -39,6 +39,7 @@ use super::{
 };
 use crate::proto::state as proto;
 use known::{detection_stats, known_detection};
+use listings::{listing, read_listing};
 use losses::{floor_state, horizons_state, read_floor, read_horizons};
 use texts::{ReadTexts, Written};
 
@@ -226,45 +227,6 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
         watched.list(&Arc::from(state.key), Box::new(one));
     }
     Ok(Some(watched))
-}
-
-fn listing(listed: Listed, inherited: Inherited) -> proto::Listing {
-    proto::Listing {
-        closing: listed.due.and_then(time),
-        arrival: listed.arrival,
-        level: listed.level.into(),
-        place: listed.place,
-        error: inherited.error,
-        minute: inherited.minute,
-        ..proto::Listing::default()
-    }
-}
-
-/// Where a key was listed. State without places has the keys in the order of their expiry and of
-/// their eviction; `later` is the greatest time of one of them.
-fn read_listing(listing: Option<proto::Listing>) -> Result<(Listed, Inherited), StateError> {
-    let listing = listing.ok_or(StateError::Invalid("listing"))?;
-    let order = |time: Option<i64>| time.map_or(0, |time| time.cast_unsigned() ^ (1 << 63));
-    let listed = if listing.arrival == 0 {
-        Listed {
-            level: level(listing.hits),
-            due: listing.closing.map(Micros),
-            arrival: order(listing.expiry),
-            place: order(listing.last),
-        }
-    } else {
-        Listed {
-            level: u8::try_from(listing.level).map_err(|_| StateError::Invalid("level"))?,
-            due: listing.closing.map(Micros),
-            arrival: listing.arrival,
-            place: listing.place,
-        }
-    };
-    let inherited = Inherited {
-        error: listing.error,
-        minute: listing.minute,
-    };
-    Ok((listed, inherited))
 }
 
 fn write_sessions(sessions: &Sessions, log: &Written<'_>, out: &mut Vec<u8>) {

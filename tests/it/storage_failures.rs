@@ -222,6 +222,9 @@ async fn used(splunk: &Splunk, signal: &str) -> Setup {
     setup
 }
 
+/// What is done to a file.
+type Damage = fn(&mut Vec<u8>);
+
 /// After it, the scan goes on; whether it is found depends on what was kept.
 async fn goes_on(setup: &Setup, splunk: &Splunk, is_found: bool) {
     let mut process = setup.start();
@@ -252,7 +255,6 @@ async fn a_damaged_file_is_set_aside_and_what_is_lost_is_said() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0x10;
     };
-    type Damage = fn(&mut Vec<u8>);
     // What was acknowledged is in the snapshot after SIGTERM, in the log after SIGKILL.
     let cases: [(&str, &str, Damage, bool); 6] = [
         ("logs.redb", "TERM", cut, true),
