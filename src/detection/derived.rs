@@ -111,6 +111,15 @@ impl Tables {
         }
     }
 
+    fn share(&mut self) {
+        match self {
+            Self::Prefix(rollup) => rollup.sites.share(),
+            Self::Address(slow) => slow.addresses.share(),
+            // Those are few.
+            Self::Peer(_) => {}
+        }
+    }
+
     fn lives(&mut self) -> &mut Lives {
         match self {
             Self::Prefix(rollup) => &mut rollup.lives,
@@ -128,6 +137,13 @@ impl ClusterState {
 }
 
 impl State {
+    /// Copies made from now on are the same memory, until it changes here.
+    pub(super) fn share(&mut self) {
+        for tables in self.tables.values_mut() {
+            tables.share();
+        }
+    }
+
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         const CLUSTER: usize = heap::entry(size_of::<(Arc<str>, Cluster)>())

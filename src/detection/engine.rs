@@ -170,6 +170,16 @@ impl Engine {
         self.setup.started = Some(time);
     }
 
+    /// Makes [`Self::export`] a matter of a moment: what is most of the state is not copied then, but
+    /// when it changes here, page by page, while the copy is there.
+    pub fn share(&mut self) {
+        for shard in self.state.shards.values_mut() {
+            shard.share();
+        }
+        self.state.derived.share();
+        self.state.log.share();
+    }
+
     /// Everything the engine remembers.
     pub fn export(&self) -> EngineState {
         self.state.clone()

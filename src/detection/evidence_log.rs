@@ -5,9 +5,7 @@
 //! when it is used up, the oldest texts go. Their hits still count; a finding that they join says
 //! that values are missing. A flood can so displace texts, but never a count.
 
-use std::collections::VecDeque;
-
-use super::{heap, texts::Texts};
+use super::{heap, page::PagedQueue, texts::Texts};
 
 /// Part of the memory of all state that the log may always take.
 const PART: usize = 16;
@@ -21,7 +19,7 @@ const SPARE: usize = 2;
 pub(super) struct EvidenceLog {
     /// Texts that came before the first that is here.
     first: u64,
-    texts: VecDeque<Texts>,
+    texts: PagedQueue<Texts>,
     bytes: usize,
     /// Bytes that it may take.
     most: usize,
@@ -34,6 +32,11 @@ impl EvidenceLog {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes + heap::block(self.texts.capacity() * size_of::<Texts>())
+    }
+
+    /// Copies made from now on are the same memory, until it changes here.
+    pub(super) fn share(&mut self) {
+        self.texts.share();
     }
 
     /// It may take this from now on: all state `memory` bytes, of which all other takes `others`.
@@ -66,7 +69,7 @@ impl EvidenceLog {
         };
         let texts = std::mem::take(slot);
         self.bytes = self.bytes.saturating_sub(texts.heap_bytes());
-        while self.texts.front().is_some_and(Texts::is_empty) {
+        while self.texts.get(0).is_some_and(Texts::is_empty) {
             self.texts.pop_front();
             self.first += 1;
         }
@@ -100,14 +103,21 @@ impl EvidenceLog {
             }
             let at = usize::try_from(before - first).unwrap_or(MOST);
             if at >= log.texts.len() {
-                log.texts.resize(at, Texts::default());
+                log.resize(at);
                 log.bytes += texts.heap_bytes();
                 log.texts.push_back(texts);
             }
         }
         let length = usize::try_from(length).unwrap_or(MOST).min(MOST);
-        log.texts.resize(length, Texts::default());
+        log.resize(length);
         log
+    }
+
+    /// Places for this number of texts, which are given up.
+    fn resize(&mut self, length: usize) {
+        while self.texts.len() < length {
+            self.texts.push_back(Texts::default());
+        }
     }
 
     fn place(&self, number: u64) -> Option<usize> {
@@ -122,10 +132,6 @@ impl EvidenceLog {
         {
             self.bytes = self.bytes.saturating_sub(oldest.heap_bytes());
             self.first += 1;
-        }
-        let room = self.texts.capacity();
-        if room > 1024 && self.texts.len() < room / 4 {
-            self.texts.shrink_to(room / 2);
         }
     }
 }

@@ -173,7 +173,7 @@ fn short(hash: u64) -> u32 {
     u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-impl<N: Name, V> KeyTable<N, V> {
+impl<N: Name, V: Clone> KeyTable<N, V> {
     /// Bytes on the heap that each key takes at least: its place, and its part of the index, which
     /// is between 7/16 and 7/8 full.
     pub(super) const KEY: usize = Slab::<Entry<N, V>>::PLACE + 20;
@@ -185,6 +185,11 @@ impl<N: Name, V> KeyTable<N, V> {
     /// Bytes on the heap of all keys.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes.0
+    }
+
+    /// Copies of the keys made from now on are the same memory, until it changes here.
+    pub(super) fn share(&mut self) {
+        self.entries.share();
     }
 
     /// Bytes on the heap of places that no key has yet.
@@ -519,7 +524,7 @@ pub(super) struct Listed {
     pub(super) place: u64,
 }
 
-impl<N: Name, V> KeyTable<N, V> {
+impl<N: Name, V: Clone> KeyTable<N, V> {
     /// All keys in the order of their names, with where they are listed.
     pub(super) fn sorted(&self) -> Vec<(&N, &V, Inherited, Listed)> {
         let mut places = vec![Listed::default(); self.entries.len()];

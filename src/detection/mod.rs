@@ -38,6 +38,8 @@ mod keyed;
 mod late;
 pub mod limits;
 mod packed;
+mod page;
+pub(crate) mod pieces;
 mod raw_source;
 mod report;
 pub mod rows;

@@ -132,6 +132,20 @@ impl Windows {
 }
 
 impl Shard {
+    /// Copies of what is most of it made from now on are the same memory, until it changes here.
+    pub(super) fn share(&mut self) {
+        for state in &mut self.detections {
+            match &mut state.windows {
+                Windows::Session(sessions) => sessions.keys.share(),
+                Windows::Tumbling(windows) => {
+                    for groups in windows.starts.values_mut() {
+                        groups.share();
+                    }
+                }
+            }
+        }
+    }
+
     /// A shard without hits.
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {

@@ -1,5 +1,7 @@
 //! A list that grows without copying what it has, and keeps no holes.
 
+use super::page::Page;
+
 /// Bytes of a chunk: a size that allocators have, so that none of it is lost.
 const BYTES: usize = 64 * 1024;
 
@@ -7,7 +9,7 @@ const BYTES: usize = 64 * 1024;
 /// million grows by one chunk and not by a copy of itself.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
-    chunks: Vec<Vec<T>>,
+    chunks: Vec<Page<Vec<T>>>,
     len: usize,
 }
 
@@ -48,18 +50,31 @@ impl<T> Slab<T> {
 
     pub(super) fn get(&self, at: u32) -> Option<&T> {
         let at = at as usize;
-        self.chunks.get(at / Self::CHUNK)?.get(at % Self::CHUNK)
+        self.chunks
+            .get(at / Self::CHUNK)?
+            .get()
+            .get(at % Self::CHUNK)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flat_map(Page::get)
+    }
+}
+
+impl<T: Clone> Slab<T> {
+    /// Copies made from now on are the same memory, until it changes here.
+    pub(super) fn share(&mut self) {
+        for chunk in &mut self.chunks {
+            chunk.share();
+        }
     }
 
     pub(super) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
         let at = at as usize;
         self.chunks
             .get_mut(at / Self::CHUNK)?
+            .get_mut()
             .get_mut(at % Self::CHUNK)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten()
     }
 
     /// Takes one more thing; its number.
@@ -67,7 +82,7 @@ impl<T> Slab<T> {
         if self
             .chunks
             .last()
-            .is_none_or(|last| last.len() >= Self::CHUNK)
+            .is_none_or(|last| last.get().len() >= Self::CHUNK)
         {
             // Most clusters have few keys, so the first chunk begins small.
             let room = if self.chunks.is_empty() {
@@ -75,9 +90,10 @@ impl<T> Slab<T> {
             } else {
                 Self::CHUNK
             };
-            self.chunks.push(Vec::with_capacity(room));
+            self.chunks.push(Page::new(Vec::with_capacity(room)));
         }
         if let Some(last) = self.chunks.last_mut() {
+            let last = last.get_mut();
             if last.len() == last.capacity() {
                 last.reserve_exact(last.len().min(Self::CHUNK - last.len()));
             }
@@ -93,8 +109,8 @@ impl<T> Slab<T> {
         if at as usize >= self.len {
             return None;
         }
-        let last = self.chunks.last_mut()?.pop()?;
-        if self.chunks.last().is_some_and(Vec::is_empty) {
+        let last = self.chunks.last_mut()?.get_mut().pop()?;
+        if self.chunks.last().is_some_and(|last| last.get().is_empty()) {
             self.chunks.pop();
         }
         self.len -= 1;

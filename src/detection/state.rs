@@ -5,6 +5,7 @@
 //! anew: bytes on the heap, the eviction order, the index of values.
 
 mod known;
+mod listings;
 mod losses;
 mod texts;
 
@@ -26,9 +27,9 @@ use super::{
     hit::{Identity, LabelSet, Place},
     hits::{self, Kept, Slim, Unassigned},
     joins::Joins,
-    key_table::{Inherited, Listed, level},
     key_text::KeyText,
     packed::Packed,
+    pieces::{apart, field, nested},
     session::{Key, Open, Rest, Sent},
     sessions::Sessions,
     shard::{DetectionState, Shard, Windows},
@@ -38,6 +39,7 @@ use super::{
 };
 use crate::proto::state as proto;
 use known::{detection_stats, known_detection};
+use listings::{listing, read_listing};
 use losses::{floor_state, horizons_state, read_floor, read_horizons};
 use texts::{ReadTexts, Written};
 
@@ -46,26 +48,32 @@ pub use super::wire::StateError;
 impl EngineState {
     /// The state as bytes. Equal states have equal bytes.
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Adds the same bytes.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
         let listed: BTreeMap<_, _> = self.quietest.iter().map(|(at, name)| (name, *at)).collect();
         let detections = self.detections.iter().map(detection_stats);
         let log = Written::of(&self.log);
-        let shards = self.shards.values().map(|shard| {
+        for shard in self.shards.values() {
             let listed = listed.get(&shard.name).copied().unwrap_or(BEGINNING);
-            shard_state(shard, listed, &log)
-        });
-        let shards = shards.collect();
+            nested(SHARDS, out, |out| write_shard(shard, listed, &log, out));
+        }
         let (texts_before, texts) = log.extent();
-        proto::EngineState {
+        let rest = proto::EngineState {
             version: VERSION,
             detections: detections.collect(),
-            shards,
+            shards: Vec::new(),
             derived: self.derived.to_state(),
             coverage: self.coverage.to_state(),
             joins: self.joins.to_state(),
             texts_before,
             texts,
-        }
-        .encode_to_vec()
+        };
+        out.extend(rest.encode_to_vec());
     }
 
     /// Reads a state.
@@ -73,7 +81,8 @@ impl EngineState {
     /// # Errors
     /// When the bytes are damaged or of a later major version.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let message = proto::EngineState::decode(bytes)?;
+        let (rest, shards) = apart(bytes, SHARDS)?;
+        let message = proto::EngineState::decode(rest.as_slice())?;
         check(message.version)?;
         let mut state = Self::default();
         let mut texts = ReadTexts::new(message.texts_before, message.texts);
@@ -83,14 +92,16 @@ impl EngineState {
         if let Some(derived) = message.derived {
             state.derived = derived::State::from_state(derived)?;
         }
-        for shard in message.shards {
+        for shard in shards {
+            let (rest, detections) = apart(shard, DETECTIONS)?;
+            let shard = proto::ShardState::decode(rest.as_slice())?;
             check(shard.version)?;
             let name: Arc<str> = Arc::from(shard.cluster);
             state
                 .quietest
                 .insert((micros(shard.listed), Arc::clone(&name)));
             let mut read = Box::new(Shard::new(Arc::clone(&name)));
-            for detection in shard.detections {
+            for detection in detections {
                 let detection = read_detection(detection, &mut texts)?;
                 if read
                     .detections
@@ -117,17 +128,21 @@ impl PartialEq for EngineState {
     }
 }
 
-fn shard_state(shard: &Shard, listed: Micros, log: &Written<'_>) -> proto::ShardState {
-    let detections = shard.detections.iter().map(|state| {
+/// Numbers of fields that are written and read in pieces.
+const SHARDS: u32 = 3;
+const DETECTIONS: u32 = 4;
+const SESSIONS: u32 = 6;
+const KEYS: u32 = 1;
+
+fn write_shard(shard: &Shard, listed: Micros, log: &Written<'_>, out: &mut Vec<u8>) {
+    for state in &shard.detections {
         let windows = match &state.windows {
-            Windows::Session(sessions) => {
-                proto::detection_state::Windows::Sessions(sessions_state(sessions, log))
-            }
-            Windows::Tumbling(windows) => {
-                proto::detection_state::Windows::Tumbling(tumbling_state(windows, log))
-            }
+            Windows::Session(_) => None,
+            Windows::Tumbling(windows) => Some(proto::detection_state::Windows::Tumbling(
+                tumbling_state(windows, log),
+            )),
         };
-        proto::DetectionState {
+        let rest = proto::DetectionState {
             detection: u32::try_from(state.detection).unwrap_or(u32::MAX),
             max_event_time: time(state.event_time.max),
             watermark: time(state.event_time.watermark),
@@ -138,29 +153,33 @@ fn shard_state(shard: &Shard, listed: Micros, log: &Written<'_>) -> proto::Shard
                 .iter()
                 .flat_map(|of| watched_state(of))
                 .collect(),
-            windows: Some(windows),
-        }
-    });
-    proto::ShardState {
+            windows,
+        };
+        nested(DETECTIONS, out, |out| {
+            out.extend(rest.encode_to_vec());
+            if let Windows::Session(sessions) = &state.windows {
+                nested(SESSIONS, out, |out| write_sessions(sessions, log, out));
+            }
+        });
+    }
+    let rest = proto::ShardState {
         version: VERSION,
         cluster: shard.name.as_ref().to_owned(),
         listed: time(listed),
-        detections: detections.collect(),
-    }
+        detections: Vec::new(),
+    };
+    out.extend(rest.encode_to_vec());
 }
 
-fn read_detection(
-    state: proto::DetectionState,
-    texts: &mut ReadTexts,
-) -> Result<DetectionState, StateError> {
-    let windows = match state.windows {
-        Some(proto::detection_state::Windows::Sessions(sessions)) => {
-            Windows::Session(Box::new(read_sessions(sessions, texts)?))
-        }
-        Some(proto::detection_state::Windows::Tumbling(windows)) => {
+fn read_detection(bytes: &[u8], texts: &mut ReadTexts) -> Result<DetectionState, StateError> {
+    let (rest, sessions) = apart(bytes, SESSIONS)?;
+    let state = proto::DetectionState::decode(rest.as_slice())?;
+    let windows = match (sessions.as_slice(), state.windows) {
+        ([sessions], None) => Windows::Session(Box::new(read_sessions(sessions, texts)?)),
+        ([], Some(proto::detection_state::Windows::Tumbling(windows))) => {
             Windows::Tumbling(read_tumbling(windows, texts)?)
         }
-        None => return Err(StateError::Invalid("windows")),
+        _ => return Err(StateError::Invalid("windows")),
     };
     Ok(DetectionState {
         detection: state.detection as usize,
@@ -210,50 +229,10 @@ fn read_watched(states: Vec<proto::WatchedState>) -> Result<Option<Box<FollowUps
     Ok(Some(watched))
 }
 
-fn listing(listed: Listed, inherited: Inherited) -> proto::Listing {
-    proto::Listing {
-        closing: listed.due.and_then(time),
-        arrival: listed.arrival,
-        level: listed.level.into(),
-        place: listed.place,
-        error: inherited.error,
-        minute: inherited.minute,
-        ..proto::Listing::default()
-    }
-}
-
-/// Where a key was listed. State without places has the keys in the order of their expiry and of
-/// their eviction; `later` is the greatest time of one of them.
-fn read_listing(listing: Option<proto::Listing>) -> Result<(Listed, Inherited), StateError> {
-    let listing = listing.ok_or(StateError::Invalid("listing"))?;
-    let order = |time: Option<i64>| time.map_or(0, |time| time.cast_unsigned() ^ (1 << 63));
-    let listed = if listing.arrival == 0 {
-        Listed {
-            level: level(listing.hits),
-            due: listing.closing.map(Micros),
-            arrival: order(listing.expiry),
-            place: order(listing.last),
-        }
-    } else {
-        Listed {
-            level: u8::try_from(listing.level).map_err(|_| StateError::Invalid("level"))?,
-            due: listing.closing.map(Micros),
-            arrival: listing.arrival,
-            place: listing.place,
-        }
-    };
-    let inherited = Inherited {
-        error: listing.error,
-        minute: listing.minute,
-    };
-    Ok((listed, inherited))
-}
-
-fn sessions_state(sessions: &Sessions, log: &Written<'_>) -> proto::SessionsState {
-    let keys = sessions.keys.sorted().into_iter();
-    let keys = keys.map(|(name, key, inherited, listed)| {
+fn write_sessions(sessions: &Sessions, log: &Written<'_>, out: &mut Vec<u8>) {
+    for (name, key, inherited, listed) in sessions.keys.sorted() {
         let rest = key.rest.as_deref();
-        proto::KeyState {
+        let state = proto::KeyState {
             key: name.with(str::to_owned),
             unassigned: Some(unassigned_state(&key.unassigned, log)),
             dedup: rest.and_then(|rest| rest.dedup.as_deref()).map(dedup_state),
@@ -268,20 +247,21 @@ fn sessions_state(sessions: &Sessions, log: &Written<'_>) -> proto::SessionsStat
             is_unchecked: rest.is_some_and(|rest| rest.is_unchecked),
             next: rest.and_then(|rest| rest.next.as_deref()).map(open_state),
             ..proto::KeyState::default()
-        }
-    });
-    proto::SessionsState {
-        keys: keys.collect(),
+        };
+        field(KEYS, &state, out);
+    }
+    let rest = proto::SessionsState {
+        keys: Vec::new(),
         horizons: horizons_state(&sessions.horizons),
         evicted: horizons_state(&sessions.evicted),
         floor: Some(floor_state(sessions.floor)),
-    }
+    };
+    out.extend(rest.encode_to_vec());
 }
 
-fn read_sessions(
-    state: proto::SessionsState,
-    texts: &mut ReadTexts,
-) -> Result<Sessions, StateError> {
+fn read_sessions(bytes: &[u8], texts: &mut ReadTexts) -> Result<Sessions, StateError> {
+    let (rest, states) = apart(bytes, KEYS)?;
+    let state = proto::SessionsState::decode(rest.as_slice())?;
     let mut sessions = Sessions {
         horizons: read_horizons(state.horizons)?,
         evicted: read_horizons(state.evicted)?,
@@ -289,7 +269,8 @@ fn read_sessions(
         ..Sessions::default()
     };
     let mut keys = Vec::new();
-    for state in state.keys {
+    for state in states {
+        let state = proto::KeyState::decode(state)?;
         let (listed, inherited) = read_listing(state.listing)?;
         let name = KeyText::from(state.key.as_str());
         let key = read_key(state, texts)?;

@@ -51,7 +51,7 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn no_schedule_of_crashes_loses_or_doubles_anything() {
     let first = setting("SIMULATION_SEED", 0);
-    let many = setting("SIMULATIONS", 400);
+    let many = setting("SIMULATIONS", 150);
     let begin = crate::clock::unix_nanos();
     for seed in first..first + many {
         let wrong = match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {

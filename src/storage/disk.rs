@@ -278,32 +278,37 @@ impl Storage for Disk {
         if self.database.is_none() {
             self.reopen()?;
         }
-        let bounds = self.bounds;
-        if (batch.first_entry, batch.first_finding) != (bounds.next_entry, bounds.next_finding) {
+        let before = self.bounds;
+        if (batch.first_entry, batch.first_finding) != (before.next_entry, before.next_finding) {
             return Err(StorageError::Misplaced {
-                entry: bounds.next_entry,
-                finding: bounds.next_finding,
+                entry: before.next_entry,
+                finding: before.next_finding,
             });
         }
         self.bounds = self.write(|transaction| {
-            let mut bounds = bounds;
-            {
+            let mut bounds = before;
+            // A table that is opened is written: only those that change.
+            if !batch.entries.is_empty() {
                 let mut log = transaction.open_table(LOG)?;
                 for entry in &batch.entries {
                     bounds.entry_bytes += insert(&mut log, bounds.next_entry, entry)?;
                     bounds.next_entry += 1;
                 }
+            }
+            if !batch.findings.is_empty() {
                 let mut outbox = transaction.open_table(OUTBOX)?;
                 for finding in &batch.findings {
                     bounds.finding_bytes += insert(&mut outbox, bounds.next_finding, finding)?;
                     bounds.next_finding += 1;
                 }
+            }
+            if !batch.cursors.is_empty() {
                 let mut cursors = transaction.open_table(CURSORS)?;
                 for (exporter, next) in &batch.cursors {
                     cursors.insert(exporter.as_str(), *next)?;
                 }
             }
-            bounds.write(transaction)?;
+            bounds.write(&before, transaction)?;
             Ok(bounds)
         })?;
         Ok(())
@@ -348,7 +353,7 @@ impl Storage for Disk {
                 cut.finding_bytes -= remove(&mut outbox, finding)?;
                 cut.first_finding = finding;
             }
-            cut.write(transaction)?;
+            cut.write(&bounds, transaction)?;
             Ok(cut)
         })?;
         Ok(())
@@ -362,7 +367,7 @@ impl Storage for Disk {
             "nowhere".to_owned()
         };
         self.reopen()?;
-        let epoch = self.epoch;
+        let (epoch, before) = (self.epoch, self.bounds);
         self.bounds = self.write(|transaction| {
             let bounds = Bounds {
                 first_entry: entry,
@@ -371,7 +376,7 @@ impl Storage for Disk {
                 next_finding: finding,
                 ..Bounds::default()
             };
-            bounds.write(transaction)?;
+            bounds.write(&before, transaction)?;
             let mut meta = transaction.open_table(META)?;
             meta.insert("version", VERSION)?;
             meta.insert("epoch", epoch)?;
@@ -403,17 +408,20 @@ impl Bounds {
         Ok(bounds)
     }
 
-    fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    /// Writes what is not as it was.
+    fn write(&self, before: &Self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let mut meta = transaction.open_table(META)?;
-        for (key, value) in [
-            ("first_entry", self.first_entry),
-            ("next_entry", self.next_entry),
-            ("first_finding", self.first_finding),
-            ("next_finding", self.next_finding),
-            ("entry_bytes", self.entry_bytes),
-            ("finding_bytes", self.finding_bytes),
+        for (key, value, before) in [
+            ("first_entry", self.first_entry, before.first_entry),
+            ("next_entry", self.next_entry, before.next_entry),
+            ("first_finding", self.first_finding, before.first_finding),
+            ("next_finding", self.next_finding, before.next_finding),
+            ("entry_bytes", self.entry_bytes, before.entry_bytes),
+            ("finding_bytes", self.finding_bytes, before.finding_bytes),
         ] {
-            meta.insert(key, value)?;
+            if value != before {
+                meta.insert(key, value)?;
+            }
         }
         Ok(())
     }

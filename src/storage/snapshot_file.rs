@@ -33,7 +33,9 @@ impl Snapshots for SnapshotFile {
             && let Some((digest, body)) = rest.split_first_chunk::<32>()
             && *digest == <[u8; 32]>::from(Sha256::digest(body))
         {
-            return Ok(Some(body.to_vec()));
+            // Not a second copy.
+            bytes.drain(..MAGIC.len() + digest.len());
+            return Ok(Some(bytes));
         }
         let aside = set_aside(path)?;
         Err(StorageError::Corrupt {

@@ -426,7 +426,7 @@ async fn keys(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let from = server.process.stderr().len();
     let resident = server.process.resident();
     server.process.reset_peak();
-    for number in 0..60 {
+    for number in 0..90 {
         server.send(&[flood(number)], 1).await?;
     }
     let (mut times, begin) = (Vec::new(), Instant::now());

@@ -9,7 +9,7 @@
 //! one bucket still has to make each of them stronger than what it is to displace.
 
 use super::key::Key;
-use crate::detection::heap;
+use crate::detection::{heap, page::Page};
 
 /// Entries of a bucket, on average.
 const LOAD: usize = 6;
@@ -30,6 +30,72 @@ pub(in crate::detection) trait Entry {
     fn heap_bytes(&self) -> usize;
 }
 
+/// Buckets by number, some in each page.
+#[derive(Clone, Debug)]
+struct Buckets<E> {
+    pages: Vec<Page<Vec<Vec<E>>>>,
+    len: usize,
+}
+
+/// Buckets of a page.
+const PAGE: usize = 64;
+
+impl<E> Default for Buckets<E> {
+    fn default() -> Self {
+        Self {
+            pages: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<E> Buckets<E> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes on the heap without those of entries: it follows from the number of buckets.
+    fn heap_bytes(&self) -> usize {
+        let pages = self.pages.capacity() * size_of::<Page<Vec<Vec<E>>>>();
+        heap::block(pages) + self.pages.len() * heap::block(PAGE * size_of::<Vec<E>>())
+    }
+
+    fn get(&self, at: usize) -> Option<&Vec<E>> {
+        self.pages.get(at / PAGE)?.get().get(at % PAGE)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Vec<E>> {
+        self.pages.iter().flat_map(Page::get)
+    }
+}
+
+impl<E: Clone> Buckets<E> {
+    fn share(&mut self) {
+        for page in &mut self.pages {
+            page.share();
+        }
+    }
+
+    fn get_mut(&mut self, at: usize) -> Option<&mut Vec<E>> {
+        self.pages.get_mut(at / PAGE)?.get_mut().get_mut(at % PAGE)
+    }
+
+    /// Adds an empty bucket.
+    fn push(&mut self) {
+        if self.len.is_multiple_of(PAGE) {
+            self.pages.push(Page::new(Vec::with_capacity(PAGE)));
+        }
+        if let Some(last) = self.pages.last_mut() {
+            last.get_mut().push(Vec::new());
+        }
+        self.len += 1;
+    }
+}
+
 /// Bounds of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::detection) struct Bounds {
@@ -40,7 +106,7 @@ pub(in crate::detection) struct Bounds {
 /// Entries by key.
 #[derive(Clone, Debug)]
 pub(in crate::detection) struct Table<E> {
-    buckets: Vec<Vec<E>>,
+    buckets: Buckets<E>,
     entries: usize,
     /// Bytes on the heap of all buckets and entries.
     bytes: usize,
@@ -51,7 +117,7 @@ pub(in crate::detection) struct Table<E> {
 impl<E> Default for Table<E> {
     fn default() -> Self {
         Self {
-            buckets: Vec::new(),
+            buckets: Buckets::default(),
             entries: 0,
             bytes: 0,
             sweep: 0,
@@ -59,9 +125,14 @@ impl<E> Default for Table<E> {
     }
 }
 
-impl<E: Entry> Table<E> {
+impl<E: Entry + Clone> Table<E> {
+    /// Copies made from now on are the same memory, until it changes here.
+    pub(in crate::detection) fn share(&mut self) {
+        self.buckets.share();
+    }
+
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
-        heap::list(&self.buckets) + self.bytes
+        self.buckets.heap_bytes() + self.bytes
     }
 
     /// Number of buckets, the next to be swept, and all entries in the order of their keys.
@@ -85,7 +156,9 @@ impl<E: Entry> Table<E> {
         };
         // A table never has more buckets than it has had entries; one that is damaged may say so.
         let buckets = buckets.min(entries.len().saturating_add(SPARE));
-        table.buckets.resize_with(buckets, Vec::new);
+        for _ in 0..buckets {
+            table.buckets.push();
+        }
         for entry in entries {
             table.put(entry);
         }
@@ -170,7 +243,7 @@ impl<E: Entry> Table<E> {
     /// Adds a bucket and moves to it what belongs there.
     fn split(&mut self) {
         let from = self.place_to_split();
-        self.buckets.push(Vec::new());
+        self.buckets.push();
         let Some(bucket) = self.buckets.get_mut(from) else {
             return;
         };
@@ -192,7 +265,7 @@ impl<E: Entry> Table<E> {
 
     fn put(&mut self, entry: E) {
         if self.buckets.is_empty() {
-            self.buckets.push(Vec::new());
+            self.buckets.push();
         }
         let at = self.place(entry.key());
         let Some(bucket) = self.buckets.get_mut(at) else {

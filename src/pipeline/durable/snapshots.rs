@@ -48,6 +48,7 @@ impl DurableTask {
             return;
         }
         self.snapshot_at = now;
+        self.detection.share();
         let moment = self.detection.moment(&Position {
             next_entry: self.next_entry,
             next_finding: self.next_finding,

@@ -41,7 +41,7 @@ type Key = (String, String);
 
 /// What is known of an address.
 #[derive(Debug, Default)]
-struct Sent {
+struct Truth {
     distinct: u64,
     acknowledged: u64,
     sent: u64,
@@ -111,7 +111,7 @@ fn contents(findings: &[Finding]) -> Result<(), String> {
 
 /// Every hit counts: once, or as often as it was delivered.
 fn counts(state: &State, findings: &[Finding]) -> Result<(), String> {
-    let mut truth: BTreeMap<(bool, Key), Sent> = BTreeMap::new();
+    let mut truth: BTreeMap<(bool, Key), Truth> = BTreeMap::new();
     for request in &state.requests {
         for hit in &request.hits {
             let is_escu = hit.detection == 1;

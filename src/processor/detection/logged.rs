@@ -14,12 +14,16 @@ use crate::{
         engine::EngineState,
         hit::Hit,
         input::{Input, VERSION, read_start, start_entry},
+        pieces::{apart, nested},
         state::StateError,
         time::Micros,
     },
     memory::Pressure,
     proto::journal::Snapshot,
 };
+
+/// The field of the state in a snapshot.
+const ENGINE: u32 = 4;
 
 /// Steps between two looks at what follows.
 const SLICE: usize = 64;
@@ -64,13 +68,10 @@ pub enum SnapshotError {
 impl Moment {
     /// As bytes. Takes seconds for a million keys.
     pub fn encode(self) -> Vec<u8> {
-        let Self {
-            engine,
-            mut snapshot,
-        } = self;
-        snapshot.engine = engine.encode();
-        drop(engine);
-        snapshot.encode_to_vec()
+        let Self { engine, snapshot } = self;
+        let mut out = snapshot.encode_to_vec();
+        nested(ENGINE, &mut out, |out| engine.encode_into(out));
+        out
     }
 }
 
@@ -153,6 +154,12 @@ impl Detection {
         findings
     }
 
+    /// Makes [`Self::moment`] a matter of a moment, whatever the number of keys: the state is copied
+    /// page by page, as it changes.
+    pub fn share(&mut self) {
+        self.engine.share();
+    }
+
     /// The state at this position.
     pub fn moment(&self, position: &Position) -> Moment {
         let (left, has_overflowed) = self.gate.remembered();
@@ -176,11 +183,13 @@ impl Detection {
     /// # Errors
     /// When it is damaged, or a later version wrote it. Nothing has changed then.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<Position, SnapshotError> {
-        let snapshot = Snapshot::decode(bytes)?;
+        let (rest, engines) = apart(bytes, ENGINE)?;
+        let snapshot = Snapshot::decode(rest.as_slice())?;
         if snapshot.version > VERSION {
             return Err(SnapshotError::Newer(snapshot.version));
         }
-        self.engine.import(EngineState::decode(&snapshot.engine)?);
+        let engine = engines.first().copied().unwrap_or_default();
+        self.engine.import(EngineState::decode(engine)?);
         let started = snapshot.started.map(Micros);
         if let Some(started) = started {
             self.engine.started_at(started);
