@@ -114,10 +114,9 @@ impl Remembered {
 
     /// What is known for a labeler with this many fields; nothing at first.
     pub(super) fn of(&mut self, labeler: &Arc<()>, fields: usize) -> &mut [Last] {
-        let known = self.0.iter();
-        let mut known = known.enumerate();
-        let known = known.find(|(_, of)| Arc::ptr_eq(&of.labeler, labeler));
-        let at = known.map(|(at, _)| at).unwrap_or_else(|| {
+        let mut known = self.0.iter();
+        let known = known.position(|of| Arc::ptr_eq(&of.labeler, labeler));
+        let at = known.unwrap_or_else(|| {
             if self.0.len() >= MOST {
                 self.0.clear();
             }
