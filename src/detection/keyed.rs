@@ -1,40 +1,38 @@
-//! A hash for tables, of what is hashed already: two multiplications where `SipHash` takes
-//! dozens of steps.
-//!
-//! A sender may know the hash of what it sends, but not the seeds. So values that it has chosen for
-//! one place of a table are spread over all of it.
+//! A hash for tables whose values senders choose: quick, with seeds that no sender can know. So values
+//! that it has chosen for one place of a table are spread over all of it.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
 
-/// An odd number whose bits are spread.
-const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+use foldhash::{
+    SharedSeed,
+    quality::{FoldHasher, SeedableRandomState},
+};
+
+/// The seed that all tables share. The library takes its own from addresses and the time, which a
+/// sender may guess.
+static SHARED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(secret()));
+
+/// A number from the system that nobody knows.
+fn secret() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
 
 /// What a place in a table depends on besides the value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seeds([u64; 2]);
+pub(super) struct Seeds(SeedableRandomState);
 
 impl Seeds {
     /// Seeds that nobody knows.
     pub(super) fn random() -> Self {
-        let random = RandomState::new();
-        Self([0_u8, 1].map(|number| random.hash_one(number)))
-    }
-
-    /// The hash of two halves of a value.
-    pub(super) fn hash(&self, low: u64, high: u64) -> u64 {
-        let Self([one, other]) = self;
-        let wide = u128::from(low ^ one) * u128::from(high ^ other);
-        let [low, high] = [wide, wide >> 64].map(|half| half & u128::from(u64::MAX));
-        let hash = u64::try_from(low ^ high).unwrap_or_default();
-        // Values that differ in a few bits make a progression, which may be uneven in the low bits.
-        let hash = (hash ^ (hash >> 32)).wrapping_mul(SPREAD);
-        hash ^ (hash >> 29)
+        Self(SeedableRandomState::with_seed(secret(), &SHARED))
     }
 
     /// A short hash of one that a sender may know.
     pub(super) fn short(&self, hash: u64) -> u32 {
-        let hash = self.hash(hash, 0) >> 32;
-        u32::try_from(hash).unwrap_or_default()
+        u32::try_from(self.hash_one(hash) >> 32).unwrap_or_default()
     }
 }
 
@@ -45,42 +43,10 @@ impl Default for Seeds {
 }
 
 impl BuildHasher for Seeds {
-    type Hasher = Halves;
+    type Hasher = FoldHasher;
 
-    fn build_hasher(&self) -> Halves {
-        Halves {
-            seeds: *self,
-            halves: [0; 2],
-        }
-    }
-}
-
-/// Hashes values of 16 bytes that are spread already; of others the last 16.
-#[derive(Clone, Debug)]
-pub(super) struct Halves {
-    seeds: Seeds,
-    halves: [u64; 2],
-}
-
-impl Hasher for Halves {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks();
-        for word in words {
-            self.write_u64(u64::from_le_bytes(*word));
-        }
-        for byte in rest {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let [low, high] = self.halves;
-        self.halves = [high, low.rotate_left(5) ^ word];
-    }
-
-    fn finish(&self) -> u64 {
-        let [low, high] = self.halves;
-        self.seeds.hash(low, high)
+    fn build_hasher(&self) -> FoldHasher {
+        self.0.build_hasher()
     }
 }
 
