@@ -160,8 +160,11 @@ impl Service {
             }
             self.running.pipelines.insert(id.clone(), control);
         }
-        let volatile = stored::volatile(&config.pipelines, &config.processors);
-        stored::keep(&self.running.exporters, &volatile);
+        stored::keep(
+            &self.running.exporters,
+            &config.pipelines,
+            &config.processors,
+        );
         watch.connections = self.running.servers.connections();
         self.background
             .spawn(watch.run(self.stop_background.clone()));
@@ -292,7 +295,7 @@ impl Service {
     /// before it ends if the service is shut down next.
     ///
     /// # Errors
-    /// When it cannot be applied, with all reasons. Nothing has changed then.
+    /// When it cannot be applied, with all reasons. Nothing has changed then, unless a pipeline has ended.
     pub async fn reload(&mut self, config: Config, files: Files) -> Result<(), Refused> {
         let reloaded = self.running.reload(&self.common, config, files).await;
         self.addresses = self.running.servers.addresses();
@@ -314,9 +317,19 @@ impl Service {
         reloads.is_refused.store(true, Ordering::Relaxed);
     }
 
+    /// Until a part without which nothing works has panicked, for who has lent the service out.
+    pub fn failure(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.common.failed.clone().cancelled_owned()
+    }
+
     /// How long the shutdown may take, by the configuration in use.
     pub fn shutdown_timeout(&self) -> Duration {
         self.running.config.shutdown_timeout
+    }
+
+    /// How often to look for changes, by the configuration in use.
+    pub fn reload_interval(&self) -> Duration {
+        self.running.config.reload_interval
     }
 
     /// The addresses that are listened on.

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::{
     config::{self, Config, Source, Written},
-    deadline::{self, Late},
+    deadline::{self, Exclusive, Late},
     service::Files,
     visible,
 };
@@ -15,6 +15,8 @@ use crate::{
 const READ: Duration = Duration::from_mins(1);
 /// For this long a configuration must stay the same before it counts: an editor may be writing it.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How often it may differ until it counts all the same.
+const ROUNDS: usize = 30;
 
 /// A configuration and its files as they are now, or why it cannot be used.
 pub(super) type Loaded = Result<(Box<Config>, Files), String>;
@@ -30,6 +32,8 @@ enum Seen {
 pub(super) struct Changes {
     sources: Vec<Source>,
     interval: Duration,
+    /// A disk that hangs costs one thread.
+    reading: Exclusive,
     /// What was seen last.
     seen: Seen,
     /// A source that can be read only once.
@@ -56,6 +60,7 @@ impl Changes {
         Ok(Self {
             sources: sources.to_vec(),
             interval: config.reload_interval,
+            reading: Exclusive::default(),
             seen: Seen::Good(config.written.clone(), files),
             once: once.map(|path| visible::path(&path).to_string()),
         })
@@ -66,11 +71,12 @@ impl Changes {
         if let Some(path) = &self.once {
             warn!(
                 file = path,
-                "this is no regular file, its configuration is not read again: restart to change it"
+                "the configuration is in no regular file and cannot be read again: restart auditwatch to \
+                 change it"
             );
             return None;
         }
-        let loaded = load(&self.sources).await;
+        let loaded = self.read().await;
         self.note(&loaded);
         Some(loaded)
     }
@@ -82,17 +88,18 @@ impl Changes {
         }
         loop {
             tokio::time::sleep(self.interval).await;
-            let mut loaded = load(&self.sources).await;
+            let mut loaded = self.read().await;
             if self.is_seen(&loaded) {
                 continue;
             }
-            loop {
+            for _ in 0..ROUNDS {
                 tokio::time::sleep(SETTLE).await;
-                let again = load(&self.sources).await;
-                if seen(&again) == seen(&loaded) {
+                let again = self.read().await;
+                let is_settled = seen(&again) == seen(&loaded);
+                loaded = again;
+                if is_settled {
                     break;
                 }
-                loaded = again;
             }
             if !self.is_seen(&loaded) {
                 self.note(&loaded);
@@ -107,9 +114,24 @@ impl Changes {
 
     fn note(&mut self, loaded: &Loaded) {
         self.seen = seen(loaded);
-        if let Ok((config, _)) = loaded {
-            self.interval = config.reload_interval;
-        }
+    }
+
+    /// The configuration in use says how often to look.
+    pub(super) fn look_every(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
+    async fn read(&self) -> Loaded {
+        let sources = self.sources.clone();
+        let read = move || {
+            let config = config::load(&sources).map_err(|error| error.to_string())?;
+            let files = Files::of(&config);
+            Ok((Box::new(config), files))
+        };
+        let read = self
+            .reading
+            .blocking(READ, "reading the configuration", read);
+        read.await.unwrap_or_else(|late| Err(late.to_string()))
     }
 }
 
@@ -118,16 +140,4 @@ fn seen(loaded: &Loaded) -> Seen {
         Ok((config, files)) => Seen::Good(config.written.clone(), files.clone()),
         Err(error) => Seen::Bad(error.clone()),
     }
-}
-
-async fn load(sources: &[Source]) -> Loaded {
-    let sources = sources.to_vec();
-    let read = move || {
-        let config = config::load(&sources).map_err(|error| error.to_string())?;
-        let files = Files::of(&config);
-        Ok((Box::new(config), files))
-    };
-    deadline::blocking(READ, "reading the configuration", read)
-        .await
-        .unwrap_or_else(|late| Err(late.to_string()))
 }

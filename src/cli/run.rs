@@ -49,7 +49,13 @@ pub(super) fn run(sources: &[Source]) -> anyhow::Result<bool> {
 
 async fn serve(sources: &[Source], config: Config) -> anyhow::Result<bool> {
     let mut signals = Signals::listen()?;
-    let mut changes = Changes::since(sources, &config).await?;
+    let mut changes = tokio::select! {
+        changes = Changes::since(sources, &config) => changes?,
+        () = signals.stop() => {
+            info!("stopped before it had started");
+            return Ok(true);
+        }
+    };
     // A task of its own: what blocks in it, on a disk that hangs, must not keep us from hearing.
     let mut starting = Handle::current().spawn(Service::start(config));
     let mut service = tokio::select! {
@@ -64,7 +70,7 @@ async fn serve(sources: &[Source], config: Config) -> anyhow::Result<bool> {
             request = signals.request() => match request {
                 Request::Stop => break true,
                 Request::Reload => {
-                    info!("SIGHUP: the configuration is loaded again");
+                    info!("SIGHUP: loading the configuration again");
                     changes.load().await
                 }
             },
@@ -72,8 +78,10 @@ async fn serve(sources: &[Source], config: Config) -> anyhow::Result<bool> {
             () = service.failed() => break false,
         };
         let Some(loaded) = loaded else { continue };
+        let failure = service.failure();
         tokio::select! {
-            () = reload(&mut service, loaded) => {}
+            () = reload(&mut service, loaded) => changes.look_every(service.reload_interval()),
+            () = failure => break false,
             () = signals.stop() => break true,
         }
     };

@@ -7,6 +7,7 @@ use crate::{
         model::{self as rules, Detection, LabelKind, LabelSet},
         severity::Severity,
     },
+    visible::quotable,
 };
 
 /// What is known of the requests of a finding.
@@ -65,16 +66,39 @@ pub(super) fn is_plain(reason: &str) -> bool {
 
 /// How the earliest request with a label is shown, in `LabelSeen::example`.
 pub(crate) fn example(verb: &str, path: &str, user_agent: &str) -> String {
-    let agent = if user_agent.is_empty() {
-        "no user agent"
-    } else {
-        user_agent
+    let agent = match user_agent {
+        "" => "no user agent".to_owned(),
+        prose if is_prose(prose) => format!("\"{}\"", quotable(prose, usize::MAX)),
+        agent => agent.to_owned(),
     };
     [verb, path, &format!("({agent})")]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Whether a value could be taken for sentences of the message that it stands in: then it is quoted,
+/// for a client chooses it.
+pub(super) fn is_prose(text: &str) -> bool {
+    let (mut open, mut before) = (0_u32, ' ');
+    for letter in text.chars() {
+        let is_end = match before {
+            '.' | '!' | '?' => true,
+            ';' | ':' => open == 0,
+            _ => false,
+        };
+        if letter == '"' || letter == ')' && open == 0 || is_end && letter.is_whitespace() {
+            return true;
+        }
+        match letter {
+            '(' => open = open.saturating_add(1),
+            ')' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        before = letter;
+    }
+    open > 0
 }
 
 /// What the labels of a detection say of a finding; `None` when it has no labels and nothing

@@ -7,10 +7,16 @@ use std::fmt::{Display, Write as _};
 use prost_types::Timestamp;
 
 use super::{Finding, New, Sample, Severity, assess};
-use crate::{audit::time::Micros, rules::settings::SECOND, visible::escaped};
+use crate::{
+    audit::time::Micros,
+    rules::settings::SECOND,
+    visible::{escaped, quotable},
+};
 
-/// Characters of a summary: a sentence that would make it longer is left out, save the first.
+/// Characters of a summary: a sentence that would make it longer is cut, and those behind it left out.
 const MOST: usize = 1000;
+/// Characters of a sentence that is cut, at least.
+const SHORTEST: usize = 40;
 /// Characters of a path and of another value.
 const MOST_PATH: usize = 120;
 const MOST_VALUE: usize = 64;
@@ -49,7 +55,13 @@ pub(crate) fn summary(finding: &Finding) -> String {
         let length = text.chars().count() + sentence.chars().count();
         if !text.is_empty() {
             if length >= MOST {
-                continue;
+                // The labels that it names are in no other sentence.
+                let room = MOST.saturating_sub(text.chars().count() + 4);
+                if room >= SHORTEST {
+                    let kept: String = sentence.chars().take(room).collect();
+                    text = format!("{text} {kept}...");
+                }
+                break;
             }
             text.push(' ');
         }
@@ -122,7 +134,7 @@ fn when(time: Option<Timestamp>, finding: &Finding) -> Option<String> {
     } else if time < first {
         format!("{} before the first refused request", span(time, first))
     } else {
-        "between refused requests".to_owned()
+        "while other requests were still refused".to_owned()
     })
 }
 
@@ -279,7 +291,7 @@ fn members(finding: &Finding) -> Option<String> {
     let own = finding.members.iter();
     let own = own.filter(|member| !member.finding_id.is_empty()).count();
     if own > 0 {
-        let _ok = write!(text, "; with a finding of their own: {own}");
+        let _ok = write!(text, "; at least {own} with a finding of their own");
     }
     text.push('.');
     Some(text)
@@ -316,7 +328,7 @@ fn end(finding: &Finding) -> Option<String> {
         match finding.close_reason.as_str() {
             "" if finding.continues.is_empty() => return None,
             "" => "It continues an earlier finding.",
-            "quiet" => "Closed: no more requests.",
+            "quiet" => "Closed: no request for a whole window.",
             "rolled_over" => "Closed after 24 h: the next finding continues it.",
             "merged" => "Closed: it is part of the finding before it.",
             "evicted" => "Closed early: the state was full.",
@@ -357,6 +369,9 @@ fn sentence(text: &str) -> String {
 
 /// A value, cut, in which nothing acts or hides.
 pub(crate) fn value(text: &str, most: usize) -> String {
+    if assess::is_prose(text) {
+        return format!("\"{}\"", quotable(text, most));
+    }
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", escaped(text.get(..end).unwrap_or_default())),
         None => escaped(text).to_string(),

@@ -172,6 +172,9 @@ impl DurableTask {
                 // What is in the inbox already is still taken.
                 () = cut.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
                 Some(changing) = self.changes.recv(), if self.changing.is_none() => {
+                    if !self.kept.is_up.load(Ordering::Relaxed) {
+                        self.warn_of_waiting();
+                    }
                     self.changing = Some(changing);
                 }
                 submission = self.inbox.recv() => match submission {
@@ -255,10 +258,7 @@ impl DurableTask {
     async fn change(&mut self, changing: Changing) {
         let written = self.write(Vec::new(), Vec::new(), Vec::new()).await;
         if written.is_err() {
-            warn!(
-                pipeline = self.id,
-                "the configuration is applied when the storage can be written"
-            );
+            self.warn_of_waiting();
             self.changing = Some(changing);
             return;
         }
@@ -292,6 +292,13 @@ impl DurableTask {
         self.publish();
         // Who asked may be gone.
         let _sent = done.send(begun);
+    }
+
+    fn warn_of_waiting(&self) {
+        warn!(
+            pipeline = self.id,
+            "the configuration is applied when the storage can be written"
+        );
     }
 
     /// Gives the detection the time that has passed. Not while there is no room: the time waits.

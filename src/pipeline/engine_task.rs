@@ -148,6 +148,8 @@ impl EngineTask {
     /// Goes on with other settings.
     async fn change(&mut self, changing: Changing, cut: &CancellationToken) {
         let (Change { detection, queues }, done) = changing.into_parts();
+        // First: an exporter that is gone must not hold up what follows.
+        self.lanes.change(queues);
         let mut begun = Vec::new();
         if let Some(detection) = detection {
             let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
@@ -165,7 +167,6 @@ impl EngineTask {
             }
             self.settled = false;
         }
-        self.lanes.change(queues);
         self.publish();
         // Who asked may be gone.
         let _sent = done.send(begun);

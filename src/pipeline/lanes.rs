@@ -62,6 +62,11 @@ impl Lanes {
         self.flush_pending();
     }
 
+    /// The lanes that findings are added to.
+    fn staying(&self) -> impl Iterator<Item = &Lane> {
+        self.all.iter().filter(|lane| !lane.is_leaving)
+    }
+
     /// Adds a finding to every lane.
     pub(super) fn add(&mut self, finding: &Arc<Finding>) {
         self.ledger.add(finding);
@@ -75,12 +80,12 @@ impl Lanes {
         if self.is_full() {
             return false;
         }
-        findings == 0 || self.all.iter().all(|lane| lane.has_room(findings))
+        findings == 0 || self.staying().all(|lane| lane.has_room(findings))
     }
 
     /// Whether nothing may be added: one lane is full, or the budget is.
     pub(super) fn is_full(&mut self) -> bool {
-        !self.ledger.has_room() || self.all.iter().any(Lane::is_full)
+        !self.ledger.has_room() || self.staying().any(Lane::is_full)
     }
 
     /// Moves pending findings into the queues, as far as there is room, and sends the answer that
@@ -88,7 +93,7 @@ impl Lanes {
     pub(super) fn flush_pending(&mut self) -> bool {
         let mut is_flushed = true;
         for lane in &mut self.all {
-            is_flushed &= lane.flush_pending();
+            is_flushed &= lane.flush_pending() || lane.is_leaving;
         }
         self.all
             .retain(|lane| !lane.is_leaving || !lane.pending.is_empty());
@@ -120,7 +125,7 @@ impl Lanes {
     /// Waits until every queue has its findings, or its exporter has ended. Lanes move on side by
     /// side: none waits for the queue of another that hangs.
     pub(super) async fn drain(&mut self) {
-        while !self.flush_pending() {
+        while !self.flush_pending() || !self.all.iter().all(|lane| lane.pending.is_empty()) {
             for lane in self.all.iter_mut().filter(|lane| lane.is_closed()) {
                 lane.give_up();
             }

@@ -37,21 +37,38 @@ struct Lane {
     next: u64,
     /// Findings that were handed over, in order.
     under_way: Vec<Weak<Finding>>,
+    /// The exporter was removed, and gets no finding from this one on.
+    until: Option<u64>,
 }
 
 impl Lane {
     fn new(queue: Queue, storage: &dyn Storage) -> Self {
         let end = storage.bounds().next_finding;
         let cursor = storage.cursor(queue.id());
-        let begin = cursor.unwrap_or(end);
+        Self::at(queue, cursor.unwrap_or(end), cursor.is_some())
+    }
+
+    fn at(queue: Queue, begin: u64, is_known: bool) -> Self {
         Self {
-            is_known: cursor.is_some(),
             queue,
             done: begin,
             saved: begin,
+            is_known,
             next: begin,
             under_way: Vec::new(),
+            until: None,
         }
+    }
+
+    /// Where its findings end, of those below this number.
+    fn end(&self, end: u64) -> u64 {
+        self.until.map_or(end, |until| until.min(end))
+    }
+
+    /// Findings that it can be given at once.
+    fn most(&self, end: u64) -> usize {
+        let left = usize::try_from(self.end(end).saturating_sub(self.next));
+        left.unwrap_or(usize::MAX).min(self.queue.free()).min(BATCH)
     }
 }
 
@@ -73,17 +90,32 @@ impl Lanes {
     }
 
     /// Findings go to these queues from now on: to those that are new, from the end of the outbox on.
-    /// What another one was given it still delivers.
+    /// Another one still gets what was there before.
     pub(super) fn change(&mut self, queues: Vec<Queue>, storage: &dyn Storage) {
-        let mut before = std::mem::take(&mut self.all);
-        for queue in queues {
-            let mut lanes = before.iter();
-            let known = lanes.position(|lane| lane.queue.id() == queue.id());
-            self.all.push(match known {
-                Some(place) => before.swap_remove(place),
-                None => Lane::new(queue, storage),
-            });
+        let end = storage.bounds().next_finding;
+        for lane in &mut self.all {
+            lane.until.get_or_insert(end);
         }
+        for queue in queues {
+            let mut lanes = self.all.iter_mut();
+            match lanes.find(|lane| lane.queue.id() == queue.id()) {
+                Some(lane) => lane.until = None,
+                None => self.all.push(Lane::at(queue, end, false)),
+            }
+        }
+    }
+
+    /// Gives up what exporters that were removed have not delivered, for there is no more room.
+    pub(super) fn give_up_removed(&mut self) {
+        self.all.retain(|lane| {
+            let Some(until) = lane.until else { return true };
+            error!(
+                exporter = lane.queue.id(),
+                findings = until.saturating_sub(lane.done),
+                "findings of an exporter that was removed are given up: the storage is full"
+            );
+            false
+        });
     }
 
     /// Finds out what exporters are done with; the cursors that have moved.
@@ -103,6 +135,10 @@ impl Lanes {
                 moved.insert(lane.queue.id().to_owned(), lane.done);
             }
         }
+        self.all.retain(|lane| {
+            let is_over = lane.until.is_some_and(|until| lane.saved >= until);
+            !is_over || !lane.under_way.is_empty()
+        });
         moved.into_iter().collect()
     }
 
@@ -120,12 +156,12 @@ impl Lanes {
     pub(super) fn wanted(&self, end: u64) -> Vec<Wanted> {
         let ready = self.all.iter().enumerate().filter(|(_, lane)| {
             let is_idle = lane.under_way.is_empty() && lane.saved == lane.done && lane.is_known;
-            is_idle && lane.next < end && !lane.queue.is_closed()
+            is_idle && lane.next < lane.end(end) && !lane.queue.is_closed()
         });
         let wanted = ready.map(|(place, lane)| Wanted {
             lane: place,
             from: lane.next,
-            most: lane.queue.free().min(BATCH),
+            most: lane.most(end),
         });
         wanted.filter(|wanted| wanted.most > 0).collect()
     }

@@ -109,6 +109,8 @@ struct Replay {
     position: Position,
     /// From the detections of the entries to those here.
     places: Places,
+    /// Findings below this number were in the outbox at the start.
+    known_findings: u64,
     /// Findings that the outbox does not have.
     pending: Vec<Vec<u8>>,
 }
@@ -170,6 +172,7 @@ impl Replay {
         }
         let places = Places::between(&position.known, &detection.known());
         Ok(Self {
+            known_findings: storage.bounds().next_finding,
             position,
             places,
             pending: Vec::new(),
@@ -225,7 +228,7 @@ impl Replay {
             other => other,
         };
         for emission in detection.apply(input) {
-            if self.position.next_finding >= storage.bounds().next_finding {
+            if self.position.next_finding >= self.known_findings {
                 self.pending.push(emission.finding.encode_to_vec());
             }
             self.position.next_finding += 1;

@@ -41,6 +41,8 @@ pub struct Detection {
     /// Bytes that are kept of one value.
     value_bytes: usize,
     recall: Recall,
+    /// What was counted for detections of former configurations.
+    ended: Stats,
 }
 
 /// What becomes of successes that happened before their address was watched.
@@ -106,6 +108,7 @@ impl Detection {
             gate: Gate::new(None, false, limits.keys),
             value_bytes: limits.value_bytes,
             recall: Recall::default(),
+            ended: Stats::default(),
             engine: Engine::new(detections, limits, locate).watched(),
             watch,
         })
@@ -230,7 +233,7 @@ impl Detection {
     /// Its counters, and the present size of its state.
     pub fn kept(&self) -> Kept {
         Kept {
-            stats: self.engine.stats(),
+            stats: self.stats(),
             tracked: self.engine.tracked(),
             heap_bytes: self.engine.heap_bytes() + self.watch.heap_bytes() + self.gate.heap_bytes(),
             filtered: self.gate.filtered(),
@@ -240,7 +243,9 @@ impl Detection {
 
     /// The counters, summed over all detections.
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        let mut stats = self.engine.stats();
+        stats += self.ended;
+        stats
     }
 
     /// The counters of each detection.

@@ -104,17 +104,19 @@ impl Gate {
 
     /// Takes away what does not leave.
     pub fn pass(&mut self, emissions: &mut Vec<Emission>) {
-        if self.filter.is_some() {
-            emissions.retain(|emission| self.decide(emission) != Decided::Filtered);
-        }
+        emissions.retain(|emission| self.decide(emission) != Decided::Filtered);
     }
 
     /// Decides about the next state of a finding.
     pub fn decide(&mut self, emission: &Emission) -> Decided {
+        let id = u128::from_str_radix(&emission.finding.finding_id, 16).ok();
         let Some(filter) = &self.filter else {
+            // A later configuration may have one.
+            if let Some(id) = id {
+                self.remember(id, emission);
+            }
             return Decided::Kept;
         };
-        let id = u128::from_str_radix(&emission.finding.finding_id, 16).ok();
         let has_left = id.is_none_or(|id| self.left.contains(&id)) || self.has_overflowed;
         let is_first = emission.state == FindingState::Opened;
         let decided = if !is_first && has_left || !self.all && is_protected(emission) {

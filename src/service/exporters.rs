@@ -18,7 +18,7 @@ use crate::{
         Exporter,
         dead_letter::{self, Counters as LetterCounters, DeadLetters},
         debug::Debug,
-        file::File,
+        file::{self, File},
         otlp_grpc::OtlpGrpc,
         otlp_http::OtlpHttp,
         queue::{self, Queue, QueueConfig, RetryConfig},
@@ -34,6 +34,7 @@ const BATCH: usize = 512;
 pub(super) struct Running {
     pub(super) queue: Queue,
     pub(super) replace: Replace,
+    config: QueueConfig,
     letters: Arc<LetterCounters>,
     /// Whether a pipeline has it. One that none has any more goes on with what it has, and may come
     /// back.
@@ -48,6 +49,11 @@ impl Running {
 
     pub(super) fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
+    }
+
+    /// Whether its queue is the one of these settings.
+    pub(super) fn has_queue_of(&self, config: &ExporterConfig) -> bool {
+        self.config == queue_of(config)
     }
 
     /// The counts of its dead letters, for the exporter that takes its place.
@@ -95,6 +101,9 @@ pub(super) async fn ready(
                 max_elapsed_time: Duration::ZERO,
                 ..RetryConfig::default()
             };
+            // A file is begun anew at the start alone.
+            let append = config.append || !is_start;
+            let config = file::Config { append, ..config };
             let exporter = prepared(move || Ok(File::new(&config)?)).await;
             exporter.map(|exporter| Ready::new(exporter, retry))
         }
@@ -154,7 +163,8 @@ pub(super) fn run(
     ready: Ready,
     letters: Arc<LetterCounters>,
 ) -> Running {
-    let (queue, receiver) = queue::queue(id.to_string(), queue_of(config));
+    let settings = queue_of(config);
+    let (queue, receiver) = queue::queue(id.to_string(), settings.clone());
     observed::exporter(&common.metrics, id, &queue);
     if has_letters(config) {
         observed::dead_letters(&common.metrics, id, &letters);
@@ -181,6 +191,7 @@ pub(super) fn run(
     Running {
         queue,
         replace,
+        config: settings,
         letters,
         is_used,
     }

@@ -65,8 +65,14 @@ fn add(files: &mut BTreeMap<PathBuf, Option<Mark>>, path: &Path, depth: usize) {
         && let Some(depth) = depth.checked_sub(1)
         && let Ok(entries) = fs::read_dir(path)
     {
-        for entry in entries.flatten() {
-            add(files, &entry.path(), depth);
+        for path in entries.flatten().map(|entry| entry.path()) {
+            // What else is in a folder of rules is not read.
+            let is_rule = path
+                .extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml");
+            if is_rule || path.is_dir() {
+                add(files, &path, depth);
+            }
         }
     }
 }

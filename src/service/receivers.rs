@@ -196,7 +196,8 @@ impl Servers {
 
     /// Ends a server whose protocol is not configured any more.
     pub(super) fn stop(&self, id: &ServerId) {
-        if let Some(running) = self.running.get(id) {
+        let running = self.running.get(id);
+        if let Some(running) = running.filter(|running| !running.replaced.is_cancelled()) {
             info!(receiver = %id.0, protocol = id.1, "listens no more");
             running.replaced.cancel();
         }

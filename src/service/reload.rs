@@ -27,7 +27,7 @@ use crate::{
         Section, is_below,
     },
     detection::time::Micros,
-    exporter::replaceable::Ready,
+    exporter::{dead_letter::Counters, replaceable::Ready},
     extension::bearer_token_auth::BearerTokenAuth,
     pipeline::{Change, Control},
     processor::detection::Detection,
@@ -58,6 +58,9 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// Changed keys that the log names.
+const MOST_KEYS: usize = 20;
+
 /// Where a key belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -72,10 +75,9 @@ enum Place {
 }
 
 /// Keys below a component that cannot change without a restart.
-const FIXED: [(Section, &str); 3] = [
+const FIXED: [(Section, &str); 2] = [
     (Section::Processors, "storage"),
     (Section::Processors, "limits::memory_mib"),
-    (Section::Exporters, "sending_queue"),
 ];
 
 impl Place {
@@ -186,7 +188,7 @@ fn uses(config: &Config, key: &str) -> bool {
 /// All parts that take the places of others.
 struct Prepared {
     authenticators: Authenticators,
-    exporters: Vec<(ComponentId, Ready)>,
+    exporters: Vec<(ComponentId, Ready, Arc<Counters>)>,
     detections: BTreeMap<ComponentId, Box<Detection>>,
     servers: Vec<(ComponentId, ComponentId, Server)>,
     /// Servers of protocols that are not configured any more.
@@ -292,7 +294,7 @@ impl Running {
         config: &Config,
         differences: &Differences,
         problem: &mut impl FnMut(anyhow::Error),
-    ) -> Vec<(ComponentId, Ready)> {
+    ) -> Vec<(ComponentId, Ready, Arc<Counters>)> {
         let mut made = Vec::new();
         let used = config.pipelines.values().flat_map(|parts| &parts.exporters);
         for id in used.collect::<BTreeSet<_>>() {
@@ -300,6 +302,11 @@ impl Running {
                 continue;
             };
             let running = self.exporters.get(id);
+            if running.is_some_and(|running| !running.has_queue_of(of)) {
+                let key = format!("exporters::{id}::sending_queue");
+                problem(anyhow::anyhow!("{key} has changed, which needs a restart"));
+                continue;
+            }
             // The token of an extension is among the settings of an exporter that names it.
             let has_auth = match of {
                 ExporterConfig::OtlpGrpc(of) => of.auth.is_some(),
@@ -312,8 +319,8 @@ impl Running {
             let is_back = running.is_some_and(|running| !running.is_used());
             if running.is_none() || is_changed || is_back {
                 let letters = running.map(exporters::Running::letters).unwrap_or_default();
-                match exporters::ready(id, of, letters, false).await {
-                    Ok(ready) => made.push((id.clone(), ready)),
+                match exporters::ready(id, of, Arc::clone(&letters), false).await {
+                    Ok(ready) => made.push((id.clone(), ready, letters)),
                     Err(error) => problem(error),
                 }
             }
@@ -337,16 +344,15 @@ impl Running {
             stopped,
         } = prepared;
         self.authenticators = authenticators;
-        for (id, ready) in exporters {
+        for (id, ready, letters) in exporters {
             if let Some(running) = self.exporters.get(&id) {
                 running.replace.with(ready);
             } else if let Some(of) = config.exporters.get(&id) {
-                let running = exporters::run(common, (&id, of), ready, Arc::default());
+                let running = exporters::run(common, (&id, of), ready, letters);
                 self.exporters.insert(id, running);
             }
         }
-        let volatile = stored::volatile(&config.pipelines, &config.processors);
-        stored::keep(&self.exporters, &volatile);
+        stored::keep(&self.exporters, &config.pipelines, &config.processors);
         let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
         for (id, parts) in &config.pipelines {
             let detection = detections.remove(id);
@@ -371,7 +377,8 @@ impl Running {
                         "their windows begin anew, for what shapes them has changed"
                     ),
                     Err(_ended) => {
-                        return Err(Refused(vec![format!("pipeline {id} has ended")]));
+                        let problem = format!("pipeline {id} has ended: restart auditwatch");
+                        return Err(Refused(vec![problem]));
                     }
                 }
             }
@@ -391,7 +398,7 @@ impl Running {
         }
         self.config = config;
         info!(
-            keys = differences.keys.join(", "),
+            keys = %first_of(&differences.keys),
             files_of = %names(&differences.components),
             "the configuration was loaded again"
         );
@@ -418,6 +425,15 @@ fn changed_receivers<'a>(
         }
     }
     changed
+}
+
+/// Keys for the log, not all of very many.
+fn first_of(keys: &[String]) -> String {
+    let shown: Vec<&str> = keys.iter().take(MOST_KEYS).map(String::as_str).collect();
+    match keys.len().saturating_sub(MOST_KEYS) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 fn names(components: &BTreeSet<(Section, ComponentId)>) -> String {
@@ -460,10 +476,6 @@ mod tests {
             (
                 "exporters::splunk_hec::token",
                 component(Section::Exporters, "splunk_hec"),
-            ),
-            (
-                "exporters::splunk_hec::sending_queue::queue_size",
-                Place::Fixed,
             ),
             (
                 "extensions::bearertokenauth::token",

@@ -136,7 +136,7 @@ pub(super) fn queues_of(
 }
 
 /// The exporters of pipelines without a storage: what they do not deliver at the end is lost.
-pub(super) fn volatile(
+fn volatile(
     pipelines: &BTreeMap<ComponentId, PipelineConfig>,
     processors: &BTreeMap<ComponentId, DetectionConfig>,
 ) -> BTreeSet<ComponentId> {
@@ -149,10 +149,19 @@ pub(super) fn volatile(
         .collect()
 }
 
-/// Tells the other queues that nothing in them is lost.
-pub(super) fn keep(exporters: &BTreeMap<ComponentId, Running>, volatile: &BTreeSet<ComponentId>) {
-    for (_, exporter) in exporters.iter().filter(|(id, _)| !volatile.contains(id)) {
-        exporter.queue.keep();
+/// Tells the queues of exporters in pipelines whether what they do not deliver is in a storage, and so
+/// not lost.
+pub(super) fn keep(
+    exporters: &BTreeMap<ComponentId, Running>,
+    pipelines: &BTreeMap<ComponentId, PipelineConfig>,
+    processors: &BTreeMap<ComponentId, DetectionConfig>,
+) {
+    let volatile = volatile(pipelines, processors);
+    let used = pipelines.values().flat_map(|parts| &parts.exporters);
+    for id in used {
+        if let Some(exporter) = exporters.get(id) {
+            exporter.queue.keep(!volatile.contains(id));
+        }
     }
 }
 

@@ -41,21 +41,33 @@ impl Held {
     }
 
     /// Keeps a request of a cluster. What is over the bounds then, and is to be taken now.
-    pub(super) fn hold(&mut self, cluster: Cluster, hit: Hit, most_bytes: usize) -> Option<Hit> {
-        let time = hit.time?;
+    pub(super) fn hold(&mut self, cluster: Cluster, hit: Hit, most_bytes: usize) -> Vec<Hit> {
+        let Some(time) = hit.time else {
+            return Vec::new();
+        };
         let key = (cluster, time, hit.identity, hit.detection, hit.key.clone());
         self.bytes += bytes(&hit);
         if let Some(before) = self.hits.insert(key, hit) {
             self.bytes = self.bytes.saturating_sub(bytes(&before));
         }
-        let is_over = self.hits.len() > MOST || self.bytes > most_bytes;
-        is_over.then(|| self.take_until(cluster, Micros(i64::MAX)))?
+        let mut over = Vec::new();
+        while self.hits.len() > MOST || self.bytes > most_bytes {
+            match self.take_until(cluster, Micros(i64::MAX)) {
+                Some(hit) => over.push(hit),
+                None => break,
+            }
+        }
+        over
+    }
+
+    /// Whether none waits, which is nearly always so.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hits.is_empty()
     }
 
     /// The earliest request of a cluster that has waited long enough at this time of the cluster.
     pub(super) fn due(&mut self, cluster: Cluster, now: Micros) -> Option<Hit> {
-        // Nearly always none waits.
-        (!self.hits.is_empty()).then(|| self.take_until(cluster, now.minus(APART)))?
+        self.take_until(cluster, now.minus(APART))
     }
 
     fn take_until(&mut self, cluster: Cluster, time: Micros) -> Option<Hit> {

@@ -62,16 +62,18 @@ impl State {
             let related = match (self.tables.get_mut(&program.detection), program.over) {
                 (Some(Tables::Prefix(rollup)), Over::Prefix { .. }) => {
                     let mut around: Vec<_> = rollup.open_around(cluster, octets).collect();
-                    let member = setup.in_system(octets);
-                    let system = member.map(|member| rollup.open_around(cluster, member));
-                    around.extend(system.into_iter().flatten().collect::<Vec<_>>());
+                    // Clients of a system know nothing of each other: its finding replaces none.
                     if known.is_none() && state == FindingState::Opened {
                         let mut lives = around.iter().filter_map(|one| rollup.lives.get(one));
                         is_listed = lives.any(|life| life.related.len() >= life::SINGLES);
                     }
+                    let member = setup.in_system(octets);
+                    let system = member.map(|member| rollup.open_around(cluster, member));
+                    around.extend(system.into_iter().flatten().collect::<Vec<_>>());
                     for network in &around {
                         rollup.lives.change(network, &program.pace, |life| {
                             let octets = member.filter(|one| network.contains(*one));
+                            let severity = severity.filter(|_| octets.is_none());
                             let octets = octets.unwrap_or(key.octets);
                             let key = Key { octets, ..key };
                             take_member(life, (key, id), severity, is_listed);

@@ -15,8 +15,10 @@ use super::{
     ring::{Ring, Slots},
     table::{Bounds, Entry, Table},
 };
-use crate::{audit::time::Micros, detection::heap, rules::settings::SECOND};
+use crate::{audit::time::Micros, detection::heap, finding::Severity, rules::settings::SECOND};
 
+/// Why the finding of a system is no worse.
+const UNRELATED: &str = "Clients of one autonomous system may know nothing of each other: read members and user agents.";
 /// Bits of the networks that are looked at, of 128, the most specific first.
 const V4: [u8; 1] = [MAPPED + 24];
 const V6: [u8; 3] = [64, 56, 48];
@@ -27,6 +29,9 @@ const SYSTEM_PART: u8 = key::SYSTEM_BITS + 56;
 /// With more addresses than this, those of a system are looked at when one of them is new or has
 /// twice as many requests: a large system costs no more than others then.
 const AT_ONCE: usize = 16;
+/// A system needs this many times the addresses of another network: many of its clients know nothing of
+/// each other.
+const SYSTEM_ADDRESSES: u64 = 4;
 /// Evidence is gathered from this many addresses on.
 const GATHER: u64 = 2;
 /// Findings of narrower networks that are sent beside the one of a wider network.
@@ -207,12 +212,12 @@ impl Rollup {
                 is_gathered = true;
                 self.gather(&network, hit, needs);
             }
-            let are_enough = seen.requests > needs.requests || seen.open > needs.addresses;
-            if seen.addresses > needs.addresses
-                && are_enough
-                && is_spread
-                && !self.is_listed(&network)
-            {
+            let least = match key::system(network.first) {
+                Some(_) => needs.addresses.saturating_mul(SYSTEM_ADDRESSES),
+                None => needs.addresses,
+            };
+            let are_enough = seen.requests > needs.requests || seen.open > least;
+            if seen.addresses > least && are_enough && is_spread && !self.is_listed(&network) {
                 narrower_is_open = true;
                 self.open(&network, hit, needs, (found, name(&network)));
             }
@@ -383,6 +388,9 @@ impl Rollup {
             }
             for id in found.sent_in(network, super::life::SINGLES) {
                 life.relate(id);
+            }
+            if is_system {
+                life.raise(Severity::Low, || UNRELATED.to_owned());
             }
             life.open(hit, id);
         });

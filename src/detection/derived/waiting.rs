@@ -27,7 +27,7 @@ impl State {
             return;
         };
         let most = limits.memory / PART / LIVES_PART;
-        if let Some(hit) = self.held.hold(number, hit.clone(), most) {
+        for hit in self.held.hold(number, hit.clone(), most) {
             self.count(setup, &hit, (number, limits), &|_| true);
         }
     }
@@ -69,6 +69,9 @@ impl State {
         only: Option<Cluster>,
         steps: &mut usize,
     ) -> bool {
+        if self.held.is_empty() {
+            return true;
+        }
         let clusters = self.clusters.iter();
         let clusters = clusters.filter(|(number, _)| only.is_none_or(|only| only == **number));
         let due: Vec<_> = clusters

@@ -170,9 +170,9 @@ impl Queue {
             .map_err(|refused| refused.0.finding)
     }
 
-    /// What is not delivered at the end is in a storage, and so not lost.
-    pub fn keep(&self) {
-        self.counters.is_kept.store(true, Ordering::Relaxed);
+    /// Whether what is not delivered at the end is in a storage, and so not lost.
+    pub fn keep(&self, is_kept: bool) {
+        self.counters.is_kept.store(is_kept, Ordering::Relaxed);
     }
 
     /// Whether the exporter has ended.

@@ -108,8 +108,8 @@ fn a_success_comes_first() {
                 request("joe", "create", "/x", "201", 9_000_000),
             ],
             12,
-            "12 requests succeeded, the first without credentials: get /metrics (200), between \
-             refused requests; others as jane, as joe. 6 requests refused",
+            "12 requests succeeded, the first without credentials: get /metrics (200), while \
+             other requests were still refused; others as jane, as joe. 6 requests refused",
         ),
         (
             vec![request("jane", "get", "/x", "200", -30_000_000)],
@@ -167,7 +167,7 @@ fn an_update_says_what_is_new_and_the_last_state_why_it_ended() {
         close_reason: reason.to_owned(),
         ..scan()
     };
-    assert!(summary(&of("quiet")).ends_with(" Closed: no more requests."));
+    assert!(summary(&of("quiet")).ends_with(" Closed: no request for a whole window."));
     assert!(summary(&of("evicted")).ends_with(" Closed early: the state was full."));
 }
 
@@ -213,7 +213,7 @@ fn a_finding_of_several_names_those_with_most_requests() {
         ..scan()
     };
     let wanted = " Most requests: 198.51.100.0 (9), 198.51.100.1 (8), 198.51.100.2 (7) and 37 more; \
-                  with a finding of their own: 2.";
+                  at least 2 with a finding of their own.";
     assert!(summary(&finding).contains(wanted));
 }
 
@@ -274,4 +274,27 @@ fn a_message_with_its_place_is_whole() {
         message: " on cluster unknown (".to_owned(),
         ..Finding::default()
     }));
+}
+
+/// A client cannot end a sentence of the message and begin one of its own.
+#[test]
+fn what_could_be_a_sentence_is_quoted() {
+    for (text, wanted) in [
+        ("curl/8.5.0", "curl/8.5.0"),
+        ("Go-http-client/2.0 x", "Go-http-client/2.0 x"),
+        ("x. Closed: known test", "\"x. Closed: known test\""),
+        ("x) Benign", "\"x) Benign\""),
+        ("(x. Benign)", "\"(x. Benign)\""),
+        (
+            "kubectl/v1.28.3 (linux/amd64) kubernetes/a8a1abc",
+            "kubectl/v1.28.3 (linux/amd64) kubernetes/a8a1abc",
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64)",
+            "Mozilla/5.0 (X11; Linux x86_64)",
+        ),
+        ("a \"b\"", "\"a \\\"b\\\"\""),
+    ] {
+        assert_eq!(value(text, 64), wanted);
+    }
 }

@@ -78,6 +78,13 @@ impl DurableTask {
 
     /// Gives up what the snapshot holds, and what every exporter has delivered.
     pub(super) async fn cut(&mut self) {
+        let is_full = {
+            let storage = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+            storage.bounds().finding_bytes >= self.kept.limit / 2
+        };
+        if is_full {
+            self.lanes.give_up_removed();
+        }
         let (entry, finding) = (
             self.in_snapshot,
             self.lanes.first_undelivered(self.next_finding),

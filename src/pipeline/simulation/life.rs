@@ -150,7 +150,7 @@ fn start(world: &World) -> Result<Option<Process>, String> {
         let mut state = world.lock();
         let queue_size = state.queue_size;
         let (queue, receiver) = queue::queue(id.to_owned(), QueueConfig { queue_size });
-        queue.keep();
+        queue.keep(true);
         let cursor = recovered.storage().cursor(id).unwrap_or(u64::MAX);
         let endpoint = &mut state.endpoints[place];
         let confirmed = endpoint.confirmed;

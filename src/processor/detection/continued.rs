@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Detection, Recall};
 use crate::{
-    detection::{emission::Emission, hit::Hit, screen::Screen, time::Micros},
+    detection::{emission::Emission, engine::Stats, hit::Hit, screen::Screen, time::Micros},
     rules::model,
 };
 
@@ -76,6 +76,16 @@ impl Detection {
     pub fn continue_from(&mut self, mut other: Self, now: Micros) -> Option<Ended> {
         let (before, here) = (other.known(), self.known());
         let places = Places::between(&before, &here);
+        self.ended = other.ended;
+        for (known, stats) in before.iter().zip(other.engine.stats_by_detection()) {
+            if !here.contains(known) {
+                self.ended += Stats {
+                    // A bound, which is none of others.
+                    evicted_hits: 0,
+                    ..stats
+                };
+            }
+        }
         let is_ended = before.iter().any(|known| !here.contains(known));
         let is_begun = here.iter().any(|known| !before.contains(known));
         self.recall = match std::mem::take(&mut other.recall) {
@@ -87,6 +97,7 @@ impl Detection {
         self.gate.continue_from(&other.gate);
         let started = other.engine.started();
         let ended = if is_ended {
+            other.share();
             self.engine.import(other.engine.export());
             other.recall = Recall::Never;
             Some(Ended {
