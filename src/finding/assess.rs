@@ -88,7 +88,7 @@ pub(super) fn is_prose(text: &str) -> bool {
             ';' | ':' => open == 0,
             _ => false,
         };
-        if letter == '"' || letter == ')' && open == 0 || is_end && letter.is_whitespace() {
+        if letter == ')' && open == 0 || is_end && letter.is_whitespace() {
             return true;
         }
         match letter {

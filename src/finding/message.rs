@@ -39,7 +39,7 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
                 return Some((summary::summary(finding), after));
             }
             let value = value(name, finding, &mut form)?;
-            Some((shown(&value, finding), after))
+            Some((shown(name, &value, finding), after))
         });
         if let Some((value, behind)) = named {
             text.push_str(&value);
@@ -60,13 +60,15 @@ pub(crate) fn render(template: &str, finding: &Finding) -> String {
 }
 
 /// A value as it stands in the message.
-fn shown(value: &str, finding: &Finding) -> String {
-    let most = if finding.is_row() {
-        usize::MAX
-    } else {
-        summary::MOST_IN_MESSAGE
-    };
-    summary::value(value, most)
+fn shown(name: &str, value: &str, finding: &Finding) -> String {
+    if finding.is_row() {
+        return summary::own(value, usize::MAX);
+    }
+    let most = summary::MOST_IN_MESSAGE;
+    match name {
+        "severity_reason" | "severity_reasons" | "labels" => summary::own(value, most),
+        _ => summary::value(value, most),
+    }
 }
 
 /// The value of a name; `None` when it names no field.

@@ -293,7 +293,8 @@ fn what_could_be_a_sentence_is_quoted() {
             "Mozilla/5.0 (X11; Linux x86_64)",
             "Mozilla/5.0 (X11; Linux x86_64)",
         ),
-        ("a \"b\"", "\"a \\\"b\\\"\""),
+        ("a \"b\"", "a \"b\""),
+        ("a \"b\". C", "\"a \\\"b\\\". C\""),
     ] {
         assert_eq!(value(text, 64), wanted);
     }
