@@ -53,7 +53,7 @@ pub fn line(finding: &Finding) -> String {
     let subject = subject.into_iter().find(|text| !text.is_empty());
     let mut line = subject.map_or_else(
         || "finding".to_owned(),
-        |text| summary::value(text, MOST_MESSAGE),
+        |text| summary::own(text, MOST_MESSAGE),
     );
     let place: Vec<String> = [&finding.city, &finding.country]
         .into_iter()

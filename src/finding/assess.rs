@@ -1,5 +1,7 @@
 //! How bad a finding is: its severity and labels, from what its requests look like.
 
+use std::borrow::Cow;
+
 use crate::{
     audit::time::Micros,
     proto::finding::Label,
@@ -67,15 +69,23 @@ pub(super) fn is_plain(reason: &str) -> bool {
 /// How the earliest request with a label is shown, in `LabelSeen::example`.
 pub(crate) fn example(verb: &str, path: &str, user_agent: &str) -> String {
     let agent = match user_agent {
-        "" => "no user agent".to_owned(),
-        prose if is_prose(prose) => format!("\"{}\"", quotable(prose, usize::MAX)),
-        agent => agent.to_owned(),
+        "" => Cow::Borrowed("no user agent"),
+        agent => word(agent),
     };
     [verb, path, &format!("({agent})")]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// A value as it stands among words: quoted where it could be taken for sentences.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    if is_prose(text) {
+        Cow::Owned(format!("\"{}\"", quotable(text, usize::MAX)))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Whether a value could be taken for sentences of the message that it stands in: then it is quoted,

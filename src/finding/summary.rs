@@ -376,7 +376,7 @@ pub(crate) fn value(text: &str, most: usize) -> String {
 }
 
 /// A text of ours, or of a rule, cut. Nothing in it is invisible.
-pub(super) fn own(text: &str, most: usize) -> String {
+pub(crate) fn own(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", escaped(text.get(..end).unwrap_or_default())),
         None => escaped(text).to_string(),

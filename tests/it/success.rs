@@ -184,7 +184,7 @@ fn assert_critical(emission: &Emission) {
         "{message}"
     );
     let is_scan = message.starts_with("Kubernetes scanning");
-    assert_eq!(message.contains("refused request"), is_scan, "{message}");
+    assert_eq!(message.contains(" refused"), is_scan, "{message}");
 }
 
 /// An administrator lists namespaces from the address that scanned, 0.7 seconds after its last

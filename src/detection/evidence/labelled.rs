@@ -9,6 +9,7 @@ use crate::{
         hit::{LabelSet, Values},
         time::Micros,
     },
+    finding::assess,
 };
 
 /// Bytes of the verb, the path and the user agent of an example that are kept.
@@ -164,7 +165,7 @@ fn example(values: &[Values<'_>; fields::COUNT]) -> Box<str> {
             if !example.is_empty() {
                 example.push(' ');
             }
-            example.push_str(&shown(value, most).0);
+            example.push_str(&assess::word(&shown(value, most).0));
         }
     }
     example.into()
