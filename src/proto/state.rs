@@ -850,6 +850,9 @@ pub struct LifeState {
     /// Whether anything has changed since.
     #[prost(bool, tag = "20")]
     pub is_changed: bool,
+    /// Whether a member has a finding since that is shown in this one alone.
+    #[prost(bool, tag = "21")]
+    pub has_listed: bool,
 }
 /// A member of a finding.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -24,6 +24,8 @@ use crate::{
 
 /// A finding that grows fast is updated at most this often.
 const LEAST_BETWEEN: i64 = 10 * SECOND;
+/// The same for members whose own findings are not sent: a network may have thousands.
+const LISTED_BETWEEN: i64 = 60 * SECOND;
 /// Findings of members that a finding is linked with.
 pub(in crate::detection) const SINGLES: usize = 5;
 /// Reasons for a severity that are kept.
@@ -115,6 +117,8 @@ pub(in crate::detection) struct Life {
     pub(in crate::detection) reasons: Vec<String>,
     pub(in crate::detection) sent: Option<Sent>,
     pub(in crate::detection) is_changed: bool,
+    /// Whether a member has a finding since that is shown in this one alone.
+    pub(in crate::detection) has_listed: bool,
 }
 
 impl Life {
@@ -137,6 +141,7 @@ impl Life {
             reasons: Vec::new(),
             sent: None,
             is_changed: false,
+            has_listed: false,
         }
     }
 
@@ -206,6 +211,13 @@ impl Life {
         }
     }
 
+    /// Shows a member whose own finding is not sent, also if its requests wait.
+    pub(in crate::detection) fn list(&mut self, octets: Octets) {
+        self.members.add(octets, 0);
+        self.is_changed = true;
+        self.has_listed = true;
+    }
+
     /// Opens it with the hit that has just come.
     pub(in crate::detection) fn open(&mut self, hit: &Arrived<'_>, id: u128) {
         self.stage = Stage::Open;
@@ -229,6 +241,8 @@ impl Life {
                     0
                 } else if self.has_doubled(sent) {
                     LEAST_BETWEEN
+                } else if self.has_listed {
+                    LISTED_BETWEEN.min(pace.period)
                 } else {
                     pace.period
                 };
@@ -333,6 +347,7 @@ impl Life {
             at,
         });
         self.is_changed = false;
+        self.has_listed = false;
         finding
     }
 

@@ -77,6 +77,9 @@ impl State {
                             let octets = octets.unwrap_or(key.octets);
                             let key = Key { octets, ..key };
                             take_member(life, (key, id), severity, is_listed);
+                            if is_listed && known.is_none() {
+                                life.list(key.octets);
+                            }
                         });
                     }
                     let first = around.first().and_then(|one| rollup.lives.get(one));

@@ -395,6 +395,7 @@ fn life_state(network: &Network, life: &Life) -> proto::LifeState {
         reasons: life.reasons.clone(),
         sent,
         is_changed: life.is_changed,
+        has_listed: life.has_listed,
     }
 }
 
@@ -451,6 +452,7 @@ fn read_life(state: proto::LifeState) -> Result<(Network, Life), StateError> {
         reasons: state.reasons,
         sent: sent.transpose()?,
         is_changed: state.is_changed,
+        has_listed: state.has_listed,
     };
     Ok((network, life))
 }
