@@ -362,6 +362,23 @@ fn claims_and_audit_ids_of_others_hide_no_distributed_scan() {
     }
 }
 
+/// Requests of a few addresses wait, as API servers are few: a distributed scan whose requests all
+/// name other clients is found while it goes on, and few of its addresses are sent alone.
+#[test]
+fn claims_of_many_addresses_end_the_waiting() {
+    let mut engine = deriving();
+    let mut out = Vec::new();
+    for id in 0..1200 {
+        let address = format!("203.0.113.{}", id / 6);
+        let after = i64::from(id) * SECOND / 60;
+        engine.observe(request(id, &address, &[CLIENT], after), &mut out);
+    }
+    let mut findings = out.iter().map(|one| &one.finding);
+    let alone = findings.clone().filter(|one| one.prefix.is_empty()).count();
+    assert!(findings.any(|one| one.prefix == "203.0.113.0/24"));
+    assert!(alone < 40, "{alone}");
+}
+
 /// More than may wait: the oldest are counted at once, and memory has its bound.
 #[test]
 fn a_flood_of_requests_that_wait_ends_the_waiting() {

@@ -6,8 +6,10 @@
 //! may come later, so such a request waits as long as times of the two may be apart. If none comes,
 //! it is taken.
 //!
-//! Memory has a bound: where too many wait, the oldest of the cluster is taken at once. So a flood
-//! of such requests ends the waiting, and hides none.
+//! Both have a bound. Where too many wait, the oldest of the cluster is taken at once. And the API
+//! servers of a cluster are few: where requests of some addresses wait, one of a further address is
+//! taken at once. So who names other clients keeps few of its addresses out of a network for that
+//! time, and a flood ends the waiting.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +25,8 @@ use crate::{
 
 /// Requests that wait, of all clusters.
 const MOST: usize = 4096;
+/// Addresses of a cluster whose requests wait.
+const ADDRESSES: usize = 8;
 
 /// By cluster, time and identity; then by detection and address, which no two share.
 type Key = (Cluster, Micros, Identity, u32, String);
@@ -31,6 +35,8 @@ type Key = (Cluster, Micros, Identity, u32, String);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::detection) struct Held {
     hits: BTreeMap<Key, Hit>,
+    /// How many wait of each address of a cluster.
+    addresses: BTreeMap<(Cluster, String), usize>,
     bytes: usize,
 }
 
@@ -45,11 +51,15 @@ impl Held {
         let Some(time) = hit.time else {
             return Vec::new();
         };
-        let key = (cluster, time, hit.identity, hit.detection, hit.key.clone());
-        self.bytes += bytes(&hit);
-        if let Some(before) = self.hits.insert(key, hit) {
-            self.bytes = self.bytes.saturating_sub(bytes(&before));
+        if !self.has_room(cluster, &hit.key) {
+            return vec![hit];
         }
+        let key = (cluster, time, hit.identity, hit.detection, hit.key.clone());
+        drop(self.remove(&key));
+        let address = (cluster, hit.key.clone());
+        *self.addresses.entry(address).or_default() += 1;
+        self.bytes += bytes(&hit);
+        self.hits.insert(key, hit);
         let mut over = Vec::new();
         while self.hits.len() > MOST || self.bytes > most_bytes {
             match self.take_until(cluster, Micros(i64::MAX)) {
@@ -58,6 +68,14 @@ impl Held {
             }
         }
         over
+    }
+
+    /// Whether a request of this address may wait.
+    fn has_room(&self, cluster: Cluster, address: &str) -> bool {
+        let known = self.addresses.range((cluster, String::new())..);
+        let known = known.take_while(|((of, _), _)| *of == cluster);
+        let are_few = known.take(ADDRESSES).count() < ADDRESSES;
+        are_few || self.addresses.contains_key(&(cluster, address.to_owned()))
     }
 
     /// Whether none waits, which is nearly always so.
@@ -99,6 +117,13 @@ impl Held {
 
     fn remove(&mut self, key: &Key) -> Option<Hit> {
         let hit = self.hits.remove(key)?;
+        let address = (key.0, key.4.clone());
+        if let Some(count) = self.addresses.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.addresses.remove(&address);
+            }
+        }
         self.bytes = self.bytes.saturating_sub(bytes(&hit));
         Some(hit)
     }

@@ -280,9 +280,9 @@ impl Rollup {
                     return Seen::default();
                 }
                 let parts = self.open_parts(network.cluster, inside);
-                parts.map(|(part, _)| part).collect()
+                outermost(parts.map(|(part, _)| part))
             }
-            Some(_) => self.lives.open_in(*network).copied().collect(),
+            Some(_) => outermost(self.lives.open_in(*network).copied()),
             None => Vec::new(),
         };
         let ends = needs.slots.ends(slot, newest.unwrap_or(slot));
@@ -456,8 +456,19 @@ fn count(addresses: &mut Addresses, new: Address, slot: u32) {
     }
 }
 
+/// Of networks in order those that are in no other.
+fn outermost(networks: impl Iterator<Item = Network>) -> Vec<Network> {
+    let mut kept: Vec<Network> = Vec::new();
+    for network in networks {
+        if !kept.last().is_some_and(|last| last.contains(network.first)) {
+            kept.push(network);
+        }
+    }
+    kept
+}
+
 /// What the window with this last slot holds of addresses. Those of networks that are open count
-/// as one for each network.
+/// as one for each network. Both are in order, and none of the networks is in another.
 fn window(
     addresses: &[Address],
     open: &[Network],
@@ -466,13 +477,18 @@ fn window(
 ) -> Seen {
     let mut seen = Seen::default();
     let (mut last_part, mut last_open) = (None, None);
+    let mut open = open.iter().peekable();
     for address in addresses {
         let requests = address.ring.sum(end, &needs.slots);
         if requests == 0 {
             continue;
         }
-        let is_open = open.iter().find(|network| network.contains(address.octets));
-        match is_open {
+        while open
+            .next_if(|network| network.last() < address.octets)
+            .is_some()
+        {}
+        let network = open.peek().copied();
+        match network.filter(|network| network.contains(address.octets)) {
             Some(network) if last_open == Some(*network) => {}
             Some(network) => {
                 last_open = Some(*network);
