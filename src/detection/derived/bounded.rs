@@ -134,6 +134,7 @@ impl<E: Weighed> Bounded<E> {
             return;
         }
         self.all.retain(|one| !one.ring().is_over(slot));
+        self.all.shrink_to_fit();
         self.strengths = self.all.iter().map(Strength::of).collect();
         let newest = self.all.iter().map(|one| one.ring().newest);
         self.earliest = newest.min().unwrap_or(u32::MAX);

@@ -101,6 +101,20 @@ impl Entry for Site {
         site_of(self.cluster, octets).key()
     }
 
+    fn is(&self, key: Key) -> bool {
+        // Nearly all others are told by a look at two addresses.
+        let first = self.addresses.as_slice().first();
+        let room = if key::is_v4(key.octets) {
+            1 << 8
+        } else {
+            1 << 80
+        };
+        let is_near = |first: &Address| {
+            u128::from_be_bytes(first.octets) ^ u128::from_be_bytes(key.octets) < room
+        };
+        first.is_some_and(is_near) && self.key() == key
+    }
+
     fn cluster(&self) -> u32 {
         self.cluster
     }

@@ -59,11 +59,19 @@ impl State {
             .tables
             .iter()
             .map(|(detection, tables)| detection_state(*detection, tables));
+        let held = self.held.all().map(|(number, hit)| {
+            let mut held = hit_entry(hit);
+            // Under the name by which the cluster is known here, which may be a cut one.
+            if let Some(cluster) = self.clusters.get(&number) {
+                cluster.name.as_ref().clone_into(&mut held.cluster);
+            }
+            held
+        });
         Some(proto::DerivedState {
             next: self.next,
             clusters: clusters.collect(),
             detections: detections.collect(),
-            held: self.held.all().map(|(_, hit)| hit_entry(hit)).collect(),
+            held: held.collect(),
         })
     }
 

@@ -20,6 +20,11 @@ const MOST: usize = 24;
 pub(in crate::detection) trait Entry {
     fn key(&self) -> Key;
 
+    /// Whether this is its key: entries are looked at one by one.
+    fn is(&self, key: Key) -> bool {
+        self.key() == key
+    }
+
     /// The cluster of its key.
     fn cluster(&self) -> u32;
 
@@ -179,7 +184,7 @@ impl<E: Entry + Clone> Table<E> {
 
     pub(in crate::detection) fn get(&self, key: Key) -> Option<&E> {
         let bucket = self.buckets.get(self.place(key))?;
-        bucket.iter().find(|entry| entry.key() == key)
+        bucket.iter().find(|entry| entry.is(key))
     }
 
     /// Changes an entry, which may take other bytes then.
@@ -190,7 +195,7 @@ impl<E: Entry + Clone> Table<E> {
     ) -> Option<T> {
         let at = self.place(key);
         let bucket = self.buckets.get_mut(at)?;
-        let entry = bucket.iter_mut().find(|entry| entry.key() == key)?;
+        let entry = bucket.iter_mut().find(|entry| entry.is(key))?;
         let before = entry.heap_bytes();
         let result = change(entry);
         self.bytes = (self.bytes + entry.heap_bytes()).saturating_sub(before);
@@ -217,7 +222,7 @@ impl<E: Entry + Clone> Table<E> {
     pub(in crate::detection) fn remove(&mut self, key: Key) -> Option<E> {
         let at = self.place(key);
         let bucket = self.buckets.get(at)?;
-        let within = bucket.iter().position(|entry| entry.key() == key)?;
+        let within = bucket.iter().position(|entry| entry.is(key))?;
         self.take(at, within)
     }
 
