@@ -33,6 +33,8 @@ RUN if [ "${TARGETARCH:-$BUILDARCH}" != "$BUILDARCH" ]; then \
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY rules rules
+# A member of the workspace, which Cargo wants to see. It is not built.
+COPY load load
 
 # Only images and releases use the profile dist (link-time optimisation, stripped). The caches keep the downloads and
 # results of cargo between builds, with one target folder for each architecture. They exist only during this step, so it
