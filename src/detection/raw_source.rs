@@ -114,11 +114,7 @@ pub(super) fn address_of(list: &[u8], hops: &Hops) -> Option<String> {
 /// The list of sources of an event that is a map, as its reader says.
 pub(super) fn sources_in<'a>(map: &KeyValues<'a>) -> Option<AnyValue<'a>> {
     let mut sources = None;
-    map.for_each(|key, value| {
-        if key == b"sourceIPs" {
-            sources = Some(value);
-        }
-    });
+    map.for_each_of(b"sourceIPs", |value| sources = Some(value));
     sources
 }
 

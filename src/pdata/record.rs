@@ -280,10 +280,26 @@ impl<'a> KeyValues<'a> {
 
     /// Shows each pair in order, with repeated keys.
     pub fn for_each(&self, mut show: impl FnMut(&'a [u8], AnyValue<'a>)) {
+        self.for_each_pair(|encoded| {
+            let (key, value) = pair(encoded);
+            show(key, AnyValue::read(value));
+        });
+    }
+
+    /// Shows the value of each pair with this key, in order. Of others no more than the key is read.
+    pub(crate) fn for_each_of(&self, wanted: &[u8], mut show: impl FnMut(AnyValue<'a>)) {
+        self.for_each_pair(|encoded| {
+            let (key, value) = pair(encoded);
+            if key == wanted {
+                show(AnyValue::read(value));
+            }
+        });
+    }
+
+    fn for_each_pair(&self, mut show: impl FnMut(&'a [u8])) {
         let mut field = |(tag, value): (u32, Value<'a>)| {
             if let (true, Value::Bytes(pair)) = (tag == self.tag, value) {
-                let (key, value) = key_value(pair);
-                show(key, value);
+                show(pair);
             }
         };
         match self.list {
@@ -299,9 +315,9 @@ impl<'a> KeyValues<'a> {
     }
 }
 
-/// What a `KeyValue` holds.
+/// The key of a `KeyValue` and its value, which is not read.
 #[inline]
-fn key_value(pair: &[u8]) -> (&[u8], AnyValue<'_>) {
+fn pair(pair: &[u8]) -> (&[u8], Message<'_>) {
     let (mut key, mut value, mut values): (&[u8], &[u8], _) = (&[], &[], 0);
     for (tag, field) in Fields(pair) {
         match (tag, field) {
@@ -318,5 +334,5 @@ fn key_value(pair: &[u8]) -> (&[u8], AnyValue<'_>) {
     } else {
         Message::whole(value)
     };
-    (key, AnyValue::read(value))
+    (key, value)
 }

@@ -48,6 +48,15 @@ pub(super) type Partial<T> = Result<Option<(T, usize)>, Malformed>;
 /// Reads a variable-length integer.
 #[inline]
 pub(super) fn varint(bytes: &[u8]) -> Partial<u64> {
+    // Nearly all keys and lengths have one byte or two.
+    match bytes {
+        [one @ ..0x80, ..] => Ok(Some((u64::from(*one), 1))),
+        [low, high @ ..0x80, ..] => Ok(Some((u64::from(low & 0x7f) | u64::from(*high) << 7, 2))),
+        _ => long_varint(bytes),
+    }
+}
+
+fn long_varint(bytes: &[u8]) -> Partial<u64> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);

@@ -383,14 +383,12 @@ impl Filter {
     /// Whether a map may have them.
     fn may_match_map(&self, map: &KeyValues<'_>) -> (bool, bool) {
         let (mut wanted, mut followed) = (false, false);
-        map.for_each(|key, value| {
-            if let (b"responseStatus", AnyValue::Map(status)) = (key, value) {
-                status.for_each(|key, value| {
-                    if key == b"code" {
-                        let (is_wanted, is_followed) = self.value(&value);
-                        wanted |= is_wanted;
-                        followed |= is_followed;
-                    }
+        map.for_each_of(b"responseStatus", |status| {
+            if let AnyValue::Map(status) = status {
+                status.for_each_of(b"code", |code| {
+                    let (is_wanted, is_followed) = self.value(&code);
+                    wanted |= is_wanted;
+                    followed |= is_followed;
                 });
             }
         });
