@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* The configuration before .Values.config is merged into it. Every endpoint listens on all addresses, of IPv4 and IPv6. */}}
+{{/* The configuration before .Values.config is merged into it. Endpoints listen on all addresses of both families. */}}
 {{- define "auditwatch.defaultConfig" -}}
 receivers:
   otlp:
@@ -116,7 +116,9 @@ its way from the values of a parent chart. */}}
 {{- $grpc := hasKey $protocols.grpc $key -}}
 {{- if ne $grpc (hasKey $protocols.http $key) -}}
 {{- $open := ternary "http" "grpc" $grpc -}}
-{{- fail (printf "receivers.otlp.protocols.%s has no %s and the other protocol has: give it one, or switch it off with otlp.%s.enabled: false (null is lost in the values of a parent chart)" $open $key $open) -}}
+{{- $why := printf "receivers.otlp.protocols.%s has no %s and the other protocol has" $open $key -}}
+{{- $cure := printf "switch it off with otlp.%s.enabled: false" $open -}}
+{{- fail (printf "%s: give it one, or %s (null is lost in the values of a parent chart)" $why $cure) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -129,7 +131,7 @@ its way from the values of a parent chart. */}}
 {{- keys $protocols | sortAlpha | toJson -}}
 {{- end -}}
 
-{{/* The ports that egress needs: those of networkPolicy.splunk.ports, of every exporter, and of proxies in extraEnv. */}}
+{{/* The ports that egress needs: of networkPolicy.splunk.ports, of every exporter, and of proxies in extraEnv. */}}
 {{- define "auditwatch.egressPorts" -}}
 {{- $config := include "auditwatch.config" . | fromYaml -}}
 {{- $ports := list -}}
@@ -139,7 +141,7 @@ its way from the values of a parent chart. */}}
 {{- $endpoint := get ($exporter | default dict) $key -}}
 {{- if $endpoint -}}
 {{- $port := include "auditwatch.portOf" $endpoint -}}
-{{- if $port -}}{{- $ports = append $ports (int $port) -}}{{- else -}}{{- $ports = concat $ports (list 8088 443) -}}{{- end -}}
+{{- $ports = ternary (list (int $port)) (list 8088 443) (ne $port "") | concat $ports -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
