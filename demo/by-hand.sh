@@ -3,20 +3,30 @@
 #
 #     demo/by-hand.sh [RECORDING]       default: scenario-1
 #
-# Prints the findings, and fails if their addresses are not those of the golden file. $AUDITWATCH is the binary to use,
+# Prints the findings, and fails if their addresses are not those of the golden file, or those of a scan, where a
+# recording has no golden file with the proxy. $AUDITWATCH is the binary to use,
 # by default target/debug/auditwatch, which is built first. SPEED is the speed of the feeder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 recording=${1:-scenario-1}
-golden=tests/data/corpus/$recording.native-proxy.json
 if [ -z "${AUDITWATCH:-}" ]; then
     cargo build --locked --quiet
     AUDITWATCH=target/debug/auditwatch
 fi
 otelcol=$(tests/collector/build.sh)
 
+if [ ! -e "tests/data/corpus/$recording.ndjson.gz" ]; then
+    echo "by-hand.sh: there is no recording $recording, but: $(cd tests/data/corpus && echo *.ndjson.gz)" >&2
+    exit 2
+fi
 work=$(mktemp -d)
+golden=tests/data/corpus/$recording.native-proxy.json
+if [ ! -e "$golden" ]; then
+    golden=$work/$recording.scan.json
+    "$AUDITWATCH" scan --all --trusted-proxies 10.20.0.0/24 --output ndjson "tests/data/corpus/$recording.ndjson.gz" \
+        >"$golden"
+fi
 started=()
 finish() {
     # In reverse order: a sender ends before its receiver.

@@ -5,6 +5,9 @@
 #
 #     deploy/check.sh [STEP...]      default: all steps
 #
+# The step splunk_chart needs the chart of the Splunk OpenTelemetry Collector, unpacked, at $SPLUNK_CHART. Without it,
+# only our pipeline is checked, by the step collector.
+#
 # $AUDITWATCH is the binary to use, by default target/debug/auditwatch, which is built first. Tools are installed in
 # pinned versions into ${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}. Missing Debian packages are
 # installed. A step that cannot run fails. Not checked: the download of images, and the receiver splunk_hec of the
@@ -16,6 +19,8 @@ cache=${AUDITWATCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/auditwatch}
 dclint_version=3.1.0
 # Used if there is no Node, or if it is too old.
 node_version=24.19.0
+promtool_version=v0.305.0
+splunk_chart_version=0.158.0
 # The oldest and the newest supported Kubernetes. The chart names the oldest too.
 kubernetes=(1.29.0 1.37.0)
 
@@ -139,7 +144,8 @@ PYTHON
     local version
     for version in "${kubernetes[@]}"; do
         kubernetes-validate --kubernetes-version "$version" --strict --quiet \
-            "$work/kustomized.yaml" deploy/kubernetes/secret.example.yaml || return
+            "$work/kustomized.yaml" deploy/kubernetes/secret.example.yaml deploy/kubernetes/examples/ingress.yaml ||
+            return
         echo "kubernetes: manifests hold for $version"
     done
     valid deploy/kubernetes/config.yaml
@@ -159,6 +165,43 @@ chart() {
 valid() {
     SPLUNK_HEC_TOKEN=check SPLUNK_RISK_TOKEN=check SPLUNK_HEC_URL=https://splunk.example.com:8088 \
         "$AUDITWATCH" validate --config "$1" && echo "valid for auditwatch: ${1#"$work"/}"
+}
+
+prometheus() {
+    local promtool=$cache/promtool-$promtool_version
+    if [ ! -x "$promtool" ]; then
+        echo "check.sh: building promtool $promtool_version"
+        # Its go.mod has replacements, so it cannot be installed by itself.
+        (mkdir "$work/promtool" && cd "$work/promtool" && go mod init promtool &&
+            go get "github.com/prometheus/prometheus/cmd/promtool@$promtool_version" &&
+            go build -o "$promtool" github.com/prometheus/prometheus/cmd/promtool) >"$work/promtool.log" 2>&1 ||
+            { tail -n 20 "$work/promtool.log" && return 1; }
+    fi
+    deploy/prometheus/check.py --promtool "$promtool"
+}
+
+feeds() {
+    local file
+    mkdir -p "$work/feeds" && deploy/feeds.py "$work/feeds" || return
+    for file in "$work"/feeds/*.yaml; do
+        OTELCOL_STORAGE=/tmp "$otelcol" validate --config "$file" ||
+            { echo "not valid: $(basename "$file")" && return 1; }
+    done
+    echo "feeds: the Collector takes each, without the receivers of clouds"
+}
+
+splunk_chart() {
+    local chart=${SPLUNK_CHART:-$cache/splunk-otel-collector-$splunk_chart_version} file
+    if [ ! -e "$chart/Chart.yaml" ]; then
+        echo "splunk_chart: not checked, there is no chart at $chart"
+        return
+    fi
+    mkdir -p "$work/splunk-chart" && deploy/splunk_chart.py "$chart" "$work/splunk-chart" || return
+    for file in "$work"/splunk-chart/*.yaml; do
+        SPLUNK_MEMORY_LIMIT_MIB=400 K8S_NODE_NAME=check "$otelcol" validate --config "$file" \
+            --feature-gates=stanza.synchronousLogEmitter || { echo "not valid: $(basename "$file")" && return 1; }
+    done
+    echo "splunk_chart: the Collector takes the agent of each installation"
 }
 
 policy() { deploy/kubernetes/audit_policy_volume.py --auditwatch "$AUDITWATCH" --check docs/kubernetes.md; }
@@ -204,7 +247,8 @@ demo() { valid demo/auditwatch.yaml && demo/by-hand.sh; }
 
 steps=("$@")
 [ "${#steps[@]}" -gt 0 ] ||
-    steps=(scripts versions yaml dockerfile compose kubernetes chart policy collector systemd demo)
+    steps=(scripts versions yaml dockerfile compose kubernetes chart prometheus policy collector feeds splunk_chart
+        systemd demo)
 tools || { echo "check.sh: tools are missing, see above" >&2; exit 1; }
 failed=()
 for step in "${steps[@]}"; do

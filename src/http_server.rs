@@ -10,6 +10,7 @@ mod limits;
 mod listening;
 mod serving;
 mod slots;
+mod socket;
 mod watch;
 
 pub use address::address_key;

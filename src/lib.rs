@@ -28,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod deadline;
 pub mod detection;
+pub mod endpoint;
 pub mod exporter;
 pub mod extension;
 pub mod finding;

@@ -1,6 +1,6 @@
 //! Flags that say which events count and how, shared by `scan`, `explain` and `compare`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::Write, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -134,14 +134,22 @@ impl Counting {
         })
     }
 
-    /// The location databases, if there are any.
+    /// The location databases, if there are any. Of those that locate nothing it tells.
     ///
     /// # Errors
     /// When one cannot be read.
-    pub(super) fn databases(&self) -> anyhow::Result<Option<Arc<dyn Locate>>> {
-        Ok(match self.geo_db.as_slice() {
-            [] => None,
-            paths => Some(Arc::new(Databases::open(paths)?)),
-        })
+    pub(super) fn databases(
+        &self,
+        semantics: Semantics,
+        err: &mut dyn Write,
+    ) -> anyhow::Result<Option<Arc<dyn Locate>>> {
+        if self.geo_db.is_empty() {
+            return Ok(None);
+        }
+        let databases = Databases::open(&self.geo_db)?;
+        for warning in databases.warnings(semantics == Semantics::Escu) {
+            writeln!(err, "auditwatch: {warning}")?;
+        }
+        Ok(Some(Arc::new(databases)))
     }
 }

@@ -136,7 +136,7 @@ impl Scan {
         if !self.rules.is_empty() {
             return self.run_rules(rule, out, err);
         }
-        let databases = self.counting.databases()?;
+        let databases = self.counting.databases(rule.semantics, err)?;
         let locate = databases.as_deref();
         let mut tally = Tally::default();
         let findings = if self.output == Output::Findings {
@@ -226,7 +226,7 @@ impl Scan {
         };
         let mut tally = Tally::default();
         let found = if self.output == Output::Findings {
-            let databases = self.counting.databases()?;
+            let databases = self.counting.databases(rule.semantics, err)?;
             let sinks = Sinks {
                 out,
                 err,

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{rules::cost, sources::Sources};
 use crate::{
     clock,
-    config::{self, ComponentId, Config, DetectionConfig},
+    config::{self, ComponentId, Config, DetectionConfig, ExporterConfig},
     detection::{exclude::Exclusions, time::Micros},
     rules::load,
     visible,
@@ -40,6 +40,13 @@ impl Validate {
                 let now = Micros::from_unix_nanos(clock::unix_nanos()).unwrap_or_default();
                 for (id, processor) in &config.processors {
                     for warning in processor.warnings(now) {
+                        writeln!(err, "note: {id}: {}", visible::escaped(&warning))?;
+                    }
+                }
+                for (id, exporter) in &config.exporters {
+                    if let ExporterConfig::SplunkHec(hec) = exporter
+                        && let Some(warning) = hec.warning()
+                    {
                         writeln!(err, "note: {id}: {}", visible::escaped(&warning))?;
                     }
                 }

@@ -221,8 +221,8 @@ settings! {
                 },
                 text: |paths: &Vec<PathBuf>| list(paths.iter().map(|path| visible::path(path))),
             },
-            "MaxMind databases that locate addresses, such as GeoLite2-City.mmdb, or name their \
-             autonomous systems, such as GeoLite2-ASN.mmdb.", place;
+            "Databases in MaxMind's format, of any vendor, that locate addresses, such as \
+             GeoLite2-City.mmdb, or name their autonomous systems, such as GeoLite2-ASN.mmdb.", place;
     }
 }
 

@@ -15,10 +15,13 @@ use super::{
     settings::{self, settings},
     value::go_text,
 };
-use crate::exporter::{
-    debug::{self, Verbosity},
-    file,
-    splunk_hec::{self, AckConfig, Entity, Format, Risk},
+use crate::{
+    endpoint,
+    exporter::{
+        debug::{self, Verbosity},
+        file,
+        splunk_hec::{self, AckConfig, Entity, Format, Risk},
+    },
 };
 
 /// Most bytes of one request or event, as in the Collector.
@@ -307,7 +310,8 @@ fn check_url(text: &str) -> Result<(), String> {
     if !(text.starts_with("http://") || text.starts_with("https://")) {
         return Err("expected a URL such as https://splunk:8088".to_owned());
     }
-    let url = reqwest::Url::parse(text).map_err(|error| format!("no valid URL: {error}"))?;
+    let url = reqwest::Url::parse(&endpoint::plain_url(text))
+        .map_err(|error| format!("no valid URL: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or password, which token is for".to_owned());
     }

@@ -11,7 +11,10 @@ use super::{
     server_tls::{EXAMPLE, ServerTls},
     settings::settings,
 };
-use crate::receiver::{Limits, otlp_grpc, otlp_http};
+use crate::{
+    endpoint::Endpoint,
+    receiver::{Limits, otlp_grpc, otlp_http},
+};
 
 const MIB: usize = 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,7 +43,8 @@ settings! {
 settings! {
     GRPC: otlp_grpc::Config {
         endpoint: LISTEN,
-            "Where to listen, host:port. 0.0.0.0:4317 listens on all addresses.", place;
+            "Where to listen, host:port. :4317, 0.0.0.0:4317 and [::]:4317 listen on all addresses of IPv4 \
+             and IPv6.", place;
         max_recv_msg_size_mib => max_recv_msg_bytes: Mib(1024),
             "Largest message that is taken, after decompression, in MiB.";
         max_connections => limits.max_connections: Number(1..=MOST_CONNECTIONS),
@@ -144,8 +148,9 @@ pub(crate) fn receiver(place: Place<'_>, authenticators: &Authenticators<'_>) ->
     let auth = |keys: &Section<'_>| authenticators.read(keys);
     if let (Some(grpc), Some(http)) = (&grpc, &http)
         && let (Some(grpc), Some(http)) = (grpc.value("endpoint"), http.value("endpoint"))
-        && grpc.text == http.text
-        && !http.text.ends_with(":0")
+        && let Ok(of_grpc) = Endpoint::to_listen(&grpc.text)
+        && Endpoint::to_listen(&http.text) == Ok(of_grpc.clone())
+        && of_grpc.port != 0
     {
         http.fail("grpc listens on this address already, give http another port");
     }

@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    forms::{Boolean, Elements, Filled, Float, Form, Millis, Number, OneOf, Own, Part, ReadBy},
+    forms::{Boolean, Elements, Float, Form, Millis, Number, OneOf, Own, Part, ReadBy},
     hints::ABSENT,
+    listen::LISTEN_HOST,
     model::{Config, Encoding, Level, LogsConfig},
     otel_env::{Signal, Variables, Written, uri, url},
     read::{Place, Section},
     settings::{Settings, Shown, settings},
 };
-use crate::telemetry::{MetricsConfig, Reader, metrics, otlp, prometheus, traces};
+use crate::{
+    endpoint::plain_url,
+    telemetry::{MetricsConfig, Reader, metrics, otlp, prometheus, traces},
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -106,7 +110,8 @@ settings! {
 
 settings! {
     PROMETHEUS: prometheus::Config {
-        host: Filled, "Where to listen. 0.0.0.0 listens on all addresses.", place;
+        host: LISTEN_HOST,
+            "Where to listen. 0.0.0.0 listens on all addresses of IPv4 and IPv6.", place;
         port: Number(0..=u16::MAX),
             "The same port as a collector's: on one machine one of the two has to take another.";
         without_type_suffix: Boolean, "Counters have no _total behind their names.";
@@ -396,7 +401,7 @@ fn otlp(
         return None;
     }
     if let Some(value) = &value
-        && uri(&url(&value.text, false)).is_none()
+        && uri(&url(&plain_url(&value.text), false)).is_none()
     {
         value.fail("must be a URL such as http://localhost:4317");
         return None;
@@ -407,7 +412,8 @@ fn otlp(
         headers,
         timeout: push.timeout,
     };
-    variables.complete(written, value.as_ref().map(|value| value.text.as_str()))
+    let endpoint = value.map(|value| plain_url(&value.text));
+    variables.complete(written, endpoint.as_deref())
 }
 
 /// Resource attributes of our own metrics and spans, added to the detected ones. A value that

@@ -529,10 +529,10 @@ impl ScreenVisitor {
         self.scratch = scratch;
     }
 
-    /// When a record was observed, else when its request began to arrive.
+    /// When a record was observed, but not after its request arrived: that clock may be ahead.
     fn observed(&self, record: &Record<'_>) -> Option<Micros> {
-        let observed = Micros::from_unix_nanos(record.observed_time_unix_nano);
-        observed.or(Micros::from_unix_nanos(self.received))
+        let times = [record.observed_time_unix_nano, self.received].into_iter();
+        times.filter_map(Micros::from_unix_nanos).min()
     }
 
     /// Keeps an event that a detection follows up, as a success of its source.

@@ -49,6 +49,7 @@ use super::{
 use crate::{
     clock, deadline,
     detection::Finding,
+    endpoint::{Endpoint, Host},
     extension::bearer_token_auth,
     proxy::{self, Proxies},
     tls::{self, advice::Advice},
@@ -122,7 +123,7 @@ pub enum Error {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn address<'a>(endpoint: &'a str, tls: &tls::client::Config) -> Result<&'a str, &'static str> {
+pub fn address(endpoint: &str, tls: &tls::client::Config) -> Result<String, &'static str> {
     let schemes = ["https://", "http://", "dns:///"];
     let (scheme, address) = schemes
         .iter()
@@ -137,28 +138,20 @@ pub fn address<'a>(endpoint: &'a str, tls: &tls::client::Config) -> Result<&'a s
         }
         _ => {}
     }
-    let form = "expected host:port, such as collector:4317";
     if address.contains("://") || address.starts_with("unix:") {
         return Err("expected host:port, with https://, http://, dns:/// or nothing before it");
     }
     if address.contains('@') {
         return Err("holds a user name or password, which headers are for");
     }
-    let (host, port) = address.rsplit_once(':').ok_or(form)?;
-    if port.parse::<u16>().map_or(true, |port| port == 0) || port.starts_with('+') {
-        return Err("expected host:port with a port from 1 to 65535");
-    }
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match bracketed {
-        Some(inside) if inside.parse::<std::net::Ipv6Addr>().is_ok() => Ok(address),
-        Some(_) => Err("expected an IPv6 address between the brackets, such as [::1]:4317"),
-        None if host.contains(':') => Err("an IPv6 address needs brackets, such as [::1]:4317"),
-        None if tls::client::is_host_name(host) || host.parse::<std::net::Ipv4Addr>().is_ok() => {
-            Ok(address)
+    let address = Endpoint::to_dial(address).map_err(|why| why.0)?;
+    match &address.host {
+        Host::Name(name) if !tls::client::is_host_name(name) => {
+            Err("expected host:port, such as collector:4317")
         }
-        None => Err(form),
+        // Go connects to this machine there.
+        Host::All => Err("expected the address of a host, such as 127.0.0.1:4317"),
+        _ => Ok(address.to_string()),
     }
 }
 
@@ -190,7 +183,7 @@ impl OtlpGrpc {
     /// A setting that cannot work, by its name.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let address = address(config.endpoint.trim(), &config.tls).map_err(Error::Endpoint)?;
-        let (host, port) = address.rsplit_once(':').unwrap_or((address, "4317"));
+        let (host, port) = address.rsplit_once(':').unwrap_or((&address, "4317"));
         let (scheme, rustls) = if config.tls.insecure {
             // Its certificates are not used.
             let unused = tls::client::Config {
@@ -425,6 +418,9 @@ mod tests {
             ("dns:///a.example:1", &insecure, Ok("a.example:1")),
             ("http://127.0.0.1:4317", &insecure, Ok("127.0.0.1:4317")),
             ("[::1]:4317", &secure, Ok("[::1]:4317")),
+            ("[192.0.2.9]:4317", &secure, Ok("192.0.2.9:4317")),
+            ("[fe80::1%eth0]:4317", &secure, Err("zone")),
+            ("0.0.0.0:4317", &secure, Err("127.0.0.1:4317")),
             ("http://a:1", &secure, Err("tls: {insecure: true}")),
             ("https://a:1", &insecure, Err("contradict")),
             ("a", &secure, Err("host:port")),

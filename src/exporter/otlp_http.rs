@@ -27,6 +27,7 @@ use super::{
 use crate::{
     clock,
     detection::Finding,
+    endpoint::plain_url,
     extension::bearer_token_auth,
     proxy::{self, Proxies},
     tls,
@@ -126,7 +127,7 @@ pub enum Error {
 /// # Errors
 /// What is wrong with it.
 pub fn url(endpoint: &str, tls: &tls::client::Config) -> Result<Url, &'static str> {
-    let url = Url::parse(endpoint.trim())
+    let url = Url::parse(&plain_url(endpoint.trim()))
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or("expected a URL such as http://collector:4318")?;

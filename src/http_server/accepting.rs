@@ -11,6 +11,7 @@ use tracing::warn;
 use super::{
     closed::{Class, CloseReason, Connections},
     slots::{Placed, Slot, Slots},
+    socket,
 };
 use crate::{
     memory::{Level, Pressure},
@@ -81,7 +82,7 @@ impl Accepting {
             }
             let Ok(accepted) = accepted else { continue };
             match accepted {
-                Ok(accepted) => return accepted,
+                Ok((stream, from)) => return (stream, socket::peer(from)),
                 Err(error) => {
                     self.failures.log((), error.to_string());
                     // Most often there are too few file descriptors.

@@ -9,8 +9,9 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use super::closed::Connections;
+use super::{closed::Connections, socket};
 use crate::{
+    endpoint::{Endpoint, Invalid},
     memory::Pressure,
     tls::{self, server::Acceptor},
 };
@@ -25,6 +26,14 @@ pub enum Error {
         endpoint: String,
         /// Why.
         reason: io::Error,
+    },
+    /// The address is none.
+    #[error("cannot listen on {endpoint}: {reason}")]
+    Endpoint {
+        /// What was written.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: Invalid,
     },
     /// TLS cannot be set up.
     #[error(transparent)]
@@ -57,7 +66,7 @@ impl Versions {
 #[derive(Debug)]
 pub struct Listening {
     pub(super) listener: Arc<TcpListener>,
-    endpoint: String,
+    endpoint: Endpoint,
     pub(super) address: SocketAddr,
     pub(super) versions: Versions,
     pub(super) tls: Option<Acceptor>,
@@ -66,7 +75,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Listens on an address; port 0 is one that is free.
+    /// Listens on an endpoint; port 0 is one that is free.
     ///
     /// # Errors
     /// When the address is in use or not ours, or certificates cannot be used.
@@ -92,14 +101,18 @@ impl Listening {
         let tls = tls
             .map(|config| Acceptor::new(config, versions.alpn()))
             .transpose()?;
+        let parsed = Endpoint::to_listen(endpoint).map_err(|reason| Error::Endpoint {
+            endpoint: endpoint.to_owned(),
+            reason,
+        })?;
         let failed = |reason| Error::Listen {
             endpoint: endpoint.to_owned(),
             reason,
         };
-        let shared = before.and_then(|before| before.socket(endpoint));
+        let shared = before.and_then(|before| before.socket(&parsed));
         let listener = match shared {
             Some(shared) => shared.map_err(failed)?,
-            None => TcpListener::bind(endpoint).await.map_err(failed)?,
+            None => socket::listen(&parsed).await.map_err(failed)?,
         };
         let address = listener.local_addr().map_err(failed)?;
         let connections = match before {
@@ -108,7 +121,7 @@ impl Listening {
         };
         Ok(Self {
             listener: Arc::new(listener),
-            endpoint: endpoint.to_owned(),
+            endpoint: parsed,
             address,
             versions,
             tls,
@@ -147,15 +160,15 @@ impl Listening {
 /// A server whose place another one takes. It does not keep the socket open.
 #[derive(Clone, Debug)]
 pub struct Before {
-    endpoint: String,
+    endpoint: Endpoint,
     socket: Weak<TcpListener>,
     connections: Arc<Connections>,
 }
 
 impl Before {
     /// Its socket, once more, if it is still there and the endpoint is its own.
-    fn socket(&self, endpoint: &str) -> Option<io::Result<TcpListener>> {
-        if self.endpoint != endpoint {
+    fn socket(&self, endpoint: &Endpoint) -> Option<io::Result<TcpListener>> {
+        if &self.endpoint != endpoint {
             return None;
         }
         let listener = self.socket.upgrade()?;

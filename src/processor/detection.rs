@@ -5,6 +5,8 @@ mod logged;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use tracing::warn;
+
 use crate::{
     detection::{
         activity::Activities,
@@ -22,7 +24,7 @@ use crate::{
     geo::{Databases, GeoError},
     memory::Pressure,
     processor::{filter::Filter, gate::Gate},
-    rules::model,
+    rules::{model, settings::Semantics},
 };
 
 pub use continued::{Ended, Known, Places};
@@ -98,7 +100,11 @@ impl Detection {
         let locate: Option<Arc<dyn Locate>> = if databases.is_empty() {
             None
         } else {
-            Some(Arc::new(Databases::open(databases)?))
+            let databases = Databases::open(databases)?;
+            for warning in databases.warnings(settings.semantics == Semantics::Escu) {
+                warn!("{warning}");
+            }
+            Some(Arc::new(databases))
         };
         let watch = Watch::default();
         let screen = Screen::of(detections.clone(), settings.clone(), &limits, cluster);

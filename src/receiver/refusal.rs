@@ -13,6 +13,8 @@ pub enum Reason {
     Unauthenticated,
     /// The path, method, content type or compression is not supported.
     Unsupported,
+    /// It asks whether somebody is there, as balancers do, and carries nothing.
+    Probe,
     /// It took too long to come in.
     Slow,
     /// The connection was cut inside it.
@@ -27,11 +29,12 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::TooLarge,
         Self::Unauthenticated,
         Self::Unsupported,
+        Self::Probe,
         Self::Slow,
         Self::Cut,
         Self::Memory,
@@ -46,6 +49,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Unauthenticated => "unauthenticated",
             Self::Unsupported => "unsupported",
+            Self::Probe => "probe",
             Self::Slow => "slow",
             Self::Cut => "cut",
             Self::Memory => "memory",

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use http::request::Parts;
+use http::{
+    HeaderValue, Version,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+    request::Parts,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -146,6 +150,11 @@ impl<C: Consumer> Steps<C> {
     /// Counts and logs that a request is not taken.
     pub(super) fn rejected(&self, head: &Parts, rejection: &Rejection) {
         let caller = Caller::of(head);
+        if is_probe(head, rejection) {
+            // Nobody loses anything, and the line of the minute is for who does.
+            self.consumer.refused(Reason::Probe, caller.class());
+            return;
+        }
         self.consumer.refused(rejection.reason(), caller.class());
         if rejection.is_final() {
             self.log.refused_for_good(caller, rejection);
@@ -153,6 +162,32 @@ impl<C: Consumer> Steps<C> {
             self.log.refused_for_now(caller, rejection);
         }
     }
+}
+
+/// Whether a request that is not taken asked only whether somebody is there: a health check of a
+/// balancer, a gRPC health check, a scanner. A request that carries telemetry is none of these.
+fn is_probe(head: &Parts, rejection: &Rejection) -> bool {
+    let is_question = matches!(
+        rejection,
+        Rejection::Unknown { .. }
+            | Rejection::Method(_)
+            | Rejection::ContentType(_)
+            | Rejection::Unauthenticated(_)
+    );
+    if !is_question || head.method.is_safe() {
+        return is_question;
+    }
+    let length = head.headers.get(CONTENT_LENGTH);
+    let is_empty = match length {
+        Some(length) => length == "0",
+        None => head.version < Version::HTTP_2 && !head.headers.contains_key(TRANSFER_ENCODING),
+    };
+    let kind = head
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let is_grpc = kind.starts_with(b"application/grpc");
+    is_empty || is_grpc && !head.uri.path().starts_with("/opentelemetry.")
 }
 
 impl<'a> Caller<'a> {

@@ -72,6 +72,9 @@ pub(super) async fn ready(
     let context = || format!("cannot start exporter {id}");
     let made = match config.clone() {
         ExporterConfig::SplunkHec(config) => {
+            if let Some(warning) = config.warning() {
+                warn!(exporter = %id, "{warning}");
+            }
             let retry = config.retry.clone();
             let check = config.health_check_enabled && is_start;
             let dead = config.dead_letter.clone();

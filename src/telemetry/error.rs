@@ -12,7 +12,7 @@ pub enum Error {
         /// The address.
         endpoint: String,
         /// Why.
-        reason: std::io::Error,
+        reason: String,
     },
     /// Nothing can be sent there.
     #[error("cannot send telemetry to {endpoint}: {reason}")]

@@ -7,7 +7,6 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use opentelemetry_sdk::metrics::{data::ResourceMetrics, reader::MetricReader as _};
-use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,7 +14,10 @@ use super::{
     exposition::{self, Naming},
     otlp::Shared,
 };
-use crate::http_server::{self, Connections, Ends, Handler, Limits, Listening, Peer, Versions};
+use crate::{
+    endpoint::Endpoint,
+    http_server::{self, Connections, Ends, Handler, Limits, Listening, Peer, Versions},
+};
 
 /// Connections at a time. A new one takes the place of one that asks nothing.
 const CONNECTIONS: usize = 16;
@@ -60,10 +62,20 @@ pub struct Server {
 impl Server {
     /// Starts to listen; the reader is for a provider of metrics.
     pub(super) async fn bind(config: &Config) -> Result<(Self, Shared), Error> {
-        let listening = listen(&config.host, config.port).await;
-        let listening = listening.map_err(|reason| Error::Listen {
+        let failed = |reason: String| Error::Listen {
             endpoint: format!("{}:{}", config.host, config.port),
             reason,
+        };
+        let endpoint =
+            Endpoint::of(&config.host, config.port).map_err(|reason| failed(reason.to_string()))?;
+        let endpoint = endpoint.to_string();
+        let listening = Listening::bind(&endpoint, Versions::Http1, None).await;
+        let listening = listening.map_err(|error| match error {
+            http_server::Error::Listen { reason, .. } => Error::Listen {
+                endpoint,
+                reason: reason.to_string(),
+            },
+            error => failed(error.to_string()),
         })?;
         let reader = Shared::default();
         let scrapes = Scrapes {
@@ -101,22 +113,6 @@ impl Server {
         };
         http_server::serve(self.listening, limits, self.scrapes, ends).await;
     }
-}
-
-/// Listens on a host and port. If a name has several addresses, it takes one of IPv4, as Go does, so
-/// that `localhost` is reachable on 127.0.0.1. It takes one address only: with two, a second service
-/// could take `[::1]` without an error.
-async fn listen(host: &str, port: u16) -> std::io::Result<Listening> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = lookup_host((host, port)).await?;
-    let address = addresses
-        .min_by_key(SocketAddr::is_ipv6)
-        .ok_or_else(|| std::io::Error::other("the name has no address"))?;
-    let listening = Listening::bind(&address.to_string(), Versions::Http1, None).await;
-    listening.map_err(|error| match error {
-        http_server::Error::Listen { reason, .. } => reason,
-        http_server::Error::Tls(error) => std::io::Error::other(error),
-    })
 }
 
 /// Answers scrapes.

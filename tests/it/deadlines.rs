@@ -40,11 +40,6 @@ const DEADLINES: &[&str] = &["deadline::within(", " timeout(", "time::timeout("]
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("deadline.rs", "spawn_blocking(", "this is the wrapper"),
     (
-        "telemetry/prometheus.rs",
-        "lookup_host(",
-        "a signal: it is at the start",
-    ),
-    (
         "http_server/accepting.rs",
         ".accept()",
         "it calls accept, which looks up each 100 ms",

@@ -11,6 +11,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("pdata", &[]),
     ("clock", &[]),
     ("deadline", &[]),
+    ("endpoint", &[]),
     ("memory", &[]),
     ("redact", &[]),
     ("proxy", &[]),
@@ -21,12 +22,16 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("audit", &["pdata", "visible"]),
     ("rules", &["audit", "pdata", "visible", "yaml"]),
     ("tls", &["clock", "reload", "visible"]),
-    ("http_server", &["clock", "memory", "throttle", "tls"]),
+    (
+        "http_server",
+        &["clock", "endpoint", "memory", "throttle", "tls"],
+    ),
     (
         "telemetry",
         &[
             "clock",
             "deadline",
+            "endpoint",
             "http_server",
             "redact",
             "throttle",
@@ -65,6 +70,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "exporter",
         &[
+            "endpoint",
             "proxy",
             "detection",
             "extension",
@@ -81,6 +87,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "endpoint",
             "proxy",
             "detection",
             "extension",

@@ -168,6 +168,10 @@ fn who_cannot_send_says_so() {
             vec!["replay", "-", "--speed", "full", "--shift-to-now"],
             "reads the log twice",
         ),
+        (
+            vec!["replay", "-", "--speed", "60", "--shift-to-now"],
+            "reads the log twice",
+        ),
         (vec!["replay", "a", "--endpoint", "a"], "host:port"),
         (
             vec!["replay", "a", "--speed", "0"],
@@ -258,4 +262,100 @@ fn who_is_told_to_stop_does_not_try_for_ever() {
             replay.stderr()
         );
     }
+}
+
+/// The rows of a scan that say what was counted, without times.
+fn counted(log: &str) -> Vec<String> {
+    let output = auditwatch(&["scan", log, "--all", "--output", "ndjson"]);
+    assert!(output.status.success(), "{output:?}");
+    let rows = stdout(&output);
+    let rows = rows.lines().map(|line| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["src_ip", "count", "max_in_window", "count_by_code"]
+            .map(|key| row[key].to_string())
+            .join(" ")
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Requests of several stages, and lines that are read twice, are the same requests when their times are moved.
+#[test]
+fn a_shift_keeps_the_identity_of_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = corpus::case("replay-shift-stages.ndjson");
+    let log = log.display().to_string();
+    let wanted = counted(&log);
+    for speed in ["0.5", "1", "60", "100", "full"] {
+        let out = dir.path().join(speed).display().to_string();
+        let output = auditwatch(&[
+            "replay",
+            &log,
+            "--speed",
+            speed,
+            "--shift-to-now",
+            "--output",
+            &out,
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(counted(&out), wanted, "{speed}");
+        let ids = |file: &str| {
+            let text = fs::read_to_string(file).unwrap();
+            let ids = text.lines().map(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                event["auditID"].to_string()
+            });
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&out), ids(&log), "the order of the log, at {speed}");
+    }
+}
+
+/// An event of a node before its first answer of NTP does not hold up the others for years.
+#[test]
+fn a_long_gap_is_cut_with_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, out) = (dir.path().join("log"), dir.path().join("out"));
+    let event = |time: &str| format!("{{\"requestReceivedTimestamp\":\"{time}\"}}\n");
+    let text = event("2000-01-01T00:00:00.000000Z") + &event("2026-11-25T10:00:00.000000Z");
+    fs::write(&log, text).unwrap();
+    let (log, out) = (log.display().to_string(), out.display().to_string());
+    for shift in [&[][..], &["--shift-to-now"]] {
+        let arguments = ["replay", &log, "--output", &out, "--max-gap", "1"];
+        let output = auditwatch(&[&arguments[..], shift].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.contains("a wait of 9825 days, was cut to 1 s (--max-gap)"),
+            "{stderr}"
+        );
+    }
+}
+
+/// Who is stopped before the end of the log exits with 1, also where nothing is known to be left.
+#[test]
+fn a_replay_that_is_stopped_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, out) = (dir.path().join("log"), dir.path().join("out"));
+    let event = |second: u32| {
+        format!("{{\"requestReceivedTimestamp\":\"2026-11-25T10:00:{second:02}.000000Z\"}}\n")
+    };
+    fs::write(&log, event(0) + &event(25)).unwrap();
+    let (log, out) = (log.display().to_string(), out.display().to_string());
+    let mut replay = Process::start(
+        Path::new(env!("CARGO_BIN_EXE_auditwatch")),
+        &["replay", &log, "--output", &out],
+        &[],
+    );
+    while fs::read_to_string(&out).map_or(true, |text| text.is_empty()) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    replay.signal("TERM");
+    assert_eq!(replay.wait(LONG).code(), Some(1), "{}", replay.stderr());
+    assert!(
+        replay.stderr().contains("1 events were not sent"),
+        "{}",
+        replay.stderr()
+    );
 }

@@ -235,7 +235,7 @@ fn wanted(entry: &Entry, held: (Option<&str>, Option<&str>), rule: &Rule) -> Opt
         .and_then(|body| full(body, rule))
         .or_else(|| held.1.and_then(|attributes| full(attributes, rule)))?;
     let mut hit = judge(&event, rule)?;
-    let now = entry.observed.unwrap_or(RECEIVED);
+    let now = entry.observed.unwrap_or(RECEIVED).min(RECEIVED);
     let time = hit.time.map(|time| time.0).or(entry.time).unwrap_or(now);
     hit.clamped = time > now + 300 * SECOND;
     hit.time = Some(Micros(if hit.clamped { now } else { time }));

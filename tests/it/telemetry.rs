@@ -97,7 +97,8 @@ async fn a_scraper_sees_what_was_sent() {
     lines.push(r#"{"code":403} cut"#.to_owned());
     send(grpc, &lines, None).await.unwrap();
     send(grpc, &lines[..8], None).await.unwrap();
-    raw(grpc, "/nowhere", &[], vec![], End::Well).await;
+    let metrics_of = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    raw(grpc, metrics_of, &[], vec![], End::Well).await;
     let junk = vec![vec![0, 0, 0, 0, 1, 0xff]];
     let path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
     raw(grpc, path, &[], junk, End::Well).await;

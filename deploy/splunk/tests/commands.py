@@ -246,6 +246,22 @@ class MStats(TStats):
     metrics = True
 
 
+class From(Command):
+    """A data set of a data model. Of those of Enterprise Security, the one that drill-downs use."""
+
+    has_tokens = False
+    # What the model adds to the events of index=risk.
+    added = {"normalized_risk_object", "calculated_risk_score"}
+
+    def read(self, tokens, args, world):
+        if args != 'datamodel:"Risk.All_Risk"':
+            raise SplError(f"no such data set: {args}")
+        self.made = world.fields("index=risk") | self.added
+
+    def leaves(self, fields):
+        return set(self.made)
+
+
 class Table(Command):
     def read(self, tokens, args, world):
         self.names = [self.need(name) for name in names_of(tokens)]
@@ -385,12 +401,13 @@ class Append(Command):
 
 
 COMMANDS = {
+    "from": From,
     "append": Append, "dedup": Dedup, "eval": EvalCommand, "fieldformat": FieldFormat, "fields": Fields, "fillnull": FillNull,
     "geostats": GeoStats, "iplocation": IpLocation, "mstats": MStats, "mvexpand": MvExpand, "rename": Rename,
     "search": SearchCommand, "sort": Sort, "stats": Stats, "table": Table, "timechart": TimeChart, "tstats": TStats,
     "where": Where,
 }  # fmt: skip
-GENERATING = {"tstats", "mstats"}
+GENERATING = {"from", "tstats", "mstats"}
 
 
 def top_level_commas(args):

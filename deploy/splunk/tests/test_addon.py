@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 import unittest
+from xml.etree import ElementTree
 
 import addon
 import spl
@@ -24,6 +26,22 @@ class Fields(unittest.TestCase):
         self.assertEqual(set(addon.proto()) - set(indexed) - made, set(), "fields of finding.proto without a name in Splunk")
         self.assertEqual(set(indexed) & made, set(), "an indexed field that search time makes again")
         self.assertEqual(set(indexed.values()) - set(addon.proto()), set())
+
+    def test_each_indexed_field_is_searched_as_one_for_findings_alone(self):
+        wanted = {f"sourcetype::{FINDING}::{name}": {"INDEXED": "true"} for name in addon.indexed()}
+        self.assertEqual(addon.conf("default/fields.conf"), wanted)
+
+    def test_drill_downs_to_risk_go_by_the_normalized_object(self):
+        for name, stanza in addon.SAVED.items():
+            searches = [one["search"] for one in json.loads(stanza["action.notable.param.drilldown_searches"])]
+            risk = [search for search in searches if "isk" in search and "auditwatch_" not in search]
+            self.assertEqual(len(risk), 1, name)
+            self.assertIn(' | search normalized_risk_object="$', risk[0], name)
+
+    def test_no_search_needs_a_macro_of_another_app(self):
+        for place, query in addon.queries():
+            for macro in re.findall(r"`(\w+)", query):
+                self.assertIn(macro, MACROS, place)
 
     def test_every_kind_of_finding_has_its_fields(self):
         for event in addon.findings("states"):
@@ -422,6 +440,35 @@ class Dashboard(unittest.TestCase):
         self.assertEqual(self.run_query("All findings", severity="high"), [{"findings": 0}])
         delays = self.run_query("Seconds from the request")
         self.assertEqual([row["max_delay"] for row in delays], [2.0])
+
+    def test_dashboard_studio_has_the_same_panels_and_searches(self):
+        sys.path.insert(0, str(ADDON.parent))
+        import studio
+
+        view = ADDON / "default/data/ui/views/auditwatch_studio.xml"
+        self.assertEqual(view.read_text(encoding="utf-8"), studio.page(), "run deploy/splunk/studio.py")
+        root = ElementTree.parse(view).getroot()
+        self.assertEqual((root.tag, root.get("version")), ("dashboard", "2"))
+        made = json.loads(root.findtext("definition"))
+        queries = [source["options"]["query"] for source in made["dataSources"].values()]
+        self.assertEqual(sorted(queries), sorted(e.text for e in DASHBOARD.iter("query")))
+        # Whatever is referred to is there, and each panel has its place.
+        places = [one["item"] for one in made["layout"]["structure"]]
+        self.assertEqual(places, list(made["visualizations"]))
+        for panel in [*made["visualizations"].values(), *made["inputs"].values()]:
+            self.assertLessEqual(set(panel.get("dataSources", {}).values()), set(made["dataSources"]))
+        tokens = {one["options"]["token"] for one in made["inputs"].values()} | set(made["defaults"]["tokens"]["default"])
+        for query in queries:
+            self.assertLessEqual(set(re.findall(r"\$(\w+)[.|$]", query)), tokens)
+        for panel in made["visualizations"].values():
+            for handler in panel.get("eventHandlers", []):
+                self.assertLessEqual({one["token"] for one in handler["options"].get("tokens", [])}, tokens)
+        boxes = [one["position"] for one in made["layout"]["structure"]]
+        for n, a in enumerate(boxes):
+            self.assertLessEqual(a["x"] + a["w"], made["layout"]["options"]["width"])
+            for b in boxes[n + 1 :]:
+                apart = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"] or a["y"] + a["h"] <= b["y"]
+                self.assertTrue(apart or b["y"] + b["h"] <= a["y"])
 
 
 if __name__ == "__main__":

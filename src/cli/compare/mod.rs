@@ -71,7 +71,7 @@ impl Compare {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> anyhow::Result<Ended> {
-        let databases = self.counting.databases()?;
+        let databases = self.counting.databases(Semantics::Escu, err)?;
         let mut both = SideBySide::new(streaming, search, databases);
         let mut tally = Tally::default();
         let rule = both.streaming().clone();

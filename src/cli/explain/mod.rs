@@ -187,7 +187,7 @@ impl Explain {
             (Some(address), _) => Subject::Address(*address),
             (None, id) => Subject::AuditId(id.clone().unwrap_or_default()),
         };
-        let databases = self.counting.databases()?;
+        let databases = self.counting.databases(rule.semantics, err)?;
         let mut service = Service::new(&subject, &detections, databases);
         // Others match no record by themselves.
         let matching = detections.iter().filter(|one| one.matches_events());

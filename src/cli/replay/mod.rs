@@ -2,6 +2,7 @@
 //! was recorded or another; or appended to a file that a collector follows.
 
 mod count;
+mod gaps;
 mod otlp;
 mod pace;
 mod shift;
@@ -21,8 +22,9 @@ use tracing::level_filters::LevelFilter;
 
 use self::{
     count::Count,
+    gaps::Gaps,
     otlp::{Otlp, Protocol},
-    pace::{Pace, Speed},
+    pace::{Pace, Shift, Speed},
     target::Target,
 };
 use super::{
@@ -66,9 +68,13 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N|full", default_value = "1")]
     speed: Speed,
 
-    /// Move the times of the events so that they happen while they are sent
+    /// Move the times of all events to the present, by the same amount
     #[arg(long)]
     shift_to_now: bool,
+
+    /// Longest wait between two events, in seconds; longer ones are cut. 0: without a bound
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    max_gap: u64,
 
     /// Attribute of the resource, such as k8s.cluster.name=demo; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
@@ -117,13 +123,13 @@ impl Replay {
     /// When a file cannot be read, or a flag does not fit.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<bool> {
         telemetry::start(LevelFilter::WARN, false);
-        let last = self.last_time()?;
+        let shift = self.shift()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        let ended = runtime.block_on(self.replay(last));
+        let ended = runtime.block_on(self.replay(shift));
         // A thread that still reads standard input is not waited for.
         runtime.shutdown_background();
         let (count, took) = ended?;
@@ -131,22 +137,41 @@ impl Replay {
         Ok(count.is_whole())
     }
 
-    /// The latest time of the log, where all of it is to lie before now.
-    fn last_time(&self) -> anyhow::Result<Option<Micros>> {
-        if !self.shift_to_now || self.speed != Speed::Full {
+    /// By how much the times of the events are to be moved: all events are looked at first. Of
+    /// standard input it is the first event that says it.
+    fn shift(&self) -> anyhow::Result<Option<Shift>> {
+        if !self.shift_to_now {
             return Ok(None);
         }
-        if self.files.iter().any(|file| file == Path::new("-")) {
-            bail!(
-                "--shift-to-now at --speed full reads the log twice, which standard input cannot"
-            );
+        if self.is_piped() {
+            let slow = matches!(self.speed, Speed::Times(times) if times <= 1.0);
+            if !slow {
+                bail!(
+                    "--shift-to-now at a --speed above 1 reads the log twice, which standard input \
+                     cannot: give a file, or --speed 1"
+                );
+            }
+            return Ok(None);
         }
-        let mut last = None;
-        read(&self.files, |event| last = last.max(event.time))?;
-        Ok(last)
+        let (mut pace, mut shift) = (self.pace(), Shift::default());
+        read(&self.files, |event| {
+            shift.add(event.time, pace.due(event.time));
+        })?;
+        Ok(Some(shift))
     }
 
-    async fn replay(&self, last: Option<Micros>) -> anyhow::Result<(Count, Duration)> {
+    fn is_piped(&self) -> bool {
+        self.files.iter().any(|file| file == Path::new("-"))
+    }
+
+    fn pace(&self) -> Pace {
+        let longest = Duration::from_secs(self.max_gap);
+        // What follows a wait that is cut would lie in the future, and standard input is read once.
+        let is_bound = self.max_gap > 0 && !(self.shift_to_now && self.is_piped());
+        Pace::new(self.speed, is_bound.then_some(longest))
+    }
+
+    async fn replay(&self, shift: Option<Shift>) -> anyhow::Result<(Count, Duration)> {
         let (sender, mut events) = mpsc::channel(AHEAD);
         let files = self.files.clone();
         let reading = tokio::task::spawn_blocking(move || {
@@ -155,8 +180,9 @@ impl Replay {
         });
         let bar = bar();
         let mut target = self.target(bar.clone())?;
-        let mut pace = Pace::new(self.speed);
+        let (mut pace, mut gaps) = (self.pace(), Gaps::new(bar.clone()));
         let (start, began) = (clock::monotonic(), now());
+        let mut shift = shift.unwrap_or_default();
         let mut stop = Stop::listen()?;
         let mut flush_by = start;
         let mut unsent = 0;
@@ -168,8 +194,12 @@ impl Replay {
             let Some(Event { text, time }) = event else {
                 break;
             };
-            let after = pace.due(time);
-            let due = start + after;
+            let due = pace.due(time);
+            gaps.cut(due, self.max_gap);
+            if self.shift_to_now && self.is_piped() && shift.from(began).is_none() {
+                shift.add(time, due);
+            }
+            let due = start + due.after;
             if target.is_full(self.batch_size, BATCH_BYTES) || due > flush_by {
                 target.flush(&mut stop).await?;
                 if stop.is_requested() {
@@ -189,8 +219,7 @@ impl Replay {
             if target.is_empty() {
                 flush_by = clock::monotonic() + BATCH_WAIT;
             }
-            let by = self.shift_to_now.then(|| shift(time, last, began, after));
-            target.push(match by.flatten() {
+            target.push(match shift.from(began) {
                 Some(by) => shift::moved(&text, by),
                 None => text,
             });
@@ -198,6 +227,7 @@ impl Replay {
         }
         target.flush(&mut stop).await?;
         bar.finish_and_clear();
+        gaps.end();
         let mut is_all = true;
         if stop.is_requested() {
             is_all = count(&mut events, &mut unsent, &mut stop).await;
@@ -244,23 +274,6 @@ async fn count(events: &mut mpsc::Receiver<Event>, unsent: &mut u64, stop: &mut 
         () = rest => true,
         () = stop.repeated() => false,
         () = tokio::time::sleep(COUNT_WAIT) => false,
-    }
-}
-
-/// By how much the times of an event are moved, in microseconds.
-fn shift(
-    time: Option<Micros>,
-    last: Option<Micros>,
-    began: Micros,
-    after: Duration,
-) -> Option<i64> {
-    let micros = i64::try_from(after.as_micros()).unwrap_or(i64::MAX);
-    match (time, last) {
-        // As far apart as they were, the last of them now.
-        (_, Some(last)) => Some(began.0.saturating_sub(last.0)),
-        // Each when it is sent.
-        (Some(time), None) => Some(began.plus(micros).0.saturating_sub(time.0)),
-        (None, None) => None,
     }
 }
 

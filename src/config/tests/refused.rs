@@ -283,12 +283,20 @@ fn refuses_receivers_that_cannot_listen() {
             "1:74: receivers::otlp::protocols::http::endpoint: grpc listens on this address already, give http another port",
         ),
         (
+            "{protocols: {grpc: {endpoint: ':1'}, http: {endpoint: '0.0.0.0:1'}}}",
+            "1:73: receivers::otlp::protocols::http::endpoint: grpc listens on this address already, give http another port",
+        ),
+        (
+            "{protocols: {grpc: {endpoint: '2001:db8::9:4317'}}}",
+            "1:49: receivers::otlp::protocols::grpc::endpoint: an IPv6 address needs brackets, such as [2001:db8::9]:4317, got \"2001:db8::9:4317\"",
+        ),
+        (
             "{grpc: , protocols: {http: }}",
             "1:20: receivers::otlp: unknown key \"grpc\": it belongs under protocols",
         ),
         (
             "{protocols: {http: {endpoint: '4318'}}}",
-            "1:49: receivers::otlp::protocols::http::endpoint: expected host:port, such as 127.0.0.1:4317, got \"4318\"",
+            "1:49: receivers::otlp::protocols::http::endpoint: expected host:port, such as 127.0.0.1:4317, or :4317 for all addresses, got \"4318\"",
         ),
         (
             "{protocols: {http: {max_request_body_size: -1}}}",
@@ -1030,7 +1038,7 @@ fn refuses_settings_of_an_extension() {
 {SERVICE}"
         ),
         &[
-            "6:28: extensions::health_check::endpoint: expected host:port, such as 127.0.0.1:4317, got \
+            "6:28: extensions::health_check::endpoint: expected host:port, such as 127.0.0.1:4317, or :4317 for all addresses, got \
              \"13133\"",
             "6:41: extensions::health_check::path: expected a path such as /, got \"health\"",
             "6:49: extensions::health_check::tls: needs cert_file and key_file, the certificate that senders are shown and its key",

@@ -99,6 +99,29 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// What Splunk would take in another way than it was probably meant.
+    pub fn warning(&self) -> Option<String> {
+        let index = &self.index;
+        let is_part = |letter: char| {
+            letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_' || letter == '-'
+        };
+        if index.chars().all(is_part) && !index.starts_with('-') {
+            return None;
+        }
+        let lower: String = index.trim().to_lowercase();
+        let advice = if lower.chars().all(is_part) && !lower.starts_with('-') {
+            format!(", did you mean {lower}?")
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "Splunk has no index {index:?}: names of indexes have lower-case letters, digits, _ and - \
+             only, so it would refuse all findings{advice}"
+        ))
+    }
+}
+
 /// What the events are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -148,6 +171,37 @@ impl Default for AckConfig {
             enabled: false,
             poll_interval: Duration::from_secs(1),
             timeout: Duration::from_mins(2),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_cannot_be_is_warned_about() {
+        for (index, wanted) in [
+            ("", None),
+            ("k8s_findings", None),
+            ("_internal", None),
+            ("k8s-findings2", None),
+            ("K8s_Findings", Some("did you mean k8s_findings?")),
+            (" k8s_findings", Some("did you mean k8s_findings?")),
+            ("k8s findings", Some("refuse all findings")),
+            ("k8s.findings", Some("refuse all findings")),
+            ("-k8s", Some("refuse all findings")),
+            ("k8s\u{1b}", Some("\\u{1b}")),
+        ] {
+            let config = Config {
+                index: index.to_owned(),
+                ..Config::default()
+            };
+            let warning = config.warning();
+            assert_eq!(warning.is_some(), wanted.is_some(), "{warning:?}");
+            if let (Some(warning), Some(wanted)) = (warning, wanted) {
+                assert!(warning.contains(wanted), "{warning}");
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{ack, config::Config, error::Error, response};
 use crate::{
     clock,
+    endpoint::plain_url,
     exporter::{
         http_client::{HttpClient, Settings, beginning, unreached},
         text,
@@ -170,7 +171,7 @@ impl Connection {
 
 pub(super) fn endpoint(text: &str) -> Result<Url, Error> {
     // The text itself is not repeated: it may hold a password.
-    let mut url = Url::parse(text.trim()).map_err(|_| Error::Endpoint("is no URL"))?;
+    let mut url = Url::parse(&plain_url(text.trim())).map_err(|_| Error::Endpoint("is no URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Error::Endpoint("does not start with http:// or https://"));
     }

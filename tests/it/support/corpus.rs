@@ -11,6 +11,13 @@ pub(crate) fn path(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A file of the cases.
+pub(crate) fn case(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/cases")
+        .join(name)
+}
+
 /// The lines of a recording.
 pub(crate) fn lines(name: &str) -> Vec<String> {
     let file = std::fs::File::open(path(&format!("{name}.ndjson.gz"))).unwrap();

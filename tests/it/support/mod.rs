@@ -8,6 +8,7 @@ pub(crate) mod hec;
 pub(crate) mod hits;
 pub(crate) mod json;
 pub(crate) mod judge;
+pub(crate) mod mmdb;
 pub(crate) mod otlp;
 pub(crate) mod otlp_peer;
 pub(crate) mod process;
