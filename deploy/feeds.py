@@ -3,7 +3,8 @@
 
     deploy/feeds.py FOLDER
 
-A receiver of a cloud becomes otlp, and transform is left out: neither is in that Collector (tests/collector/README.md).
+A receiver of a cloud becomes otlp, and transform and text_encoding are left out: they are not in that Collector
+(tests/collector/README.md). That of aks-kafka.yaml is there, and tests/it/collector_feeds.rs runs it.
 """
 
 import pathlib
@@ -33,10 +34,15 @@ def main():
         (receiver,) = config["receivers"]
         settings = config["receivers"].pop(receiver)
         assert settings.get("storage", "file_storage") in config["extensions"], f"{file.name}: storage"
-        config["receivers"]["otlp"] = {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}
         (pipeline,) = config["service"]["pipelines"].values()
         assert pipeline["receivers"] == [receiver] and pipeline["exporters"] == ["otlp_grpc/auditwatch"]
-        pipeline["receivers"] = ["otlp"]
+        if receiver.startswith("kafka"):
+            config["receivers"][receiver] = settings
+        else:
+            config["receivers"]["otlp"] = {"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}}
+            pipeline["receivers"] = ["otlp"]
+        config["extensions"].pop("text_encoding", None)
+        config["service"]["extensions"] = [one for one in config["service"]["extensions"] if one in config["extensions"]]
         pipeline["processors"] = [one for one in pipeline["processors"] if not one.startswith("transform")]
         config["processors"] = {one: config["processors"][one] for one in pipeline["processors"]}
         names = [step["key"] for one in config["processors"].values() for step in one["attributes"]]

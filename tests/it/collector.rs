@@ -45,15 +45,20 @@ fn recording(name: &str) -> Vec<String> {
     corpus::lines(name).into_iter().chain(last).collect()
 }
 
-/// The Collector of tests/collector, built once and kept outside the tree. `None`, loudly, when
+/// The Collector of tests/collector.
+pub(crate) fn collector() -> Option<PathBuf> {
+    built("tests/collector/build.sh")
+}
+
+/// A program in Go that a script of the tests builds, once and outside the tree. `None`, loudly, when
 /// there is no Go to build it with and this is not CI.
 #[expect(
     clippy::disallowed_methods,
     reason = "the environment says whether this is CI"
 )]
-pub(crate) fn collector() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/collector/build.sh");
-    let output = Command::new("bash").arg(script).output().unwrap();
+pub(crate) fn built(script: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new("bash").arg(path).output().unwrap();
     if output.status.success() {
         return Some(PathBuf::from(
             String::from_utf8(output.stdout).unwrap().trim(),
@@ -63,12 +68,12 @@ pub(crate) fn collector() -> Option<PathBuf> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(
         output.status.code() == Some(3) && !ci,
-        "the Collector cannot be built:\n{stderr}"
+        "{script} fails:\n{stderr}"
     );
     // Not a print macro: the harness hides those of tests that pass.
     let _told = writeln!(
         std::io::stderr(),
-        "\n*** SKIPPED: the tests with the real Collector need Go: {stderr}\n"
+        "\n*** SKIPPED: the tests with the program of {script} need Go: {stderr}\n"
     );
     None
 }
@@ -166,7 +171,7 @@ async fn chain(collector: &Path, name: &str) {
     }
 }
 
-fn start_auditwatch(hec: &HecServer, address: std::net::SocketAddr) -> Process {
+pub(crate) fn start_auditwatch(hec: &HecServer, address: std::net::SocketAddr) -> Process {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("otel-config/minimal.yaml");
     let process = Process::auditwatch(
         &config,
@@ -260,7 +265,7 @@ fn sixth_lines(lines: &[String]) -> BTreeMap<String, usize> {
 }
 
 /// Addresses that findings list as members of a network.
-fn members_of(events: &[HecEvent]) -> BTreeSet<String> {
+pub(crate) fn members_of(events: &[HecEvent]) -> BTreeSet<String> {
     let lists = events
         .iter()
         .filter_map(|event| event.event["members"].as_array());

@@ -6,6 +6,7 @@ mod architecture;
 mod attacks;
 mod circles;
 mod collector;
+mod collector_feeds;
 mod collector_tls;
 mod coverage;
 mod dead_letter;
