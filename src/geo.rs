@@ -8,8 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::de::IgnoredAny;
-
 use self::record::Value;
 use crate::{
     detection::geo::{Locate, Location},
@@ -152,7 +150,7 @@ impl Database {
         let networks = self.reader.networks(maxminddb::WithinOptions::default());
         let mut keys = BTreeSet::new();
         for found in networks.into_iter().flatten().take(SAMPLE).flatten() {
-            if let Ok(Some(record)) = found.decode::<BTreeMap<String, IgnoredAny>>() {
+            if let Ok(Some(record)) = found.decode::<BTreeMap<String, Value>>() {
                 keys.extend(record.into_keys());
             }
             if keys.len() >= NAMED_KEYS {

@@ -15,8 +15,8 @@ const DEPTH: u8 = 4;
 
 /// The keys that are read, at any depth; all else is passed over without a copy.
 ///
-/// MaxMind (GeoIP2, GeoLite2) and DB-IP nest: `country.names.en`, `location.latitude`. IPinfo,
-/// IPLocate, ip-location-db and what tools make of a CSV are flat, and each has words of its own.
+/// MaxMind (GeoIP2, GeoLite2) and DB-IP nest: `country.names.en`, `location.latitude`. `IPinfo`,
+/// `IPLocate`, ip-location-db and what tools make of a CSV are flat, and each has words of its own.
 const KEYS: [&str; 28] = [
     "as",
     "as_number",

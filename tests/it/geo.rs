@@ -47,22 +47,26 @@ fn location(texts: [&str; 4], degrees: Option<(f64, f64)>) -> Location {
     }
 }
 
-/// What the databases of vendors say, in their layouts. Names and places are invented.
-#[test]
-fn the_layouts_of_vendors_are_read() {
+/// A database of a vendor: its type, a record, and what is known from it.
+type Layout = (&'static str, Value, Location, Option<u32>);
+
+/// Where the record of each layout is. Names and places are invented.
+const PLACE: Option<(f64, f64)> = Some((52.01, 4.36));
+const ALL: [&str; 4] = ["Northland", "Port Case", "South", "XN"];
+
+/// MaxMind, and who has its layouts.
+fn nested() -> Vec<Layout> {
     let names = json!({"en": "Northland", "de": "Nordland"});
     let country = json!({"geoname_id": 1, "iso_code": "XN", "names": names});
     let city = json!({"geoname_id": 2, "names": {"en": "Port Case"}});
-    let place = Some((52.01, 4.36));
-    let all = ["Northland", "Port Case", "South", "XN"];
-    for (kind, record, wanted, system) in [
+    vec![
         (
             "GeoLite2-City",
             json!({"continent": {"code": "XX"}, "country": country, "city": city,
                    "subdivisions": [{"iso_code": "S", "names": {"en": "South"}}, {"names": {"en": "Inner"}}],
                    "location": {"accuracy_radius": 5, "latitude": 52.01, "longitude": 4.36, "time_zone": "Etc/UTC"},
                    "registered_country": {"iso_code": "XS"}}),
-            location(all, place),
+            location(ALL, PLACE),
             None,
         ),
         (
@@ -89,9 +93,15 @@ fn the_layouts_of_vendors_are_read() {
             json!({"country": {"geoname_id": 1, "is_in_european_union": false, "iso_code": "XN", "names": names},
                    "city": {"names": {"en": "Port Case"}}, "subdivisions": [{"names": {"en": "South"}}],
                    "location": {"latitude": 52.01, "longitude": 4.36}}),
-            location(all, place),
+            location(ALL, PLACE),
             None,
         ),
+    ]
+}
+
+/// `IPinfo`, `IPLocate`, and what tools make of a CSV.
+fn flat() -> Vec<Layout> {
+    vec![
         (
             "ipinfo lite",
             json!({"country": "Northland", "country_code": "XN", "continent": "Somewhere",
@@ -103,7 +113,7 @@ fn the_layouts_of_vendors_are_read() {
             "ipinfo standard_location",
             json!({"city": "Port Case", "region": "South", "country": "XN", "lat": "52.01", "lng": "4.36",
                    "postal_code": "0000", "timezone": "Etc/UTC"}),
-            location(["XN", "Port Case", "South", "XN"], place),
+            location(["XN", "Port Case", "South", "XN"], PLACE),
             None,
         ),
         (
@@ -111,7 +121,7 @@ fn the_layouts_of_vendors_are_read() {
             json!({"geo": {"city": "Port Case", "region": "South", "country": "Northland", "country_code": "XN",
                            "latitude": 52.01, "longitude": 4.36},
                    "as": {"asn": "AS64500", "name": "Example"}}),
-            location(all, place),
+            location(ALL, PLACE),
             Some(64_500),
         ),
         (
@@ -130,10 +140,15 @@ fn the_layouts_of_vendors_are_read() {
             "ip-location-db city",
             json!({"country_code": "XN", "state1": "South", "state2": "", "city": "Port Case",
                    "latitude": {"float": 52.01}, "longitude": {"float": 4.36}}),
-            location(["XN", "Port Case", "South", "XN"], place),
+            location(["XN", "Port Case", "South", "XN"], PLACE),
             None,
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn the_layouts_of_vendors_are_read() {
+    for (kind, record, wanted, system) in nested().into_iter().chain(flat()) {
         let files = files(&[(kind, record)]);
         let databases = Databases::open(&files.paths).unwrap();
         for address in ["198.51.100.7", "2001:db8::7"] {
@@ -178,7 +193,7 @@ fn a_field_of_another_type_costs_no_other() {
             let databases = Databases::open(&files.paths).unwrap();
             let found = databases.locate("198.51.100.7".parse().unwrap()).unwrap();
             let kept = |name: &str, value: bool| {
-                assert!(key == name || value, "{key}: {other}: {found:?}")
+                assert!(key == name || value, "{key}: {other}: {found:?}");
             };
             kept("country", found.country.as_deref() == Some("Northland"));
             kept("city", found.city.as_deref() == Some("Port Case"));

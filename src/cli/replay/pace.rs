@@ -143,6 +143,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
+    #[expect(clippy::unnecessary_wraps, reason = "an event may have no time")]
     fn at(seconds: i64) -> Option<Micros> {
         Some(Micros(1_700_000_000_000_000 + seconds * 1_000_000))
     }
