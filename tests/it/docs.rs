@@ -227,6 +227,7 @@ fn pages_name_metrics_that_exist() {
         .filter_map(|line| line.strip_prefix('['))
         .map(|line| line.split(['(', ']']).next().unwrap().to_owned())
         .collect();
+    let views = root().join("deploy/splunk/TA-auditwatch/default/data/ui/views");
     for (path, text) in texts(&[".md"]) {
         if !path.starts_with("docs/") {
             continue;
@@ -237,9 +238,10 @@ fn pages_name_metrics_that_exist() {
                 before = part.chars().next_back().unwrap_or(before);
                 let end = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
                 let name = format!("{prefix}{}", rest.split(end).next().unwrap_or_default());
-                // Macros of the add-on, and the prefix itself, are no metrics.
+                // Macros and views of the add-on, and the prefix itself, are no metrics.
                 let other = name == prefix
                     || macros.contains(&name)
+                    || views.join(format!("{name}.xml")).exists()
                     || before.is_alphanumeric()
                     || "-_/".contains(before);
                 assert!(
