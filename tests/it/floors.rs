@@ -107,6 +107,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
             "deadline",
             "storage",
+            "throttle",
         ],
     ),
     (
