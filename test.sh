@@ -35,6 +35,9 @@ case "$code" in
         ;;
 esac
 
+# The client of the API server, for the audit webhook.
+if [ "$code" -eq 0 ]; then tests/webhook/build.sh; fi
+
 cargo test --locked "$@"
 
 if [ "$code" -ne 0 ]; then

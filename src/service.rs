@@ -41,9 +41,7 @@ use self::{
 
 use crate::{
     clock,
-    config::{
-        ComponentId, Config, DetectionConfig, ExtensionConfig, PipelineConfig, ReceiverConfig,
-    },
+    config::{ComponentId, Config, DetectionConfig, ExtensionConfig, PipelineConfig},
     deadline,
     detection::time::Micros,
     extension::{bearer_token_auth::BearerTokenAuth, file_storage, health_check::HealthCheck},
@@ -150,7 +148,7 @@ impl Service {
             observed::pipeline(&self.common.metrics, id, &parts.processor, counters);
             watch.counters.push(Arc::clone(counters));
             for receiver in &parts.receivers {
-                let Some(ReceiverConfig::Otlp(config)) = config.receivers.get(receiver) else {
+                let Some(config) = config.receivers.get(receiver) else {
                     continue;
                 };
                 let (servers, auth) = (&self.running.servers, &self.running.authenticators);

@@ -220,6 +220,11 @@ impl<'a> Event<'a> {
         request && parts.into_iter().filter(|there| *there).count() >= 2
     }
 
+    /// Sets the event time to one that its envelope names.
+    pub(crate) fn set_time(&mut self, time: &'a str) {
+        self.time = Field::Text(Text::from(time));
+    }
+
     /// The event time, if it can be read.
     pub fn time(&self) -> Option<Micros> {
         self.read_time().map(|(time, _)| time)

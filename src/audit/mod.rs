@@ -4,9 +4,11 @@
 //! values (`map`); [`fields`] is the table of what is kept of it, [`path`] leads to any other field.
 //! [`address`] finds the source address that can be trusted, `identity` says
 //! which two events are one request, [`time`] is event time. [`selector`] looks at the attributes
-//! around an event, and [`shapes`] describes records that hold none.
+//! around an event, `envelope` takes events out of what senders put around them, and [`shapes`]
+//! describes records that hold none.
 
 pub mod address;
+pub mod envelope;
 pub mod event;
 pub mod fields;
 pub(crate) mod identity;

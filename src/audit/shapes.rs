@@ -105,7 +105,11 @@ pub(crate) fn shape(record: &Record<'_>, body: &AnyValue<'_>, time_field: &str) 
     }
 }
 
-fn text_shape(text: &[u8], time_field: &str) -> String {
+/// What a text that holds no audit event looks like.
+pub(crate) fn text_shape(text: &[u8], time_field: &str) -> String {
+    if text.len() > LONG {
+        return "text of more than 1 MiB".to_owned();
+    }
     let mut is_list_of_events = false;
     let kind = json::visit(text, time_field, &mut |event| {
         is_list_of_events |= event.is_audit_event();

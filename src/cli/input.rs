@@ -2,11 +2,11 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Cursor, Read},
+    io::{self, BufRead, Read},
     path::Path,
 };
 
-use super::progress::Progress;
+use super::{compression, progress::Progress};
 
 /// A longer line is skipped: the service accepts no longer request either.
 const MAX_LINE: usize = 64 * 1024 * 1024;
@@ -19,28 +19,14 @@ pub(super) enum Line<'a> {
     TooLong,
 }
 
-/// Opens a file, or standard input for `-`. gzip and zstd are recognised by content, with several
-/// members or frames.
+/// Opens a file, or standard input for `-`. What it is compressed with is recognised by content.
 pub(super) fn open(path: &Path, progress: &Progress) -> io::Result<Box<dyn BufRead>> {
-    let mut raw: Box<dyn Read> = if path == Path::new("-") {
+    let raw: Box<dyn Read> = if path == Path::new("-") {
         Box::new(progress.of(io::stdin().lock()))
     } else {
         Box::new(progress.of(File::open(path)?))
     };
-    let mut magic = Vec::with_capacity(4);
-    raw.by_ref().take(4).read_to_end(&mut magic)?;
-    let all = BufReader::with_capacity(256 * 1024, Cursor::new(magic.clone()).chain(raw));
-    Ok(match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(
-            256 * 1024,
-            flate2::bufread::MultiGzDecoder::new(all),
-        )),
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(BufReader::with_capacity(
-            256 * 1024,
-            zstd::stream::read::Decoder::with_buffer(all)?,
-        )),
-        _ => Box::new(all),
-    })
+    compression::inflate(raw)
 }
 
 /// Shows each line with its number, from 1.
@@ -106,7 +92,7 @@ pub(super) fn for_each_line(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{BufReader, Cursor};
 
     use super::*;
 
@@ -147,32 +133,5 @@ mod tests {
             lines(&log, 1 << 16),
             [(1, b"too long".to_vec()), (2, b"after".to_vec())]
         );
-    }
-
-    #[test]
-    fn compression_is_recognised_by_content() {
-        let folder = tempfile::tempdir().unwrap();
-        let gzip = |text: &[u8]| {
-            let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            member.write_all(text).unwrap();
-            member.finish().unwrap()
-        };
-        let zstd = |text: &[u8]| zstd::encode_all(text, 1).unwrap();
-        for (name, bytes) in [
-            ("plain", b"one\ntwo\n".to_vec()),
-            ("gzip", [gzip(b"one\n"), gzip(b"two\n")].concat()),
-            ("zstd", [zstd(b"one\n"), zstd(b"two\n")].concat()),
-        ] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, bytes).unwrap();
-            let mut all = Vec::new();
-            for_each_line(open(&path, &Progress::hidden()).unwrap(), |_, line| {
-                if let Line::Text(text) = line {
-                    all.push(text.to_vec());
-                }
-            })
-            .unwrap();
-            assert_eq!(all, [b"one".to_vec(), b"two".to_vec()], "{name}");
-        }
     }
 }

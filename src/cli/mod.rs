@@ -4,6 +4,7 @@ mod assessed;
 mod changes;
 mod compare;
 mod components;
+mod compression;
 mod counting;
 mod excluding;
 mod explain;

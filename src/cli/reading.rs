@@ -31,6 +31,7 @@ pub(super) fn read(
 ) -> anyhow::Result<()> {
     let progress = Progress::new(files, progress);
     for path in files {
+        let mut last = 0;
         let read = input::open(path, &progress).and_then(|from| {
             input::for_each_line(from, |number, line| {
                 let place = Place { path, number };
@@ -40,8 +41,11 @@ pub(super) fn read(
                         tally.line(&place, line, rule, &mut |event, _rule| show(&place, event));
                     }
                 }
+                last = number;
             })
         });
+        let place = Place { path, number: last };
+        tally.end_file(&place, rule, &mut |event, _rule| show(&place, event));
         if let Err(error) = read {
             let complaint = format!("cannot read {}: {error}", visible::path(path));
             progress

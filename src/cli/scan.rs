@@ -36,7 +36,8 @@ use crate::{
 /// Read audit logs and report who scanned.
 #[derive(Args, Debug)]
 pub struct Scan {
-    /// Audit logs, one event or EventList a line, plain, gzip or zstd; - is standard input
+    /// Audit logs, one event or envelope of events a line, plain or compressed (gzip, zstd, bzip2,
+    /// xz); - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -188,14 +189,7 @@ impl Scan {
                 self.print((&rows, rule), (locate, &assessed), &tally, out)?
             }
         };
-        for complaint in tally.complaints() {
-            writeln!(err, "auditwatch: {complaint}")?;
-        }
-        out.flush()?;
-        Ok(Ended {
-            findings: findings > 0,
-            trouble: !tally.unreadable.is_empty(),
-        })
+        end(findings, &tally, out, err)
     }
 
     /// What says how bad it is, where people read it and it is not always the same.
@@ -243,14 +237,7 @@ impl Scan {
             self.print_rule_rows(&rows, &tally, out)?;
             rows.len()
         };
-        for complaint in tally.complaints() {
-            writeln!(err, "auditwatch: {complaint}")?;
-        }
-        out.flush()?;
-        Ok(Ended {
-            findings: found > 0,
-            trouble: !tally.unreadable.is_empty(),
-        })
+        end(found, &tally, out, err)
     }
 
     /// Prints the rows of rules.
@@ -411,6 +398,27 @@ impl Scan {
     }
 }
 
+/// Says what was left out, and how the scan ended.
+fn end(
+    findings: usize,
+    tally: &Tally,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> anyhow::Result<Ended> {
+    for complaint in tally.complaints() {
+        writeln!(err, "auditwatch: {complaint}")?;
+    }
+    let foreign = tally.foreign();
+    if let Some(foreign) = &foreign {
+        writeln!(err, "auditwatch: {foreign}")?;
+    }
+    out.flush()?;
+    Ok(Ended {
+        findings: findings > 0,
+        trouble: !tally.unreadable.is_empty() || foreign.is_some(),
+    })
+}
+
 /// Whether a row is above the threshold.
 fn alerts(row: &Row) -> bool {
     !matches!(row, Row::Native(row) if row.alert_at.is_none())
@@ -429,7 +437,7 @@ struct Sinks<'a> {
 pub struct Ended {
     /// Whether there is anything above the threshold.
     pub findings: bool,
-    /// Whether a file could not be read.
+    /// Whether a file could not be read, or what was read is no audit log.
     pub trouble: bool,
 }
 

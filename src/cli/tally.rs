@@ -4,16 +4,26 @@ use std::path::Path;
 
 use crate::{
     detection::{
+        envelope::{Found, Joined, Opener, Outcome, Parts, Reason, split},
         event::Event,
+        fields::AuditField,
         json::{self, Kind},
         rows::MOST_ADDRESSES,
         rule::Rule,
+        shapes::{self, Shapes},
     },
     visible,
 };
 
 /// How many line numbers a complaint names.
 const NAMED_LINES: usize = 5;
+/// Of lines without an event the shape of one in this many is described.
+const SHAPED: u64 = 100;
+/// In an audit log, one line in this many holds an event at least.
+const FEW: u64 = 10;
+
+/// Takes an event.
+type Show<'s> = &'s mut dyn FnMut(&Event<'_>, &Rule);
 
 /// Counts of records and events.
 #[derive(Default)]
@@ -29,6 +39,12 @@ pub(super) struct Tally {
     no_json: Places,
     no_event: Places,
     too_long: Places,
+    /// What was in lines that are no plain events.
+    opened: Outcome,
+    /// What lines without an event look like.
+    shapes: Shapes,
+    /// Lines of containers that have not ended.
+    parts: Parts,
 }
 
 impl Tally {
@@ -38,27 +54,108 @@ impl Tally {
     }
 
     /// Takes a line, and shows each event in it.
-    pub(super) fn line(
-        &mut self,
-        place: &Place<'_>,
-        line: &[u8],
-        rule: &Rule,
-        show: &mut dyn FnMut(&Event<'_>, &Rule),
-    ) {
+    pub(super) fn line(&mut self, place: &Place<'_>, line: &[u8], rule: &Rule, show: Show<'_>) {
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         if is_blank(line) {
             return;
         }
         let mut events = 0;
         let read = json::visit(line, &rule.time_field, &mut |event| {
-            events += 1;
-            show(&event, rule);
+            // Of one with a code, a rule may ask for no more than that.
+            if event.is_audit_event() || event.field(AuditField::Code).value().is_some() {
+                events += 1;
+                show(&event, rule);
+            }
         });
         self.events += events;
         match read {
-            Ok(Kind::Event | Kind::List(0)) => {}
-            Ok(Kind::List(_) | Kind::Other) => self.no_event.add(place),
-            Err(_) => self.no_json.add(place),
+            Ok(Kind::List(0) | Kind::Event) if events > 0 => {}
+            Ok(Kind::List(_)) if events > 0 => self.no_event.add(place),
+            Ok(_) => {
+                if !self.open(line, rule, show) {
+                    self.ignore(line, rule);
+                    self.no_event.add(place);
+                }
+            }
+            Err(_) => match self.join(line) {
+                Joined::Kept => {}
+                Joined::Line(whole) => self.open_broken(place, &whole, rule, show),
+                Joined::Alone => self.open_broken(place, line, rule, show),
+            },
         }
+    }
+
+    /// Takes the end of a file.
+    pub(super) fn end_file(&mut self, place: &Place<'_>, rule: &Rule, show: Show<'_>) {
+        for line in self.parts.rest() {
+            self.open_broken(place, &line, rule, show);
+        }
+    }
+
+    fn open_broken(&mut self, place: &Place<'_>, line: &[u8], rule: &Rule, show: Show<'_>) {
+        if !self.open(line, rule, show) {
+            self.ignore(line, rule);
+            self.no_json.add(place);
+        }
+    }
+
+    /// Opens what is around events; whether any were in it.
+    fn open(&mut self, line: &[u8], rule: &Rule, show: Show<'_>) -> bool {
+        let mut events = 0;
+        let mut found = |found: &Found<'_>| {
+            let mut time = String::new();
+            if let Some(event) = found.event(&rule.time_field, &mut time) {
+                events += 1;
+                show(&event, rule);
+            }
+        };
+        let mut opener = Opener::new(&mut found);
+        opener.open_text(line, None);
+        let outcome = opener.outcome;
+        self.opened.add(&outcome);
+        self.events += events;
+        // A message of the transport is nothing to complain about.
+        events > 0 || outcome.all_ignored() == outcome.ignored(Reason::Control)
+    }
+
+    fn join(&mut self, line: &[u8]) -> Joined {
+        match split(line) {
+            Some(line) if line.is_part || !self.parts.is_empty() => self.parts.take(0, &line),
+            _ => Joined::Alone,
+        }
+    }
+
+    fn ignore(&mut self, line: &[u8], rule: &Rule) {
+        if (self.no_event.count() + self.no_json.count()).is_multiple_of(SHAPED) {
+            self.shapes.add(shapes::text_shape(line, &rule.time_field));
+        }
+    }
+
+    /// That this is no audit log, if so: nothing of it was an audit event, or very little.
+    pub(super) fn foreign(&self) -> Option<String> {
+        let ignored = self.no_event.count() + self.no_json.count() + self.too_long.count();
+        if ignored == 0 || self.events >= ignored.div_ceil(FEW) {
+            return None;
+        }
+        let reasons: Vec<_> = Reason::ALL
+            .into_iter()
+            .map(|reason| (reason.name(), self.opened.ignored(reason)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        let seen = self.shapes.to_string();
+        let seen = if seen.is_empty() {
+            "lines longer than 64 MiB"
+        } else {
+            &seen
+        };
+        Some(format!(
+            "this is no audit log, or not in a form that is read: {} events in it, and {ignored} lines without \
+             one ({}); seen: {seen}; give the audit log of the API server, one event a line or in an envelope \
+             that docs/feeds.md names",
+            self.events,
+            reasons.join(", "),
+        ))
     }
 
     /// What was skipped, each as a clause of a sentence.

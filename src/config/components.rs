@@ -15,7 +15,7 @@ use super::{
     id::ComponentId,
     otlp_exporters::{OTLP_GRPC, OTLP_HTTP},
     read::Place,
-    receivers::OTLP,
+    receivers::{OTLP, WEBHOOK},
     service::SERVICE,
     settings::{Entry, Shown, settings},
 };
@@ -37,6 +37,7 @@ settings! {
 settings! {
     RECEIVER_TYPES: () {
         otlp by receiver: Part(&OTLP), "";
+        k8s_audit_webhook by receiver: Part(&WEBHOOK), "";
     }
 }
 
@@ -125,7 +126,7 @@ const BEARER: &str = "senders and exporters use bearertokenauth or certificates 
 /// Receivers.
 pub(crate) const RECEIVERS: Types = Types {
     noun: "receiver",
-    known: &["otlp"],
+    known: &["k8s_audit_webhook", "otlp"],
     hints: &[
         (
             "filelog",
@@ -136,7 +137,6 @@ pub(crate) const RECEIVERS: Types = Types {
             Use("auditwatch reads no files while it runs, let a collector send them over otlp"),
         ),
         ("splunk_hec", Absent),
-        ("k8s_audit_webhook", Absent),
         ("fluentforward", Use(IN_FRONT)),
         ("fluent_forward", Use(IN_FRONT)),
         ("hostmetrics", Use(IN_FRONT)),

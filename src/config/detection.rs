@@ -162,7 +162,8 @@ settings! {
                 },
                 text: |name| plain(name.as_deref().unwrap_or_default()),
             },
-            "Name of the cluster, instead of the k8s.cluster.name that records carry.";
+            "Name of the cluster of what names none: neither k8s.cluster.name of the record or its resource, \
+             nor its envelope.";
         selector => rule.selector: Part(&SELECTOR),
             "Which records are looked at, by the attributes that become their source, sourcetype and \
              index in Splunk (com.splunk.source and so on, of the record or its resource). Each is a \

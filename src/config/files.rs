@@ -4,7 +4,7 @@
 //! are not. So what cannot be read is a note, and not a problem.
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{ComponentId, Config, ExporterConfig, ExtensionConfig, ReceiverConfig};
+use super::{ComponentId, Config, ExporterConfig, ExtensionConfig};
 use crate::{
     extension::bearer_token_auth::BearerTokenAuth,
     tls::{self, Pem, server::Acceptor},
@@ -31,10 +31,8 @@ impl Config {
     /// that ends no connection; nor has a file of tokens, which is read again by itself too.
     pub fn files(&self) -> BTreeMap<(Section, ComponentId), Vec<PathBuf>> {
         let mut files: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
-        for (id, ReceiverConfig::Otlp(otlp)) in &self.receivers {
-            let grpc = otlp.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref());
-            let http = otlp.http.as_ref().and_then(|http| http.tls.as_ref());
-            let servers = grpc.into_iter().chain(http);
+        for (id, receiver) in &self.receivers {
+            let servers = receiver.tls();
             for tls in servers.filter(|tls| tls.reload_interval.is_none()) {
                 let of = files.entry((Section::Receivers, id.clone())).or_default();
                 of.extend([&tls.cert, &tls.key].into_iter().filter_map(file));
@@ -71,11 +69,8 @@ impl Config {
         let mut note = |id: &dyn std::fmt::Display, why: Option<String>| {
             notes.extend(why.map(|why| format!("{id}: {why}")));
         };
-        for (id, ReceiverConfig::Otlp(otlp)) in self.receivers.iter().filter(|(id, _)| receives(id))
-        {
-            let grpc = otlp.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref());
-            let http = otlp.http.as_ref().and_then(|http| http.tls.as_ref());
-            for tls in grpc.into_iter().chain(http) {
+        for (id, receiver) in self.receivers.iter().filter(|(id, _)| receives(id)) {
+            for tls in receiver.tls() {
                 note(id, server(tls));
             }
         }

@@ -43,7 +43,7 @@ pub use files::Section;
 pub use id::{ComponentId, InvalidId};
 pub use model::{
     Config, Encoding, ExporterConfig, ExtensionConfig, Level, LogsConfig, OtlpReceiver,
-    PipelineConfig, ReceiverConfig,
+    PipelineConfig, ReceiverConfig, WebhookReceiver,
 };
 pub use source::Source;
 pub use written::{Written, is_below};
@@ -145,8 +145,11 @@ fn config(root: read::Place<'_>) -> Config {
         defined: &extensions,
         started: &started,
     };
-    let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |_, place| {
-        Some(receivers::receiver(place, &authenticators))
+    let receivers = components::RECEIVERS.read(root.place("receivers").as_ref(), |kind, place| {
+        Some(match kind {
+            "k8s_audit_webhook" => receivers::webhook(place, &authenticators),
+            _ => receivers::receiver(place, &authenticators),
+        })
     });
     let processors = components::PROCESSORS.read(root.place("processors").as_ref(), |_, place| {
         let section = place.section(&detection::DETECTION.table);

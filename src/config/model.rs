@@ -6,6 +6,7 @@ use super::{detection::DetectionConfig, id::ComponentId, written::Written};
 use crate::{
     exporter, extension, memory, receiver,
     telemetry::{MetricsConfig, traces},
+    tls,
 };
 
 /// Everything that was configured, checked: ids in pipelines exist, and each pipeline is whole.
@@ -54,6 +55,40 @@ pub struct Config {
 pub enum ReceiverConfig {
     /// `otlp`.
     Otlp(OtlpReceiver),
+    /// `k8s_audit_webhook`.
+    K8sAuditWebhook(WebhookReceiver),
+}
+
+impl ReceiverConfig {
+    /// The certificates of its servers.
+    pub(crate) fn tls(&self) -> impl Iterator<Item = &tls::server::Config> {
+        let (one, other) = match self {
+            Self::Otlp(otlp) => (
+                otlp.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref()),
+                otlp.http.as_ref().and_then(|http| http.tls.as_ref()),
+            ),
+            Self::K8sAuditWebhook(webhook) => (webhook.server.tls.as_ref(), None),
+        };
+        one.into_iter().chain(other)
+    }
+
+    /// The extensions that say who may send.
+    pub(crate) fn authenticators(&self) -> impl Iterator<Item = &ComponentId> {
+        let (one, other) = match self {
+            Self::Otlp(otlp) => (otlp.grpc_auth.as_ref(), otlp.http_auth.as_ref()),
+            Self::K8sAuditWebhook(webhook) => (webhook.auth.as_ref(), None),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+/// Settings of one `k8s_audit_webhook` receiver.
+#[derive(Clone, Debug)]
+pub struct WebhookReceiver {
+    /// Its server.
+    pub server: receiver::k8s_audit_webhook::Config,
+    /// `auth::authenticator`: a `bearertokenauth` that is started.
+    pub auth: Option<ComponentId>,
 }
 
 /// Settings of one `otlp` receiver: a server for each protocol that is given, at least one.

@@ -3,17 +3,17 @@ use std::time::Duration;
 
 use super::{
     extensions::{AUTH, Authenticators},
-    forms::{Mib, Number, Part, Time, Unset},
+    forms::{Mib, Number, Part, Text, Time, Unset},
     hints::ABSENT,
     listen::LISTEN,
-    model::{OtlpReceiver, ReceiverConfig},
+    model::{OtlpReceiver, ReceiverConfig, WebhookReceiver},
     read::{Place, Section},
     server_tls::{EXAMPLE, ServerTls},
     settings::settings,
 };
 use crate::{
     endpoint::Endpoint,
-    receiver::{Limits, otlp_grpc, otlp_http},
+    receiver::{Limits, k8s_audit_webhook, otlp_grpc, otlp_http},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -131,6 +131,48 @@ settings! {
         "traces_url_path": Remove("only logs are taken"), kept [];
         "metrics_url_path": Remove("only logs are taken"), kept [];
     }
+}
+
+settings! {
+    WEBHOOK: k8s_audit_webhook::Config {
+        endpoint: LISTEN, "Where to listen, host:port.", place;
+        cluster_name: Text,
+            "Name of the cluster of lists whose path names none. An API server that posts to \
+             /audit/NAME is of the cluster NAME.";
+        max_request_body_size: Number(1..=1024 * MIB),
+            "Most bytes of a body, after decompression.";
+        max_connections => limits.max_connections: Number(1..=MOST_CONNECTIONS),
+            "Connections at a time. A new one takes the place of one without a complete request, else \
+             of an idle one without a token; if there is none it waits until one ends.";
+        max_connections_per_address => limits.max_connections_per_address:
+            Unset(Number(1..=MOST_CONNECTIONS)),
+            "The same for one address, IPv6 by its /64; more are closed. Unset: half of \
+             max_connections. Raise it if many senders come through one address (NAT, load balancer).";
+        read_header_timeout => limits.read_header_timeout: Time(SECOND..=HOUR),
+            "How long the headers of a request may take, and a TLS handshake, which has 10s at most.";
+        read_timeout => limits.read_timeout: Time(SECOND..=HOUR),
+            "How long a request may take to come in; the sender is then asked to send it again.";
+        idle_timeout => limits.idle_timeout: Time(SECOND..=HOUR),
+            "A connection without a request for this long is closed, the sender opens another.";
+        tls: ServerTls, "", shown_in("tls"), example(EXAMPLE);
+        auth by receiver: Part(&AUTH), "", shown_in("tls"),
+            example("{authenticator: bearertokenauth}");
+    }
+    hints {
+        "path": Remove("lists are taken at /audit and /audit/CLUSTER");
+        "transport": Remove("always tcp"), kept ["tcp"];
+        "include_metadata": Remove(ABSENT), kept ["false"];
+    }
+}
+
+/// Reads one `k8s_audit_webhook` receiver.
+pub(crate) fn webhook(place: Place<'_>, authenticators: &Authenticators<'_>) -> ReceiverConfig {
+    let section = place.section(&WEBHOOK.table);
+    let auth = |keys: &Section<'_>| authenticators.read(keys);
+    ReceiverConfig::K8sAuditWebhook(WebhookReceiver {
+        server: WEBHOOK.of(&section),
+        auth: auth(&section),
+    })
 }
 
 /// Reads one `otlp` receiver.

@@ -77,7 +77,9 @@ fn only_hec(config: &Config) -> &exporter::splunk_hec::Config {
 }
 
 fn only_otlp(config: &Config) -> &OtlpReceiver {
-    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp")];
+    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp")] else {
+        panic!()
+    };
     otlp
 }
 
@@ -228,7 +230,9 @@ service:
 #[test]
 fn reads_every_setting_of_a_receiver() {
     let config = load(EVERYTHING);
-    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp/a")];
+    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp/a")] else {
+        panic!()
+    };
     let seconds = Duration::from_secs;
     let limits = receiver::Limits::default();
     let grpc = receiver::otlp_grpc::Config {

@@ -9,12 +9,10 @@ use super::{
     selector::SelectorMatch,
     time::Micros,
 };
-use crate::pdata::{AnyValue, KeyValues, Record};
+use crate::pdata::{AnyValue, Record};
 
 /// How an API server begins an audit event.
 const USUAL: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
-/// Of records in another form, one in this many is looked at.
-const SAMPLED: u32 = 32;
 /// Bytes of a text in which a key of an audit event is looked for.
 const HEAD: usize = 4096;
 /// Each of these is in audit events alone.
@@ -34,10 +32,6 @@ pub(super) struct Feed {
     current: Activity,
     /// Greatest time of a record, in nanoseconds since 1970.
     last: u64,
-    /// Number of records in an unusual form.
-    unusual: u32,
-    /// Whether the last one that was looked at was an audit event.
-    is_event: bool,
     /// Length of the last record that was cut: others are cut at the same.
     cut_at: usize,
     /// Whether the record at hand is cut, and whether it counts as an event.
@@ -45,6 +39,15 @@ pub(super) struct Feed {
     is_counted: bool,
     /// With a selector, cut records by its result for them.
     by_match: Vec<(SelectorMatch, u64)>,
+}
+
+/// What is plain to see of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// It begins as API servers begin an event.
+    pub(super) is_usual: bool,
+    /// It was cut on its way.
+    pub(super) is_cut: bool,
 }
 
 /// What else is known of a resource at its end.
@@ -59,32 +62,47 @@ pub(super) struct Ended<'a> {
 }
 
 impl Feed {
-    /// Looks at a record; whether it was cut on its way.
+    /// Looks at a record.
     #[inline]
-    pub(super) fn note(&mut self, record: &Record<'_>, body: &AnyValue<'_>) -> bool {
+    pub(super) fn note(&mut self, record: &Record<'_>, body: &AnyValue<'_>) -> Seen {
         self.current.records += 1;
         let time = match record.time_unix_nano {
             0 => record.observed_time_unix_nano,
             time => time,
         };
         self.last = self.last.max(time);
-        (self.is_cut, self.is_counted) = (false, true);
+        (self.is_cut, self.is_counted) = (false, false);
         let (AnyValue::Text(text) | AnyValue::Bytes(text)) = body else {
-            self.note_unusual(record, body);
-            return false;
+            return Seen {
+                is_usual: false,
+                is_cut: false,
+            };
         };
         let is_usual = text.starts_with(USUAL);
         if is_usual {
-            self.current.events += 1;
-        } else {
-            self.note_unusual(record, body);
+            self.note_event();
         }
         let length = text.len();
         let is_whole = text.last() == Some(&b'}') && !is_limit(length) && length != self.cut_at;
         if !is_whole && (is_usual || is_object(text)) {
             self.look_closer(text, is_usual);
         }
-        self.is_cut
+        Seen {
+            is_usual,
+            is_cut: self.is_cut,
+        }
+    }
+
+    /// The record at hand is an audit event.
+    #[inline]
+    pub(super) fn note_event(&mut self) {
+        self.current.events += u64::from(!self.is_counted);
+        self.is_counted = true;
+    }
+
+    /// An event was found inside the record at hand.
+    pub(super) fn note_found(&mut self) {
+        self.current.events += 1;
     }
 
     /// The record at hand is a candidate that is not one JSON value; whether it was cut, which may
@@ -157,17 +175,6 @@ impl Feed {
         all.add(resource.cluster, &activity);
     }
 
-    /// Records in another form are audit events if the one is that was last looked at: a feed has
-    /// one form.
-    fn note_unusual(&mut self, record: &Record<'_>, body: &AnyValue<'_>) {
-        if self.unusual.is_multiple_of(SAMPLED) {
-            self.is_event = looks_like_event(record, body);
-        }
-        self.unusual = self.unusual.wrapping_add(1);
-        self.is_counted = self.is_event;
-        self.current.events += u64::from(self.is_event);
-    }
-
     #[cold]
     fn look_closer(&mut self, text: &[u8], is_usual: bool) {
         let trimmed = trim(text);
@@ -182,8 +189,8 @@ impl Feed {
 
     fn cut(&mut self, length: usize) {
         // What was cut counts among the events.
-        self.current.events += u64::from(!self.is_counted);
-        (self.is_cut, self.is_counted) = (true, true);
+        self.note_event();
+        self.is_cut = true;
         self.cut_at = length;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         self.current.cut_bytes = self.current.cut_bytes.max(length);
@@ -264,27 +271,6 @@ fn end_of_string(text: &[u8]) -> Option<usize> {
         }
         from = at + 2;
     }
-}
-
-/// Whether a record in an unusual form holds an audit event, by the names of its keys.
-fn looks_like_event(record: &Record<'_>, body: &AnyValue<'_>) -> bool {
-    match body {
-        AnyValue::Text(text) | AnyValue::Bytes(text) => {
-            is_object(text) && begins_as_event(trim(text))
-        }
-        AnyValue::Map(map) => has_event_keys(map),
-        _ => record.has_attributes() && has_event_keys(&record.attributes()),
-    }
-}
-
-fn has_event_keys(map: &KeyValues<'_>) -> bool {
-    let (mut is_certain, mut likely) = (false, 0);
-    map.for_each(|key, _| match key {
-        b"auditID" => is_certain = true,
-        b"requestURI" | b"responseStatus" | b"sourceIPs" | b"verb" | b"user" => likely += 1,
-        _ => {}
-    });
-    is_certain || likely > 1
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod key_text;
 mod keyed;
 mod late;
 pub mod limits;
+mod naming;
 mod packed;
 mod page;
 pub(crate) mod pieces;
@@ -61,7 +62,7 @@ mod wire;
 
 use crate::{audit::map, finding::ids};
 pub use crate::{
-    audit::{address, event, fields, json, selector, shapes, text, time},
+    audit::{address, envelope, event, fields, json, selector, shapes, text, time},
     finding::{self, Finding, Sample},
     rules::settings as rule,
 };

@@ -10,22 +10,31 @@
 //! assert!(screened.hits.is_empty());
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc};
+mod clusters;
+mod opening;
+mod selection;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 pub use super::screened::Screened;
 use super::{
+    envelope,
     event::Event,
     exclude::Exclusions,
-    feed::{Ended, Feed},
+    feed::Feed,
     following::{FollowUps, Following},
     hit::{Hit, Role},
     json,
     limits::{Bounds, Limits},
     map,
+    naming::Named,
     rule::{Rule, SECOND},
-    screened::{is_object, named},
+    screened::{is_object, named, naming},
     selector::SelectorMatch,
-    shapes, text,
+    text,
     time::Micros,
     watch::Watch,
 };
@@ -62,6 +71,8 @@ struct Inner {
     cluster: Option<Arc<str>>,
     follow_ups: Option<Arc<FollowUps>>,
     exclusions: Arc<Exclusions>,
+    /// Records that were ignored, to describe a sample of them.
+    ignored: Arc<AtomicU64>,
 }
 
 /// A list of fewer hits than this doubles when it is full.
@@ -108,6 +119,7 @@ impl Screen {
                 cluster: cluster.map(bounded),
                 follow_ups: None,
                 exclusions: Arc::default(),
+                ignored: Arc::default(),
             }),
         }
     }
@@ -174,6 +186,8 @@ impl Screen {
             scratch: Scratch::default(),
             feed: Feed::default(),
             resource_unreadable: 0,
+            named: Named::default(),
+            parts: envelope::Parts::default(),
         }
     }
 }
@@ -234,8 +248,34 @@ pub struct ScreenVisitor {
     feed: Feed,
     /// Unreadable records before the first one of this resource.
     resource_unreadable: u64,
+    /// What records or their envelopes say of their clusters.
+    named: Named,
+    /// Lines of this resource that have not ended.
+    parts: envelope::Parts,
     /// What is followed up, if anything is.
     following: Option<Box<Following>>,
+}
+
+/// What became of a record that may match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    /// It is an event, and was judged.
+    Event,
+    /// It is a candidate that cannot be read.
+    Broken,
+    /// It need not be read, or is no plain event.
+    Not,
+}
+
+/// Without the byte order mark that some readers of files leave before a text.
+#[inline]
+fn unmarked(body: AnyValue<'_>) -> AnyValue<'_> {
+    let unmark = |text| <[u8]>::strip_prefix(text, b"\xef\xbb\xbf").unwrap_or(text);
+    match body {
+        AnyValue::Text(text @ [0xef, ..]) => AnyValue::Text(unmark(text)),
+        AnyValue::Bytes(text @ [0xef, ..]) => AnyValue::Bytes(unmark(text)),
+        other => other,
+    }
 }
 
 /// Which parts of a record the prefilter could not rule out.
@@ -247,19 +287,12 @@ struct MayMatch {
 
 impl Visitor for ScreenVisitor {
     fn resource(&mut self, encoded: &[u8]) {
-        let Inner {
-            rule,
-            bounds,
-            cluster,
-            ..
-        } = &*self.screen;
+        let Inner { rule, bounds, .. } = &*self.screen;
         let attributes = KeyValues::of_resource(encoded);
         if !rule.selector.is_empty() {
             self.resource = rule.selector.evaluate(&attributes).or(self.resource);
         }
-        if cluster.is_none()
-            && let Some(name) = named(&attributes)
-        {
+        if let Some(name) = named(&attributes) {
             self.cluster.clear();
             self.cluster
                 .push_str(&text::bounded(name, bounds.value_bytes));
@@ -273,55 +306,32 @@ impl Visitor for ScreenVisitor {
     fn record(&mut self, record: &Record<'_>) {
         self.out.records += 1;
         let filter = &self.screen.prefilter;
-        let body = record.body();
+        let body = unmarked(record.body());
+        let mut name = None;
         let may = MayMatch {
-            body: match &body {
-                AnyValue::Text(text) | AnyValue::Bytes(text) => filter.may_match_text(text),
-                AnyValue::Map(map) => filter.may_match_map(map),
-                _ => prefilter::MayMatch::default(),
-            },
+            body: self.may_match(&body),
             attributes: if record.has_attributes() {
-                filter.may_match_map(&record.attributes())
+                filter.may_match_map_and(&record.attributes(), |key, value| {
+                    name = naming(key, value).or(name);
+                })
             } else {
                 prefilter::MayMatch::default()
             },
         };
-        if self.feed.note(record, &body) {
-            self.count_cut(record);
-        }
-        if may.body.any() || may.attributes.any() {
-            self.out.candidates += 1;
-            self.feed.note_candidate();
-            self.candidate(record, &body, may);
-        } else if let Some(following) = &mut self.following
-            && following.wants(record, &body, (may.body, may.attributes), self.received)
-        {
-            self.out.followed += 1;
-            self.candidate(record, &body, may);
-            if let Some(following) = &mut self.following {
-                following.end_record();
+        match name {
+            Some(name) if self.is_another(name) => {
+                self.of_cluster(name, false, |screen| screen.look(record, &body, may));
             }
-        }
-        if let Some(number) = self.sample {
-            self.sample(record, &body, number);
+            _ => self.look(record, &body, may),
         }
     }
 
     fn resource_end(&mut self) {
+        self.end_lines();
+        self.name_hits();
         self.select();
-        self.end_feed();
-        if self.out.hits.len() > self.resource_hits {
-            let cluster = self
-                .screen
-                .cluster
-                .clone()
-                .unwrap_or_else(|| Arc::from(self.cluster.as_str()));
-            self.hit_bytes += cluster.len();
-            for hit in self.out.hits.iter_mut().skip(self.resource_hits) {
-                hit.cluster = Arc::clone(&cluster);
-            }
-            self.resource_hits = self.out.hits.len();
-        }
+        self.end_feeds();
+        self.resource_hits = self.out.hits.len();
         self.cluster.clear();
         self.resource = SelectorMatch::default();
     }
@@ -338,6 +348,8 @@ impl Visitor for ScreenVisitor {
             + places
             + self.scratch.heap_bytes()
             + self.out.activity.heap_bytes()
+            + self.named.heap_bytes()
+            + self.parts.heap_bytes()
             + following
     }
 }
@@ -366,33 +378,66 @@ impl ScreenVisitor {
         self.out
     }
 
-    #[cold]
-    fn sample(&mut self, record: &Record<'_>, body: &AnyValue<'_>, number: u64) {
-        self.sample = Some(number + 1).filter(|next| *next < SAMPLED);
-        let Rule {
-            time_field,
-            selector,
-            ..
-        } = &self.screen.rule;
-        if shapes::is_event(record, body, time_field) {
-            if selector.is_empty() {
-                self.out.events += 1;
-                self.sample = None;
-            } else {
-                let matched = selector.evaluate(&record.attributes());
-                *self.sampled.entry(matched).or_default() += 1;
-            }
-        } else if number.is_multiple_of(SHAPED) {
-            self.out.shapes.add(shapes::shape(record, body, time_field));
+    /// What a body may match.
+    #[inline]
+    fn may_match(&self, body: &AnyValue<'_>) -> prefilter::MayMatch {
+        let filter = &self.screen.prefilter;
+        match body {
+            AnyValue::Text(text) | AnyValue::Bytes(text) => filter.may_match_text(text),
+            AnyValue::Map(map) => filter.may_match_map(map),
+            _ => prefilter::MayMatch::default(),
         }
+    }
+
+    /// Looks at a record whose cluster is known, as far as it names it.
+    #[inline]
+    fn look(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) {
+        let seen = self.feed.note(record, body);
+        if seen.is_cut {
+            self.count_cut(record);
+        }
+        let read = self.read(record, body, may);
+        match read {
+            Read::Event => self.feed.note_event(),
+            Read::Broken if seen.is_usual => self.reject(record),
+            Read::Not if seen.is_usual => {}
+            _ => self.unusual(record, body, read),
+        }
+        if let Some(number) = self.sample {
+            self.sample(record, body, number);
+        }
+    }
+
+    /// Reads an event if it may match or is followed up.
+    #[inline]
+    fn read(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) -> Read {
+        if may.body.any() || may.attributes.any() {
+            self.out.candidates += 1;
+            self.feed.note_candidate();
+            return self.candidate(record, body, may);
+        }
+        let received = self.received;
+        let wants = |following: &mut Box<Following>| {
+            following.wants(record, body, (may.body, may.attributes), received)
+        };
+        if !self.following.as_mut().is_some_and(wants) {
+            return Read::Not;
+        }
+        self.out.followed += 1;
+        let read = self.candidate(record, body, may);
+        if let Some(following) = &mut self.following {
+            following.end_record();
+        }
+        read
     }
 
     /// Reads a record that may match. One record is one event: the body if it holds one, else the
     /// attributes, never both.
-    fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) {
+    fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) -> Read {
         let screen = Arc::clone(&self.screen);
         let time_field = &screen.rule.time_field;
         let mut broken = false;
+        let mut salvaged = None;
         let mut event = match body {
             AnyValue::Text(bytes) | AnyValue::Bytes(bytes) => {
                 let read = json::one(bytes, time_field);
@@ -403,7 +448,13 @@ impl ScreenVisitor {
                 // One that its transport has cut is no candidate for the sake of a text.
                 let may_be = is_object(bytes) && !self.feed.is_cut();
                 broken = read.is_err() && (may.body.code || may.body.text && may_be);
-                read.ok().flatten()
+                if read.is_err() && self.feed.is_cut() {
+                    salvaged = envelope::salvage(bytes);
+                }
+                match &salvaged {
+                    Some(event) => json::one(event, time_field).ok().flatten(),
+                    None => read.ok().flatten(),
+                }
             }
             AnyValue::Map(map) => Some(map::event(map, time_field)),
             _ => None,
@@ -415,86 +466,13 @@ impl ScreenVisitor {
                 Some(map::event(&record.attributes(), time_field)).filter(Event::is_audit_event);
         }
         match event {
-            Some(event) => self.judge(record, &event, &screen),
-            None if broken && !screen.rule.selector.is_empty() => {
-                let matched = screen.rule.selector.evaluate(&record.attributes());
-                *self.broken.entry(matched).or_default() += 1;
+            Some(event) => {
+                self.judge(record, &event, &screen);
+                Read::Event
             }
-            None => self.out.unreadable += u64::from(broken),
+            None if broken => Read::Broken,
+            None => Read::Not,
         }
-    }
-
-    /// Removes the hits that the selector excludes. This waits for the end of the resource, whose
-    /// attributes may follow its records on the wire.
-    fn select(&mut self) {
-        let selector = &self.screen.rule.selector;
-        if selector.is_empty() {
-            return;
-        }
-        let resource = self.resource;
-        // In place: a second list would hold as much as the first.
-        let mut kept = self.resource_hits;
-        for (at, matched) in (kept..self.out.hits.len()).zip(self.matches.drain(..)) {
-            if selector.selects(matched, resource) {
-                self.out.hits.swap(kept, at);
-                kept += 1;
-            } else {
-                self.out.deselected += 1;
-                let held = self.out.hits.get(at).map_or(0, Hit::heap_bytes);
-                self.hit_bytes = self.hit_bytes.saturating_sub(held);
-            }
-        }
-        self.out.hits.truncate(kept);
-        for (matched, records) in std::mem::take(&mut self.broken) {
-            if selector.selects(matched, resource) {
-                self.out.unreadable += records;
-            }
-        }
-        for (matched, records) in std::mem::take(&mut self.sampled) {
-            if selector.selects(matched, resource) {
-                self.out.events += records;
-                self.sample = None;
-            } else {
-                self.out.unselected += records;
-            }
-        }
-    }
-
-    /// Counts a record that was cut on its way. With a selector that waits for the end of the
-    /// resource.
-    #[cold]
-    fn count_cut(&mut self, record: &Record<'_>) {
-        let selector = &self.screen.rule.selector;
-        let matched = (!selector.is_empty()).then(|| selector.evaluate(&record.attributes()));
-        self.feed.count_cut(matched);
-    }
-
-    /// Adds what the feed of this resource was to that of its cluster.
-    fn end_feed(&mut self) {
-        let Inner {
-            rule,
-            bounds,
-            cluster,
-            ..
-        } = &*self.screen;
-        let name = cluster.as_deref().unwrap_or(&self.cluster);
-        let end = name.floor_char_boundary(bounds.value_bytes);
-        let hits = self.out.hits.len() - self.resource_hits;
-        let hits = u64::try_from(hits).unwrap_or(u64::MAX);
-        let unreadable = self.out.unreadable - self.resource_unreadable;
-        self.resource_unreadable = self.out.unreadable;
-        let latest = Micros::from_unix_nanos(self.received).map(|now| now.plus(MAX_AHEAD));
-        let resource = self.resource;
-        self.feed.end(
-            &Ended {
-                cluster: name.get(..end).unwrap_or_default(),
-                hits,
-                unreadable,
-                latest,
-            },
-            |matched| rule.selector.selects(matched, resource),
-            &mut self.out.activity,
-        );
     }
 
     fn judge(&mut self, record: &Record<'_>, event: &Event<'_>, screen: &Inner) {
@@ -578,7 +556,8 @@ impl ScreenVisitor {
         }
     }
 
-    fn keep(&mut self, hit: Hit, record: &Record<'_>) {
+    fn keep(&mut self, mut hit: Hit, record: &Record<'_>) {
+        self.named.name(&mut hit, self.out.hits.len());
         if !self.screen.rule.selector.is_empty() {
             let matched = self.screen.rule.selector.evaluate(&record.attributes());
             self.matches.push(matched);

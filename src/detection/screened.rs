@@ -1,6 +1,6 @@
 //! What the screening of a request results in.
 
-use super::{activity::Activities, hit::Hit, shapes::Shapes};
+use super::{activity::Activities, envelope::Outcome, hit::Hit, shapes::Shapes};
 use crate::pdata::{AnyValue, KeyValues};
 
 /// Resource attribute that names the cluster (OpenTelemetry semantic conventions).
@@ -27,6 +27,10 @@ pub struct Screened {
     pub events: u64,
     /// Audit events among the sampled records that the selector excluded.
     pub unselected: u64,
+    /// What was found in records that are no plain events, and what of them was ignored.
+    pub opened: Outcome,
+    /// Shapes of records that were ignored, of a sample.
+    pub ignored: Shapes,
     /// Shapes of the sampled records that hold no audit event.
     pub shapes: Shapes,
     /// What arrived of each cluster.
@@ -41,10 +45,15 @@ pub(super) fn is_object(text: &[u8]) -> bool {
 /// The name of the cluster among the attributes of a resource.
 pub(super) fn named<'a>(attributes: &KeyValues<'a>) -> Option<&'a [u8]> {
     let mut name = None;
-    attributes.for_each(|key, value| {
-        if let (CLUSTER, AnyValue::Text(text)) = (key, value) {
-            name = Some(text);
-        }
-    });
+    attributes.for_each(|key, value| name = naming(key, &value).or(name));
     name
+}
+
+/// The name of the cluster, if this attribute says it.
+#[inline]
+pub(super) fn naming<'a>(key: &[u8], value: &AnyValue<'a>) -> Option<&'a [u8]> {
+    match value {
+        AnyValue::Text(text) if key == CLUSTER => Some(text),
+        _ => None,
+    }
 }

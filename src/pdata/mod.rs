@@ -16,11 +16,13 @@ pub mod buffer;
 pub mod json;
 mod record;
 mod schema;
+mod single;
 mod sink;
 mod walk;
 mod wire;
 
 pub use record::{AnyValue, KeyValues, Record, Values};
+pub use single::record_of;
 pub use sink::Sink;
 pub use walk::{Visitor, Walk};
 pub use wire::Malformed;

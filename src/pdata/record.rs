@@ -55,6 +55,18 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
+    /// A record without body and attributes.
+    pub fn empty() -> Self {
+        Self {
+            time_unix_nano: 0,
+            observed_time_unix_nano: 0,
+            encoded: &[],
+            body: None,
+            bodies: 0,
+            attributes: 0,
+        }
+    }
+
     /// The body.
     pub fn body(&self) -> AnyValue<'a> {
         match self.body {
@@ -306,6 +318,18 @@ impl<'a> KeyValues<'a> {
             List::One(bytes) => Fields(bytes).for_each(&mut field),
             List::Merged { .. } => self.list.fields().for_each(&mut field),
         }
+    }
+
+    /// Shows each key in order until one is what is looked for.
+    pub(crate) fn find(&self, mut is_it: impl FnMut(&'a [u8]) -> bool) {
+        let mut found = |(tag, value): (u32, Value<'a>)| match value {
+            Value::Bytes(pair) if tag == self.tag => is_it(self::pair(pair).0),
+            _ => false,
+        };
+        let _found = match self.list {
+            List::One(bytes) => Fields(bytes).any(&mut found),
+            List::Merged { .. } => self.list.fields().any(&mut found),
+        };
     }
 
     /// The bytes that all of it is encoded in; `None` when they are not in one place, or others are

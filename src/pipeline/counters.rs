@@ -11,7 +11,10 @@ use std::{
 
 use super::clusters::Clusters;
 use crate::{
-    detection::finding::{Finding, FindingState},
+    detection::{
+        envelope::Outcome,
+        finding::{Finding, FindingState},
+    },
     processor::detection::Kept,
     receiver::{Class, Reason},
     telemetry::metrics::Timer,
@@ -68,6 +71,8 @@ pub struct Counters {
     pub hits: AtomicU64,
     /// What arrived of each cluster.
     pub clusters: Clusters,
+    /// What was in records that are no plain events.
+    opened: Mutex<Outcome>,
     /// Hits of each exclusion, with its name.
     excluded: Mutex<BTreeMap<Arc<str>, u64>>,
     /// States of findings, in the order of [`STATES`].
@@ -83,6 +88,19 @@ pub struct Counters {
 pub const STATES: [FindingState; 3] = FindingState::ALL;
 
 impl Counters {
+    /// What was in records that are no plain events.
+    pub fn opened(&self) -> Outcome {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what was in those of a request.
+    pub(super) fn open(&self, opened: &Outcome) {
+        if *opened != Outcome::default() {
+            let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            all.add(opened);
+        }
+    }
+
     /// There are exclusions of these names, which have a count from the beginning.
     pub(super) fn exclusions<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let mut excluded = self.of_exclusions();

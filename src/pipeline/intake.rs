@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     counters::{Counters, SourceCounters},
-    feed_check::FeedCheck,
+    feed_check::{FeedCheck, IgnoredLog},
     submission::Submit,
 };
 use crate::{
@@ -34,6 +34,7 @@ pub struct Intake {
     labels: Arc<SourceLabels>,
     tracer: Tracer,
     feed_check: Arc<FeedCheck>,
+    ignored: Arc<IgnoredLog>,
 }
 
 /// What spans and warnings of an intake are labelled with.
@@ -59,6 +60,7 @@ impl Consumer for Intake {
         let screen = visited.screen();
         let screened = visited.into_screened();
         self.feed_check.check(&self.labels.pipeline, &screened);
+        self.ignored.add(&self.labels.pipeline, &screened);
         let mut span = self.span(&screened);
         let Screened {
             hits,
@@ -67,6 +69,7 @@ impl Consumer for Intake {
             unreadable,
             deselected,
             activity,
+            opened,
             ..
         } = screened;
         let count = hits.len() as u64;
@@ -82,6 +85,7 @@ impl Consumer for Intake {
             return Err(refusal);
         }
         self.counters.clusters.add(&activity);
+        self.counters.open(&opened);
         for (counter, more) in [
             (&self.source.requests, 1),
             (&self.source.accepted, records - unreadable),
@@ -129,6 +133,7 @@ impl Intake {
             }),
             tracer: Tracer::default(),
             feed_check: Arc::default(),
+            ignored: Arc::new(IgnoredLog::new()),
         }
     }
 

@@ -8,11 +8,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     request::Parts,
 };
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 
@@ -20,7 +20,7 @@ use super::{
     admission::Lease,
     consumer::{Accepted, Consumer},
     decompress::{Compression, Unreadable, Whole},
-    reading::{Reading, apart, next_data},
+    reading::{LINGER, Reading, apart, compression, drain, read_into},
     rejection::Rejection,
     server::{Shared, listen},
     steps::{Received, Steps},
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     extension::bearer_token_auth::BearerTokenAuth,
     http_server::{self, Before, Connections, Error, Handler, Limits, Listening, Versions},
-    pdata::{Sink, Visitor, Walk, json},
+    pdata::{Visitor, Walk, json},
     tls,
 };
 
@@ -36,8 +36,6 @@ use crate::{
 const PATH: &str = "/v1/logs";
 /// JSON of at most this many bytes is read where it came in: that takes a few milliseconds.
 const SHORT: usize = 256 * 1024;
-/// How long the rest of a request that is refused is passed over, before its answer.
-const LINGER: Duration = Duration::from_secs(10);
 
 /// Settings of the HTTP server of an `otlp` receiver.
 #[derive(Clone, Debug)]
@@ -214,37 +212,15 @@ impl<C: Consumer> Logs<C> {
     ) -> Result<Received<C::Visitor>, Rejection> {
         let walk = self.steps.visit();
         let (walk, lease) = match format {
-            Format::Protobuf => self.read_into(walk, body, compression, lease).await?,
+            Format::Protobuf => read_into(walk, body, compression, self.max_body, lease).await?,
             Format::Json => {
                 let whole = Whole::new(self.max_body);
-                let (whole, lease) = self.read_into(whole, body, compression, lease).await?;
+                let (whole, lease) =
+                    read_into(whole, body, compression, self.max_body, lease).await?;
                 walk_json(whole.into_text(), walk, lease, self.max_body).await?
             }
         };
         Received::new(walk, lease)
-    }
-
-    /// Reads a body, frame by frame, into a sink.
-    async fn read_into<S: Sink + Send + 'static>(
-        &self,
-        sink: S,
-        body: &mut Incoming,
-        compression: Compression,
-        lease: Lease,
-    ) -> Result<(S, Lease), Rejection> {
-        let mut reading = Reading::new(compression, sink, self.max_body, lease)?;
-        let mut received = 0_usize;
-        if body.size_hint().lower() > self.max_body as u64 {
-            return Err(Unreadable::TooLarge(self.max_body).into());
-        }
-        while let Some(data) = next_data(body).await? {
-            received = received.saturating_add(data.len());
-            if received > self.max_body {
-                return Err(Unreadable::TooLarge(self.max_body).into());
-            }
-            reading = reading.feed(data).await?;
-        }
-        reading.finish().await
     }
 }
 
@@ -282,11 +258,6 @@ async fn walk_json<V: Visitor + Send + 'static>(
     apart(turn, read).await?
 }
 
-/// Passes over what is left of a body.
-async fn drain(body: &mut Incoming) {
-    while let Ok(Some(_)) = next_data(body).await {}
-}
-
 /// Format and compression of a request, if both are supported.
 fn content(head: &Parts) -> Result<(Format, Compression), Rejection> {
     if head.uri.path() != PATH {
@@ -301,18 +272,7 @@ fn content(head: &Parts) -> Result<(Format, Compression), Rejection> {
     let format = Format::of(&head.headers).ok_or(Rejection::ContentType(
         "application/x-protobuf or application/json",
     ))?;
-    let named: Vec<_> = head.headers.get_all(CONTENT_ENCODING).iter().collect();
-    let known = match &named[..] {
-        [] => Some(Compression::Identity),
-        [name] => Compression::from_name(name.as_bytes()),
-        _ => None,
-    };
-    let compression = known.ok_or_else(|| {
-        let names = named
-            .iter()
-            .map(|name| String::from_utf8_lossy(name.as_bytes()));
-        Rejection::Compression(names.collect::<Vec<_>>().join(", "))
-    })?;
+    let compression = compression(&head.headers)?;
     Ok((format, compression))
 }
 

@@ -4,14 +4,17 @@
 //! for after each step, not after each frame; between steps others have their turn; and a record
 //! that takes long is read on a thread of its own, where no other request waits for it.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
+use http::{HeaderMap, header::CONTENT_ENCODING};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::task;
 
 use super::{
     admission::Lease,
-    decompress::{Compression, Inflow, STEP, Stepped},
+    decompress::{Compression, Inflow, STEP, Stepped, Unreadable},
     refusal::Refusal,
     rejection::Rejection,
     turns::Turn,
@@ -20,6 +23,9 @@ use crate::pdata::Sink;
 
 /// After this much work, about a millisecond, another request has its turn.
 const TURN: usize = 4 * STEP;
+
+/// How long the rest of a request that is refused is passed over, before its answer.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
 
 /// Does work that takes long on a thread of its own. It is done even if nothing waits for it any
 /// more, so what it holds goes with it.
@@ -49,6 +55,56 @@ pub(super) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Reje
         }
     }
     Ok(None)
+}
+
+/// The compression that the headers of a request name.
+///
+/// # Errors
+/// When it is none that is supported.
+pub(super) fn compression(headers: &HeaderMap) -> Result<Compression, Rejection> {
+    let named: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().collect();
+    let known = match &named[..] {
+        [] => Some(Compression::Identity),
+        [name] => Compression::from_name(name.as_bytes()),
+        _ => None,
+    };
+    known.ok_or_else(|| {
+        let names = named
+            .iter()
+            .map(|name| String::from_utf8_lossy(name.as_bytes()));
+        Rejection::Compression(names.collect::<Vec<_>>().join(", "))
+    })
+}
+
+/// Passes over what is left of a body.
+pub(super) async fn drain(body: &mut Incoming) {
+    while let Ok(Some(_)) = next_data(body).await {}
+}
+
+/// Reads a body of at most `limit` bytes, frame by frame, into a sink.
+///
+/// # Errors
+/// When it cannot be read, or there is no room in memory for what it holds.
+pub(super) async fn read_into<S: Sink + Send + 'static>(
+    sink: S,
+    body: &mut Incoming,
+    compression: Compression,
+    limit: usize,
+    lease: Lease,
+) -> Result<(S, Lease), Rejection> {
+    let mut reading = Reading::new(compression, sink, limit, lease)?;
+    let mut received = 0_usize;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Unreadable::TooLarge(limit).into());
+    }
+    while let Some(data) = next_data(body).await? {
+        received = received.saturating_add(data.len());
+        if received > limit {
+            return Err(Unreadable::TooLarge(limit).into());
+        }
+        reading = reading.feed(data).await?;
+    }
+    reading.finish().await
 }
 
 /// A message, what it goes into, and the memory that both hold.

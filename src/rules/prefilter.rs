@@ -123,15 +123,26 @@ impl Prefilter {
 
     /// Whether a map may match.
     pub(crate) fn may_match_map(&self, map: &KeyValues<'_>) -> MayMatch {
+        self.may_match_map_and(map, |_, _| {})
+    }
+
+    /// The same, and shows each member of it.
+    pub(crate) fn may_match_map_and<'a>(
+        &self,
+        map: &KeyValues<'a>,
+        mut see: impl FnMut(&'a [u8], &AnyValue<'a>),
+    ) -> MayMatch {
         let mut may = MayMatch {
             text: self.every,
             follow_up: self.follows_all,
             ..MayMatch::default()
         };
         if let Some(codes) = &self.codes {
-            let (wanted, followed) = codes.may_match_map(map);
+            let (wanted, followed) = codes.may_match_map(map, see);
             may.code = wanted;
             may.follow_up |= followed;
+        } else {
+            map.for_each(|key, value| see(key, &value));
         }
         if let Some(literals) = &self.literals {
             may.text = may.text || literals.may_match_map(map);
@@ -381,10 +392,15 @@ impl Filter {
     }
 
     /// Whether a map may have them.
-    fn may_match_map(&self, map: &KeyValues<'_>) -> (bool, bool) {
+    fn may_match_map<'a>(
+        &self,
+        map: &KeyValues<'a>,
+        mut see: impl FnMut(&'a [u8], &AnyValue<'a>),
+    ) -> (bool, bool) {
         let (mut wanted, mut followed) = (false, false);
-        map.for_each_of(b"responseStatus", |status| {
-            if let AnyValue::Map(status) = status {
+        map.for_each(|key, value| {
+            see(key, &value);
+            if let (b"responseStatus", AnyValue::Map(status)) = (key, value) {
                 status.for_each_of(b"code", |code| {
                     let (is_wanted, is_followed) = self.value(&code);
                     wanted |= is_wanted;

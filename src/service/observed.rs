@@ -12,7 +12,10 @@ use super::common::Reloads;
 use crate::{
     clock,
     config::ComponentId,
-    detection::engine::Stats,
+    detection::{
+        engine::Stats,
+        envelope::{Reason as Ignored, Shape},
+    },
     exporter::{
         dead_letter::Counters as LetterCounters,
         queue::{Counters as QueueCounters, Queue},
@@ -190,6 +193,7 @@ pub(super) fn pipeline(
         metrics.observe(metric, &at, move || count(&counters.detection().stats));
     }
     clusters(metrics, &id, counters);
+    opened(metrics, &id, counters);
     let kept: [(&Metric, Number<Kept>); 2] = [
         (&m::FILTERED, |kept| kept.filtered),
         (&m::FILTER_ERRORS, |kept| kept.filter_errors),
@@ -250,6 +254,22 @@ fn clusters(metrics: &Metrics, pipeline: &str, counters: &Arc<Counters>) {
                 .map(|(cluster, totals)| (cluster, count(&totals)))
                 .collect()
         });
+    }
+}
+
+/// What was in records that are no plain events.
+fn opened(metrics: &Metrics, pipeline: &str, counters: &Arc<Counters>) {
+    for shape in Shape::ALL {
+        let counters = Arc::clone(counters);
+        let at = [("pipeline", pipeline), ("shape", shape.name())];
+        metrics.observe(&m::ENVELOPES, &at, move || {
+            counters.opened().envelopes(shape)
+        });
+    }
+    for reason in Ignored::ALL {
+        let counters = Arc::clone(counters);
+        let at = [("pipeline", pipeline), ("reason", reason.name())];
+        metrics.observe(&m::IGNORED, &at, move || counters.opened().ignored(reason));
     }
 }
 

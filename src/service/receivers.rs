@@ -12,11 +12,13 @@ use tracing::info;
 
 use super::{common::Common, observed};
 use crate::{
-    config::{ComponentId, OtlpReceiver},
+    config::{ComponentId, ReceiverConfig},
     extension::bearer_token_auth::BearerTokenAuth,
     http_server::{Before, Connections},
     pipeline::{self, SourceCounters},
-    receiver::{self, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp},
+    receiver::{
+        self, k8s_audit_webhook::K8sAuditWebhook, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp,
+    },
 };
 
 /// Who may send, by extension.
@@ -29,6 +31,7 @@ pub(super) type ServerId = (ComponentId, &'static str);
 pub(super) enum Server {
     Grpc(OtlpGrpc),
     Http(OtlpHttp),
+    Webhook(K8sAuditWebhook),
 }
 
 /// A server at work.
@@ -46,7 +49,7 @@ impl Server {
     fn protocol(&self) -> &'static str {
         match self {
             Self::Grpc(_) => "grpc",
-            Self::Http(_) => "http",
+            Self::Http(_) | Self::Webhook(_) => "http",
         }
     }
 
@@ -54,6 +57,7 @@ impl Server {
         match self {
             Self::Grpc(server) => server.address(),
             Self::Http(server) => server.address(),
+            Self::Webhook(server) => server.address(),
         }
     }
 
@@ -61,6 +65,7 @@ impl Server {
         match self {
             Self::Grpc(server) => server.connections(),
             Self::Http(server) => server.connections(),
+            Self::Webhook(server) => server.connections(),
         }
     }
 
@@ -68,6 +73,7 @@ impl Server {
         match self {
             Self::Grpc(server) => server.before(),
             Self::Http(server) => server.before(),
+            Self::Webhook(server) => server.before(),
         }
     }
 
@@ -75,6 +81,7 @@ impl Server {
         match self {
             Self::Grpc(server) => server.serve(intake, shared).await,
             Self::Http(server) => server.serve(intake, shared).await,
+            Self::Webhook(server) => server.serve(intake, shared).await,
         }
     }
 }
@@ -108,7 +115,7 @@ impl Servers {
     pub(super) async fn listen(
         &self,
         id: &ComponentId,
-        config: &OtlpReceiver,
+        config: &ReceiverConfig,
         authenticators: &Authenticators,
     ) -> anyhow::Result<Vec<Server>> {
         // A server that was to ask for tokens must not serve without.
@@ -125,6 +132,16 @@ impl Servers {
         };
         let context = || format!("cannot start receiver {id}");
         let mut servers = Vec::new();
+        let config = match config {
+            ReceiverConfig::Otlp(config) => config,
+            ReceiverConfig::K8sAuditWebhook(webhook) => {
+                let server = K8sAuditWebhook::bind_after(before("http"), &webhook.server).await;
+                let server = server.with_context(context)?;
+                let auth = auth(&webhook.auth).with_context(context)?;
+                servers.push(Server::Webhook(server.guarded(auth)));
+                return Ok(servers);
+            }
+        };
         if let Some(grpc) = &config.grpc {
             let server = OtlpGrpc::bind_after(before("grpc"), grpc).await;
             let server = server.context("protocols::grpc").with_context(context)?;

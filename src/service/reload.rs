@@ -23,8 +23,7 @@ use super::{
 use crate::{
     clock,
     config::{
-        ComponentId, Config, ExporterConfig, ExtensionConfig, OtlpReceiver, ReceiverConfig,
-        Section, is_below,
+        ComponentId, Config, ExporterConfig, ExtensionConfig, ReceiverConfig, Section, is_below,
     },
     detection::time::Micros,
     exporter::{dead_letter::Counters, replaceable::Ready},
@@ -410,16 +409,15 @@ impl Running {
 fn changed_receivers<'a>(
     config: &'a Config,
     differences: &Differences,
-) -> Vec<(&'a ComponentId, &'a ComponentId, &'a OtlpReceiver)> {
+) -> Vec<(&'a ComponentId, &'a ComponentId, &'a ReceiverConfig)> {
     let mut changed = Vec::new();
     for (pipeline, parts) in &config.pipelines {
         for id in &parts.receivers {
-            let Some(ReceiverConfig::Otlp(of)) = config.receivers.get(id) else {
+            let Some(of) = config.receivers.get(id) else {
                 continue;
             };
-            let auth = of.grpc_auth.iter().chain(&of.http_auth);
             let has_other_auth = |id| differences.has(Section::Extensions, id);
-            if differences.has(Section::Receivers, id) || auth.into_iter().any(has_other_auth) {
+            if differences.has(Section::Receivers, id) || of.authenticators().any(has_other_auth) {
                 changed.push((pipeline, id, of));
             }
         }

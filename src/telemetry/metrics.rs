@@ -173,6 +173,10 @@ metrics! {
         "s" "Time of the last log record of a cluster, in seconds since 1970: the time of the event where it is known, else that of the record.";
     TRUNCATED: Counter Normal "auditwatch_truncated_candidates" ["pipeline", "cluster"]
         "{records}" "Audit events that were cut on their way, by cluster. Those whose status code is behind the cut are in no other count.";
+    ENVELOPES: Counter Normal "auditwatch_envelopes" ["pipeline", "shape"]
+        "{envelopes}" "Envelopes that held audit events, by their shape. One record may have several around each other. Plain events have none.";
+    IGNORED: Counter Normal "auditwatch_ignored_records" ["pipeline", "reason"]
+        "{records}" "Records that were accepted and hold no audit event, by reason; of an envelope each part. The log describes a sample of them.";
     EVICTED: Counter Normal "auditwatch_evicted_keys" ["pipeline"]
         "{keys}" "Keys that were evicted to stay within the bounds of the state.";
     EVICTED_HITS: Gauge Normal "auditwatch_evicted_hits_bound" ["pipeline"]

@@ -114,6 +114,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
             "deadline",
             "storage",
+            "throttle",
         ],
     ),
     (

@@ -184,7 +184,11 @@ fn the_same_log_in_any_order_gives_the_same_page() {
 fn a_page_without_addresses_says_so_and_what_could_not_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
-    fs::write(&file, "{}\nno json\n").unwrap();
+    fs::write(
+        &file,
+        "{\"verb\":\"get\",\"user\":{},\"sourceIPs\":[]}\nno json\n",
+    )
+    .unwrap();
     let missing = folder.path().join("missing");
     let ran = scan(&["--output", "html", missing.to_str().unwrap()], &file);
     assert_eq!(ran.code, 2);

@@ -470,14 +470,12 @@ async fn records_without_audit_events_are_told_once_with_their_shapes() {
     std::fs::write(&file, text).unwrap();
     let mut process = Process::auditwatch(&file, &[]);
     process.wait_for("listening", LONG);
-    let event = denied("203.0.113.7", 0, "/secret").replace("403", "200");
-    let wrapped = serde_json::json!({"log": event}).to_string();
     let lines: Vec<_> = (0..5000_u32)
         .map(|at| match at / 100 % 5 {
             0 => "secret text".to_owned(),
-            1 => wrapped.clone(),
-            2 => format!("2026-11-25T07:00:00Z stdout F {event}"),
-            3 => format!(r#"{{"kind":"EventList","items":[{event}]}}"#),
+            1 => r#"{"log":"secret verb","stream":"stderr"}"#.to_owned(),
+            2 => "2026-11-25T07:00:00Z stdout F secret".to_owned(),
+            3 => r#"{"kind":"PodList","items":[{"verb":"secret"}]}"#.to_owned(),
             _ => r#"{"msg":"secret","level":"info"}"#.to_owned(),
         })
         .collect();
@@ -500,9 +498,9 @@ async fn records_without_audit_events_are_told_once_with_their_shapes() {
     assert_eq!(lines.len(), 1, "{stderr}");
     for shape in [
         "20% text that is not JSON",
-        "20% JSON object that holds an audit event under the key log",
+        "20% JSON object with the keys log, stream",
         "20% text behind the time and stream of a container's log (CRI)",
-        "20% EventList, several audit events in one record",
+        "20% JSON object with the keys items, kind",
         "20% JSON object with the keys level, msg",
         "pipeline=\"logs/x\"",
     ] {

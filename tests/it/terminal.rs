@@ -233,8 +233,9 @@ fn a_long_scan_says_how_far_it_is_and_leaves_nothing_behind() {
     // A pipe that is slower than the patience: no length, so no percentage.
     let slow = folder.path().join("slow");
     let script = format!(
-        "mkfifo '{0}'; (printf '{{}}\\n'; sleep 0.8; printf '{{}}\\n'; sleep 0.3; printf '{{}}\\n') > '{0}' &",
-        slow.display()
+        "mkfifo '{0}'; (echo '{1}'; sleep 0.8; echo '{1}'; sleep 0.3; echo '{1}') > '{0}' &",
+        slow.display(),
+        r#"{"verb":"get","user":{},"sourceIPs":[]}"#
     );
     let started = Command::new("bash").args(["-c", &script]).status().unwrap();
     assert!(started.success());

@@ -69,6 +69,18 @@ const INSTANCES: &[Instance] = &[
             ),
         ],
     },
+    plain(
+        "receivers",
+        "k8s_audit_webhook",
+        "In no pipeline. EventLists that an API server posts itself, without a collector.",
+    ),
+    Instance {
+        section: "receivers",
+        kind: "k8s_audit_webhook",
+        name: "tls",
+        note: "In no pipeline. For API servers on other machines.",
+        set: &[("endpoint", "0.0.0.0:9443", "All addresses of this machine.")],
+    },
     plain("processors", "detection", ""),
     Instance {
         section: "processors",
@@ -462,6 +474,8 @@ const BASE: &str = "
 receivers:
   otlp: {protocols: {grpc: , http: }}
   otlp/tls: {protocols: {grpc: {tls: {cert_file: c, key_file: k}}}}
+  k8s_audit_webhook:
+  k8s_audit_webhook/tls: {tls: {cert_file: c, key_file: k}}
 processors:
   detection:
   detection/escu: {semantics: escu, geo: {databases: [a.mmdb]}}
@@ -514,6 +528,7 @@ fn documented_defaults_are_the_defaults() {
                 ("processors::detection", "window_offset" | "missing_city") => "/escu",
                 ("exporters::splunk_hec", "search_name") => "/risk",
                 ("receivers::otlp", key) if key.contains("::tls::") => "/tls",
+                ("receivers::k8s_audit_webhook", key) if key.starts_with("tls::") => "/tls",
                 _ => "",
             };
             let text = format!("{section}{component}::{key}: {default}");

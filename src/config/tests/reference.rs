@@ -22,7 +22,9 @@ use crate::{
 #[test]
 fn minimal_is_all_defaults() {
     let config = load(MINIMAL);
-    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp")];
+    let ReceiverConfig::Otlp(otlp) = &config.receivers[&id("otlp")] else {
+        panic!()
+    };
     let grpc = otlp.grpc.as_ref().unwrap();
     assert_eq!(grpc.endpoint, "127.0.0.1:4317");
     assert_eq!(grpc.max_recv_msg_bytes, 64 * 1024 * 1024);
@@ -72,7 +74,9 @@ fn the_reference_file_shows_the_defaults() {
     let http = only_otlp(&reference).http.clone();
     let default = Some(receiver::otlp_http::Config::default());
     assert_eq!(format!("{http:?}"), format!("{default:?}"));
-    let ReceiverConfig::Otlp(with_tls) = &reference.receivers[&id("otlp/tls")];
+    let ReceiverConfig::Otlp(with_tls) = &reference.receivers[&id("otlp/tls")] else {
+        panic!()
+    };
     let tls = with_tls.grpc.as_ref().unwrap().tls.as_ref().unwrap();
     assert_eq!(
         (tls.min_version, tls.max_version, tls.reload_interval),

@@ -188,7 +188,7 @@ exporters: {{debug: , logging/x: , splunkhec: }}
         ),
         &[
             "1:42: receivers::filelog: unknown receiver type \"filelog\": auditwatch reads no files while it runs, let a collector send them over otlp",
-            "1:53: receivers::foreign: unknown receiver type \"foreign\", known: otlp",
+            "1:53: receivers::foreign: unknown receiver type \"foreign\", known: k8s_audit_webhook, otlp",
             "2:27: processors::memory_limiter: unknown processor type \"memory_limiter\": auditwatch bounds its memory itself, remove it",
             "2:59: processors::batch: unknown processor type \"batch\": findings leave at once and splunk_hec batches what waits, remove it",
             "2:68: processors::_x: expected type[/name]: a letter, then letters, digits and underscores; the name without blanks",

@@ -8,6 +8,7 @@ use std::{
 };
 
 /// What the binary printed, and how it ended.
+#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) out: String,

@@ -1,0 +1,134 @@
+//! A glance at a record, to see whether it is a plain event: then no envelope is looked for.
+
+use memchr::{memchr2, memmem};
+
+use crate::pdata::KeyValues;
+
+/// Bytes in which the id of an event is looked for first.
+const HEAD: usize = 1024;
+const ID: &[u8] = b"\"auditID\"";
+/// One of these is in whatever holds an event or is counted by name: parts of keys, whatever their
+/// case.
+const WORDS: [&[u8]; 4] = [b"equestUR", b"erb", b"protoPayload", b"essageType"];
+
+/// Whether the text of an object is an event, by its own keys. It need not be whole.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    if text.first() != Some(&b'{') {
+        return false;
+    }
+    let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
+    let mut keys = Keys::default();
+    // Nearly always it is here, and an object or two before it.
+    match memmem::find(head, ID) {
+        Some(at) => keys.look(text.get(..at + ID.len() + 1).unwrap_or(text)),
+        None => keys.look(text),
+    }
+    if keys.verdict.is_none() {
+        keys = Keys::default();
+        keys.look(text);
+    }
+    // One whose objects were flattened has the id as well.
+    let is_flat = || memmem::find(text, b"\"responseStatus.").is_some();
+    keys.verdict == Some(true) && !(keys.is_by_id && is_flat())
+}
+
+/// Whether a text may hold an event at all, in an envelope or not. It costs far less than to open
+/// the envelopes of other logs.
+pub(crate) fn may_hold(text: &[u8]) -> bool {
+    WORDS.iter().any(|word| memmem::find(text, word).is_some())
+        || memmem::find(text, b"\"records\"").is_some()
+}
+
+/// Whether a map is an event, by its own keys.
+pub(crate) fn has_event_keys(map: &KeyValues<'_>) -> bool {
+    let mut keys = Keys::default();
+    map.find(|key| {
+        keys.key(key);
+        keys.verdict.is_some() && !keys.is_by_id
+    });
+    keys.verdict == Some(true) && !(keys.is_by_id && (keys.is_flat || keys.parts == 0))
+}
+
+/// The keys of an object, as far as they say what it is.
+#[derive(Default)]
+struct Keys {
+    request: bool,
+    parts: u8,
+    /// The id alone says it.
+    is_by_id: bool,
+    /// Members of an object are keys of their own.
+    is_flat: bool,
+    verdict: Option<bool>,
+}
+
+impl Keys {
+    #[inline]
+    fn key(&mut self, key: &[u8]) {
+        match key {
+            b"auditID" => {
+                self.is_by_id = self.verdict.is_none();
+                self.verdict = Some(true);
+            }
+            b"requestURI" | b"verb" => self.request = true,
+            b"user" => self.parts |= 1,
+            b"sourceIPs" => self.parts |= 2,
+            b"responseStatus" => self.parts |= 4,
+            // An event has none of these.
+            b"items" | b"Items" | b"records" | b"logEvents" | b"protoPayload" | b"log"
+            | b"message" | b"MESSAGE" | b"event" => self.verdict = Some(false),
+            _ => {
+                self.is_flat |= key.starts_with(b"responseStatus.");
+                return;
+            }
+        }
+        if self.request && self.parts.count_ones() >= 2 {
+            (self.verdict, self.is_by_id) = (Some(true), false);
+        }
+    }
+
+    /// Looks at the keys of an object until it is known what it is.
+    fn look(&mut self, text: &[u8]) {
+        let (mut depth, mut at) = (0_usize, 0);
+        while let Some(&byte) = text.get(at) {
+            at += 1;
+            match byte {
+                b'"' => {
+                    let begin = at;
+                    let Some(end) = end_of_string(text, at) else {
+                        return;
+                    };
+                    at = end + 1;
+                    if depth == 1 && is_key(text.get(at..).unwrap_or_default()) {
+                        self.key(text.get(begin..end).unwrap_or_default());
+                        if self.verdict.is_some() {
+                            return;
+                        }
+                    }
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a colon follows.
+fn is_key(after: &[u8]) -> bool {
+    match after.first() {
+        Some(b':') => true,
+        Some(b' ' | b'\t' | b'\r' | b'\n') => after.trim_ascii_start().first() == Some(&b':'),
+        _ => false,
+    }
+}
+
+/// Where the quote of a string stands.
+fn end_of_string(text: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let at = from + memchr2(b'"', b'\\', text.get(from..)?)?;
+        if text.get(at) == Some(&b'"') {
+            return Some(at);
+        }
+        from = at + 2;
+    }
+}

@@ -1,0 +1,216 @@
+//! The screen's look at records that are no plain events in the usual form: what is inside an
+//! envelope is screened as if it had come alone, and what holds no event is counted.
+
+use std::{hash::Hasher as _, sync::atomic::Ordering};
+
+use siphasher::sip::SipHasher13;
+
+use super::{
+    super::{
+        envelope::{self, Found, Joined, Opener, Outcome, Reason},
+        rule::Rule,
+        shapes,
+    },
+    MayMatch, Read, SAMPLED, SHAPED, ScreenVisitor,
+};
+use crate::{
+    pdata::{AnyValue, Record},
+    rules::prefilter,
+};
+
+/// Of ignored records the shape of one in this many is described.
+const DESCRIBED: u64 = 1000;
+/// Attributes that say where a line comes from.
+const SOURCES: [&[u8]; 8] = [
+    b"log.file.path",
+    b"log.file.name",
+    b"k8s.pod.uid",
+    b"k8s.pod.name",
+    b"k8s.container.name",
+    b"k8s.container.restart_count",
+    b"filename",
+    b"source",
+];
+
+impl ScreenVisitor {
+    /// Looks at a record that does not begin as API servers begin an event and was not read as one.
+    pub(super) fn unusual(&mut self, record: &Record<'_>, body: &AnyValue<'_>, read: Read) {
+        let is_event = match body {
+            AnyValue::Text(text) | AnyValue::Bytes(text) => {
+                envelope::is_plain(text.trim_ascii_start())
+            }
+            AnyValue::Map(map) => envelope::has_event_keys(map),
+            _ => false,
+        } || record.has_attributes()
+            && envelope::has_event_keys(&record.attributes());
+        if is_event {
+            self.feed.note_event();
+        }
+        if is_event || !self.open(record, body) {
+            if read == Read::Broken {
+                self.reject(record);
+            }
+        }
+    }
+
+    /// Opens the envelopes of a record; whether an event was in them.
+    #[cold]
+    fn open(&mut self, record: &Record<'_>, body: &AnyValue<'_>) -> bool {
+        let whole = match body {
+            AnyValue::Text(text) | AnyValue::Bytes(text) => match self.join(record, text) {
+                Joined::Kept => return true,
+                Joined::Line(line) => Some(line),
+                Joined::Alone => None,
+            },
+            _ => None,
+        };
+        let joined = whole.as_deref().map(AnyValue::Text);
+        let body = joined.as_ref().unwrap_or(body);
+        let mut show = |found: &Found<'_>| self.found(record, found);
+        let mut opener = Opener::new(&mut show);
+        if may_hold(body) {
+            opener.open(*body);
+        } else {
+            opener.outcome.ignore(reason(body));
+        }
+        let mut outcome = opener.outcome;
+        if outcome.events == 0 && record.has_attributes() {
+            opener.outcome = Outcome::default();
+            opener.open(AnyValue::Map(record.attributes()));
+            // What a record was ignored for is counted once.
+            if opener.outcome.events > 0 || matches!(body, AnyValue::Empty) {
+                outcome = opener.outcome;
+            }
+        }
+        self.opened(&outcome);
+        if outcome.events == 0 {
+            self.describe(record, body);
+        }
+        outcome.events > 0
+    }
+
+    /// Puts the parts of a line together.
+    fn join(&mut self, record: &Record<'_>, text: &[u8]) -> Joined {
+        if !text.first().is_some_and(u8::is_ascii_digit) {
+            return Joined::Alone;
+        }
+        match envelope::split(text) {
+            Some(line) if line.is_part || !self.parts.is_empty() => {
+                self.parts.take(source(record), &line)
+            }
+            _ => Joined::Alone,
+        }
+    }
+
+    /// Lines that have not ended in this request are read as far as they go.
+    pub(super) fn end_lines(&mut self) {
+        if self.parts.is_empty() {
+            return;
+        }
+        for line in self.parts.rest() {
+            let record = Record::empty();
+            let mut show = |found: &Found<'_>| self.found(&record, found);
+            let mut opener = Opener::new(&mut show);
+            opener.open_text(&line, None);
+            let outcome = opener.outcome;
+            self.opened(&outcome);
+        }
+    }
+
+    fn opened(&mut self, outcome: &Outcome) {
+        self.out.opened.add(outcome);
+        for _ in 0..outcome.cut.saturating_sub(u64::from(self.feed.is_cut())) {
+            self.feed.count_cut(None);
+        }
+    }
+
+    /// Screens an event that was inside an envelope.
+    fn found(&mut self, record: &Record<'_>, found: &Found<'_>) {
+        let mut record = *record;
+        record.time_unix_nano = found.time.unwrap_or(record.time_unix_nano);
+        match found.cluster {
+            Some(name) if !self.is_named() => {
+                self.of_cluster(name.as_bytes(), true, |screen| {
+                    screen.screen_found(&record, found);
+                });
+            }
+            _ => self.screen_found(&record, found),
+        }
+    }
+
+    fn screen_found(&mut self, record: &Record<'_>, found: &Found<'_>) {
+        self.feed.note_found();
+        let may = MayMatch {
+            body: self.may_match(&found.body),
+            attributes: prefilter::MayMatch::default(),
+        };
+        self.read(record, &found.body, may);
+    }
+
+    /// Describes one of many ignored records.
+    fn describe(&mut self, record: &Record<'_>, body: &AnyValue<'_>) {
+        let number = self.screen.ignored.fetch_add(1, Ordering::Relaxed);
+        if number.is_multiple_of(DESCRIBED) {
+            let shape = shapes::shape(record, body, &self.screen.rule.time_field);
+            self.out.ignored.add(shape);
+        }
+    }
+
+    #[cold]
+    pub(super) fn sample(&mut self, record: &Record<'_>, body: &AnyValue<'_>, number: u64) {
+        self.sample = Some(number + 1).filter(|next| *next < SAMPLED);
+        let Rule {
+            time_field,
+            selector,
+            ..
+        } = &self.screen.rule;
+        if shapes::is_event(record, body, time_field) || self.out.opened.events > 0 {
+            if selector.is_empty() {
+                self.out.events += 1;
+                self.sample = None;
+            } else {
+                let matched = selector.evaluate(&record.attributes());
+                *self.sampled.entry(matched).or_default() += 1;
+            }
+        } else if number.is_multiple_of(SHAPED) {
+            self.out.shapes.add(shapes::shape(record, body, time_field));
+        }
+    }
+}
+
+/// Whether a body may hold an event.
+fn may_hold(body: &AnyValue<'_>) -> bool {
+    match body {
+        AnyValue::Text(text) | AnyValue::Bytes(text) => envelope::may_hold(text),
+        AnyValue::Map(map) => map.encoded().is_none_or(envelope::may_hold),
+        AnyValue::Array(list) => list.encoded().is_none_or(envelope::may_hold),
+        _ => false,
+    }
+}
+
+/// Why a body that can hold no event is ignored.
+fn reason(body: &AnyValue<'_>) -> Reason {
+    match body {
+        AnyValue::Empty => Reason::Empty,
+        AnyValue::Text(text) | AnyValue::Bytes(text) => match text.trim_ascii_start().first() {
+            None => Reason::Empty,
+            Some(b'{' | b'[' | b'"') => Reason::NoEvent,
+            Some(_) => Reason::NoJson,
+        },
+        _ => Reason::NoEvent,
+    }
+}
+
+/// A hash of where a line comes from.
+fn source(record: &Record<'_>) -> u64 {
+    let mut hash = SipHasher13::new();
+    record.attributes().for_each(|key, value| {
+        if let AnyValue::Text(text) = value
+            && SOURCES.contains(&key)
+        {
+            hash.write(key);
+            hash.write(text);
+        }
+    });
+    hash.finish()
+}

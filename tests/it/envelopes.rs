@@ -1,0 +1,433 @@
+//! Events inside envelopes: screened as if they had come alone, by the screen and by the real binary.
+
+use auditwatch::detection::{
+    envelope::{Reason, Shape},
+    rule::Rule,
+    screen::{Screen, Screened},
+};
+use proptest::{prelude::*, sample::select};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use crate::support::{
+    auditwatch::run,
+    otlp::{
+        self, ArrayValue, KeyValueList, LogRecord, Request, Resource, ResourceLogs, ScopeLogs,
+        holding, pair,
+    },
+    props::cases,
+};
+
+const RECEIVED: u64 = 1_795_600_900_000_000_000;
+
+fn event(second: u32, source: &str) -> Value {
+    json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": format!("id-{second}"),
+        "stage": "ResponseComplete", "requestURI": format!("/api/v1/secrets?limit={second}&a=\"é"), "verb": "list",
+        "user": {"username": "system:anonymous", "groups": ["system:unauthenticated"]},
+        "sourceIPs": [source], "userAgent": "curl/8 (\"x\")",
+        "responseStatus": {"metadata": {}, "status": "Failure", "message": "forbidden: \"x\"", "reason": "Forbidden", "code": 403},
+        "requestReceivedTimestamp": format!("2026-11-25T10:{:02}:{:02}.000001Z", second / 60, second % 60),
+        "stageTimestamp": format!("2026-11-25T10:{:02}:{:02}.000002Z", second / 60, second % 60),
+        "annotations": {"authorization.k8s.io/decision": "forbid"},
+    })
+}
+
+/// An envelope around events, or around each of them.
+type Wrap = (&'static str, fn(&[Value]) -> Vec<Value>);
+
+/// Bodies of records, as text or as JSON. What is a JSON text is the text itself.
+const WRAPS: &[Wrap] = &[
+    ("plain", |events| each(events, Value::to_string)),
+    ("mark", |events| {
+        each(events, |event| format!("\u{feff}{event}"))
+    }),
+    ("event_list", |events| {
+        let mut items = events.to_vec();
+        for item in &mut items {
+            item.as_object_mut()
+                .unwrap()
+                .retain(|key, _| key != "kind" && key != "apiVersion");
+        }
+        vec![
+            json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": items}),
+        ]
+    }),
+    ("list", |events| vec![json!(events)]),
+    ("log", |events| {
+        each_object(
+            events,
+            |event| json!({"log": event.to_string(), "stream": "stdout"}),
+        )
+    }),
+    ("message", |events| {
+        each_object(
+            events,
+            |event| json!({"message": event.to_string(), "level": "info"}),
+        )
+    }),
+    ("event", |events| {
+        each_object(events, |event| json!({"event": event, "host": "a"}))
+    }),
+    ("MESSAGE", |events| {
+        each_object(events, |event| json!({"MESSAGE": event.to_string()}))
+    }),
+    ("string", |events| {
+        each(events, |event| json!(event.to_string()).to_string())
+    }),
+    ("string in log", |events| {
+        each_object(
+            events,
+            |event| json!({"log": json!(event.to_string()).to_string()}),
+        )
+    }),
+    ("cloudwatch", |events| {
+        let lines: Vec<_> = events
+            .iter()
+            .map(|event| json!({"id": "1", "timestamp": 1, "message": event.to_string()}))
+            .collect();
+        vec![json!({"messageType": "DATA_MESSAGE", "logGroup": "/other", "logEvents": lines})]
+    }),
+    ("aks", |events| {
+        let records: Vec<_> = events
+            .iter()
+            .map(
+                |event| json!({"category": "kube-audit", "properties": {"log": event.to_string()}}),
+            )
+            .collect();
+        vec![json!({"records": records})]
+    }),
+    ("aks objects", |events| {
+        let records: Vec<_> = events
+            .iter()
+            .map(|event| json!({"category": "kube-audit-admin", "properties": {"log": event}}))
+            .collect();
+        vec![json!({"records": records})]
+    }),
+    ("cri", |events| {
+        each(events, |event| {
+            format!("2026-11-25T10:00:00.123456789Z stdout F {event}")
+        })
+    }),
+    ("cri in parts", |events| {
+        let mut lines = Vec::new();
+        for event in events {
+            let text = event.to_string();
+            let at = text.floor_char_boundary(text.len() / 2);
+            let (first, last) = text.split_at(at);
+            lines.push(json!(format!("2026-11-25T10:00:00Z stdout P {first}")));
+            lines.push(json!(format!("2026-11-25T10:00:00Z stdout F {last}")));
+        }
+        lines
+    }),
+    ("journald", |events| {
+        each(events, |event| {
+            format!("Nov 25 10:00:00 node kube-apiserver[12]: {event}")
+        })
+    }),
+    ("flat", |events| {
+        each_object(events, |event| {
+            let mut flat = serde_json::Map::new();
+            for (key, value) in event.as_object().unwrap() {
+                match value {
+                    Value::Object(inner) if key == "user" || key == "responseStatus" => {
+                        for (inner, value) in inner {
+                            flat.insert(format!("{key}.{inner}"), value.clone());
+                        }
+                    }
+                    _ => drop(flat.insert(key.clone(), value.clone())),
+                }
+            }
+            Value::Object(flat)
+        })
+    }),
+];
+
+fn each(events: &[Value], text: impl Fn(&Value) -> String) -> Vec<Value> {
+    events.iter().map(|event| json!(text(event))).collect()
+}
+
+fn each_object(events: &[Value], wrap: impl Fn(&Value) -> Value) -> Vec<Value> {
+    events.iter().map(wrap).collect()
+}
+
+/// How a body is carried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Carried {
+    Text,
+    Bytes,
+    /// As a map, if it is an object.
+    Map,
+    /// As attributes, if it is an object.
+    Attributes,
+}
+
+fn value(from: &Value) -> otlp::Value {
+    match from {
+        Value::Null => unreachable!("no event has one"),
+        Value::Bool(value) => otlp::Value::Bool(*value),
+        Value::Number(number) => otlp::Value::Double(number.as_f64().unwrap()),
+        Value::String(text) => otlp::Value::Text(text.clone().into_bytes()),
+        Value::Array(list) => otlp::Value::Array(ArrayValue {
+            values: list.iter().filter_map(|one| holding(value(one))).collect(),
+        }),
+        Value::Object(members) => otlp::Value::Map(KeyValueList {
+            values: members
+                .iter()
+                .map(|(key, one)| pair(key, value(one)))
+                .collect(),
+        }),
+    }
+}
+
+fn record(body: &Value, carried: Carried) -> LogRecord {
+    let mut record = LogRecord {
+        observed_time_unix_nano: RECEIVED,
+        ..LogRecord::default()
+    };
+    let text = match body {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match (carried, body) {
+        (Carried::Map, Value::Object(_)) => record.body = holding(value(body)),
+        (Carried::Attributes, Value::Object(members)) => {
+            record.attributes = members
+                .iter()
+                .map(|(key, one)| pair(key, value(one)))
+                .collect();
+        }
+        (Carried::Bytes, _) => record.body = holding(otlp::Value::Bytes(text.into_bytes())),
+        _ => record.body = holding(otlp::Value::Text(text.into_bytes())),
+    }
+    record
+}
+
+fn request(records: Vec<LogRecord>, cluster: Option<&str>) -> Vec<u8> {
+    let resource = cluster.map(|name| Resource {
+        attributes: vec![pair("k8s.cluster.name", value(&json!(name)))],
+        ..Resource::default()
+    });
+    Request {
+        resource_logs: vec![ResourceLogs {
+            resource,
+            scope_logs: vec![ScopeLogs {
+                log_records: records,
+                ..ScopeLogs::default()
+            }],
+            ..ResourceLogs::default()
+        }],
+    }
+    .encode_to_vec()
+}
+
+fn screened(records: Vec<LogRecord>) -> Screened {
+    screened_in(&Screen::new(Rule::default(), 64, None), records, Some("c"))
+}
+
+fn screened_in(screen: &Screen, records: Vec<LogRecord>, cluster: Option<&str>) -> Screened {
+    let mut screening = screen.begin(RECEIVED);
+    screening.feed(&request(records, cluster)).unwrap();
+    screening.finish().unwrap()
+}
+
+#[test]
+fn an_event_has_the_same_hits_in_every_envelope_however_it_is_carried() {
+    let events: Vec<_> = (0..7).map(|second| event(second, "192.0.2.7")).collect();
+    let alone = screened(
+        events
+            .iter()
+            .map(|event| record(&json!(event.to_string()), Carried::Text))
+            .collect(),
+    );
+    assert_eq!(alone.hits.len(), 7);
+    for (name, wrap) in WRAPS {
+        for carried in [
+            Carried::Text,
+            Carried::Bytes,
+            Carried::Map,
+            Carried::Attributes,
+        ] {
+            let bodies = wrap(&events);
+            let wrapped = screened(bodies.iter().map(|body| record(body, carried)).collect());
+            assert_eq!(wrapped.hits, alone.hits, "{name} {carried:?}");
+            let (activities, wanted): (Vec<_>, Vec<_>) = (
+                wrapped.activity.iter().collect(),
+                alone.activity.iter().collect(),
+            );
+            assert_eq!(activities[0].0, wanted[0].0);
+            assert_eq!(
+                activities[0].1.events, wanted[0].1.events,
+                "{name} {carried:?}"
+            );
+            assert_eq!(activities[0].1.hits, 7, "{name} {carried:?}");
+            assert_eq!(
+                (wrapped.unreadable, wrapped.opened.all_ignored()),
+                (0, 0),
+                "{name} {carried:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    /// Whatever is between them, whatever the code and the user.
+    #[test]
+    fn neighbours_cost_an_event_nothing(
+        which in 0..WRAPS.len(),
+        carried in select(vec![Carried::Text, Carried::Bytes, Carried::Map, Carried::Attributes]),
+        codes in prop::collection::vec(select(vec![200, 401, 403, 404]), 1..8),
+        junk in prop::collection::vec(("\\PC{0,40}", 0usize..9), 0..6),
+        junk_json in prop::collection::vec(select(vec!["{", "{}", "[1]", "\"x\"", "{\"log\":\"{\\\"verb\\\"\"}", "null", "{\"items\":[{}]}"]), 0..4),
+    ) {
+        let events: Vec<_> = codes.iter().zip(0..).map(|(code, second)| {
+            let mut event = event(second, "198.51.100.3");
+            event["responseStatus"]["code"] = json!(code);
+            if *code == 401 {
+                event["user"] = json!({});
+            }
+            event
+        }).collect();
+        let alone = screened(events.iter().map(|event| record(&json!(event.to_string()), Carried::Text)).collect());
+        let (_, wrap) = WRAPS[which];
+        let mut records: Vec<_> = wrap(&events).iter().map(|body| record(body, carried)).collect();
+        for (text, at) in junk {
+            let at = at.min(records.len());
+            records.insert(at, record(&json!(text), Carried::Text));
+        }
+        for text in junk_json {
+            records.push(record(&json!(text), Carried::Text));
+        }
+        prop_assert_eq!(screened(records).hits, alone.hits);
+    }
+}
+
+#[test]
+fn a_cluster_is_that_of_the_record_then_the_resource_then_the_envelope_then_the_configuration() {
+    let screen = Screen::new(Rule::default(), 64, Some("configured"));
+    let body = event(1, "192.0.2.7").to_string();
+    let enveloped =
+        json!({"logGroup": "/aws/eks/enveloped/cluster", "logEvents": [{"message": body}]});
+    let named = |body: &Value| {
+        let mut record = record(body, Carried::Text);
+        record.attributes = vec![pair("k8s.cluster.name", value(&json!("own")))];
+        record
+    };
+    for (record, resource, wanted) in [
+        (named(&json!(body)), Some("resource"), "own"),
+        (named(&enveloped), Some("resource"), "own"),
+        (
+            record(&enveloped, Carried::Text),
+            Some("resource"),
+            "resource",
+        ),
+        (record(&enveloped, Carried::Text), None, "enveloped"),
+        (
+            record(&json!(body), Carried::Text),
+            Some("resource"),
+            "resource",
+        ),
+        (record(&json!(body), Carried::Text), None, "configured"),
+    ] {
+        let screened = screened_in(&screen, vec![record], resource);
+        assert_eq!(&*screened.hits[0].cluster, wanted);
+        let hits: Vec<_> = screened
+            .activity
+            .iter()
+            .filter(|(_, one)| one.hits > 0)
+            .collect();
+        assert_eq!(
+            (hits.len(), &**hits[0].0, hits[0].1.events),
+            (1, wanted, 1),
+            "{wanted}"
+        );
+    }
+}
+
+#[test]
+fn what_is_ignored_is_counted_by_its_reason_and_described() {
+    let other = json!({"records": [{"category": "kube-scheduler", "properties": {"log": "x"}}]});
+    let control = json!({"messageType": "CONTROL_MESSAGE", "logEvents": [{"message": "x"}]});
+    let records = [
+        json!("a line"),
+        json!("{\"a\": 1}"),
+        other,
+        control,
+        json!(""),
+        json!(event(1, "192.0.2.1").to_string()),
+    ];
+    let screened = screened(
+        records
+            .iter()
+            .map(|body| record(body, Carried::Text))
+            .collect(),
+    );
+    let opened = &screened.opened;
+    for reason in [
+        Reason::NoJson,
+        Reason::NoEvent,
+        Reason::Category,
+        Reason::Control,
+        Reason::Empty,
+    ] {
+        assert_eq!(opened.ignored(reason), 1, "{reason:?}");
+    }
+    assert_eq!(opened.all_ignored(), 5);
+    assert_eq!(screened.hits.len(), 1);
+    assert_eq!(screened.ignored.to_string(), "100% text that is not JSON");
+    assert!(Shape::ALL.iter().all(|shape| opened.envelopes(*shape) == 0));
+}
+
+#[test]
+fn scan_reads_what_is_in_every_envelope_as_if_it_had_come_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let events: Vec<_> = (0..7).map(|second| event(second, "192.0.2.7")).collect();
+    let scan = |name: &str, bodies: &[Value]| {
+        let lines: Vec<_> = bodies
+            .iter()
+            .map(|body| match body {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            })
+            .collect();
+        let path = folder.path().join(name.replace(' ', "-"));
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        run(["scan", "--output", "ndjson", path.to_str().unwrap()])
+    };
+    let alone = scan("alone", &events);
+    assert!(alone.out.contains("192.0.2.7"), "{alone:?}");
+    for (name, wrap) in WRAPS {
+        let ran = scan(name, &wrap(&events));
+        assert_eq!(ran.out, alone.out, "{name}");
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{name}");
+    }
+}
+
+#[test]
+fn scan_fails_loudly_when_a_log_is_no_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let line = json!({"log": "I1125 leader election", "stream": "stderr"}).to_string();
+    std::fs::write(&path, format!("{line}\n").repeat(300)).unwrap();
+    for output in ["table", "json", "ndjson", "findings", "html"] {
+        let ran = run(["scan", "--output", output, path.to_str().unwrap()]);
+        assert_eq!(ran.code, 2, "{output}: {ran:?}");
+        for part in [
+            "no audit log",
+            "300 lines",
+            "no_json 300",
+            "JSON object with the keys log, stream",
+            "docs/feeds.md",
+        ] {
+            assert!(ran.err.contains(part), "{part}: {}", ran.err);
+        }
+    }
+    // A few of them among events are none of our business.
+    let text = format!("{line}\n{}\n", event(1, "192.0.2.1"));
+    std::fs::write(&path, text).unwrap();
+    let ran = run(["scan", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("skipped 1 line"), "{ran:?}");
+}
