@@ -17,8 +17,7 @@ const MOST_LAYERS: usize = 3;
 pub(super) fn inflate(raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
     let mut raw = raw;
     for _ in 0..MOST_LAYERS {
-        let mut head = Vec::with_capacity(HEAD);
-        raw.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+        let head = beginning(&mut raw)?;
         let kind = Kind::of(&head);
         let all = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(raw));
         raw = match kind {
@@ -39,6 +38,28 @@ pub(super) fn inflate(raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
         io::ErrorKind::InvalidData,
         "it is compressed more than twice: decompress it first",
     ))
+}
+
+/// The bytes by which a file is recognised. What comes slowly is not waited for once a line of text
+/// is there.
+fn beginning(raw: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD];
+    let mut length = 0;
+    while let Some(room) = head.get_mut(length..).filter(|room| !room.is_empty()) {
+        match raw.read(room) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        let read = head.get(..length).unwrap_or_default();
+        let begins_as_text = matches!(read.first(), Some(b'{' | b'[' | b'"' | b'0'..=b'9'));
+        if memchr::memchr(b'\n', read).is_some() && (begins_as_text || length > 8) {
+            break;
+        }
+    }
+    head.truncate(length);
+    Ok(head)
 }
 
 /// What a file is, by its first bytes.

@@ -52,6 +52,10 @@ pub struct Config {
 
 /// Settings of one receiver.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and most are of the large one"
+)]
 pub enum ReceiverConfig {
     /// `otlp`.
     Otlp(OtlpReceiver),

@@ -283,7 +283,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "the thread that writes is waited for with a limit",
     ),
     // A command waits for who runs it, as others do, and ends with a signal.
-    ("cli/compression.rs", ".read_to_end(", "a signal"),
     ("cli/input.rs", "File::open(", "a signal"),
     ("cli/progress.rs", "fs::metadata(", "a signal"),
     ("cli/replay/target.rs", "OpenOptions::new()", "a signal"),

@@ -20,8 +20,13 @@ use crate::support::{
 };
 
 /// Longer than anything takes here.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const JSON: (&str, &str) = ("content-type", "application/json");
+const TOKEN: (&str, &str) = ("authorization", "Bearer s3cret");
+const FALSE_TOKEN: (&str, &str) = ("authorization", "Bearer x");
+const BROTLI: (&str, &str) = ("content-encoding", "br");
+/// What a sender that is let in says.
+const GOOD: &[(&str, &str)] = &[JSON, TOKEN];
 
 fn config(folder: &Path, endpoint: &str, more: &str) -> String {
     quiet(&format!(
@@ -104,92 +109,29 @@ async fn what_is_no_list_of_an_api_server_is_refused_and_says_why() {
     let more = ", max_request_body_size: 10000, auth: {authenticator: bearertokenauth}";
     let (service, address) = start(folder.path(), more).await;
     let good = list(&events("192.0.2.1", 0..1));
-    let token = ("authorization", "Bearer s3cret");
+    let cut = good.split_at(good.len() - 1).0.to_vec();
     let large = list(&events("192.0.2.1", 0..40));
+    let other = b"{\"resourceLogs\":[]}".to_vec();
+    let brotli = &[JSON, TOKEN, BROTLI][..];
     for (method, path, headers, body, wanted, says) in [
-        (
-            "POST",
-            "/audit",
-            &[JSON, token][..],
-            good.clone(),
-            200,
-            "{}",
-        ),
-        ("POST", "/audit", &[JSON], good.clone(), 401, "Status"),
-        (
-            "POST",
-            "/audit",
-            &[JSON, ("authorization", "Bearer x")],
-            good.clone(),
-            401,
-            "Status",
-        ),
-        (
-            "POST",
-            "/v1/logs",
-            &[JSON, token],
-            good.clone(),
-            404,
-            "/audit/CLUSTER",
-        ),
-        (
-            "POST",
-            "/audit/a/b",
-            &[JSON, token],
-            good.clone(),
-            404,
-            "/audit/CLUSTER",
-        ),
-        ("GET", "/audit", &[JSON, token], Vec::new(), 405, "POST"),
-        (
-            "POST",
-            "/audit",
-            &[token],
-            good.clone(),
-            415,
-            "application/json",
-        ),
-        (
-            "POST",
-            "/audit",
-            &[JSON, token, ("content-encoding", "br")],
-            good.clone(),
-            415,
-            "gzip",
-        ),
-        (
-            "POST",
-            "/audit",
-            &[JSON, token],
-            b"{\"resourceLogs\":[]}".to_vec(),
-            400,
-            "EventList",
-        ),
-        (
-            "POST",
-            "/audit",
-            &[JSON, token],
-            good[..good.len() - 1].to_vec(),
-            400,
-            "EventList",
-        ),
-        (
-            "POST",
-            "/audit",
-            &[JSON, token],
-            Vec::new(),
-            400,
-            "EventList",
-        ),
-        ("POST", "/audit", &[JSON, token], large, 413, "10000"),
+        ("POST", "/audit", GOOD, &good, 200, "{}"),
+        ("POST", "/audit", &[JSON], &good, 401, "Status"),
+        ("POST", "/audit", &[JSON, FALSE_TOKEN], &good, 401, "Status"),
+        ("POST", "/v1/logs", GOOD, &good, 404, "/audit/CLUSTER"),
+        ("POST", "/audit/a/b", GOOD, &good, 404, "/audit/CLUSTER"),
+        ("GET", "/audit", GOOD, &Vec::new(), 405, "POST"),
+        ("POST", "/audit", &[TOKEN], &good, 415, "application/json"),
+        ("POST", "/audit", brotli, &good, 415, "gzip"),
+        ("POST", "/audit", GOOD, &other, 400, "EventList"),
+        ("POST", "/audit", GOOD, &cut, 400, "EventList"),
+        ("POST", "/audit", GOOD, &Vec::new(), 400, "EventList"),
+        ("POST", "/audit", GOOD, &large, 413, "10000"),
     ] {
-        let (status, _, body) = http(address, method, path, headers, body).await.unwrap();
+        let (status, _, body) = http(address, method, path, headers, body.clone())
+            .await
+            .unwrap();
         let body = String::from_utf8_lossy(&body);
-        assert_eq!(
-            status.as_u16(),
-            wanted,
-            "{method} {path} {headers:?}: {body}"
-        );
+        assert_eq!(status.as_u16(), wanted, "{method} {path}: {body}");
         assert!(body.contains(says), "{says}: {body}");
         assert!(!body.contains("s3cret"));
     }

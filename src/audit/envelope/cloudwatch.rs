@@ -1,4 +1,4 @@
-//! What a subscription of CloudWatch delivers: `logEvents`, each with a time and a message. EKS
+//! What a subscription of AWS delivers: `logEvents`, each with a time and a message. EKS
 //! names the log group `/aws/eks/CLUSTER/cluster`.
 
 use super::{

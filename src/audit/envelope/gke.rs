@@ -148,7 +148,7 @@ fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
     }
     event.object("responseStatus", |status| {
         status.raw("code", |out| {
-            out.extend_from_slice(code.to_string().as_bytes())
+            out.extend_from_slice(code.to_string().as_bytes());
         });
         status.text("status", if code < 400 { "Success" } else { "Failure" });
         if let Some(reason) = reason(code) {

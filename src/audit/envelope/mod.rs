@@ -222,7 +222,7 @@ impl<'s> Opener<'s> {
             self.within(Shape::Aks, |opener| aks::open(opener, node, within));
         } else if let Some(payload) = survey.proto_payload {
             self.within(Shape::Gke, |opener| {
-                gke::open(opener, node, payload, within)
+                gke::open(opener, node, payload, within);
             });
         } else if survey.is_respelled() {
             let event = respelled::event(node);
@@ -232,7 +232,7 @@ impl<'s> Opener<'s> {
             self.within(Shape::Flat, |opener| opener.written(&event, within));
         } else {
             self.within(Shape::Carrier, |opener| {
-                carrier::open(opener, survey, within)
+                carrier::open(opener, survey, within);
             });
         }
     }

@@ -34,7 +34,7 @@ named! {
         Carrier: "carrier",
         /// JSON text as a JSON string.
         Encoded: "encoded_string",
-        /// A subscription of CloudWatch: `logEvents`.
+        /// A subscription of log events of AWS: `logEvents`.
         CloudWatch: "cloudwatch",
         /// Diagnostic logs of AKS: `records` with `properties.log`.
         Aks: "aks",
@@ -60,7 +60,7 @@ named! {
         NoJson: "no_json",
         /// It is JSON, or a map, and no audit event.
         NoEvent: "no_event",
-        /// CloudWatch's own message, by which it probes a subscription.
+        /// AWS's own message, by which it probes a subscription.
         Control: "control_message",
         /// A record of AKS or Cloud Audit Logs that is of another category or service.
         Category: "other_category",

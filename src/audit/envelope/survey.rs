@@ -20,6 +20,10 @@ const CARRIERS: [&[u8]; 12] = [
 
 /// What an object looks like.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is the answer to a question of its own"
+)]
 pub(super) struct Survey<'a> {
     /// It says what was requested.
     request: bool,

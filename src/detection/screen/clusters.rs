@@ -130,9 +130,10 @@ impl ScreenVisitor {
             let is_own = is_first && *cluster != resource;
             counted.push(if is_own { hits_of(hits, cluster) } else { 0 });
         }
-        let of_resource = match feeds.is_empty() {
-            true => u64::try_from(hits.len()).unwrap_or(u64::MAX),
-            false => hits_of(hits, &resource),
+        let of_resource = if feeds.is_empty() {
+            u64::try_from(hits.len()).unwrap_or(u64::MAX)
+        } else {
+            hits_of(hits, &resource)
         };
         let mut resource_feed = std::mem::take(&mut self.feed);
         self.end_feed(&mut resource_feed, &resource, of_resource, unreadable);

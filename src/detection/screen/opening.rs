@@ -46,10 +46,9 @@ impl ScreenVisitor {
         if is_event {
             self.feed.note_event();
         }
-        if is_event || !self.open(record, body) {
-            if read == Read::Broken {
-                self.reject(record);
-            }
+        let is_found = !is_event && self.open(record, body);
+        if !is_found && read == Read::Broken {
+            self.reject(record);
         }
     }
 
