@@ -5,15 +5,22 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd as _,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, lookup_host},
+    time::timeout,
+};
 
 use super::closed::Connections;
 use crate::{
     memory::Pressure,
     tls::{self, server::Acceptor},
 };
+
+/// How long the name in an endpoint may take to be found.
+const RESOLVE: Duration = Duration::from_secs(5);
 
 /// A server that cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +103,10 @@ impl Listening {
             endpoint: endpoint.to_owned(),
             reason,
         };
-        let shared = before.and_then(|before| before.socket(endpoint));
+        let shared = match before {
+            Some(before) => before.socket(endpoint).await,
+            None => None,
+        };
         let listener = match shared {
             Some(shared) => shared.map_err(failed)?,
             None => TcpListener::bind(endpoint).await.map_err(failed)?,
@@ -121,6 +131,7 @@ impl Listening {
     pub fn before(&self) -> Before {
         Before {
             endpoint: self.endpoint.clone(),
+            address: self.address,
             socket: Arc::downgrade(&self.listener),
             connections: Arc::clone(&self.connections),
         }
@@ -148,18 +159,52 @@ impl Listening {
 #[derive(Clone, Debug)]
 pub struct Before {
     endpoint: String,
+    address: SocketAddr,
     socket: Weak<TcpListener>,
     connections: Arc<Connections>,
 }
 
 impl Before {
     /// Its socket, once more, if it is still there and the endpoint is its own.
-    fn socket(&self, endpoint: &str) -> Option<io::Result<TcpListener>> {
-        if self.endpoint != endpoint {
+    async fn socket(&self, endpoint: &str) -> Option<io::Result<TcpListener>> {
+        if self.endpoint != endpoint && !self.is_at(endpoint).await {
             return None;
         }
         let listener = self.socket.upgrade()?;
         let again = listener.as_fd().try_clone_to_owned();
         Some(again.and_then(|socket| TcpListener::from_std(socket.into())))
+    }
+
+    /// Whether an endpoint that is written in another way is its address: it could not be listened on a
+    /// second time.
+    async fn is_at(&self, endpoint: &str) -> bool {
+        let found = timeout(RESOLVE, lookup_host(endpoint)).await;
+        match found {
+            Ok(Ok(mut all)) => all.any(|one| one == self.address),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `localhost` in the place of its address listens on the socket that is there.
+    #[tokio::test]
+    async fn another_name_of_an_address_shares_its_socket() {
+        let bind = |before, endpoint: String| async move {
+            Listening::bind_after(before, &endpoint, Versions::All, None).await
+        };
+        let first = bind(None, "127.0.0.1:0".to_owned()).await.unwrap();
+        let (before, port) = (first.before(), first.address().port());
+        for name in ["127.0.0.1", "localhost"] {
+            let again = bind(Some(&before), format!("{name}:{port}")).await;
+            match again {
+                Ok(again) => assert_eq!(again.address(), first.address(), "{name}"),
+                // Where the name has no such address, it is another endpoint.
+                Err(error) => assert_ne!(name, "127.0.0.1", "{error}"),
+            }
+        }
     }
 }
