@@ -27,6 +27,7 @@ use crate::{
         counters::Counters,
         durable::{DurableTask, Kept},
         intake::Intake,
+        ledger::FindingBudget,
         outbox::Lanes,
         pace::Pace,
         recovery::{RecoverError, recover},
@@ -177,7 +178,12 @@ fn start(world: &World) -> Result<Option<Process>, String> {
         )));
         queues.push(queue);
     }
-    let lanes = Lanes::new(queues.clone(), recovered.storage(), ending.clone());
+    let unbounded = FindingBudget::new(usize::MAX);
+    let lanes = Lanes::new(
+        queues.clone(),
+        recovered.storage(),
+        (ending.clone(), unbounded),
+    );
     let kept = Kept {
         timeout: Duration::from_secs(10),
         limit: 16 << 10,
