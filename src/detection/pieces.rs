@@ -31,6 +31,9 @@ pub(super) fn field(number: u32, message: &impl Message, out: &mut Vec<u8>) {
     message::encode(number, message, out);
 }
 
+/// The parts of a message that are one field.
+pub(super) type Parts<'a> = Vec<&'a [u8]>;
+
 /// The parts of a message that are this field, and all others as they were.
 ///
 /// # Errors
@@ -47,7 +50,7 @@ pub(crate) fn apart(bytes: &[u8], field: u32) -> Result<(Vec<u8>, Vec<&[u8]>), S
 pub(super) fn apart_each<const N: usize>(
     bytes: &[u8],
     fields: [u32; N],
-) -> Result<(Vec<u8>, [Vec<&[u8]>; N]), StateError> {
+) -> Result<(Vec<u8>, [Parts<'_>; N]), StateError> {
     let (mut others, mut parts) = (Vec::new(), [const { Vec::new() }; N]);
     let mut rest = bytes;
     while !rest.is_empty() {

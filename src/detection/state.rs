@@ -81,7 +81,7 @@ impl EngineState {
 
     /// Bytes that it takes when it is written, nearly always: half of what it takes in memory.
     pub(crate) fn most_bytes(&self) -> usize {
-        (self.evictions.heap_bytes() + self.derived.heap_bytes()) / 2
+        usize::midpoint(self.evictions.heap_bytes(), self.derived.heap_bytes())
     }
 
     /// Reads a state.

@@ -38,6 +38,13 @@ use crate::{
 /// Longer than anything takes that works.
 const LONG: Duration = Duration::from_mins(30);
 
+/// How often snapshots are made.
+const PACE: Pace = Pace {
+    log: 1500,
+    every: Duration::from_secs(5),
+    rest: Duration::from_millis(1500),
+};
+
 /// How a life ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -184,16 +191,6 @@ fn start(world: &World) -> Result<Option<Process>, String> {
         recovered.storage(),
         (ending.clone(), unbounded),
     );
-    let kept = Kept {
-        timeout: Duration::from_secs(10),
-        limit: 16 << 10,
-        is_up: Arc::new(AtomicBool::new(true)),
-    };
-    let pace = Pace {
-        log: 1500,
-        every: Duration::from_secs(5),
-        rest: Duration::from_millis(1500),
-    };
     let (submit, inbox) = inbox();
     let (name, counters) = ("logs".to_owned(), Arc::new(Counters::default()));
     let screen = recovered.detection().screen().clone();
@@ -204,18 +201,26 @@ fn start(world: &World) -> Result<Option<Process>, String> {
         Arc::clone(&counters),
     );
     let (control, changes) = control(&intake);
-    let task = DurableTask::new(name, recovered, (inbox, changes), lanes, (counters, kept));
+    let task = DurableTask::new(name, recovered, (inbox, changes), lanes, (counters, kept()));
     let cut = CancellationToken::new();
     Ok(Some(Process {
         submit,
         screen,
         control,
         queues,
-        task: tokio::spawn(task.paced(pace).run(cut.clone())),
+        task: tokio::spawn(task.paced(PACE).run(cut.clone())),
         cut,
         ending,
         exporters: tasks,
     }))
+}
+
+fn kept() -> Kept {
+    Kept {
+        timeout: Duration::from_secs(10),
+        limit: 16 << 10,
+        is_up: Arc::new(AtomicBool::new(true)),
+    }
 }
 
 /// A start may fail when the storage does, not because of what is in it.
