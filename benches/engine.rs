@@ -15,7 +15,7 @@ use std::{
 
 use auditwatch::{
     detection::{
-        engine::Engine,
+        engine::{Engine, EngineState},
         fields::AuditField,
         hit::{Hit, Identity},
         limits::Limits,
@@ -266,6 +266,72 @@ fn derived(line: &dyn Fn(&str, f64)) {
     println!("bytes of an address seen once: {without}, with derived detections {with}");
 }
 
+/// A snapshot of a million keys: how long the engine stops, and what writing and reading take. Once
+/// with one hit of each address, once with a finding of each.
+fn snapshot() {
+    const MILLION: u32 = 1_000_000;
+    let spread = |n: u32| {
+        let at = (16 << 24) + n.wrapping_mul(2_654_435_761) % (1 << 29);
+        std::net::Ipv4Addr::from_bits(at).to_string()
+    };
+    for (name, keys, hits) in [("one hit", MILLION, 1), ("a finding", MILLION / 4, 12)] {
+        let mut engine = with_derived();
+        engine.limit_memory(4 << 30);
+        let mut out = Vec::new();
+        for n in 0..keys {
+            for at in 0..hits {
+                let id = n * hits + at;
+                engine.observe(hit(id, "c", &spread(n), i64::from(id)), &mut out);
+            }
+            out.clear();
+        }
+        println!(
+            "{keys} addresses with {name} each, {} tracked",
+            engine.tracked()
+        );
+        let timed = |what: &str, begin: Instant| {
+            println!("{what:<56} {:>9.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+        };
+        let begin = Instant::now();
+        engine.share();
+        timed("share", begin);
+        let begin = Instant::now();
+        let state = engine.export();
+        timed("export", begin);
+        let (mut slowest, mut all) = (Duration::ZERO, Duration::ZERO);
+        for n in 0..1000 {
+            let one = hit(u32::MAX - n, "c", &spread(n * 7919), i64::from(keys * hits));
+            let begin = Instant::now();
+            engine.observe(one, &mut out);
+            slowest = slowest.max(begin.elapsed());
+            all += begin.elapsed();
+        }
+        println!(
+            "1,000 hits meanwhile: each {:.1} us, slowest {:.1} ms",
+            all.as_secs_f64() * 1e3,
+            slowest.as_secs_f64() * 1e3
+        );
+        let begin = Instant::now();
+        let bytes = state.encode();
+        timed("encode", begin);
+        println!("{} MiB", bytes.len() >> 20);
+        let begin = Instant::now();
+        drop(state);
+        timed("drop what was shared", begin);
+        drop(engine);
+        let begin = Instant::now();
+        let Ok(state) = EngineState::decode(&bytes) else {
+            return;
+        };
+        timed("decode", begin);
+        let mut engine = with_derived();
+        engine.limit_memory(4 << 30);
+        let begin = Instant::now();
+        engine.import(state);
+        timed("import", begin);
+    }
+}
+
 fn main() {
     let native = || engine(Semantics::Native);
     // Once to warm up.
@@ -288,6 +354,9 @@ fn main() {
     }
     if is_wanted("derived") {
         derived(&line);
+    }
+    if is_wanted("snapshot") {
+        snapshot();
     }
 }
 

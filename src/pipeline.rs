@@ -66,10 +66,10 @@ pub fn durable_pipeline(
     recovered: Recovered,
     queues: Vec<Queue>,
     kept: Kept,
-    ending: Shutdown,
+    (ending, budget): (Shutdown, FindingBudget),
 ) -> (Control, DurableTask) {
     let (control, inbox, changes, counters) = entrance(&id, recovered.detection());
-    let lanes = outbox::Lanes::new(queues, recovered.storage(), ending);
+    let lanes = outbox::Lanes::new(queues, recovered.storage(), (ending, budget));
     let task = DurableTask::new(id, recovered, (inbox, changes), lanes, (counters, kept));
     (control, task)
 }

@@ -116,13 +116,16 @@ fn checked(
     let Some(root) = root else {
         return Err(places.error(problems));
     };
+    // Before the values are read: a file that `${file:}` names may change in between, and is then seen
+    // to differ when the configuration is read again.
+    let written = Written::of(&root, env);
     let reader = read::Reader::new(env, problems);
     let mut config = config(reader.root(&root));
     use_proxies(&mut config, &Proxies::of(env));
     let (problems, notes) = reader.into_found();
     if problems.is_empty() {
         config.without_effect = places.lines(notes);
-        config.written = Written::of(&root, env);
+        config.written = written;
         Ok((config, root))
     } else {
         Err(places.error(problems))

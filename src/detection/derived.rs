@@ -137,6 +137,10 @@ impl ClusterState {
 impl State {
     /// Copies made from now on are the same memory, until it changes here.
     pub(super) fn share(&mut self) {
+        let clusters = self.clusters.values_mut();
+        for found in clusters.flat_map(|cluster| cluster.found.values_mut()) {
+            found.0.share();
+        }
         for tables in self.tables.values_mut() {
             tables.share();
         }

@@ -58,6 +58,10 @@ impl Name for GroupKey {
         self.text
             .with(|text| Self::hash_of(text, self.place(), seeds))
     }
+
+    fn prefix(&self) -> u128 {
+        self.text.prefix()
+    }
 }
 
 /// A group of one window.

@@ -6,13 +6,13 @@
 //! numbers: that of their last arrival, in which they expire, and for each level of strength that
 //! of their last arrival, in which they are evicted. Deadlines, which few keys have, are in a tree.
 
-use std::{collections::BTreeSet, hash::RandomState};
-
-use hashbrown::HashTable;
+use std::hash::RandomState;
 
 use super::{
     heap::{self, Counted},
+    index::Index,
     slab::Slab,
+    sorted::Sorted,
     time::Micros,
 };
 
@@ -26,6 +26,9 @@ pub(super) trait Name: Ord + Clone {
 
     /// Its hash with these seeds.
     fn hash(&self, seeds: &Seeds) -> u64;
+
+    /// What begins its order: a name with a lesser one is before others.
+    fn prefix(&self) -> u128;
 }
 
 /// No key.
@@ -72,12 +75,11 @@ pub(super) enum Measure {
 #[derive(Clone, Debug)]
 pub(super) struct KeyTable<N, V> {
     entries: Slab<Entry<N, V>>,
-    /// Number and hash of each entry.
-    index: HashTable<(u32, u32)>,
+    index: Index,
     seeds: Seeds,
     arrivals: List,
     levels: [List; LEVELS],
-    due: BTreeSet<(Micros, N)>,
+    due: Sorted<(Micros, N), ()>,
     /// Names of keys with deadlines, the first last: those that are still to be looked at.
     names: Vec<N>,
     bytes: Counted,
@@ -142,11 +144,11 @@ impl<N, V> Default for KeyTable<N, V> {
     fn default() -> Self {
         Self {
             entries: Slab::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             seeds: Seeds::new(),
             arrivals: List::EMPTY,
             levels: [List::EMPTY; LEVELS],
-            due: BTreeSet::new(),
+            due: Sorted::default(),
             names: Vec::new(),
             bytes: Counted::default(),
         }
@@ -161,12 +163,6 @@ pub(super) fn level(hits: u64) -> u8 {
         _ => 2 + u64::from(u64::BITS - (hits - 1).leading_zeros()),
     };
     u8::try_from(level.min(LEVELS as u64 - 1)).unwrap_or_default()
-}
-
-/// A hash as the index keeps it: its table takes the place from the low bits and compares the
-/// high ones first.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) | (u64::from(hash) << 32)
 }
 
 fn short(hash: u64) -> u32 {
@@ -190,6 +186,8 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
     /// Copies of the keys made from now on are the same memory, until it changes here.
     pub(super) fn share(&mut self) {
         self.entries.share();
+        self.index.share();
+        self.due.share();
     }
 
     /// Bytes on the heap of places that no key has yet.
@@ -205,10 +203,8 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
     /// The key with this hash whose name is the one.
     pub(super) fn find(&self, hash: u64, is: impl Fn(&N) -> bool) -> Option<u32> {
         let hash = short(hash);
-        let found = self.index.find(spread(hash), |(at, of)| {
-            *of == hash && self.entries.get(*at).is_some_and(|entry| is(&entry.name))
-        });
-        found.map(|(at, _)| *at)
+        let is = |at| self.entries.get(at).is_some_and(|entry| is(&entry.name));
+        self.index.find(hash, is)
     }
 
     fn find_name(&self, name: &N) -> Option<u32> {
@@ -240,12 +236,21 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
 
     /// Adds a key that is not here, as the last to arrive; it has to be listed.
     pub(super) fn insert(&mut self, name: N, value: V, inherited: Inherited) -> u32 {
+        let heap_bytes = Self::KEY + name.heap_bytes();
+        let at = self.add((name, value, inherited), heap_bytes);
+        self.link(Order::Arrivals, at);
+        self.link(Order::Level, at);
+        at
+    }
+
+    /// Adds a key that is in no list yet.
+    fn add(&mut self, (name, value, inherited): (N, V, Inherited), heap_bytes: usize) -> u32 {
         let hash = short(name.hash(&self.seeds));
         let links = Links {
             before: NONE,
             after: NONE,
         };
-        let heap_bytes = Self::KEY + name.heap_bytes();
+        let heap_bytes = u32::try_from(heap_bytes).unwrap_or(u32::MAX);
         let at = self.entries.push(Entry {
             name,
             value,
@@ -253,14 +258,11 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
             inherited,
             arrivals: links,
             level: links,
-            heap_bytes: u32::try_from(heap_bytes).unwrap_or(u32::MAX),
+            heap_bytes,
             at_level: 0,
         });
-        let index = &mut self.index;
-        index.insert_unique(spread(hash), (at, hash), |(_, hash)| spread(*hash));
-        self.bytes.0 += heap_bytes;
-        self.link(Order::Arrivals, at);
-        self.link(Order::Level, at);
+        self.index.insert(at, hash);
+        self.bytes.0 += heap_bytes as usize;
         at
     }
 
@@ -271,11 +273,10 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
 
     /// Takes the first deadline that is due off its list; whose it is.
     pub(super) fn pop_due(&mut self, until: Micros) -> Option<u32> {
-        let (at, _) = self.due.first()?;
-        if *at > until {
+        if !self.is_due(until) {
             return None;
         }
-        let (_, name) = self.due.pop_first()?;
+        let ((_, name), ()) = self.due.pop_first()?;
         let at = self.find_name(&name)?;
         if let Some(entry) = self.entries.get_mut(at) {
             entry.due = NEVER;
@@ -286,7 +287,8 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
 
     /// Whether a deadline is due.
     pub(super) fn is_due(&self, until: Micros) -> bool {
-        self.due.first().is_some_and(|(at, _)| *at <= until)
+        let first = self.due.first();
+        first.is_some_and(|((at, _), ())| *at <= until)
     }
 
     /// The key with a deadline whose name is the first. It is to be removed: keys that come
@@ -294,7 +296,7 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
     pub(super) fn first_with_deadline(&mut self) -> Option<u32> {
         loop {
             if self.names.is_empty() {
-                let names = self.due.iter().map(|(_, name)| name.clone());
+                let names = self.due.iter().map(|((_, name), ())| name.clone());
                 self.names = names.collect();
                 self.names.sort_unstable_by(|a, b| b.cmp(a));
             }
@@ -344,20 +346,11 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
         self.unlink(Order::Arrivals, at);
         self.unlink(Order::Level, at);
         self.bytes.0 = self.bytes.0.saturating_sub(bytes);
-        if let Ok(place) = self
-            .index
-            .find_entry(spread(hash), |(other, _)| *other == at)
-        {
-            place.remove();
-        }
+        self.index.remove(at, hash);
         let entry = self.entries.swap_remove(at)?;
         let moved = u32::try_from(self.entries.len()).unwrap_or(NONE);
         if moved != at {
             self.moved(moved, at);
-        }
-        if self.index.capacity() > 64 && self.index.len() < self.index.capacity() / 4 {
-            self.index
-                .shrink_to(self.index.len() * 2, |(_, hash)| spread(*hash));
         }
         Some((entry.name, entry.value, entry.inherited))
     }
@@ -375,7 +368,7 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
                 self.due.remove(&(before, entry.name.clone()));
             }
             if due != NEVER {
-                self.due.insert((due, entry.name.clone()));
+                self.due.insert((due, entry.name.clone()), ());
             }
         }
         let is_due = entry.due != NEVER;
@@ -502,12 +495,7 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
                 after.links(order).before = to;
             }
         }
-        if let Some(place) = self
-            .index
-            .find_mut(spread(hash), |(other, _)| *other == from)
-        {
-            place.0 = to;
-        }
+        self.index.moved((from, to), hash);
     }
 }
 
@@ -552,12 +540,17 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
                 };
             }
         }
-        let entries = self.entries.iter().zip(places);
-        let mut sorted: Vec<_> = entries
-            .map(|(entry, listed)| (&entry.name, &entry.value, entry.inherited, listed))
-            .collect();
-        sorted.sort_unstable_by(|a, b| a.0.cmp(b.0));
-        sorted
+        // What is sorted is small, and nearly never looks at a name: a million of them lie apart.
+        let order = self.entries.iter().zip(0_u32..);
+        let mut order: Vec<_> = order.map(|(entry, at)| (entry.name.prefix(), at)).collect();
+        let name = |at| self.entries.get(at).map(|entry| &entry.name);
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(&name(b.1))));
+        let sorted = order.into_iter().filter_map(|(_, at)| {
+            let entry = self.entries.get(at)?;
+            let listed = *places.get(at as usize)?;
+            Some((&entry.name, &entry.value, entry.inherited, listed))
+        });
+        sorted.collect()
     }
 
     fn lists(&self) -> impl Iterator<Item = (Order, &List)> {
@@ -567,22 +560,33 @@ impl<N: Name, V: Clone> KeyTable<N, V> {
 
     /// Takes keys that another table had, where they were listed there; each with the bytes on
     /// the heap of its state.
-    pub(super) fn restore(&mut self, mut keys: Vec<(N, V, Inherited, Listed, usize)>) {
-        keys.sort_by(|a, b| (a.3.arrival, &a.0).cmp(&(b.3.arrival, &b.0)));
+    pub(super) fn restore(&mut self, keys: Vec<(N, V, Inherited, Listed, usize)>) {
+        let order = keys.iter().zip(0_usize..);
+        let mut order: Vec<_> = order.map(|(key, at)| (key.3.arrival, at)).collect();
+        let name = |at: usize| keys.get(at).map(|key| &key.0);
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(&name(b.1))));
+        let mut keys: Vec<_> = keys.into_iter().map(Some).collect();
         let mut places = Vec::with_capacity(keys.len());
-        for (name, value, inherited, listed, heap_bytes) in keys {
-            let at = self.insert(name, value, inherited);
-            let listing = Listing {
-                hits: 0,
-                due_at: listed.due,
-                heap_bytes,
+        for (_, at) in order {
+            let key = keys.get_mut(at).and_then(Option::take);
+            let Some((name, value, inherited, listed, heap_bytes)) = key else {
+                continue;
             };
-            self.list(at, listing, false);
+            let due = listed.due.map(|due| (due, name.clone()));
+            let due_bytes = if due.is_some() { Self::DUE } else { 0 };
+            let bytes = Self::KEY + name.heap_bytes() + heap_bytes + due_bytes;
+            let at = self.add((name, value, inherited), bytes);
+            self.link(Order::Arrivals, at);
+            if let Some(due) = due {
+                if let Some(entry) = self.entries.get_mut(at) {
+                    entry.due = due.0;
+                }
+                self.due.insert(due, ());
+            }
             places.push((listed.place, at, listed.level));
         }
         places.sort_unstable();
         for (_, at, level) in places {
-            self.unlink(Order::Level, at);
             if let Some(entry) = self.entries.get_mut(at) {
                 entry.at_level = level.min(u8::try_from(LEVELS - 1).unwrap_or_default());
             }

@@ -73,6 +73,10 @@ impl From<&str> for KeyText {
 
 impl Ord for KeyText {
     fn cmp(&self, other: &Self) -> Ordering {
+        if let (Self::Short(length, bytes), Self::Short(others, other)) = (self, other) {
+            let text = bytes.get(..usize::from(*length));
+            return text.cmp(&other.get(..usize::from(*others)));
+        }
         self.with(|own| other.with(|other| own.cmp(other)))
     }
 }
@@ -93,6 +97,15 @@ impl Name for KeyText {
 
     fn hash(&self, seeds: &Seeds) -> u64 {
         self.with(|text| Self::hash_of(text, seeds))
+    }
+
+    fn prefix(&self) -> u128 {
+        self.with(|text| {
+            let mut first = [0; 16];
+            let bytes = first.iter_mut().zip(text.bytes());
+            bytes.for_each(|(to, from)| *to = from);
+            u128::from_be_bytes(first)
+        })
     }
 }
 
@@ -165,6 +178,7 @@ mod tests {
             let (a, b) = (KeyText::from(one.as_str()), KeyText::from(other.as_str()));
             prop_assert!(a.is(&one));
             prop_assert_eq!(a.cmp(&b), one.cmp(&other));
+            prop_assert!(a.prefix() == b.prefix() || a.prefix().cmp(&b.prefix()) == one.cmp(&other));
             prop_assert_eq!(a == b, one == other);
             let seeds = Seeds::default();
             prop_assert_eq!(a.hash(&seeds), KeyText::hash_of(&one, &seeds));

@@ -31,24 +31,42 @@ pub(super) fn field(number: u32, message: &impl Message, out: &mut Vec<u8>) {
     message::encode(number, message, out);
 }
 
+/// The parts of a message that are one field.
+pub(super) type Parts<'a> = Vec<&'a [u8]>;
+
 /// The parts of a message that are this field, and all others as they were.
 ///
 /// # Errors
 /// When it is no message.
 pub(crate) fn apart(bytes: &[u8], field: u32) -> Result<(Vec<u8>, Vec<&[u8]>), StateError> {
-    let (mut others, mut parts) = (Vec::new(), Vec::new());
+    let (others, [parts]) = apart_each(bytes, [field])?;
+    Ok((others, parts))
+}
+
+/// The parts of a message that are each of these fields, and all others as they were.
+///
+/// # Errors
+/// When it is no message.
+pub(super) fn apart_each<const N: usize>(
+    bytes: &[u8],
+    fields: [u32; N],
+) -> Result<(Vec<u8>, [Parts<'_>; N]), StateError> {
+    let (mut others, mut parts) = (Vec::new(), [const { Vec::new() }; N]);
     let mut rest = bytes;
     while !rest.is_empty() {
         let before = rest;
         let (number, kind) = decode_key(&mut rest)?;
-        if number == field && kind == WireType::LengthDelimited {
+        let mut wanted = fields.iter().zip(&mut parts);
+        if kind == WireType::LengthDelimited
+            && let Some((_, parts)) = wanted.find(|(field, _)| **field == number)
+        {
             let length = usize::try_from(decode_varint(&mut rest)?).unwrap_or(usize::MAX);
             let part = rest.split_off(..length);
             parts.push(part.ok_or(StateError::Invalid("length"))?);
         } else {
             skip_field(kind, number, &mut rest, DecodeContext::default())?;
             let taken = before.len() - rest.len();
-            others.extend(before.iter().take(taken));
+            others.extend_from_slice(before.get(..taken).unwrap_or_default());
         }
     }
     Ok((others, parts))

@@ -29,7 +29,7 @@ use super::{
     joins::Joins,
     key_text::KeyText,
     packed::Packed,
-    pieces::{apart, field, nested},
+    pieces::{apart, apart_each, field, nested},
     session::{Key, Open, Rest, Sent},
     sessions::Sessions,
     shard::{DetectionState, Shard, Windows},
@@ -62,12 +62,15 @@ impl EngineState {
             let listed = listed.get(&shard.name).copied().unwrap_or(BEGINNING);
             nested(SHARDS, out, |out| write_shard(shard, listed, &log, out));
         }
+        if !self.derived.is_empty() {
+            nested(DERIVED, out, |out| self.derived.write(out));
+        }
         let (texts_before, texts) = log.extent();
         let rest = proto::EngineState {
             version: VERSION,
             detections: detections.collect(),
             shards: Vec::new(),
-            derived: self.derived.to_state(),
+            derived: None,
             coverage: self.coverage.to_state(),
             joins: self.joins.to_state(),
             texts_before,
@@ -76,12 +79,17 @@ impl EngineState {
         out.extend(rest.encode_to_vec());
     }
 
+    /// Bytes that it takes when it is written, nearly always: half of what it takes in memory.
+    pub(crate) fn most_bytes(&self) -> usize {
+        usize::midpoint(self.evictions.heap_bytes(), self.derived.heap_bytes())
+    }
+
     /// Reads a state.
     ///
     /// # Errors
     /// When the bytes are damaged or of a later major version.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let (rest, shards) = apart(bytes, SHARDS)?;
+        let (rest, [shards, derived]) = apart_each(bytes, [SHARDS, DERIVED])?;
         let message = proto::EngineState::decode(rest.as_slice())?;
         check(message.version)?;
         let mut state = Self::default();
@@ -89,8 +97,8 @@ impl EngineState {
         for known in message.detections {
             state.detections.push(known_detection(known));
         }
-        if let Some(derived) = message.derived {
-            state.derived = derived::State::from_state(derived)?;
+        if let Some(derived) = derived.first() {
+            state.derived = derived::State::read(derived)?;
         }
         for shard in shards {
             let (rest, detections) = apart(shard, DETECTIONS)?;
@@ -130,6 +138,7 @@ impl PartialEq for EngineState {
 
 /// Numbers of fields that are written and read in pieces.
 const SHARDS: u32 = 3;
+const DERIVED: u32 = 50;
 const DETECTIONS: u32 = 4;
 const SESSIONS: u32 = 6;
 const KEYS: u32 = 1;
@@ -268,7 +277,7 @@ fn read_sessions(bytes: &[u8], texts: &mut ReadTexts) -> Result<Sessions, StateE
         floor: read_floor(state.floor),
         ..Sessions::default()
     };
-    let mut keys = Vec::new();
+    let mut keys = Vec::with_capacity(states.len());
     for state in states {
         let state = proto::KeyState::decode(state)?;
         let (listed, inherited) = read_listing(state.listing)?;

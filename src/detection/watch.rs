@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -256,14 +256,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// In which period a success of a source was remembered last. Two sources may share a place: then
 /// their events are read more often, and none is missed.
-#[derive(Debug)]
-struct Periods(Box<[AtomicU64]>);
-
-impl Default for Periods {
-    fn default() -> Self {
-        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
-    }
-}
+/// There are no places until one is needed.
+#[derive(Debug, Default)]
+struct Periods(OnceLock<Box<[AtomicU64]>>);
 
 impl Periods {
     fn entry(source: u64, period: u64) -> u64 {
@@ -272,12 +267,16 @@ impl Periods {
     }
 
     fn is_due(&self, source: u64, period: u64) -> bool {
-        let at = self.0.get(place(source, PLACES));
+        let Some(all) = self.0.get() else {
+            return true;
+        };
+        let at = all.get(place(source, PLACES));
         at.is_some_and(|at| at.load(Ordering::Relaxed) != Self::entry(source, period))
     }
 
     fn mark(&self, source: u64, period: u64) {
-        if let Some(at) = self.0.get(place(source, PLACES)) {
+        let new = || (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        if let Some(at) = self.0.get_or_init(new).get(place(source, PLACES)) {
             at.store(Self::entry(source, period), Ordering::Relaxed);
         }
     }

@@ -161,6 +161,14 @@ impl File {
 }
 
 impl Exporter for File {
+    fn file(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
     async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
         // What an attempt before has begun is finished first, and counts if it was for these.
         if self

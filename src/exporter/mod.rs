@@ -43,6 +43,7 @@ mod samples;
 
 use std::{
     future::{self, Future},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -75,6 +76,16 @@ pub trait Exporter<T = Arc<Finding>>: Send + 'static {
     /// dropped at any time. Never, for exporters that stay as they are.
     fn changed(&mut self) -> impl Future<Output = ()> + Send {
         future::pending()
+    }
+
+    /// The file that it writes to, if it is one.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Whether an attempt has left something under way that still writes to its file.
+    fn is_writing(&self) -> bool {
+        false
     }
 
     /// How failed attempts are repeated; `None`: as the settings of the delivery say.

@@ -5,6 +5,7 @@
 //! right one, without a wait and without a loss.
 
 use std::{
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -49,8 +50,14 @@ struct Next {
 }
 
 impl Next {
-    fn take(&self) -> Option<Ready> {
+    /// What takes the place of this one, unless that still writes to the file of both: two that write
+    /// at a time would write some findings twice, and tear lines.
+    fn take(&self, current: &Ready) -> Option<Ready> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, next) = (&current.exporter, &ready.as_ref()?.exporter);
+        if before.is_writing() && before.file() == next.file() {
+            return None;
+        }
         ready.take()
     }
 }
@@ -78,7 +85,7 @@ impl Replace {
 impl Replaceable {
     /// Whether another one has taken the place.
     fn install(&mut self) -> bool {
-        let Some(mut ready) = self.next.take() else {
+        let Some(mut ready) = self.next.take(&self.current) else {
             return false;
         };
         if let Some(shutdown) = &self.shutdown {
@@ -124,6 +131,8 @@ trait AnyExporter: Send {
     fn send<'a>(&'a mut self, batch: &'a [Arc<Finding>]) -> Sending<'a>;
     fn goes_out(&self, finding: &Arc<Finding>) -> bool;
     fn attach(&mut self, shutdown: &Shutdown);
+    fn file(&self) -> Option<&Path>;
+    fn is_writing(&self) -> bool;
 }
 
 impl<E: Exporter> AnyExporter for E {
@@ -137,6 +146,14 @@ impl<E: Exporter> AnyExporter for E {
 
     fn attach(&mut self, shutdown: &Shutdown) {
         Exporter::attach(self, shutdown);
+    }
+
+    fn file(&self) -> Option<&Path> {
+        Exporter::file(self)
+    }
+
+    fn is_writing(&self) -> bool {
+        Exporter::is_writing(self)
     }
 }
 
@@ -167,6 +184,52 @@ mod tests {
                     after: Some(Duration::from_hours(1)),
                 }
             }
+        }
+    }
+
+    /// Hangs for a number of attempts in its file.
+    struct Hangs(&'static str, usize, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Exporter for Hangs {
+        async fn send(&mut self, batch: &[Arc<Finding>]) -> Outcome {
+            let mut asked = self.2.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.push(self.0);
+            self.1 = self.1.saturating_sub(1);
+            if self.1 > 0 {
+                Outcome::retry("it hangs")
+            } else {
+                Outcome::Accepted(batch.len())
+            }
+        }
+
+        fn file(&self) -> Option<&Path> {
+            Some(Path::new(self.0.split_once(' ').unwrap().1))
+        }
+
+        fn is_writing(&self) -> bool {
+            self.1 > 0
+        }
+    }
+
+    /// A write that hangs is waited for when what follows writes to the same file, and only then.
+    #[tokio::test]
+    async fn two_do_not_write_to_one_file() {
+        for (next, wanted) in [
+            ("new /a", ["old /a", "old /a", "new /a"]),
+            ("new /b", ["old /a", "new /b", "new /b"]),
+        ] {
+            let asked = Arc::default();
+            let ready = |name, hangs| {
+                let exporter = Hangs(name, hangs, Arc::clone(&asked));
+                Ready::new(exporter, RetryConfig::default())
+            };
+            let (mut exporter, replace) = replaceable(ready("old /a", 2));
+            let batch = [Arc::default()];
+            Exporter::send(&mut exporter, &batch).await;
+            replace.with(ready(next, 0));
+            Exporter::send(&mut exporter, &batch).await;
+            Exporter::send(&mut exporter, &batch).await;
+            assert_eq!(*asked.lock().unwrap(), wanted);
         }
     }
 

@@ -71,6 +71,19 @@ impl Accepting {
         }
     }
 
+    /// The connection that waits for a place, when another server takes those that come: it was
+    /// accepted here, so it is served here.
+    pub(super) fn last(&mut self) -> Option<(TcpStream, SocketAddr, Slot)> {
+        let (stream, peer) = self.waiting.take()?;
+        match self.slots.place_last(peer.ip()) {
+            Placed::Yes(slot) => Some((stream, peer, slot)),
+            Placed::Refused | Placed::Full => {
+                let _set = stream.set_zero_linger();
+                None
+            }
+        }
+    }
+
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             let accepted = timeout(LOOK, self.listener.accept()).await;

@@ -109,7 +109,10 @@ impl Listening {
             endpoint: endpoint.to_owned(),
             reason,
         };
-        let shared = before.and_then(|before| before.socket(&parsed));
+        let shared = match before {
+            Some(before) => before.socket(&parsed).await,
+            None => None,
+        };
         let listener = match shared {
             Some(shared) => shared.map_err(failed)?,
             None => socket::listen(&parsed).await.map_err(failed)?,
@@ -134,6 +137,7 @@ impl Listening {
     pub fn before(&self) -> Before {
         Before {
             endpoint: self.endpoint.clone(),
+            address: self.address,
             socket: Arc::downgrade(&self.listener),
             connections: Arc::clone(&self.connections),
         }
@@ -161,18 +165,52 @@ impl Listening {
 #[derive(Clone, Debug)]
 pub struct Before {
     endpoint: Endpoint,
+    address: SocketAddr,
     socket: Weak<TcpListener>,
     connections: Arc<Connections>,
 }
 
 impl Before {
     /// Its socket, once more, if it is still there and the endpoint is its own.
-    fn socket(&self, endpoint: &Endpoint) -> Option<io::Result<TcpListener>> {
-        if &self.endpoint != endpoint {
+    async fn socket(&self, endpoint: &Endpoint) -> Option<io::Result<TcpListener>> {
+        if self.endpoint != *endpoint && !self.is_at(endpoint).await {
             return None;
         }
         let listener = self.socket.upgrade()?;
         let again = listener.as_fd().try_clone_to_owned();
         Some(again.and_then(|socket| TcpListener::from_std(socket.into())))
+    }
+
+    /// Whether an endpoint that is written in another way is its address: it could not be listened on a
+    /// second time.
+    async fn is_at(&self, endpoint: &Endpoint) -> bool {
+        let found = socket::address(endpoint).await;
+        found.is_ok_and(|found| {
+            let are_all = found.ip().is_unspecified() && self.address.ip().is_unspecified();
+            found == self.address || are_all && found.port() == self.address.port()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `localhost` in the place of its address listens on the socket that is there.
+    #[tokio::test]
+    async fn another_name_of_an_address_shares_its_socket() {
+        let bind = |before, endpoint: String| async move {
+            Listening::bind_after(before, &endpoint, Versions::All, None).await
+        };
+        let first = bind(None, "127.0.0.1:0".to_owned()).await.unwrap();
+        let (before, port) = (first.before(), first.address().port());
+        for name in ["127.0.0.1", "localhost"] {
+            let again = bind(Some(&before), format!("{name}:{port}")).await;
+            match again {
+                Ok(again) => assert_eq!(again.address(), first.address(), "{name}"),
+                // Where the name has no such address, it is another endpoint.
+                Err(error) => assert_ne!(name, "127.0.0.1", "{error}"),
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Serving: accepts connections until the server stops, and waits for those that have begun.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
+    net::TcpStream,
     task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
@@ -14,7 +15,7 @@ use super::{
     handler::Handler,
     limits::Limits,
     listening::Listening,
-    slots::Slots,
+    slots::{Slot, Slots},
 };
 
 /// How long the last answers may take to leave when no more time is given.
@@ -69,18 +70,26 @@ pub async fn serve<H: Handler>(listening: Listening, limits: Limits, handler: H,
         failures: accepting::failures(),
     };
     let mut tasks = JoinSet::new();
-    loop {
-        let (stream, peer, slot) = tokio::select! {
-            () = ends.stop.cancelled() => break,
-            () = ends.replaced.cancelled() => break,
-            Some(_) = tasks.join_next() => continue,
-            // It may be dropped at any time: a connection that waits for a place is kept.
-            accepted = accepting.next() => accepted,
-        };
+    let connect = |tasks: &mut JoinSet<()>, (stream, peer, slot): (TcpStream, SocketAddr, Slot)| {
         // Without it answers are only later, not wrong.
         let _set = stream.set_nodelay(true);
         let (server, handler) = (Arc::clone(&server), handler.clone());
         tasks.spawn(async move { server.connected(stream, peer, slot, handler).await });
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = ends.stop.cancelled() => break,
+            () = ends.replaced.cancelled() => {
+                if let Some(last) = accepting.last() {
+                    connect(&mut tasks, last);
+                }
+                break;
+            }
+            Some(_) = tasks.join_next() => continue,
+            // It may be dropped at any time: a connection that waits for a place is kept.
+            accepted = accepting.next() => accepted,
+        };
+        connect(&mut tasks, accepted);
         // In a flood the new connection is looked at before it may have to give way.
         yield_now().await;
     }

@@ -172,6 +172,15 @@ impl Slots {
 
     /// Gives a new connection a place, if need be that of another one.
     pub(super) fn place(self: &Arc<Self>, peer: IpAddr) -> Placed {
+        self.place_within(peer, self.bounds.connections)
+    }
+
+    /// The same for the connection that waits when no more are taken: one more than there may be.
+    pub(super) fn place_last(self: &Arc<Self>, peer: IpAddr) -> Placed {
+        self.place_within(peer, self.bounds.connections.saturating_add(1))
+    }
+
+    fn place_within(self: &Arc<Self>, peer: IpAddr, most: usize) -> Placed {
         let address = address_key(peer);
         let now = clock::monotonic();
         let mut table = self.lock();
@@ -190,7 +199,7 @@ impl Slots {
                 return Placed::Refused;
             };
             (Some(victim), CloseReason::PerAddress)
-        } else if table.open.len() >= connections {
+        } else if table.open.len() >= most {
             let Some(victim) = self.victim(&table, own, now) else {
                 return Placed::Full;
             };

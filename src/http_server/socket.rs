@@ -23,28 +23,30 @@ const LOOKUP: Duration = Duration::from_secs(10);
 /// addresses of a name it is one, of IPv4 if there is one, so that `localhost` is reachable on 127.0.0.1:
 /// with two, a second service could take `[::1]` without an error.
 pub(super) async fn listen(endpoint: &Endpoint) -> io::Result<TcpListener> {
+    let address = address(endpoint).await?;
+    match open(address) {
+        Err(error) if endpoint.host == Host::All && has_no_ipv6(&error) => {
+            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, endpoint.port)))
+        }
+        opened => opened,
+    }
+}
+
+/// The address that an endpoint is.
+pub(super) async fn address(endpoint: &Endpoint) -> io::Result<SocketAddr> {
     let port = endpoint.port;
     match &endpoint.host {
-        Host::All => {
-            let both = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-            match both {
-                Err(error) if has_no_ipv6(&error) => {
-                    open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
-                }
-                both => both,
-            }
-        }
-        Host::Address(address) => open(SocketAddr::from((*address, port))),
+        Host::All => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        Host::Address(address) => Ok(SocketAddr::from((*address, port))),
         Host::Zoned(address, zone) => {
             // The system knows the number of an interface.
             let host = format!("{address}%{zone}");
-            let found = resolve(&host, port).await.map_err(|_| {
+            resolve(&host, port).await.map_err(|_| {
                 let none = format!("there is no interface {zone}");
                 io::Error::new(io::ErrorKind::AddrNotAvailable, none)
-            })?;
-            open(found)
+            })
         }
-        Host::Name(name) => open(resolve(name, port).await?),
+        Host::Name(name) => resolve(name, port).await,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct EngineTask {
     detection: Detection,
     inbox: mpsc::Receiver<Submission>,
     changes: mpsc::Receiver<Changing>,
+    /// A change that came while a request was taken; its exporters have the findings already.
+    changing: Option<Changing>,
     lanes: Lanes,
     pressure: Pressure,
     /// The time of the last tick.
@@ -66,6 +68,7 @@ impl EngineTask {
             detection,
             inbox,
             changes,
+            changing: None,
             lanes,
             pressure: Pressure::default(),
             ticked: clock::monotonic(),
@@ -91,6 +94,9 @@ impl EngineTask {
         self.activity = self.ticked;
         self.detection.started_at(clock::unix_nanos());
         loop {
+            if let Some(changing) = self.changing.take() {
+                self.change(changing, &cut).await;
+            }
             let is_full = self.lanes.is_full();
             let waits = !self.lanes.flush_pending() || is_full;
             tokio::select! {
@@ -129,7 +135,7 @@ impl EngineTask {
             if hits.as_slice().is_empty() {
                 break;
             }
-            self.lanes.wait_for_room(cut).await;
+            self.wait_for_room(cut).await;
             task::yield_now().await;
             let is_due = clock::monotonic().saturating_duration_since(self.ticked) >= TICK;
             if is_due && !self.lanes.is_full() {
@@ -142,6 +148,21 @@ impl EngineTask {
             ack.send(Ok(count));
         } else {
             self.lanes.ack_when_flushed(ack, count);
+        }
+    }
+
+    /// Waits until there is room for the findings of a request that was begun. Exporters that change
+    /// meanwhile do so at once: one that is removed may be what it waits for.
+    async fn wait_for_room(&mut self, cut: &CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(changing) = self.changes.recv(), if self.changing.is_none() => {
+                    self.lanes.change(changing.change.queues.clone());
+                    self.changing = Some(changing);
+                }
+                () = self.lanes.wait_for_room(cut) => return,
+            }
         }
     }
 
@@ -265,5 +286,67 @@ impl EngineTask {
             evicted = stats.evicted,
             "pipeline stopped"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::{
+        detection::{
+            hit::{Hit, Identity},
+            limits::Limits,
+            rule::Rule,
+        },
+        exporter::queue::{self, QueueConfig},
+        pipeline::{change::control, intake::Intake, ledger::FindingBudget, submission::inbox},
+    };
+
+    /// A request that waits for an exporter which delivers nothing goes on when that is removed.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_for_room_holds_up_no_change() {
+        let rule = Rule {
+            threshold: 0,
+            ..Rule::default()
+        };
+        let detections: Vec<_> = rule.clone().into();
+        let detection = Detection::new(&rule, detections, Limits::default(), &[], None).unwrap();
+        let (queue, _never_read) = queue::queue("dead".to_owned(), QueueConfig { queue_size: 4 });
+        let lanes = Lanes::new(vec![queue], FindingBudget::new(usize::MAX));
+        let (submit, inbox) = inbox();
+        let (name, counters) = ("logs".to_owned(), Arc::new(Counters::default()));
+        let screen = detection.screen().clone();
+        let intake = Intake::new(
+            name.clone(),
+            screen.clone(),
+            submit.clone(),
+            Arc::clone(&counters),
+        );
+        let (control, changes) = control(&intake);
+        let task = EngineTask::new(name, detection, (inbox, changes), lanes, counters);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.run(CancellationToken::new()));
+        let hits = (0_u128..300).map(|number| Hit {
+            time: Some(Micros(1_795_586_400_000_000)),
+            key: format!("192.0.2.{number}"),
+            identity: Identity(number.to_be_bytes()),
+            ..Hit::default()
+        });
+        let hits = hits.collect();
+        let mut sending = JoinSet::new();
+        sending.spawn(async move { submit.submit(hits, screen).await });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(sending.try_join_next().is_none(), "it did not wait");
+        let change = Change {
+            detection: None,
+            queues: Vec::new(),
+        };
+        let limit = Duration::from_secs(10);
+        let changed = tokio::time::timeout(limit, control.apply(change)).await;
+        assert_eq!(changed, Ok(Ok(Vec::new())));
+        let answer = sending.join_next().await.unwrap().unwrap();
+        assert!(answer.is_ok(), "{answer:?}");
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use prost::Message as _;
 use tracing::error;
 
+use super::ledger::{FindingBudget, Ledger};
 use crate::{
     detection::Finding,
     exporter::queue::{Queue, Shutdown},
@@ -23,6 +24,7 @@ const BATCH: usize = 512;
 pub(super) struct Lanes {
     all: Vec<Lane>,
     ending: Shutdown,
+    budget: FindingBudget,
 }
 
 struct Lane {
@@ -37,18 +39,22 @@ struct Lane {
     next: u64,
     /// Findings that were handed over, in order.
     under_way: Vec<Weak<Finding>>,
+    /// What they take. It is counted and refuses nothing: a batch is bounded, and an exporter that hangs
+    /// holds up no other.
+    ledger: Ledger,
     /// The exporter was removed, and gets no finding from this one on.
     until: Option<u64>,
 }
 
 impl Lane {
-    fn new(queue: Queue, storage: &dyn Storage) -> Self {
+    fn new(queue: Queue, storage: &dyn Storage, budget: &FindingBudget) -> Self {
         let end = storage.bounds().next_finding;
         let cursor = storage.cursor(queue.id());
-        Self::at(queue, cursor.unwrap_or(end), cursor.is_some())
+        let begin = (cursor.unwrap_or(end), cursor.is_some());
+        Self::at(queue, begin, budget)
     }
 
-    fn at(queue: Queue, begin: u64, is_known: bool) -> Self {
+    fn at(queue: Queue, (begin, is_known): (u64, bool), budget: &FindingBudget) -> Self {
         Self {
             queue,
             done: begin,
@@ -56,6 +62,7 @@ impl Lane {
             is_known,
             next: begin,
             under_way: Vec::new(),
+            ledger: Ledger::new(budget.clone()),
             until: None,
         }
     }
@@ -81,11 +88,17 @@ pub(super) struct Wanted {
 }
 
 impl Lanes {
-    pub(super) fn new(queues: Vec<Queue>, storage: &dyn Storage, ending: Shutdown) -> Self {
-        let lanes = queues.into_iter().map(|queue| Lane::new(queue, storage));
+    pub(super) fn new(
+        queues: Vec<Queue>,
+        storage: &dyn Storage,
+        (ending, budget): (Shutdown, FindingBudget),
+    ) -> Self {
+        let lanes = queues.into_iter();
+        let lanes = lanes.map(|queue| Lane::new(queue, storage, &budget));
         Self {
             all: lanes.collect(),
             ending,
+            budget,
         }
     }
 
@@ -100,7 +113,7 @@ impl Lanes {
             let mut lanes = self.all.iter_mut();
             match lanes.find(|lane| lane.queue.id() == queue.id()) {
                 Some(lane) => lane.until = None,
-                None => self.all.push(Lane::at(queue, end, false)),
+                None => self.all.push(Lane::at(queue, (end, false), &self.budget)),
             }
         }
     }
@@ -122,6 +135,8 @@ impl Lanes {
     pub(super) fn moved(&mut self) -> Vec<(String, u64)> {
         let mut moved = BTreeMap::new();
         for lane in &mut self.all {
+            // So that what is delivered is counted no longer.
+            let _unbounded = lane.ledger.has_room();
             let done = lane.under_way.iter();
             let done = done.take_while(|one| one.strong_count() == 0).count();
             // An exporter that gives up, or has ended, drops what it did not deliver. This is asked
@@ -183,6 +198,7 @@ impl Lanes {
                 Ok(finding) => {
                     let finding = Arc::new(finding);
                     let weak = Arc::downgrade(&finding);
+                    lane.ledger.add(&finding);
                     if lane.queue.try_push(finding).is_err() {
                         return;
                     }

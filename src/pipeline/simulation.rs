@@ -4,8 +4,8 @@
 //! Real are the engine task, its recovery, its reloads, its outbox, the engine, the queues of exporters
 //! with their retries, and in one schedule of eight the home on disk (redb). Simulated are the clock (it
 //! stands still while anything can run), the threads of blocking work, the process, the disk, the
-//! senders, and what exporters send to. Everything runs on one thread, so that a seed gives the same
-//! schedule again:
+//! senders, and what exporters send to. A schedule runs on one thread, so that a seed gives the same
+//! one again:
 //!
 //! ```text
 //! SIMULATION_SEED=4711 SIMULATIONS=1 cargo test --lib simulation
@@ -21,7 +21,15 @@ mod storage;
 mod truth;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use world::World;
 
@@ -53,12 +61,27 @@ fn no_schedule_of_crashes_loses_or_doubles_anything() {
     let first = setting("SIMULATION_SEED", 0);
     let many = setting("SIMULATIONS", 150);
     let begin = crate::clock::unix_nanos();
-    for seed in first..first + many {
-        let wrong = match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
-            Ok(Ok(_)) => continue,
-            Ok(Err(wrong)) => wrong,
-            Err(_panic) => "it panicked".to_owned(),
-        };
+    let (next, failed) = (AtomicU64::new(first), Mutex::new(None));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + many || failed.lock().unwrap().is_some() {
+                return;
+            }
+            let wrong = match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
+                Ok(Ok(_)) => continue,
+                Ok(Err(wrong)) => wrong,
+                Err(_panic) => "it panicked".to_owned(),
+            };
+            *failed.lock().unwrap() = Some((seed, wrong));
+        }
+    };
+    thread::scope(|scope| {
+        for _core in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(work);
+        }
+    });
+    if let Some((seed, wrong)) = failed.into_inner().unwrap() {
         panic!(
             "seed {seed}: {wrong}\nagain: SIMULATION_SEED={seed} SIMULATIONS=1 cargo test --lib simulation"
         );

@@ -120,6 +120,24 @@ impl Detection {
         })
     }
 
+    /// The same detections, which have taken no hits. What is made of rules is not made again: tests make
+    /// a detection some thousand times.
+    #[cfg(test)]
+    pub(crate) fn anew(&self) -> Self {
+        let watch = Watch::default();
+        let detections = self.screen.detections().to_vec();
+        Self {
+            screen: self.screen.clone().watching(&watch),
+            budget: self.budget,
+            gate: Gate::new(None, false, self.gate.most()),
+            value_bytes: self.value_bytes,
+            recall: Recall::default(),
+            ended: Stats::default(),
+            engine: Engine::new(detections, Limits::default(), None).watched(),
+            watch,
+        }
+    }
+
     /// The same without known requests and findings, before it is used.
     ///
     /// # Errors

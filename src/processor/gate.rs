@@ -5,13 +5,11 @@
 //! there is no more room for ids, later states of all findings leave unasked until all that are
 //! remembered have closed.
 
-use std::collections::HashSet;
-
 use tracing::warn;
 
 use super::filter::Filter;
 use crate::{
-    detection::{emission::Emission, finding::FindingState},
+    detection::{emission::Emission, finding::FindingState, sorted::Sorted},
     rules::{
         model::{Emit, Window},
         switches::Purpose,
@@ -20,8 +18,8 @@ use crate::{
 
 /// `outcome` of a finding with a request that succeeded.
 const SUCCESS: &str = "success";
-/// Bytes that a remembered id takes, with what the table keeps free.
-const ID_BYTES: usize = 2 * size_of::<u128>() + 2;
+/// Bytes that a remembered id takes, with what its page keeps free.
+const ID_BYTES: usize = 2 * size_of::<u128>();
 
 /// What became of one state of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub struct Gate {
     all: bool,
     /// Ids that are remembered at most.
     most: usize,
-    left: HashSet<u128>,
+    left: Sorted<u128, ()>,
     /// There was no room for an id since this was empty.
     has_overflowed: bool,
     filtered: u64,
@@ -78,19 +76,24 @@ impl Gate {
 
     /// Bytes on the heap of what it remembers.
     pub fn heap_bytes(&self) -> usize {
-        self.left.capacity() * ID_BYTES
+        self.left.len() * ID_BYTES
     }
 
     /// Ids of open findings that have left, in their order, and whether there were more.
-    pub fn remembered(&self) -> (Vec<u128>, bool) {
-        let mut ids: Vec<_> = self.left.iter().copied().collect();
-        ids.sort_unstable();
-        (ids, self.has_overflowed)
+    pub(super) fn remembered(&self) -> (Sorted<u128, ()>, bool) {
+        (self.left.clone(), self.has_overflowed)
+    }
+
+    /// What it remembers is copied from now on when it changes, page by page.
+    pub fn share(&mut self) {
+        self.left.share();
     }
 
     /// Takes over what another gate remembered.
     pub fn remember_all(&mut self, ids: impl IntoIterator<Item = u128>, has_overflowed: bool) {
-        self.left.extend(ids);
+        for id in ids {
+            self.left.insert(id, ());
+        }
         self.has_overflowed = has_overflowed;
     }
 
@@ -117,7 +120,7 @@ impl Gate {
             }
             return Decided::Kept;
         };
-        let has_left = id.is_none_or(|id| self.left.contains(&id)) || self.has_overflowed;
+        let has_left = id.is_none_or(|id| self.left.get(&id).is_some()) || self.has_overflowed;
         let is_first = emission.state == FindingState::Opened;
         let decided = if !is_first && has_left || !self.all && is_protected(emission) {
             Decided::Kept
@@ -155,13 +158,12 @@ impl Gate {
             detection.emit == Emit::Each || matches!(detection.window, Window::Tumbling { .. });
         if emission.state == FindingState::Closed {
             self.left.remove(&id);
-            if self.left.is_empty() {
+            if self.left.len() == 0 {
                 self.has_overflowed = false;
-                self.left.shrink_to(1024);
             }
-        } else if !has_one_state && !self.left.contains(&id) {
+        } else if !has_one_state && self.left.get(&id).is_none() {
             if self.left.len() < self.most {
-                self.left.insert(id);
+                self.left.insert(id, ());
             } else {
                 self.has_overflowed = true;
             }

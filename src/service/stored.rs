@@ -122,7 +122,7 @@ async fn durable(
         recovered,
         queues,
         kept,
-        ending.exporters.clone(),
+        (ending.exporters.clone(), ending.findings),
     ))
 }
 

@@ -94,6 +94,14 @@ fn any_home(mut open: impl FnMut() -> Box<dyn Storage>) {
     assert_eq!(storage.entries(0, 100).unwrap(), [(10, b"k".to_vec())]);
     assert_eq!(storage.findings(0, 100).unwrap(), [(20, b"l".to_vec())]);
     assert_eq!(storage.cursor("hec"), None);
+    // Large findings are read a few at a time.
+    let large = Batch {
+        findings: vec![vec![7; FINDINGS_BYTES / 2 - 64]; 4],
+        ..batch(&*storage, &[], &[])
+    };
+    storage.commit(&large).unwrap();
+    assert_eq!(storage.findings(21, 100).unwrap().len(), 2);
+    assert_eq!(storage.findings(24, 100).unwrap().len(), 1);
 }
 
 #[test]
@@ -113,7 +121,7 @@ fn a_home_that_is_measured_keeps_the_contract() {
     });
     let of = |count: fn(&Usage) -> u64| usage.iter().map(|one| count(one)).collect::<Vec<_>>();
     // Cutting is a write too.
-    assert_eq!(of(Usage::commits), [2, 4, 1]);
+    assert_eq!(of(Usage::commits), [2, 4, 2]);
     assert_eq!(of(Usage::failed_commits), [1, 1, 0]);
     assert_eq!(of(Usage::snapshots), [2, 0, 0]);
     assert_eq!(of(Usage::snapshot_bytes), [3, 3, 0]);
@@ -274,4 +282,28 @@ fn damaged_files_are_set_aside() {
     assert!(error.is_damage(), "{error}");
     assert!(folder.path().join("logs.snapshot.corrupt-1").exists());
     assert!(snapshots.load().unwrap().is_none());
+}
+
+/// A later version may have other tables: it is refused by name, and not taken for damage.
+#[test]
+fn other_tables_of_a_later_version_are_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logs.redb");
+    {
+        let database = redb::Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        let log = redb::TableDefinition::<&str, &str>::new("log");
+        let mut meta = transaction.open_table(meta).unwrap();
+        meta.insert("version", 2).unwrap();
+        drop(meta);
+        drop(transaction.open_table(log).unwrap());
+        transaction.commit().unwrap();
+    }
+    let error = Disk::open(folder.path(), "logs").unwrap_err();
+    assert!(
+        matches!(error, StorageError::Newer { found: 2, .. }),
+        "{error}"
+    );
+    assert!(path.exists());
 }

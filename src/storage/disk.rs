@@ -12,13 +12,13 @@ use std::{
 
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable, StorageBackend,
-    StorageError as RedbError, Table, TableDefinition, WriteTransaction,
+    StorageError as RedbError, Table, TableDefinition, TableError, WriteTransaction,
 };
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Batch, Bounds, Numbered, Snapshots, Storage, StorageError,
-    snapshot_file::{SnapshotFile, set_aside, sync_folder},
+    Batch, Bounds, FINDINGS_BYTES, Numbered, Snapshots, Storage, StorageError,
+    snapshot_file::{SnapshotFile, private, set_aside, sync_folder},
 };
 use crate::visible;
 
@@ -90,7 +90,10 @@ impl Disk {
     fn at(path: &Path) -> Result<Self, StorageError> {
         let is_new = !path.exists();
         let file = path.to_owned();
-        let open = move || Database::builder().set_cache_size(CACHE).create(&file);
+        let open = move || {
+            let file = private(&file, false).map_err(RedbError::Io)?;
+            Database::builder().set_cache_size(CACHE).create_file(file)
+        };
         let disk = Self::with(path, Box::new(open))?;
         if is_new {
             sync_folder(path).map_err(|error| StorageError::of_io(path, error))?;
@@ -144,12 +147,12 @@ impl Disk {
             Ok(Err(error)) => return Err(self.database_error(error)),
             Err(_panic) => return Err(self.corrupt("its pages contradict each other")),
         };
-        self.database = Some(database);
-        let found = self.write(|transaction| {
-            let version = number(&transaction.open_table(META)?, "version")?;
-            Ok((version, Bounds::read(transaction)?))
-        });
-        let (version, bounds) = found?;
+        // Before anything else is looked at or written: a later version may have other tables.
+        let version = match catch_unwind(AssertUnwindSafe(|| version(&database))) {
+            Ok(Ok(version)) => version,
+            Ok(Err(error)) => return Err(self.error(error)),
+            Err(_panic) => return Err(self.corrupt("its pages contradict each other")),
+        };
         if version > VERSION {
             return Err(StorageError::Newer {
                 path: self.path.clone(),
@@ -157,7 +160,8 @@ impl Disk {
                 own: VERSION,
             });
         }
-        self.bounds = bounds;
+        self.database = Some(database);
+        self.bounds = self.write(Bounds::read)?;
         Ok(())
     }
 
@@ -331,7 +335,7 @@ impl Storage for Disk {
     }
 
     fn findings(&mut self, from: u64, most: usize) -> Result<Numbered, StorageError> {
-        self.read(OUTBOX, from, (most, usize::MAX))
+        self.read(OUTBOX, from, (most, FINDINGS_BYTES))
     }
 
     fn cut(&mut self, entry: u64, finding: u64) -> Result<(), StorageError> {
@@ -424,6 +428,15 @@ impl Bounds {
             }
         }
         Ok(())
+    }
+}
+
+/// The version of a file, 0 of one without tables.
+fn version(database: &Database) -> Result<u64, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(number(&meta, "version")?),
+        Err(TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Batch, Bounds, Numbered, Snapshots, Storage, StorageError};
+use super::{Batch, Bounds, FINDINGS_BYTES, Numbered, Snapshots, Storage, StorageError};
 
 /// Where a [`Memory`] is kept: the next owner finds what was committed.
 #[derive(Clone, Debug, Default)]
@@ -93,26 +93,16 @@ impl Storage for Memory {
 
     fn entries(&mut self, from: u64, most_bytes: usize) -> Result<Numbered, StorageError> {
         let kept = self.owned()?;
-        let mut size = 0_usize;
         let numbered = (kept.bounds.first_entry..).zip(&kept.entries);
         let wanted = numbered.filter(|(number, _)| *number >= from);
-        let some = wanted.take_while(|(_, entry)| {
-            let is_first = size == 0;
-            size = size.saturating_add(entry.len().max(1));
-            is_first || size <= most_bytes
-        });
-        Ok(some
-            .map(|(number, entry)| (number, entry.clone()))
-            .collect())
+        Ok(up_to(most_bytes, wanted))
     }
 
     fn findings(&mut self, from: u64, most: usize) -> Result<Numbered, StorageError> {
         let kept = self.owned()?;
         let numbered = (kept.bounds.first_finding..).zip(&kept.findings);
         let wanted = numbered.filter(|(number, _)| *number >= from).take(most);
-        Ok(wanted
-            .map(|(number, finding)| (number, finding.clone()))
-            .collect())
+        Ok(up_to(FINDINGS_BYTES, wanted))
     }
 
     fn cut(&mut self, entry: u64, finding: u64) -> Result<(), StorageError> {
@@ -161,6 +151,17 @@ impl Snapshots for MemoryHome {
         self.kept().snapshot = Some(bytes.to_vec());
         Ok(())
     }
+}
+
+/// The first of them, of about this many bytes, at least one.
+fn up_to<'a>(most_bytes: usize, all: impl Iterator<Item = (u64, &'a Vec<u8>)>) -> Numbered {
+    let mut size = 0_usize;
+    let some = all.take_while(|(_, one)| {
+        let is_first = size == 0;
+        size = size.saturating_add(one.len().max(1));
+        is_first || size <= most_bytes
+    });
+    some.map(|(number, one)| (number, one.clone())).collect()
 }
 
 fn bytes(all: &[Vec<u8>]) -> u64 {

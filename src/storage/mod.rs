@@ -81,6 +81,9 @@ impl Batch {
     }
 }
 
+/// Bytes of findings that are read at once: an exporter holds so much of the outbox in memory.
+pub const FINDINGS_BYTES: usize = 8 << 20;
+
 /// Entries or findings, with their numbers.
 pub type Numbered = Vec<(u64, Vec<u8>)>;
 
@@ -105,7 +108,8 @@ pub trait Storage: Send {
     /// When they cannot be read, or are not what was written.
     fn entries(&mut self, from: u64, most_bytes: usize) -> Result<Numbered, StorageError>;
 
-    /// Findings from this number on, at most `most` of them.
+    /// Findings from this number on, at most `most` of them and about [`FINDINGS_BYTES`], at least one
+    /// if there is one.
     ///
     /// # Errors
     /// When they cannot be read, or are not what was written.

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -51,7 +52,7 @@ impl Snapshots for SnapshotFile {
         let path = &self.0;
         let new = path.with_extension("snapshot.new");
         let written = || -> io::Result<()> {
-            let mut file = File::create(&new)?;
+            let mut file = private(&new, true)?;
             file.write_all(MAGIC)?;
             file.write_all(&Sha256::digest(bytes))?;
             file.write_all(bytes)?;
@@ -61,6 +62,13 @@ impl Snapshots for SnapshotFile {
         };
         written().map_err(|error| StorageError::of_io(path, error))
     }
+}
+
+/// Opens a file to write, or creates it: addresses and users in it are for us alone. Empty when it `is_new`.
+pub(super) fn private(path: &Path, is_new: bool) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true);
+    options.truncate(is_new).mode(0o600).open(path)
 }
 
 /// Renames a damaged file to a name that is free. Never erases one.

@@ -274,6 +274,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "storage/snapshot_file.rs",
+        "OpenOptions::new()",
+        "the thread that writes is waited for with a limit",
+    ),
+    (
+        "storage/snapshot_file.rs",
         ".read_to_end(",
         "the thread that reads is waited for with a limit",
     ),

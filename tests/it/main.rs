@@ -58,4 +58,5 @@ mod support;
 mod telemetry;
 mod telemetry_env;
 mod terminal;
+mod upgrade;
 mod walk;

@@ -1,10 +1,8 @@
 //! The open findings of the detection that others are derived from: which address has one, and
 //! whether it was sent.
 
-use std::collections::BTreeMap;
-
 use super::key::{Key, Network};
-use crate::detection::heap;
+use crate::detection::{heap, sorted::Sorted};
 
 /// An open finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +18,7 @@ pub(in crate::detection) const LEAST: usize = heap::tree(1, size_of::<(Key, Find
 
 /// Open findings by address. There are as many as keys with open findings.
 #[derive(Clone, Debug, Default)]
-pub(in crate::detection) struct Found(pub(in crate::detection) BTreeMap<Key, Finding>);
+pub(in crate::detection) struct Found(pub(in crate::detection) Sorted<Key, Finding>);
 
 impl Found {
     pub(in crate::detection) fn get(&self, key: &Key) -> Option<&Finding> {
@@ -39,7 +37,8 @@ impl Found {
             octets: network.last(),
             ..network.key()
         };
-        let inside = self.0.range(network.key()..=last).take(LOOKED_AT);
+        let behind = self.0.from(&network.key()).take(LOOKED_AT);
+        let inside = behind.take_while(move |(key, _)| *key <= last);
         let sent = inside.filter(|(_, finding)| !finding.is_listed);
         sent.map(|(_, finding)| finding.id).take(most)
     }

@@ -155,7 +155,7 @@ impl Life {
             .reasons
             .iter()
             .map(|reason| heap::block(reason.capacity()));
-        heap::block(size_of::<Self>())
+        heap::shared(size_of::<Self>())
             + self.evidence.heap_bytes()
             + self.members.heap_bytes()
             + heap::list(&self.related)

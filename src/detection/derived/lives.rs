@@ -1,7 +1,10 @@
 //! The findings of one derived detection, within bounds: by network, by when something is due, and
 //! by which gives way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     key::{Cluster, Network, Octets},
@@ -62,7 +65,8 @@ struct How {
 
 #[derive(Clone, Debug)]
 struct Listed {
-    life: Box<Life>,
+    /// Shared with a snapshot until it changes.
+    life: Arc<Life>,
     due: Micros,
     rank: (Stage, u32),
     bytes: usize,
@@ -117,7 +121,7 @@ impl Lives {
 
     /// Adds one that is not there; the others stay within their bounds, see [`Self::bound`].
     pub(in crate::detection) fn insert(&mut self, network: Network, life: Life, pace: &Pace) {
-        let life = Box::new(life);
+        let life = Arc::new(life);
         let listed = Listed {
             due: life.due_at(pace),
             rank: life.rank(),
@@ -150,7 +154,7 @@ impl Lives {
         change: impl FnOnce(&mut Life) -> T,
     ) -> Option<T> {
         let listed = self.all.get_mut(network)?;
-        let result = change(&mut listed.life);
+        let result = change(Arc::make_mut(&mut listed.life));
         let (due, rank) = (listed.life.due_at(pace), listed.life.rank());
         // One that is listed too early is looked at when that time has come.
         if due < listed.due {
@@ -169,12 +173,12 @@ impl Lives {
         Some(result)
     }
 
-    pub(in crate::detection) fn remove(&mut self, network: &Network) -> Option<Box<Life>> {
+    pub(in crate::detection) fn remove(&mut self, network: &Network) -> Option<Life> {
         let listed = self.all.remove(network)?;
         self.due.remove(&(network.cluster, listed.due, *network));
         self.ranks.remove(&(listed.rank, *network));
         self.bytes = self.bytes.saturating_sub(listed.bytes);
-        Some(listed.life)
+        Some(Arc::unwrap_or_clone(listed.life))
     }
 
     /// Removes what is over the bounds, the weakest first; states of those that were open.
@@ -282,7 +286,7 @@ impl Lives {
                 life.rest();
             }
         }
-        self.insert(*network, *life, pace);
+        self.insert(*network, life, pace);
     }
 
     /// Emits what was not emitted yet, and forgets all, in at most this many steps; whether that

@@ -5,7 +5,7 @@
 //! element, it is the word of that peer. A real proxy in front of many clients is told apart by
 //! what they do: clients of their own have findings of their own, or user agents of their own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     bounded::{Bounded, Weighed},
@@ -89,7 +89,7 @@ pub(in crate::detection) struct Needs {
 /// The peers of all clusters.
 #[derive(Clone, Debug, Default)]
 pub(in crate::detection) struct Peers {
-    pub(in crate::detection) all: BTreeMap<Key, Peer>,
+    pub(in crate::detection) all: BTreeMap<Key, Arc<Peer>>,
     claims: usize,
     pub(in crate::detection) lives: Lives,
 }
@@ -112,7 +112,8 @@ struct Seen {
 
 impl Peers {
     pub(in crate::detection) fn heap_bytes(&self) -> usize {
-        heap::tree(self.all.len(), size_of::<(Key, Peer)>())
+        heap::tree(self.all.len(), size_of::<(Key, Arc<Peer>)>())
+            + self.all.len() * heap::shared(size_of::<Peer>())
             + self.claims * Bounded::<Claim>::ENTRY * 2
             + self.lives.heap_bytes()
     }
@@ -120,7 +121,7 @@ impl Peers {
     /// Adds a peer as it was.
     pub(in crate::detection) fn restore(&mut self, key: Key, peer: Peer) {
         self.claims += peer.claims.len();
-        self.all.insert(key, peer);
+        self.all.insert(key, Arc::new(peer));
     }
 
     /// Takes a request whose address this peer has handed over.
@@ -193,7 +194,7 @@ impl Peers {
                 self.remove(oldest);
             }
         }
-        let peer = self.all.entry(key).or_default();
+        let peer = Arc::make_mut(self.all.entry(key).or_default());
         if peer.last.is_some() && peer.last_claim != hit.octets {
             peer.shared_at = peer.shared_at.max(Some(hit.place.0));
         }

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use prost::Message;
+
 use super::{
     ClusterState, State, Tables,
     bounded::Bounded,
@@ -24,6 +26,7 @@ use crate::{
         event_time::EventTime,
         evidence::{Evidence, Paths},
         input::{hit_entry, read_hit},
+        pieces::{apart, apart_each, field, nested},
         wire::{StateError, micros, place, read_place, time},
     },
     finding::Severity,
@@ -31,11 +34,13 @@ use crate::{
 };
 
 impl State {
-    /// As it is written into the state of the engine; `None` when there is nothing.
-    pub(in crate::detection) fn to_state(&self) -> Option<proto::DerivedState> {
-        if self.next == 0 {
-            return None;
-        }
+    /// Whether there is nothing to write.
+    pub(in crate::detection) fn is_empty(&self) -> bool {
+        self.next == 0
+    }
+
+    /// Adds it as it is written into the state of the engine, table by table.
+    pub(in crate::detection) fn write(&self, out: &mut Vec<u8>) {
         let clusters = self.clusters.iter().map(|(number, cluster)| {
             let found = cluster.found.iter().flat_map(|(detection, found)| {
                 found.0.iter().map(|(key, finding)| proto::FoundState {
@@ -55,10 +60,11 @@ impl State {
                 found: found.collect(),
             }
         });
-        let detections = self
-            .tables
-            .iter()
-            .map(|(detection, tables)| detection_state(*detection, tables));
+        for (detection, tables) in &self.tables {
+            nested(DETECTIONS, out, |out| {
+                write_detection(*detection, tables, out);
+            });
+        }
         let held = self.held.all().map(|(number, hit)| {
             let mut held = hit_entry(hit);
             // Under the name by which the cluster is known here, which may be a cut one.
@@ -67,16 +73,19 @@ impl State {
             }
             held
         });
-        Some(proto::DerivedState {
+        let rest = proto::DerivedState {
             next: self.next,
             clusters: clusters.collect(),
-            detections: detections.collect(),
+            detections: Vec::new(),
             held: held.collect(),
-        })
+        };
+        out.extend(rest.encode_to_vec());
     }
 
     /// As it is read from the state of an engine.
-    pub(in crate::detection) fn from_state(state: proto::DerivedState) -> Result<Self, StateError> {
+    pub(in crate::detection) fn read(bytes: &[u8]) -> Result<Self, StateError> {
+        let (rest, detections) = apart(bytes, DETECTIONS)?;
+        let state = proto::DerivedState::decode(rest.as_slice())?;
         let mut read = Self {
             next: state.next,
             ..Self::default()
@@ -107,9 +116,9 @@ impl State {
             read.numbers.insert(name, cluster.number);
             read.clusters.insert(cluster.number, of);
         }
-        for detection in state.detections {
-            let at = detection.detection as usize;
-            read.tables.insert(at, read_detection(detection)?);
+        for detection in detections {
+            let (at, tables) = read_detection(detection)?;
+            read.tables.insert(at, tables);
         }
         for hit in state.held {
             let hit = read_hit(hit).map_err(|_| StateError::Invalid("held request"))?;
@@ -159,82 +168,106 @@ fn number(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn detection_state(detection: usize, tables: &Tables) -> proto::DerivedDetection {
+/// Numbers of fields that are written and read in pieces.
+const DETECTIONS: u32 = 3;
+const SITES: u32 = 4;
+const SLOW: u32 = 5;
+const ENTRIES: u32 = 1;
+
+fn write_detection(detection: usize, tables: &Tables, out: &mut Vec<u8>) {
     use proto::derived_detection::Tables as Written;
     let (buckets, sweep, written, lives) = match tables {
         Tables::Prefix(rollup) => {
             let (buckets, sweep, sites) = rollup.sites.parts();
-            let sites = sites.into_iter().map(|site| proto::SiteState {
-                cluster: site.cluster,
-                addresses: site.addresses.as_slice().iter().map(trace).collect(),
+            nested(SITES, out, |out| {
+                for site in sites {
+                    field(ENTRIES, &site_state(site), out);
+                }
             });
-            let sites = proto::SitesState {
-                sites: sites.collect(),
-            };
-            (buckets, sweep, Written::Sites(sites), &rollup.lives)
+            (buckets, sweep, None, &rollup.lives)
         }
         Tables::Address(slow) => {
             let (buckets, sweep, addresses) = slow.addresses.parts();
-            let addresses = proto::SlowState {
-                addresses: addresses.into_iter().map(slow_address).collect(),
-            };
-            (buckets, sweep, Written::Slow(addresses), &slow.lives)
+            nested(SLOW, out, |out| {
+                for address in addresses {
+                    field(ENTRIES, &slow_address(address), out);
+                }
+            });
+            (buckets, sweep, None, &slow.lives)
         }
         Tables::Peer(peers) => {
             let all = peers.all.iter().map(|(key, peer)| peer_state(*key, peer));
             let all = proto::PeersState {
                 peers: all.collect(),
             };
-            (0, 0, Written::Peers(all), &peers.lives)
+            (0, 0, Some(Written::Peers(all)), &peers.lives)
         }
     };
     let lives = lives
         .iter()
         .map(|(network, life)| life_state(network, life));
-    proto::DerivedDetection {
+    let rest = proto::DerivedDetection {
         detection: number(detection),
         buckets: number(buckets),
         sweep: number(sweep),
-        tables: Some(written),
+        tables: written,
         lives: lives.collect(),
-    }
+    };
+    out.extend(rest.encode_to_vec());
 }
 
-fn read_detection(state: proto::DerivedDetection) -> Result<Tables, StateError> {
+fn read_detection(bytes: &[u8]) -> Result<(usize, Tables), StateError> {
     use proto::derived_detection::Tables as Written;
+    let (rest, [sites, slow]) = apart_each(bytes, [SITES, SLOW])?;
+    let state = proto::DerivedDetection::decode(rest.as_slice())?;
+    let at = state.detection as usize;
     let (buckets, sweep) = (state.buckets as usize, state.sweep as usize);
     let mut lives = Lives::default();
     for life in state.lives {
         let (network, life) = read_life(life)?;
         lives.restore(network, life);
     }
-    match state.tables {
-        Some(Written::Sites(sites)) => {
-            let sites = sites.sites.iter().map(read_site);
-            let sites = sites.collect::<Result<Vec<_>, _>>()?;
-            Ok(Tables::Prefix(Rollup {
-                sites: Table::restored(buckets, sweep, sites.into_iter()),
-                lives,
-            }))
-        }
-        Some(Written::Slow(slow)) => {
-            let addresses = slow.addresses.iter().map(read_slow_address);
-            let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-            Ok(Tables::Address(Slow {
-                addresses: Table::restored(buckets, sweep, addresses.into_iter()),
-                lives,
-            }))
-        }
-        Some(Written::Peers(peers)) => {
+    let tables = match (sites.as_slice(), slow.as_slice(), state.tables) {
+        ([sites], [], None) => Tables::Prefix(Rollup {
+            sites: Table::restored(buckets, sweep, entries(sites, read_site)?.into_iter()),
+            lives,
+        }),
+        ([], [slow], None) => Tables::Address(Slow {
+            addresses: Table::restored(
+                buckets,
+                sweep,
+                entries(slow, read_slow_address)?.into_iter(),
+            ),
+            lives,
+        }),
+        ([], [], Some(Written::Peers(peers))) => {
             let mut all = Peers::default();
             all.lives = lives;
             for peer in &peers.peers {
                 let (key, peer) = read_peer(peer)?;
                 all.restore(key, peer);
             }
-            Ok(Tables::Peer(all))
+            Tables::Peer(all)
         }
-        None => Err(StateError::Invalid("tables")),
+        _ => return Err(StateError::Invalid("tables")),
+    };
+    Ok((at, tables))
+}
+
+/// The entries of a table, which may be a million.
+fn entries<M: Message + Default, E>(
+    table: &[u8],
+    read: fn(&M) -> Result<E, StateError>,
+) -> Result<Vec<E>, StateError> {
+    let (_, entries) = apart(table, ENTRIES)?;
+    let read = entries.into_iter().map(|entry| read(&M::decode(entry)?));
+    read.collect()
+}
+
+fn site_state(site: &Site) -> proto::SiteState {
+    proto::SiteState {
+        cluster: site.cluster,
+        addresses: site.addresses.as_slice().iter().map(trace).collect(),
     }
 }
 

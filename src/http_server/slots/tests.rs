@@ -112,7 +112,11 @@ async fn what_is_answered_or_has_a_token_never_gives_way() {
     set(&other, Class::Anonymous, None);
     advance(100 * SECOND).await;
     assert!(matches!(slots.place(address(3)), Placed::Full));
-    drop(one);
+    // When no more are taken, the one that waits is served beside them.
+    let last = slots.place_last(address(3));
+    assert!(matches!(last, Placed::Yes(_)));
+    assert!(!one.gave_way().is_cancelled() && !other.gave_way().is_cancelled());
+    drop((last, one));
     let _third = open(&slots, 3);
     assert!(!other.gave_way().is_cancelled());
 }

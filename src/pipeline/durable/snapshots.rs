@@ -48,6 +48,8 @@ impl DurableTask {
             return;
         }
         self.snapshot_at = now;
+        // The engine stops from here on; a commit before it is one like any other.
+        let begin = clock::monotonic();
         self.detection.share();
         let moment = self.detection.moment(&Position {
             next_entry: self.next_entry,
@@ -55,7 +57,7 @@ impl DurableTask {
             started: self.started,
             known: self.known.clone(),
         });
-        let stopped = clock::monotonic().saturating_duration_since(now);
+        let stopped = clock::monotonic().saturating_duration_since(begin);
         debug!(pipeline = self.id, ?stopped, "state taken for a snapshot");
         let snapshots = Arc::clone(&self.snapshots);
         let keep = move || snapshots.keep(&moment.encode());

@@ -27,6 +27,7 @@ use crate::{
         counters::Counters,
         durable::{DurableTask, Kept},
         intake::Intake,
+        ledger::FindingBudget,
         outbox::Lanes,
         pace::Pace,
         recovery::{RecoverError, recover},
@@ -36,6 +37,13 @@ use crate::{
 
 /// Longer than anything takes that works.
 const LONG: Duration = Duration::from_mins(30);
+
+/// How often snapshots are made.
+const PACE: Pace = Pace {
+    log: 1500,
+    every: Duration::from_secs(5),
+    rest: Duration::from_millis(1500),
+};
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug)]
@@ -177,17 +185,12 @@ fn start(world: &World) -> Result<Option<Process>, String> {
         )));
         queues.push(queue);
     }
-    let lanes = Lanes::new(queues.clone(), recovered.storage(), ending.clone());
-    let kept = Kept {
-        timeout: Duration::from_secs(10),
-        limit: 16 << 10,
-        is_up: Arc::new(AtomicBool::new(true)),
-    };
-    let pace = Pace {
-        log: 1500,
-        every: Duration::from_secs(5),
-        rest: Duration::from_millis(1500),
-    };
+    let unbounded = FindingBudget::new(usize::MAX);
+    let lanes = Lanes::new(
+        queues.clone(),
+        recovered.storage(),
+        (ending.clone(), unbounded),
+    );
     let (submit, inbox) = inbox();
     let (name, counters) = ("logs".to_owned(), Arc::new(Counters::default()));
     let screen = recovered.detection().screen().clone();
@@ -198,18 +201,26 @@ fn start(world: &World) -> Result<Option<Process>, String> {
         Arc::clone(&counters),
     );
     let (control, changes) = control(&intake);
-    let task = DurableTask::new(name, recovered, (inbox, changes), lanes, (counters, kept));
+    let task = DurableTask::new(name, recovered, (inbox, changes), lanes, (counters, kept()));
     let cut = CancellationToken::new();
     Ok(Some(Process {
         submit,
         screen,
         control,
         queues,
-        task: tokio::spawn(task.paced(pace).run(cut.clone())),
+        task: tokio::spawn(task.paced(PACE).run(cut.clone())),
         cut,
         ending,
         exporters: tasks,
     }))
+}
+
+fn kept() -> Kept {
+    Kept {
+        timeout: Duration::from_secs(10),
+        limit: 16 << 10,
+        is_up: Arc::new(AtomicBool::new(true)),
+    }
 }
 
 /// A start may fail when the storage does, not because of what is in it.

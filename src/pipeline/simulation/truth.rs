@@ -19,8 +19,16 @@ use crate::{
 /// A window with more hits than this makes a finding.
 const THRESHOLD: u64 = 3;
 
+thread_local! {
+    static DETECTION: Detection = first_detection();
+}
+
 /// The detections: one that counts a request once, and one that counts deliveries.
 pub(super) fn detection() -> Detection {
+    DETECTION.with(Detection::anew)
+}
+
+fn first_detection() -> Detection {
     let rule = |semantics| Rule {
         semantics,
         threshold: THRESHOLD,

@@ -15,6 +15,7 @@ use crate::{
         hit::Hit,
         input::{Input, VERSION, read_start, start_entry},
         pieces::{apart, nested},
+        sorted::Sorted,
         state::StateError,
         time::Micros,
     },
@@ -32,6 +33,8 @@ const SLICE: usize = 64;
 #[derive(Debug)]
 pub struct Moment {
     engine: EngineState,
+    /// Ids of open findings that have left.
+    left: Sorted<u128, ()>,
     snapshot: Snapshot,
 }
 
@@ -68,8 +71,16 @@ pub enum SnapshotError {
 impl Moment {
     /// As bytes. Takes seconds for a million keys.
     pub fn encode(self) -> Vec<u8> {
-        let Self { engine, snapshot } = self;
-        let mut out = snapshot.encode_to_vec();
+        let Self {
+            engine,
+            left,
+            mut snapshot,
+        } = self;
+        let ids = left.iter().flat_map(|(id, ())| id.to_be_bytes());
+        snapshot.left = ids.collect();
+        // Room that is not used is no memory; a list that grows to the end is there twice.
+        let mut out = Vec::with_capacity(engine.most_bytes());
+        out.extend(snapshot.encode_to_vec());
         nested(ENGINE, &mut out, |out| engine.encode_into(out));
         out
     }
@@ -158,6 +169,7 @@ impl Detection {
     /// page by page, as it changes.
     pub fn share(&mut self) {
         self.engine.share();
+        self.gate.share();
     }
 
     /// The state at this position.
@@ -165,13 +177,14 @@ impl Detection {
         let (left, has_overflowed) = self.gate.remembered();
         Moment {
             engine: self.engine.export(),
+            left,
             snapshot: Snapshot {
                 version: VERSION,
                 next_entry: position.next_entry,
                 next_finding: position.next_finding,
                 engine: Vec::new(),
                 started: position.started.map(|time| time.0),
-                left: left.iter().flat_map(|id| id.to_be_bytes()).collect(),
+                left: Vec::new(),
                 has_overflowed,
                 detections: Some(start_entry(position.known.clone())),
             },
