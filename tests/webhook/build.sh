@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds auditsender, which sends audit events with the client code of the API server. Prints only the path of its binary
-# on stdout:
+# Builds auditsender, which sends audit events with the client code of the API server. Prints only the path of its
+# binary on stdout:
 #
 #     auditsender=$(tests/webhook/build.sh)
 #

@@ -149,7 +149,8 @@ impl ScreenVisitor {
     /// Describes one of many ignored records.
     fn describe(&mut self, record: &Record<'_>, body: &AnyValue<'_>) {
         let number = self.screen.ignored.fetch_add(1, Ordering::Relaxed);
-        if number.is_multiple_of(DESCRIBED) {
+        // One of a request at most: a description takes memory.
+        if number.is_multiple_of(DESCRIBED) && self.out.ignored == shapes::Shapes::default() {
             let shape = shapes::shape(record, body, &self.screen.rule.time_field);
             self.out.ignored.add(shape);
         }
