@@ -3,9 +3,14 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
+
 /// Bytes by which a file is recognised: a header of tar.
 const HEAD: usize = 512;
 const BUFFER: usize = 256 * 1024;
+/// The largest window that a frame of zstd may have: that of `zstd --ultra --long=31`.
+const WINDOW_LOG: u32 = 31;
 /// Compressions inside each other.
 const MOST_LAYERS: usize = 3;
 
@@ -28,9 +33,13 @@ pub(super) fn inflate(raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
                     format!("it is {name}, which is not read: {advice}"),
                 ));
             }
-            Kind::Gzip => Box::new(Members::new(all)),
-            Kind::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(all)?),
-            Kind::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(all)),
+            Kind::Gzip => Box::new(Members::new(all, GzDecoder::new, GzDecoder::into_inner)),
+            Kind::Zstd => {
+                let mut frames = zstd::stream::read::Decoder::with_buffer(all)?;
+                frames.window_log_max(WINDOW_LOG)?;
+                Box::new(frames)
+            }
+            Kind::Bzip2 => Box::new(Members::new(all, BzDecoder::new, BzDecoder::into_inner)),
             Kind::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(all)),
         };
     }
@@ -94,7 +103,7 @@ impl Kind {
             }
             [0x1f, 0x9d | 0xa0, ..] => Self::Refused("compressed with compress (.Z)", DECOMPRESS),
             [b'L', b'Z', b'I', b'P', ..] => Self::Refused("compressed with lzip", DECOMPRESS),
-            [0x5d, 0, 0, ..] => Self::Refused("compressed with lzma (not xz)", DECOMPRESS),
+            [0x5d, 0, ..] => Self::Refused("compressed with lzma (not xz)", DECOMPRESS),
             [0x89, b'L', b'Z', b'O', ..] => Self::Refused("compressed with lzop", DECOMPRESS),
             [0xff, 0x06, 0, 0, b's', b'N', b'a', b'P', ..] => {
                 Self::Refused("compressed with snappy", DECOMPRESS)
@@ -102,9 +111,10 @@ impl Kind {
             [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
                 Self::Refused("UTF-32 text", CONVERT)
             }
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => {
-                Self::Refused("UTF-16 text", CONVERT)
-            }
+            [0xff, 0xfe, ..]
+            | [0xfe, 0xff, ..]
+            | [b'{' | b'[' | b'"' | b'0'..=b'9', 0, ..]
+            | [0, b'{' | b'[' | b'"' | b'0'..=b'9', ..] => Self::Refused("UTF-16 text", CONVERT),
             _ if is_tar(head) => Self::Refused("a tar archive", UNPACK),
             _ => Self::Plain,
         }
@@ -134,20 +144,25 @@ fn is_tar(head: &[u8]) -> bool {
     wanted == Some(sum)
 }
 
-/// The members of a gzip file. Zeros behind the last one are padding, as gzip itself takes them.
-struct Members<R: BufRead> {
-    inner: Option<flate2::bufread::GzDecoder<R>>,
+/// The members of a gzip file, or the streams of a bzip2 file. Zeros behind the last one are padding,
+/// as `gzip` itself takes them.
+struct Members<R, D> {
+    inner: Option<D>,
+    begin: fn(R) -> D,
+    end: fn(D) -> R,
 }
 
-impl<R: BufRead> Members<R> {
-    fn new(raw: R) -> Self {
+impl<R, D> Members<R, D> {
+    fn new(raw: R, begin: fn(R) -> D, end: fn(D) -> R) -> Self {
         Self {
-            inner: Some(flate2::bufread::GzDecoder::new(raw)),
+            inner: Some(begin(raw)),
+            begin,
+            end,
         }
     }
 }
 
-impl<R: BufRead> Read for Members<R> {
+impl<R: BufRead, D: Read> Read for Members<R, D> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.inner {
             let read = member.read(out)?;
@@ -157,9 +172,9 @@ impl<R: BufRead> Read for Members<R> {
             let Some(member) = self.inner.take() else {
                 break;
             };
-            let mut raw = member.into_inner();
+            let mut raw = (self.end)(member);
             if passed_padding(&mut raw)? {
-                self.inner = Some(flate2::bufread::GzDecoder::new(raw));
+                self.inner = Some((self.begin)(raw));
             }
         }
         Ok(0)
@@ -207,6 +222,24 @@ mod tests {
         ::zstd::encode_all(text, 1).unwrap()
     }
 
+    /// A frame that asks for a window of 2 GiB.
+    fn long_window(text: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(text.len()).unwrap();
+        // No checksum, no size; the window; one block that is the last one, as it is.
+        let head = [
+            0x28,
+            0xb5,
+            0x2f,
+            0xfd,
+            0,
+            (31 - 10) << 3,
+            1 | length << 3,
+            0,
+            0,
+        ];
+        [&head, text].concat()
+    }
+
     fn bzip2(text: &[u8]) -> Vec<u8> {
         let mut stream = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
         stream.write_all(text).unwrap();
@@ -242,6 +275,8 @@ mod tests {
             ),
             ("bzip2", [bzip2(b"one\n"), bzip2(b"two\n")].concat()),
             ("bzip2, empty first", [bzip2(b""), bzip2(WANTED)].concat()),
+            ("bzip2, padded", [bzip2(WANTED), vec![0; 600]].concat()),
+            ("zstd, a long window", long_window(WANTED)),
             (
                 "xz",
                 [xz(b"one\n"), vec![0; 8], xz(b"two\n"), vec![0; 4]].concat(),
@@ -279,6 +314,8 @@ mod tests {
             (xz(&tar), "tar"),
             (utf16.clone(), "UTF-16"),
             (utf16[2..].to_vec(), "UTF-16"),
+            (b"[\0{\0".to_vec(), "UTF-16"),
+            (vec![0x5d, 0, 0x10, 0, 0], "lzma"),
             (gzip(&utf16), "UTF-16"),
             (vec![0x04, 0x22, 0x4d, 0x18, 0x64], "lz4"),
             (gzip(&gzip(&gzip(b"x"))), "more than twice"),

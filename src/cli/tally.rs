@@ -19,8 +19,9 @@ use crate::{
 const NAMED_LINES: usize = 5;
 /// Of lines without an event the shape of one in this many is described.
 const SHAPED: u64 = 100;
-/// In an audit log, one line in this many holds an event at least.
-const FEW: u64 = 10;
+/// In an audit log of at least [`LEAST`] lines, one in this many holds an event.
+const FEW: u64 = 100;
+const LEAST: u64 = 10;
 
 /// Takes an event.
 type Show<'s> = &'s mut dyn FnMut(&Event<'_>, &Rule);
@@ -134,7 +135,9 @@ impl Tally {
     /// That this is no audit log, if so: nothing of it was an audit event, or very little.
     pub(super) fn foreign(&self) -> Option<String> {
         let ignored = self.no_event.count() + self.no_json.count() + self.too_long.count();
-        if ignored == 0 || self.events >= ignored.div_ceil(FEW) {
+        let lines = ignored.saturating_add(self.events);
+        let are_few = lines >= LEAST && self.events.saturating_mul(FEW) < lines;
+        if ignored == 0 || self.events > 0 && !are_few {
             return None;
         }
         let reasons: Vec<_> = Reason::ALL

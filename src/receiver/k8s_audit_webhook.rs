@@ -177,23 +177,16 @@ impl<C: Consumer> Lists<C> {
     /// The cluster that a request is of, and its compression, if all that it says is supported.
     fn content<'h>(&'h self, head: &'h Parts) -> Result<(&'h str, Compression), Rejection> {
         let path = head.uri.path();
-        let rest = path.strip_prefix("/audit").unwrap_or(path);
-        let cluster = match rest.strip_prefix('/') {
-            _ if rest.is_empty() => None,
-            Some(name) if !name.contains('/') => Some(name).filter(|name| !name.is_empty()),
-            _ => {
-                return Err(Rejection::Unknown {
-                    found: path.to_owned(),
-                    known: PATHS,
-                });
-            }
+        let unknown = || Rejection::Unknown {
+            found: path.to_owned(),
+            known: PATHS,
         };
-        if cluster.is_some() && rest.len() == path.len() {
-            return Err(Rejection::Unknown {
-                found: path.to_owned(),
-                known: PATHS,
-            });
-        }
+        let rest = path.strip_prefix("/audit").ok_or_else(unknown)?;
+        let cluster = match rest.strip_prefix('/') {
+            None if rest.is_empty() => None,
+            Some(name) if !name.contains('/') => Some(name).filter(|name| !name.is_empty()),
+            _ => return Err(unknown()),
+        };
         if head.method != Method::POST {
             return Err(Rejection::Method(head.method.clone()));
         }

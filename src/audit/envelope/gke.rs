@@ -86,7 +86,9 @@ impl<'a> Payload<'a> {
                 b"status" => &mut payload.status,
                 b"response" => &mut payload.response,
                 b"authenticationInfo" => {
-                    payload.principal = value.member(b"principalEmail");
+                    // Identities of a workload or a workforce pool have no address of mail.
+                    let email = value.member(b"principalEmail");
+                    payload.principal = email.or_else(|| value.member(b"principalSubject"));
                     return;
                 }
                 b"requestMetadata" => {
@@ -110,7 +112,9 @@ fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
     let name = payload.name.and_then(Node::short).unwrap_or_default();
     let code = code(payload);
     let principal = payload.principal.and_then(Node::short).unwrap_or_default();
-    let is_anonymous = principal == ANONYMOUS || principal.is_empty() && code != 401;
+    // A refused request without a principal was made without credentials. One that succeeded may have
+    // been made with some that the entry does not show.
+    let is_anonymous = principal == ANONYMOUS || principal.is_empty() && code == 403;
     let mut out = Vec::new();
     let mut event = Object::new(&mut out);
     event.text("kind", "Event");

@@ -266,6 +266,32 @@ fn a_refused_request_of_gke_is_one() {
             "list",
             None,
         ),
+        // An identity of a workforce pool has no address of mail.
+        (
+            entry(
+                json!({"code": 7}),
+                json!({"principalSubject": "principal://pool/subject/alice"}),
+                "io.k8s.core.v1.secrets.list",
+                "core/v1/secrets",
+            ),
+            "403",
+            "/api/v1/secrets",
+            "list",
+            Some("principal://pool/subject/alice"),
+        ),
+        // What succeeded was not made without credentials because none are shown.
+        (
+            entry(
+                json!({}),
+                json!({}),
+                "io.k8s.core.v1.secrets.create",
+                "core/v1/namespaces/d/secrets",
+            ),
+            "200",
+            "/api/v1/namespaces/d/secrets",
+            "create",
+            None,
+        ),
         (
             entry(
                 json!({}),
