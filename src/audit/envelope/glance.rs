@@ -48,13 +48,14 @@ impl Glance {
             return false;
         }
         let is_flat = || !has_code && FIND_FLAT.find(text).is_some();
+        let known = self.beginning.get(..self.length).unwrap_or_default();
+        if !known.is_empty() && text.starts_with(known) {
+            return !is_flat();
+        }
         let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
         // Nearly always it is here, and an object or two before it.
         if let Some(at) = FIND_ID.find(head) {
             let before = head.get(..at + ID.len() + 1).unwrap_or(head);
-            if self.length > 0 && self.beginning.get(..self.length) == Some(before) {
-                return !is_flat();
-            }
             let mut keys = Keys::default();
             keys.look(before);
             if keys.is_by_id {
