@@ -188,6 +188,7 @@ impl Screen {
             resource_unreadable: 0,
             named: Named::default(),
             parts: envelope::Parts::default(),
+            glance: envelope::Glance::default(),
         }
     }
 }
@@ -252,6 +253,8 @@ pub struct ScreenVisitor {
     named: Named,
     /// Lines of this resource that have not ended.
     parts: envelope::Parts,
+    /// How the last events began.
+    glance: envelope::Glance,
     /// What is followed up, if anything is.
     following: Option<Box<Following>>,
 }
@@ -401,7 +404,7 @@ impl ScreenVisitor {
             Read::Event => self.feed.note_event(),
             Read::Broken if seen.is_usual => self.reject(record),
             Read::Not if seen.is_usual => {}
-            _ => self.unusual(record, body, read),
+            _ => self.unusual(record, body, (read, may)),
         }
         if let Some(number) = self.sample {
             self.sample(record, body, number);

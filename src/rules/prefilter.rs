@@ -36,6 +36,8 @@ pub(crate) struct MayMatch {
     pub(crate) follow_up: bool,
     /// It may spell the key `sourceIPs` with escapes.
     pub(crate) hides_sources: bool,
+    /// The key `code` is in it.
+    pub(crate) has_code: bool,
 }
 
 impl MayMatch {
@@ -111,7 +113,8 @@ impl Prefilter {
             ..MayMatch::default()
         };
         if let Some(codes) = &self.codes {
-            let (wanted, followed) = codes.may_match_text(text);
+            let (wanted, followed, has_code) = codes.may_match_text(text);
+            may.has_code = has_code;
             may.code = wanted || escaped.code && codes.has_wanted();
             may.follow_up |= followed || escaped.code && codes.has_followed;
         }
@@ -361,9 +364,10 @@ impl Filter {
 
     /// Whether a JSON text may have a wanted code, and one that is followed up.
     #[inline]
-    fn may_match_text(&self, text: &[u8]) -> (bool, bool) {
-        let (mut wanted, mut followed) = (false, false);
+    fn may_match_text(&self, text: &[u8]) -> (bool, bool, bool) {
+        let (mut wanted, mut followed, mut has_code) = (false, false, false);
         for at in self.key.find_iter(text) {
+            has_code = true;
             let value = text.get(at + b"\"code\"".len()..).unwrap_or_default();
             let (is_wanted, is_followed) = match value {
                 // As nearly all are spelled.
@@ -388,7 +392,7 @@ impl Filter {
                 break;
             }
         }
-        (wanted, followed)
+        (wanted, followed, has_code)
     }
 
     /// Whether a map may have them.

@@ -1,6 +1,11 @@
 //! A glance at a record, to see whether it is a plain event: then no envelope is looked for.
 
-use memchr::{memchr2, memmem};
+use std::sync::LazyLock;
+
+use memchr::{
+    memchr2,
+    memmem::{self, Finder},
+};
 
 use crate::pdata::KeyValues;
 
@@ -11,25 +16,69 @@ const ID: &[u8] = b"\"auditID\"";
 /// case.
 const WORDS: [&[u8]; 4] = [b"equestUR", b"erb", b"protoPayload", b"essageType"];
 
-/// Whether the text of an object is an event, by its own keys. It need not be whole.
-pub(crate) fn is_plain(text: &[u8]) -> bool {
-    if text.first() != Some(&b'{') {
-        return false;
+/// Longer beginnings are looked at each time.
+const REMEMBERED: usize = 320;
+
+static FIND_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ID));
+static FIND_FLAT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"responseStatus."));
+
+/// The glance at the texts of one sender, whose events begin alike: what stands before the id of the
+/// last one need not be looked at again.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    beginning: [u8; REMEMBERED],
+    length: usize,
+}
+
+impl Default for Glance {
+    fn default() -> Self {
+        Self {
+            beginning: [0; REMEMBERED],
+            length: 0,
+        }
     }
-    let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
-    let mut keys = Keys::default();
-    // Nearly always it is here, and an object or two before it.
-    match memmem::find(head, ID) {
-        Some(at) => keys.look(text.get(..at + ID.len() + 1).unwrap_or(text)),
-        None => keys.look(text),
-    }
-    if keys.verdict.is_none() {
-        keys = Keys::default();
+}
+
+impl Glance {
+    /// Whether the text of an object is an event, by its own keys. It need not be whole. `has_code`:
+    /// the key `code` is known to be in it, as it is in no object whose members are keys with dots.
+    #[inline]
+    pub(crate) fn is_plain(&mut self, text: &[u8], has_code: bool) -> bool {
+        if text.first() != Some(&b'{') {
+            return false;
+        }
+        let is_flat = || !has_code && FIND_FLAT.find(text).is_some();
+        let known = self.beginning.get(..self.length).unwrap_or_default();
+        if !known.is_empty() && text.starts_with(known) {
+            return !is_flat();
+        }
+        let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
+        // Nearly always it is here, and an object or two before it.
+        if let Some(at) = FIND_ID.find(head) {
+            let before = head.get(..at + ID.len() + 1).unwrap_or(head);
+            let mut keys = Keys::default();
+            keys.look(before);
+            if keys.is_by_id {
+                if let Some(place) = self.beginning.get_mut(..before.len()) {
+                    place.copy_from_slice(before);
+                    self.length = before.len();
+                }
+                return !is_flat();
+            }
+            if let Some(verdict) = keys.verdict {
+                return verdict;
+            }
+        }
+        let mut keys = Keys::default();
         keys.look(text);
+        keys.verdict == Some(true) && !(keys.is_by_id && is_flat())
     }
-    // One whose objects were flattened has the id as well.
-    let is_flat = || memmem::find(text, b"\"responseStatus.").is_some();
-    keys.verdict == Some(true) && !(keys.is_by_id && is_flat())
+}
+
+/// The same for one text.
+#[cfg(test)]
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    Glance::default().is_plain(text, false)
 }
 
 /// Whether a text may hold an event at all, in an envelope or not. It costs far less than to open

@@ -32,7 +32,7 @@ use std::borrow::Cow;
 pub use self::outcome::{Outcome, Reason, Shape};
 pub(crate) use self::{
     cut::salvage,
-    glance::{has_event_keys, is_plain, may_hold},
+    glance::{Glance, has_event_keys, may_hold},
     node::Node,
     parts::{Joined, Parts},
     prefix::{Prefixed, split},

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{glance::is_plain, *};
 use crate::audit::{fields::AuditField, json as reader};
 
 fn event() -> Value {

@@ -34,11 +34,19 @@ const SOURCES: [&[u8]; 8] = [
 
 impl ScreenVisitor {
     /// Looks at a record that does not begin as API servers begin an event and was not read as one.
-    pub(super) fn unusual(&mut self, record: &Record<'_>, body: &AnyValue<'_>, read: Read) {
+    pub(super) fn unusual(
+        &mut self,
+        record: &Record<'_>,
+        body: &AnyValue<'_>,
+        (read, may): (Read, MayMatch),
+    ) {
         let is_event = match body {
-            AnyValue::Text(text) | AnyValue::Bytes(text) => {
-                envelope::is_plain(text.trim_ascii_start())
+            AnyValue::Text(text @ [b'{', ..]) | AnyValue::Bytes(text @ [b'{', ..]) => {
+                self.glance.is_plain(text, may.body.has_code)
             }
+            AnyValue::Text(text) | AnyValue::Bytes(text) => self
+                .glance
+                .is_plain(text.trim_ascii_start(), may.body.has_code),
             AnyValue::Map(map) => envelope::has_event_keys(map),
             _ => false,
         } || record.has_attributes()
