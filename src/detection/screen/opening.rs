@@ -35,14 +35,11 @@ const SOURCES: [&[u8]; 8] = [
 impl ScreenVisitor {
     /// Looks at a record that does not begin as API servers begin an event and was not read as one.
     pub(super) fn unusual(&mut self, record: &Record<'_>, body: &AnyValue<'_>, read: Read) {
-        let is_event = match body {
-            AnyValue::Text(text) | AnyValue::Bytes(text) => {
-                envelope::is_plain(text.trim_ascii_start())
-            }
-            AnyValue::Map(map) => envelope::has_event_keys(map),
-            _ => false,
-        } || record.has_attributes()
-            && envelope::has_event_keys(&record.attributes());
+        let is_row = read == Read::Row;
+        if is_row {
+            self.feed.note_row();
+        }
+        let is_event = !is_row && is_event(record, body);
         if is_event {
             self.feed.note_event();
         }
@@ -175,6 +172,16 @@ impl ScreenVisitor {
             self.out.shapes.add(shapes::shape(record, body, time_field));
         }
     }
+}
+
+/// Whether a record is an event as it is, by its keys.
+fn is_event(record: &Record<'_>, body: &AnyValue<'_>) -> bool {
+    let in_body = match body {
+        AnyValue::Text(text) | AnyValue::Bytes(text) => envelope::is_plain(text.trim_ascii_start()),
+        AnyValue::Map(map) => envelope::has_event_keys(map),
+        _ => false,
+    };
+    in_body || record.has_attributes() && envelope::are_event(&record.attributes())
 }
 
 /// Whether a body may hold an event.
