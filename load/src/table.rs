@@ -42,7 +42,11 @@ pub(crate) struct Options {
 
 /// Neither metrics nor exporters are measured, except that findings are kept to be compared.
 const AUDITWATCH: &str = "
-receivers: {otlp: {protocols: {grpc: {endpoint: GRPC}, http: {endpoint: HTTP}}}}
+receivers:
+  otlp:
+    protocols:
+      grpc: {endpoint: GRPC, max_connections: 1100, max_connections_per_address: 1100}
+      http: {endpoint: HTTP}
 processors: {detection: }
 exporters: {file: {path: FINDINGS}}
 service:

@@ -100,6 +100,12 @@ impl Feed {
         self.is_counted = true;
     }
 
+    /// The record at hand is not one event but several in a row, and each of them is counted.
+    pub(super) fn note_row(&mut self) {
+        self.current.events -= u64::from(self.is_counted);
+        self.is_counted = false;
+    }
+
     /// An event was found inside the record at hand.
     pub(super) fn note_found(&mut self) {
         self.current.events += 1;

@@ -266,6 +266,8 @@ enum Read {
     Event,
     /// It is a candidate that cannot be read.
     Broken,
+    /// It is several events in a row.
+    Row,
     /// It need not be read, or is no plain event.
     Not,
 }
@@ -439,7 +441,7 @@ impl ScreenVisitor {
     fn candidate(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) -> Read {
         let screen = Arc::clone(&self.screen);
         let time_field = &screen.rule.time_field;
-        let mut broken = false;
+        let (mut broken, mut is_row) = (false, false);
         let mut salvaged = None;
         let mut event = match body {
             AnyValue::Text(bytes) | AnyValue::Bytes(bytes) => {
@@ -451,6 +453,7 @@ impl ScreenVisitor {
                 // One that its transport has cut is no candidate for the sake of a text.
                 let may_be = is_object(bytes) && !self.feed.is_cut();
                 broken = read.is_err() && (may.body.code || may.body.text && may_be);
+                is_row = read.is_err() && envelope::is_row(bytes);
                 if read.is_err() && self.feed.is_cut() {
                     salvaged = envelope::salvage(bytes);
                 }
@@ -473,6 +476,7 @@ impl ScreenVisitor {
                 self.judge(record, &event, &screen);
                 Read::Event
             }
+            None if is_row => Read::Row,
             None if broken => Read::Broken,
             None => Read::Not,
         }

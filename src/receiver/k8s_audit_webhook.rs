@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Where lists are posted to. The name of a cluster may follow.
-const PATHS: &str = "/audit and /audit/CLUSTER";
+const PATHS: &str = "/, /audit and /audit/CLUSTER";
 /// A list of at most this many bytes is read where it came in.
 const SHORT: usize = 256 * 1024;
 
@@ -181,7 +181,12 @@ impl<C: Consumer> Lists<C> {
             found: path.to_owned(),
             known: PATHS,
         };
-        let rest = path.strip_prefix("/audit").ok_or_else(unknown)?;
+        let rest = if path == "/" {
+            // The URL of a kubeconfig may have no path.
+            ""
+        } else {
+            path.strip_prefix("/audit").ok_or_else(unknown)?
+        };
         let cluster = match rest.strip_prefix('/') {
             None if rest.is_empty() => None,
             Some(name) if !name.contains('/') => Some(name).filter(|name| !name.is_empty()),

@@ -125,6 +125,31 @@ const WRAPS: &[Wrap] = &[
             format!("Nov 25 10:00:00 node kube-apiserver[12]: {event}")
         })
     }),
+    ("klog", |events| {
+        each(events, |event| {
+            format!("I1125 10:00:00.000000       1 audit.go:12] {event}")
+        })
+    }),
+    ("row", |events| vec![json!(each_text(events).concat())]),
+    ("row in the usual order", |events| {
+        let usual = |event: String| {
+            let members = event.strip_prefix('{').unwrap();
+            format!(r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1",{members}"#)
+        };
+        let texts: Vec<_> = each_text(events).into_iter().map(usual).collect();
+        vec![json!(texts.concat())]
+    }),
+    ("row of deliveries", |events| {
+        let delivery = |text: String| json!({"logEvents": [{"message": text}]}).to_string();
+        let texts: Vec<_> = each_text(events).into_iter().map(delivery).collect();
+        vec![json!(texts.concat())]
+    }),
+    ("id beside", |events| {
+        each_object(
+            events,
+            |event| json!({"auditID": event["auditID"], "log": event.to_string(), "user": "x"}),
+        )
+    }),
     ("flat", |events| {
         each_object(events, |event| {
             let mut flat = serde_json::Map::new();
@@ -145,6 +170,10 @@ const WRAPS: &[Wrap] = &[
 
 fn each(events: &[Value], text: impl Fn(&Value) -> String) -> Vec<Value> {
     events.iter().map(|event| json!(text(event))).collect()
+}
+
+fn each_text(events: &[Value]) -> Vec<String> {
+    events.iter().map(Value::to_string).collect()
 }
 
 fn each_object(events: &[Value], wrap: impl Fn(&Value) -> Value) -> Vec<Value> {
@@ -343,6 +372,73 @@ fn a_cluster_is_that_of_the_record_then_the_resource_then_the_envelope_then_the_
             (1, wanted, 1),
             "{wanted}"
         );
+    }
+}
+
+#[test]
+fn an_id_among_the_attributes_does_not_hide_the_body() {
+    let text = event(1, "192.0.2.7").to_string();
+    for body in [
+        json!({"log": text}),
+        json!({"auditID": "id-1", "log": text}),
+    ] {
+        for carried in [Carried::Text, Carried::Map] {
+            let mut record = record(&body, carried);
+            record.attributes = vec![
+                pair("auditID", value(&json!("id-1"))),
+                pair("verb", value(&json!("list"))),
+                pair("user", value(&json!("x"))),
+            ];
+            let screened = screened(vec![record]);
+            assert_eq!(screened.hits.len(), 1, "{body} {carried:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_envelope_has_the_hits_of_its_whole_events() {
+    let events: Vec<_> = (0..5).map(|second| event(second, "192.0.2.7")).collect();
+    for (name, wrap) in WRAPS {
+        if ![
+            "event_list",
+            "list",
+            "cloudwatch",
+            "aks",
+            "aks objects",
+            "row",
+        ]
+        .contains(name)
+        {
+            continue;
+        }
+        let body = match &wrap(&events)[0] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let cut = body.floor_char_boundary(body.len() - 500);
+        let record = record(&json!(body.split_at(cut).0), Carried::Text);
+        assert_eq!(screened(vec![record]).hits.len(), 4, "{name}");
+    }
+}
+
+#[test]
+fn text_of_other_logs_has_no_hits() {
+    let forged = event(1, "203.0.113.9").to_string();
+    let open = format!("{},\"x\":\" 12ms end", forged.strip_suffix('}').unwrap());
+    for text in [forged, open] {
+        let line = format!("GET /x 404 agent={text} 12ms");
+        for body in [
+            json!(line),
+            json!(format!("2026-11-25T10:00:00Z stdout F {line}")),
+            json!({"level": "info", "msg": line}),
+            json!({"level": "info", "message": line}),
+            json!({"log": json!({"msg": line}).to_string()}),
+        ] {
+            for carried in [Carried::Text, Carried::Map, Carried::Attributes] {
+                let screened = screened(vec![record(&body, carried)]);
+                assert!(screened.hits.is_empty(), "{body} {carried:?}");
+            }
+        }
     }
 }
 

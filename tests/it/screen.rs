@@ -355,8 +355,8 @@ fn only_candidates_can_be_unreadable() {
     let two = one(&format!("{event}{event}"));
     assert_eq!(
         (two.hits.len(), two.unreadable),
-        (0, 1),
-        "two values in one record"
+        (2, 0),
+        "two events in one record"
     );
 }
 

@@ -3,13 +3,15 @@
 
 use memchr::{memchr2, memmem};
 
-use super::{super::json, whole::trim};
+use super::{super::json, glance, whole::trim};
 use crate::audit::fields::AuditField;
 
 /// Bytes of a text in which a key of an audit event is looked for.
 const HEAD: usize = 4096;
 /// Levels that are open at the cut.
 const MOST_LEVELS: usize = 256;
+/// A longer event that was cut inside an envelope is left out.
+const LONGEST: usize = 2 * 1024 * 1024;
 /// The mark of the API server for events that it has shortened itself, so rules and people know it.
 const MARK: &[u8] = br#""annotations":{"audit.k8s.io/truncated":"true"}"#;
 
@@ -65,7 +67,8 @@ pub(crate) fn salvage(text: &[u8]) -> Option<Vec<u8>> {
     survives.then_some(event)
 }
 
-/// A cut envelope, closed where it was cut: the string at its end is kept as far as it goes.
+/// A cut envelope, closed where it was cut: the string at its end is kept as far as it goes, and
+/// an event at its end becomes a string, so that it stays one that was cut.
 pub(super) fn close(text: &[u8]) -> Option<Vec<u8>> {
     if !matches!(text.first(), Some(b'{' | b'[' | b'"')) {
         return None;
@@ -76,7 +79,16 @@ pub(super) fn close(text: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut closed;
-    if place.in_string && place.is_value {
+    if let Some((level, from)) = place.event(text) {
+        let (outer, event) = text.split_at_checked(from)?;
+        closed = outer.to_vec();
+        if event.len() > LONGEST {
+            closed.extend_from_slice(b"null");
+        } else {
+            serde_json::to_writer(&mut closed, &*String::from_utf8_lossy(event)).ok()?;
+        }
+        closed.extend(place.levels.get(..level)?.iter().rev());
+    } else if place.in_string && place.is_value {
         closed = text.get(..place.end).unwrap_or_default().to_vec();
         closed.push(b'"');
         closed.extend(place.levels.iter().rev());
@@ -92,6 +104,8 @@ pub(super) fn close(text: &[u8]) -> Option<Vec<u8>> {
 struct Place {
     /// The brackets that close what is open.
     levels: Vec<u8>,
+    /// Where each of them was opened.
+    begins: Vec<usize>,
     /// Behind the last member or element that is complete, and what is open there.
     complete: usize,
     levels_at_complete: Vec<u8>,
@@ -108,6 +122,13 @@ impl Place {
         !self.is_over && (self.in_string || !self.levels.is_empty())
     }
 
+    /// The outermost event that is open at the cut: how many levels are around it, and where it
+    /// begins.
+    fn event(&self, text: &[u8]) -> Option<(usize, usize)> {
+        let mut levels = (0..).zip(self.begins.iter().copied());
+        levels.find(|(_, begin)| text.get(*begin..).is_some_and(glance::begins_as_event))
+    }
+
     /// Looks at the structure of a text, without a check of what is between.
     fn walk(&mut self, text: &[u8]) {
         let mut at = 0;
@@ -115,7 +136,13 @@ impl Place {
         while let Some(&byte) = text.get(at) {
             match byte {
                 b'"' => match end_of_string(text, at + 1) {
-                    Ok(end) => at = end,
+                    Ok(end) => {
+                        at = end;
+                        // A key is worth nothing without its value.
+                        if self.is_value {
+                            self.completed(at);
+                        }
+                    }
                     Err(whole) => {
                         (self.in_string, self.end) = (true, whole);
                         return;
@@ -127,12 +154,14 @@ impl Place {
                         return;
                     }
                     self.levels.push(if byte == b'{' { b'}' } else { b']' });
+                    self.begins.push(at);
                     self.is_value = byte == b'[';
                     at += 1;
                     self.completed(at);
                 }
                 b'}' | b']' => {
                     self.levels.pop();
+                    self.begins.pop();
                     at += 1;
                     if self.levels.is_empty() {
                         self.is_over = true;

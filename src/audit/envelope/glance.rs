@@ -10,17 +10,25 @@ use memchr::{
 use crate::pdata::KeyValues;
 
 /// Bytes in which the id of an event is looked for first.
-const HEAD: usize = 1024;
+const FIRST: usize = 1024;
 const ID: &[u8] = b"\"auditID\"";
-/// One of these is in whatever holds an event or is counted by name: parts of keys, whatever their
-/// case.
-const WORDS: [&[u8]; 4] = [b"equestUR", b"erb", b"protoPayload", b"essageType"];
-
+/// The value of `apiVersion` of an audit event begins so.
+const VERSION: &[u8] = b"audit.k8s.io/";
 /// Longer beginnings are looked at each time.
 const REMEMBERED: usize = 320;
 
 static FIND_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ID));
 static FIND_FLAT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"responseStatus."));
+
+/// Bytes of a text that was cut in which the keys of an event are looked for.
+const HEAD: usize = 4096;
+/// How an API server begins an audit event.
+const USUAL: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
+/// With these begin the keys of an event whose objects were flattened.
+const FLAT: [&[u8]; 3] = [b"responseStatus.", b"user.", b"sourceIPs."];
+/// One of these is in whatever holds an event or is counted by name: parts of keys, whatever their
+/// case.
+const WORDS: [&[u8]; 4] = [b"equestUR", b"erb", b"protoPayload", b"essageType"];
 
 /// The glance at the texts of one sender, whose events begin alike: what stands before the id of the
 /// last one need not be looked at again.
@@ -52,26 +60,23 @@ impl Glance {
         if !known.is_empty() && text.starts_with(known) {
             return !is_flat();
         }
-        let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
+        let first = text.get(..text.len().min(FIRST)).unwrap_or_default();
         // Nearly always it is here, and an object or two before it.
-        if let Some(at) = FIND_ID.find(head) {
-            let before = head.get(..at + ID.len() + 1).unwrap_or(head);
-            let mut keys = Keys::default();
-            keys.look(before);
-            if keys.is_by_id {
+        if let Some(at) = FIND_ID.find(first) {
+            let before = first.get(..at + ID.len() + 1).unwrap_or(first);
+            let keys = Keys::of(before);
+            if let Some(verdict) = keys.verdict() {
+                return verdict;
+            }
+            if keys.has_id && keys.has_version {
                 if let Some(place) = self.beginning.get_mut(..before.len()) {
                     place.copy_from_slice(before);
                     self.length = before.len();
                 }
                 return !is_flat();
             }
-            if let Some(verdict) = keys.verdict {
-                return verdict;
-            }
         }
-        let mut keys = Keys::default();
-        keys.look(text);
-        keys.verdict == Some(true) && !(keys.is_by_id && is_flat())
+        Keys::of(text).are_event()
     }
 }
 
@@ -79,6 +84,12 @@ impl Glance {
 #[cfg(test)]
 pub(crate) fn is_plain(text: &[u8]) -> bool {
     Glance::default().is_plain(text, false)
+}
+
+/// Whether a text that was cut begins as an event, by its own keys and not by those inside it.
+pub(super) fn begins_as_event(text: &[u8]) -> bool {
+    let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
+    text.starts_with(USUAL) || head.first() == Some(&b'{') && Keys::of(head).begin_event()
 }
 
 /// Whether a text may hold an event at all, in an envelope or not. It costs far less than to open
@@ -90,49 +101,86 @@ pub(crate) fn may_hold(text: &[u8]) -> bool {
 
 /// Whether a map is an event, by its own keys.
 pub(crate) fn has_event_keys(map: &KeyValues<'_>) -> bool {
-    let mut keys = Keys::default();
-    map.find(|key| {
-        keys.key(key);
-        keys.verdict.is_some() && !keys.is_by_id
-    });
-    keys.verdict == Some(true) && !(keys.is_by_id && (keys.is_flat || keys.parts == 0))
+    Keys::of_map(map).are_event()
+}
+
+/// Whether the attributes of a record are an event. An id among them says nothing: it may be that of
+/// the event in the body.
+pub(crate) fn are_event(attributes: &KeyValues<'_>) -> bool {
+    Keys::of_map(attributes).verdict() == Some(true)
 }
 
 /// The keys of an object, as far as they say what it is.
 #[derive(Default)]
 struct Keys {
-    request: bool,
+    /// The URI or the verb, a bit each.
+    request: u8,
+    /// Who, from where, and how it ended, a bit each.
     parts: u8,
-    /// The id alone says it.
-    is_by_id: bool,
+    has_id: bool,
+    /// Its version is that of audit events.
+    has_version: bool,
     /// Members of an object are keys of their own.
     is_flat: bool,
-    verdict: Option<bool>,
+    /// There is a key that an event has not, and that may hold one.
+    is_around: bool,
 }
 
 impl Keys {
+    fn of(text: &[u8]) -> Self {
+        let mut keys = Self::default();
+        keys.look(text);
+        keys
+    }
+
+    fn of_map(map: &KeyValues<'_>) -> Self {
+        let mut keys = Self::default();
+        map.find(|key| {
+            keys.key(key);
+            keys.verdict().is_some()
+        });
+        keys
+    }
+
     #[inline]
     fn key(&mut self, key: &[u8]) {
         match key {
-            b"auditID" => {
-                self.is_by_id = self.verdict.is_none();
-                self.verdict = Some(true);
-            }
-            b"requestURI" | b"verb" => self.request = true,
+            b"auditID" => self.has_id = true,
+            b"requestURI" => self.request |= 1,
+            b"verb" => self.request |= 2,
             b"user" => self.parts |= 1,
             b"sourceIPs" => self.parts |= 2,
             b"responseStatus" => self.parts |= 4,
             // An event has none of these.
             b"items" | b"Items" | b"records" | b"logEvents" | b"protoPayload" | b"log"
-            | b"message" | b"MESSAGE" | b"event" => self.verdict = Some(false),
-            _ => {
-                self.is_flat |= key.starts_with(b"responseStatus.");
-                return;
+            | b"message" | b"event" | b"MESSAGE" | b"log_processed" | b"structured" | b"body"
+            | b"jsonPayload" | b"textPayload" | b"@message" | b"_raw" | b"msg" => {
+                self.is_around = true;
             }
+            _ => self.is_flat |= FLAT.iter().any(|flat| key.starts_with(flat)),
         }
-        if self.request && self.parts.count_ones() >= 2 {
-            (self.verdict, self.is_by_id) = (Some(true), false);
+    }
+
+    /// What is certain, whatever keys follow.
+    #[inline]
+    fn verdict(&self) -> Option<bool> {
+        if self.request != 0 && self.parts.count_ones() >= 2 {
+            return Some(true);
         }
+        self.is_around.then_some(false)
+    }
+
+    /// What is known once all keys have been seen. With an id less is enough: an event without a
+    /// response has no status.
+    fn are_event(&self) -> bool {
+        self.verdict()
+            .unwrap_or(self.has_id && !self.is_flat && (self.request != 0 || self.parts != 0))
+    }
+
+    /// What is likely when only the first keys are there.
+    fn begin_event(&self) -> bool {
+        self.verdict()
+            .unwrap_or(self.has_id || self.request.count_ones() + self.parts.count_ones() > 1)
     }
 
     /// Looks at the keys of an object until it is known what it is.
@@ -148,8 +196,10 @@ impl Keys {
                     };
                     at = end + 1;
                     if depth == 1 && is_key(text.get(at..).unwrap_or_default()) {
-                        self.key(text.get(begin..end).unwrap_or_default());
-                        if self.verdict.is_some() {
+                        let key = text.get(begin..end).unwrap_or_default();
+                        self.key(key);
+                        self.has_version |= key == b"apiVersion" && is_version(text.get(at..));
+                        if self.verdict().is_some() {
                             return;
                         }
                     }
@@ -160,6 +210,17 @@ impl Keys {
             }
         }
     }
+}
+
+/// Whether what follows the key of a version is one of audit events.
+fn is_version(after: Option<&[u8]>) -> bool {
+    let after = after.unwrap_or_default().trim_ascii_start();
+    let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+    value.is_some_and(|value| {
+        value
+            .strip_prefix(b"\"")
+            .is_some_and(|text| text.starts_with(VERSION))
+    })
 }
 
 /// Whether a colon follows.

@@ -16,12 +16,14 @@ mod cut;
 mod flat;
 mod gke;
 mod glance;
+mod head;
 mod list;
 mod node;
 mod outcome;
 mod parts;
 mod prefix;
 mod respelled;
+mod row;
 mod shape;
 mod survey;
 mod whole;
@@ -32,10 +34,11 @@ use std::borrow::Cow;
 pub use self::outcome::{Outcome, Reason, Shape};
 pub(crate) use self::{
     cut::salvage,
-    glance::{Glance, has_event_keys, may_hold},
+    glance::{Glance, are_event, has_event_keys, may_hold},
     node::Node,
     parts::{Joined, Parts},
     prefix::{Prefixed, split},
+    row::is_row,
 };
 use self::{
     shape::{Opening, Within},
@@ -237,8 +240,28 @@ impl<'s> Opener<'s> {
         }
     }
 
-    /// What is not one JSON value: an event that was cut, or an envelope that was.
+    /// Opens objects in a row, one after the other; false when there are not several.
+    fn row(&mut self, text: &[u8], within: Within<'_>) -> bool {
+        let Some((first, mut rest)) = row::first(text) else {
+            return false;
+        };
+        self.open_node(Node::Json(first), within);
+        while let Some((object, behind)) = row::next(rest) {
+            self.open_node(Node::Json(object), within);
+            rest = behind;
+        }
+        // The last of them may be cut.
+        if !rest.is_empty() {
+            self.broken(rest, within);
+        }
+        true
+    }
+
+    /// What is not one JSON value: several, an event that was cut, or an envelope that was.
     fn broken(&mut self, text: &[u8], within: Within<'_>) {
+        if self.row(text, within) {
+            return;
+        }
         if self.decoded.saturating_add(text.len()) > MOST_DECODED {
             self.outcome.ignore(Reason::TooLarge);
             return;
@@ -248,17 +271,28 @@ impl<'s> Opener<'s> {
             self.found(Some(AnyValue::Text(&event)), within);
             return;
         }
-        let begins = cut::begins_as_event(text);
-        let closed = if begins { None } else { cut::close(text) };
-        let Some(closed) = closed else {
-            self.outcome.cut += u64::from(begins);
-            self.outcome
-                .ignore(if begins { Reason::Cut } else { Reason::NoJson });
-            return;
-        };
-        self.decoded += closed.len();
-        self.text(&closed, within.deeper());
-        self.decoded -= closed.len();
+        let before = self.outcome;
+        if !glance::begins_as_event(text)
+            && let Some(closed) = cut::close(text)
+        {
+            if self.decoded.saturating_add(closed.len()) > MOST_DECODED {
+                self.outcome.ignore(Reason::TooLarge);
+                return;
+            }
+            self.decoded += closed.len();
+            self.text(&closed, within.deeper());
+            self.decoded -= closed.len();
+            if (self.outcome.events, self.outcome.cut) != (before.events, before.cut) {
+                return;
+            }
+        } else if !cut::begins_as_event(text) {
+            self.outcome.ignore(Reason::NoJson);
+        }
+        if cut::begins_as_event(text) {
+            self.outcome = before;
+            self.outcome.cut += 1;
+            self.outcome.ignore(Reason::Cut);
+        }
     }
 
     fn found(&mut self, body: Option<AnyValue<'_>>, within: Within<'_>) {

@@ -1,6 +1,8 @@
-//! Lines behind a prefix: that of a container runtime (CRI), of journald, of syslog.
+//! Lines behind a prefix: that of a container runtime (CRI), of journald, of syslog, of klog.
 
-use super::{super::time::Micros, outcome::Shape};
+use memchr::memchr;
+
+use super::{super::time::Micros, head::is_head, outcome::Shape};
 
 /// A longer prefix is none.
 const LONGEST: usize = 512;
@@ -21,17 +23,14 @@ pub(crate) struct Prefixed<'a> {
 /// Takes the prefix off a text that does not begin as JSON does.
 pub(crate) fn split(text: &[u8]) -> Option<Prefixed<'_>> {
     cri(text).or_else(|| {
-        // Whatever stands before it: host, unit, process, pod.
-        let head = text.get(..text.len().min(LONGEST)).unwrap_or_default();
-        let at = head.windows(2).position(|two| two == b"{\"")?;
-        let before = head.get(..at).unwrap_or_default();
-        let is_line = !before.iter().any(|byte| matches!(byte, b'\n' | 0));
-        is_line.then(|| Prefixed {
+        let begin = text.get(..text.len().min(LONGEST)).unwrap_or_default();
+        let (before, rest) = text.split_at_checked(memchr(b'{', begin)?)?;
+        is_head(before).then(|| Prefixed {
             shape: Shape::Prefix,
             time: first_word(before).and_then(nanos),
             stream: b"",
             is_part: false,
-            rest: text.get(at..).unwrap_or_default(),
+            rest,
         })
     })
 }

@@ -3,7 +3,7 @@
 use super::node::Node;
 
 /// Keys under which senders put an event, the surest first.
-const CARRIERS: [&[u8]; 12] = [
+pub(super) const CARRIERS: [&[u8]; 12] = [
     b"log",
     b"message",
     b"event",

@@ -144,6 +144,10 @@ fn envelopes(event: &Value) -> Vec<(Shape, String)> {
         (Shape::Cri, format!("2026-11-25T10:00:00.123456789Z stdout F {text}")),
         (Shape::Prefix, format!("Nov 25 10:00:00 node kube-apiserver[1234]: {text}")),
         (Shape::Prefix, format!("2026-11-25T10:00:00+0000 node unit[1]: {text}")),
+        (Shape::Prefix, format!("I1125 10:00:00.123456       1 audit.go:12] {text}")),
+        (Shape::Prefix, format!("<110>1 2026-11-25T10:00:00Z node kube-apiserver 1 - [a b=\"]\"] {text}")),
+        (Shape::Prefix, json!({"log": format!("Nov  5 10:00:00 node k3s[1]: {text}")}).to_string()),
+        (Shape::Prefix, format!("2026-11-25T10:00:00Z stdout F I1125 10:00:00.123456 1 audit.go:12] {text}")),
         (Shape::Cri, format!("2026-11-25T10:00:00Z stdout F {}", json!({"log": text}))),
         (Shape::Flat, flat(event).to_string()),
     ]
@@ -430,6 +434,216 @@ fn a_cut_event_counts_when_enough_of_it_survives() {
     assert!(salvage(whole.as_bytes()).is_none());
 }
 
+/// Events that are told apart by their ids.
+fn several(count: usize) -> Vec<Value> {
+    let named = |at: usize| {
+        let mut event = event();
+        event["auditID"] = json!(format!("id-{at}"));
+        event
+    };
+    (0..count).map(named).collect()
+}
+
+#[test]
+fn a_cut_envelope_has_all_its_whole_events() {
+    let events = several(4);
+    let texts = || events.iter().map(Value::to_string);
+    let bare = |event: &Value| {
+        let mut event = event.clone();
+        let members = event.as_object_mut().unwrap();
+        members.retain(|key, _| key != "kind" && key != "apiVersion");
+        event
+    };
+    let items: Vec<_> = events.iter().map(bare).collect();
+    let messages: Vec<_> = texts()
+        .map(|text| json!({"id": "1", "message": text}))
+        .collect();
+    let records: Vec<_> = texts().map(|text| aks(json!({"log": text}))).collect();
+    let objects: Vec<_> = events
+        .iter()
+        .map(|event| aks(json!({"log": event})))
+        .collect();
+    let carriers: Vec<_> = events.iter().map(|event| json!({"event": event})).collect();
+    for envelope in [
+        format!(
+            r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":{}}}"#,
+            json!(items)
+        ),
+        json!(events).to_string(),
+        json!({"logGroup": "/aws/eks/prod/cluster", "logEvents": messages}).to_string(),
+        json!({"records": records}).to_string(),
+        json!({"records": objects}).to_string(),
+        json!({"items": carriers}).to_string(),
+        texts().collect(),
+    ] {
+        // The verb is the last member of each.
+        let ends = [r#""list"}"#, r#"\"list\"}"#];
+        for end in 0..envelope.len() {
+            let Some(text) = envelope.get(..end) else {
+                continue;
+            };
+            let whole: usize = ends.iter().map(|end| text.matches(end).count()).sum();
+            let (seen, outcome) = opened(text.as_bytes());
+            assert!((whole..=whole + 1).contains(&seen.len()), "{text}");
+            let cut = seen.len() - whole;
+            assert!(outcome.cut >= cut as u64, "{text}");
+            for (at, (fields, _, _)) in seen.iter().enumerate() {
+                assert_eq!(fields[4].as_deref(), Some("403"), "{text}");
+                assert_eq!(
+                    fields[6].as_deref(),
+                    Some(format!("id-{at}").as_str()),
+                    "{text}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn objects_in_a_row_are_opened_one_after_the_other() {
+    let ids = |text: &str| -> Vec<_> {
+        let (seen, _) = opened(text.as_bytes());
+        seen.into_iter()
+            .filter_map(|(fields, _, _)| fields[6].clone())
+            .collect()
+    };
+    let events = several(3);
+    let all = ["id-0", "id-1", "id-2"];
+    let texts: Vec<_> = events.iter().map(Value::to_string).collect();
+    for between in ["", " ", "\n", "\r\n\t", "{}", "{\"a\":1}"] {
+        assert_eq!(ids(&texts.join(between)), all, "{between:?}");
+    }
+    let deliveries = |event: &Value| {
+        json!({"messageType": "DATA_MESSAGE", "logEvents": [{"message": event.to_string()}]})
+            .to_string()
+    };
+    let control = r#"{"messageType":"CONTROL_MESSAGE","logEvents":[]}"#;
+    let row = events
+        .iter()
+        .map(deliveries)
+        .collect::<Vec<_>>()
+        .join(control);
+    assert_eq!(ids(&row), all);
+    assert_eq!(ids(&json!({"message": texts.concat()}).to_string()), all);
+    assert_eq!(ids(&format!("2026-11-25T10:00:00Z stdout F {row}")), all);
+    // What is behind them costs them nothing, and a value that is no object begins no row.
+    assert_eq!(ids(&format!("{} x", texts.concat())), all);
+    assert_eq!(
+        ids(&format!("{}{{\"a\":x}}{}", texts[0], texts[1])),
+        ["id-0"]
+    );
+    for first in ["1", "[12]", "\"a\"", "null"] {
+        assert!(ids(&format!("{first} {}", texts[0])).is_empty(), "{first}");
+    }
+    assert!(is_row(texts.concat().as_bytes()));
+    assert!(!is_row(texts[0].as_bytes()));
+    let (seen, _) = opened("{}".repeat(1 << 20).as_bytes());
+    assert!(seen.is_empty());
+}
+
+#[test]
+fn text_of_other_logs_is_no_event() {
+    let forged = event();
+    let whole = format!(
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1",{}"#,
+        forged.to_string().strip_prefix('{').unwrap()
+    );
+    let open = format!("{},\"x\":\" 12ms end", whole.strip_suffix('}').unwrap());
+    for text in [forged.to_string(), whole, open] {
+        for line in [
+            format!("not found, user agent {text}"),
+            format!("GET /x 404 agent={text} 12ms"),
+            format!("2026-11-25T10:00:00Z INFO agent: {text}"),
+            format!("Nov 25 10:00:00 node nginx[12]: agent {text}"),
+            format!("I1125 10:00:00.123456 1 a.go:12] agent {text}"),
+            format!("<110>1 2026-11-25T10:00:00Z node nginx 12 - - agent {text}"),
+            format!("[12] {text}"),
+            format!("\"GET /x\" {text}"),
+            format!("{{\"a\":1}} agent {text}"),
+            format!("[info {text}"),
+        ] {
+            for text in [
+                line.clone(),
+                format!("2026-11-25T10:00:00Z stdout F {line}"),
+                json!(line).to_string(),
+                json!([line]).to_string(),
+                json!({"level": "info", "msg": line}).to_string(),
+                json!({"message": line, "log": line, "event": {"body": line}}).to_string(),
+                json!({"log": json!({"msg": line}).to_string()}).to_string(),
+                json!({"items": [line]}).to_string(),
+                json!({"logEvents": [{"message": line}]}).to_string(),
+                json!({"records": [aks(json!({"log": line}))]}).to_string(),
+            ] {
+                assert!(opened(text.as_bytes()).0.is_empty(), "{text}");
+                // Nor does it become one when its end is lost.
+                for end in [text.len() - 1, text.len() - 2, text.len() - 10] {
+                    let cut = text.as_bytes().get(..end).unwrap();
+                    assert!(opened(cut).0.is_empty(), "{}", String::from_utf8_lossy(cut));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn text_inside_an_event_is_no_event() {
+    let inner = event().to_string();
+    let mut outer = event();
+    outer["sourceIPs"] = json!(["198.51.100.1"]);
+    for (key, value) in [
+        ("userAgent", json!(inner)),
+        ("user", json!({"username": inner, "log": inner})),
+        (
+            "requestObject",
+            json!({"message": inner, "items": [event()], "log": event()}),
+        ),
+        ("annotations", json!({"log": inner})),
+    ] {
+        let mut outer = outer.clone();
+        outer[key] = value;
+        let texts = [
+            outer.to_string(),
+            json!([outer]).to_string(),
+            json!({"items": [outer]}).to_string(),
+            json!({"log": outer.to_string()}).to_string(),
+        ];
+        for text in texts {
+            for end in (0..=text.len()).rev().step_by(7) {
+                let Some(text) = text.get(..end) else {
+                    continue;
+                };
+                for (fields, _, _) in opened(text.as_bytes()).0 {
+                    assert_eq!(fields[7].as_deref(), Some("198.51.100.1"), "{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_id_beside_an_envelope_is_not_an_event() {
+    let text = event().to_string();
+    for key in survey::CARRIERS {
+        let key = std::str::from_utf8(key).unwrap();
+        for envelope in [
+            format!(r#"{{"auditID":"a-1","{key}":{}}}"#, json!(text)),
+            format!(r#"{{"{key}":{},"auditID":"a-1"}}"#, json!(text)),
+            format!(
+                r#"{{"auditID":"a-1","verb":"list","{key}":{}}}"#,
+                json!(text)
+            ),
+            format!(r#"{{"auditID":"a-1","user":"x","{key}":{}}}"#, json!(text)),
+        ] {
+            assert!(!is_plain(envelope.as_bytes()), "{envelope}");
+            assert_eq!(opened(envelope.as_bytes()).0.len(), 1, "{envelope}");
+        }
+    }
+    // An event without a response, and without a user.
+    assert!(is_plain(
+        br#"{"auditID":"a","stage":"Panic","requestURI":"/x","verb":"get"}"#
+    ));
+}
+
 #[test]
 fn parts_of_a_line_are_put_together() {
     let text = event().to_string();
@@ -464,7 +678,7 @@ proptest! {
     }
 
     #[test]
-    fn a_piece_of_an_envelope_is_opened(which in 0usize..21, from in 0usize..400, to in 0usize..3000) {
+    fn a_piece_of_an_envelope_is_opened(which in 0usize..25, from in 0usize..400, to in 0usize..3000) {
         let (_, text) = envelopes(&event()).swap_remove(which);
         let to = to.min(text.len());
         let from = from.min(to);

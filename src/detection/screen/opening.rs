@@ -40,17 +40,11 @@ impl ScreenVisitor {
         body: &AnyValue<'_>,
         (read, may): (Read, MayMatch),
     ) {
-        let is_event = match body {
-            AnyValue::Text(text @ [b'{', ..]) | AnyValue::Bytes(text @ [b'{', ..]) => {
-                self.glance.is_plain(text, may.body.has_code)
-            }
-            AnyValue::Text(text) | AnyValue::Bytes(text) => self
-                .glance
-                .is_plain(text.trim_ascii_start(), may.body.has_code),
-            AnyValue::Map(map) => envelope::has_event_keys(map),
-            _ => false,
-        } || record.has_attributes()
-            && envelope::has_event_keys(&record.attributes());
+        let is_row = read == Read::Row;
+        if is_row {
+            self.feed.note_row();
+        }
+        let is_event = !is_row && self.is_event(record, body, may);
         if is_event {
             self.feed.note_event();
         }
@@ -58,6 +52,22 @@ impl ScreenVisitor {
         if !is_found && read == Read::Broken {
             self.reject(record);
         }
+    }
+
+    /// Whether a record is an event, by the keys of its body or its attributes.
+    fn is_event(&mut self, record: &Record<'_>, body: &AnyValue<'_>, may: MayMatch) -> bool {
+        let in_body = match body {
+            AnyValue::Text(text @ [b'{', ..]) | AnyValue::Bytes(text @ [b'{', ..]) => {
+                self.glance.is_plain(text, may.body.has_code)
+            }
+            AnyValue::Text(text) | AnyValue::Bytes(text) => {
+                let text = text.trim_ascii_start();
+                self.glance.is_plain(text, may.body.has_code)
+            }
+            AnyValue::Map(map) => envelope::has_event_keys(map),
+            _ => false,
+        };
+        in_body || record.has_attributes() && envelope::are_event(&record.attributes())
     }
 
     /// Opens the envelopes of a record; whether an event was in them.
