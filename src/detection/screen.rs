@@ -448,7 +448,10 @@ impl ScreenVisitor {
                 // One that its transport has cut is no candidate for the sake of a text.
                 let may_be = is_object(bytes) && !self.feed.is_cut();
                 broken = read.is_err() && (may.body.code || may.body.text && may_be);
-                if read.is_err() && self.feed.is_cut() {
+                if read.is_err()
+                    && self.feed.is_cut()
+                    && bytes.len() <= envelope::MOST_DECODED
+                {
                     salvaged = envelope::salvage(bytes);
                 }
                 match &salvaged {

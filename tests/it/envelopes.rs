@@ -380,6 +380,76 @@ fn what_is_ignored_is_counted_by_its_reason_and_described() {
     assert!(Shape::ALL.iter().all(|shape| opened.envelopes(*shape) == 0));
 }
 
+/// What is written anew may be several times as long as it came.
+#[test]
+fn no_event_is_written_anew_that_is_longer_than_is_decoded() {
+    let pascal = |rest: Value| {
+        json!({"RequestURI": "/x", "Verb": "get", "User": {"Username": "u"}, "SourceIPs": ["192.0.2.1"],
+            "ResponseStatus": {"Code": 403}, "Rest": rest})
+    };
+    let flat = |rest: Value| {
+        json!({"requestURI": "/x", "verb": "get", "user.username": "u", "sourceIPs.0": "192.0.2.1",
+            "responseStatus.code": 403, "rest": rest})
+    };
+    let sources = |text: String| {
+        json!({"requestURI": "/x", "verb": "get", "user.username": "u", "sourceIPs": "192.0.2.1",
+            "sourceIPs.0": text, "responseStatus.code": 403})
+    };
+    let gke = |rest: Value| {
+        json!({"protoPayload": {"serviceName": "k8s.io", "methodName": "io.k8s.core.v1.secrets.list",
+            "resourceName": "core/v1/secrets", "status": {"code": 7},
+            "requestMetadata": {"callerIp": "192.0.2.1"}}, "labels": {"a": rest}})
+    };
+    let long = json!("\u{1}".repeat(3 << 20));
+    let short = json!("\u{1}".repeat(1 << 10));
+    for (body, carried, events) in [
+        (pascal(short.clone()), Carried::Map, 1),
+        (pascal(json!(["x", long])), Carried::Map, 0),
+        (flat(short.clone()), Carried::Map, 1),
+        (flat(json!({"x": long})), Carried::Map, 0),
+        (sources(format!("[\"{}\"]", "\u{1}".repeat(10))), Carried::Map, 1),
+        (sources(format!("[\"{}\"]", "x".repeat(17 << 20))), Carried::Text, 0),
+        (gke(short), Carried::Map, 1),
+        (gke(long), Carried::Map, 0),
+    ] {
+        let opened = screened(vec![record(&body, carried)]).opened;
+        let wanted = (events, 1 - events);
+        assert_eq!((opened.events, opened.ignored(Reason::TooLarge)), wanted);
+    }
+}
+
+#[test]
+fn a_string_that_is_no_utf8_is_not_decoded_to_more_than_is_allowed() {
+    for (bytes, reason) in [(1 << 10, Reason::NoEvent), (6 << 20, Reason::TooLarge)] {
+        // Each of these bytes reads as a character of three.
+        let inner = [br#"{\"verb\":\""#, &b"\xff".repeat(bytes)[..], br#"\"}"#].concat();
+        let text = [br#"{"log":""#, &inner[..], br#""}"#].concat();
+        let record = LogRecord {
+            body: holding(otlp::Value::Bytes(text)),
+            ..LogRecord::default()
+        };
+        let opened = screened(vec![record]).opened;
+        assert_eq!(
+            (opened.ignored(reason), opened.all_ignored()),
+            (1, 1),
+            "{bytes}"
+        );
+    }
+}
+
+#[test]
+fn an_event_that_was_cut_behind_more_than_is_decoded_is_counted_and_not_copied() {
+    for (bytes, hits) in [(1 << 10, 1), (17 << 20, 0)] {
+        let text = format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","requestURI":"/x","verb":"get","user":{{"username":"system:anonymous","groups":["system:unauthenticated"]}},"sourceIPs":["192.0.2.1"],"responseStatus":{{"code":403}},"requestReceivedTimestamp":"2026-11-25T10:00:00Z","responseObject":{{"a":"{}"#,
+            "x".repeat(bytes)
+        );
+        let screened = screened(vec![record(&json!(text), Carried::Text)]);
+        let truncated: u64 = screened.activity.iter().map(|(_, one)| one.truncated).sum();
+        assert_eq!((screened.hits.len(), truncated), (hits, 1), "{bytes}");
+    }
+}
+
 #[test]
 fn scan_reads_what_is_in_every_envelope_as_if_it_had_come_alone() {
     let folder = tempfile::tempdir().unwrap();
