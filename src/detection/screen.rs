@@ -11,6 +11,7 @@
 //! ```
 
 mod clusters;
+mod lines;
 mod opening;
 mod selection;
 
@@ -21,6 +22,7 @@ use std::{
 
 pub use super::screened::Screened;
 use super::{
+    begun_lines::Lines,
     envelope,
     event::Event,
     exclude::Exclusions,
@@ -187,7 +189,7 @@ impl Screen {
             feed: Feed::default(),
             resource_unreadable: 0,
             named: Named::default(),
-            parts: envelope::Parts::default(),
+            lines: Lines::default(),
         }
     }
 }
@@ -250,8 +252,8 @@ pub struct ScreenVisitor {
     resource_unreadable: u64,
     /// What records or their envelopes say of their clusters.
     named: Named,
-    /// Lines of this resource that have not ended.
-    parts: envelope::Parts,
+    /// Lines that have not ended.
+    lines: Lines,
     /// What is followed up, if anything is.
     following: Option<Box<Following>>,
 }
@@ -289,6 +291,7 @@ impl Visitor for ScreenVisitor {
     fn resource(&mut self, encoded: &[u8]) {
         let Inner { rule, bounds, .. } = &*self.screen;
         let attributes = KeyValues::of_resource(encoded);
+        self.lines.resource(encoded, &attributes);
         if !rule.selector.is_empty() {
             self.resource = rule.selector.evaluate(&attributes).or(self.resource);
         }
@@ -327,13 +330,8 @@ impl Visitor for ScreenVisitor {
     }
 
     fn resource_end(&mut self) {
-        self.end_lines();
-        self.name_hits();
-        self.select();
-        self.end_feeds();
-        self.resource_hits = self.out.hits.len();
-        self.cluster.clear();
-        self.resource = SelectorMatch::default();
+        self.lines.leave(&self.cluster, self.resource);
+        self.end_resource();
     }
 
     fn heap_bytes(&self) -> usize {
@@ -349,7 +347,7 @@ impl Visitor for ScreenVisitor {
             + self.scratch.heap_bytes()
             + self.out.activity.heap_bytes()
             + self.named.heap_bytes()
-            + self.parts.heap_bytes()
+            + self.lines.heap_bytes()
             + following
     }
 }
@@ -372,10 +370,21 @@ impl ScreenVisitor {
 
     /// The result, once the whole request has been visited.
     pub fn into_screened(mut self) -> Screened {
+        self.end_lines();
         if let Some(following) = self.following.take() {
             following.release(&mut self.out.hits, self.received);
         }
         self.out
+    }
+
+    /// Settles what depends on the whole of a resource.
+    fn end_resource(&mut self) {
+        self.name_hits();
+        self.select();
+        self.end_feeds();
+        self.resource_hits = self.out.hits.len();
+        self.cluster.clear();
+        self.resource = SelectorMatch::default();
     }
 
     /// What a body may match.
@@ -448,10 +457,7 @@ impl ScreenVisitor {
                 // One that its transport has cut is no candidate for the sake of a text.
                 let may_be = is_object(bytes) && !self.feed.is_cut();
                 broken = read.is_err() && (may.body.code || may.body.text && may_be);
-                if read.is_err()
-                    && self.feed.is_cut()
-                    && bytes.len() <= envelope::MOST_DECODED
-                {
+                if read.is_err() && self.feed.is_cut() && bytes.len() <= envelope::MOST_DECODED {
                     salvaged = envelope::salvage(bytes);
                 }
                 match &salvaged {
@@ -562,8 +568,7 @@ impl ScreenVisitor {
     fn keep(&mut self, mut hit: Hit, record: &Record<'_>) {
         self.named.name(&mut hit, self.out.hits.len());
         if !self.screen.rule.selector.is_empty() {
-            let matched = self.screen.rule.selector.evaluate(&record.attributes());
-            self.matches.push(matched);
+            self.matches.push(self.matched(record));
         }
         self.hit_bytes += hit.heap_bytes();
         let hits = &mut self.out.hits;

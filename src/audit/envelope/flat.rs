@@ -72,7 +72,11 @@ fn list(object: &mut Object<'_>, node: Node<'_>, list: &[u8], name: &str) {
         out.push(b"[");
         let mut is_first = true;
         for (_, value) in elements {
-            let size = if value.is_text() { value.text_bytes() } else { 0 };
+            let size = if value.is_text() {
+                value.text_bytes()
+            } else {
+                0
+            };
             // What is decoded counts as well, as long as it is held.
             out.holding(size, |out| spread(value, &mut is_first, out));
         }
