@@ -7,7 +7,7 @@ use crate::{
         envelope::{Found, Joined, Opener, Outcome, Parts, Reason, split},
         event::Event,
         fields::AuditField,
-        json::{self, Kind},
+        json,
         rows::MOST_ADDRESSES,
         rule::Rule,
         shapes::{self, Shapes},
@@ -42,10 +42,12 @@ pub(super) struct Tally {
     too_long: Places,
     /// What was in lines that are no plain events.
     opened: Outcome,
+    /// The same of lines that hold events as well.
+    beside: Outcome,
     /// What lines without an event look like.
     shapes: Shapes,
     /// Lines of containers that have not ended.
-    parts: Parts,
+    parts: Parts<()>,
 }
 
 impl Tally {
@@ -60,18 +62,15 @@ impl Tally {
         if is_blank(line) {
             return;
         }
-        let mut events = 0;
-        let read = json::visit(line, &rule.time_field, &mut |event| {
+        match json::one(line, &rule.time_field) {
             // Of one with a code, a rule may ask for no more than that.
-            if event.is_audit_event() || event.field(AuditField::Code).value().is_some() {
-                events += 1;
+            Ok(Some(event))
+                if event.is_audit_event() || event.field(AuditField::Code).value().is_some() =>
+            {
+                self.events += 1;
                 show(&event, rule);
             }
-        });
-        self.events += events;
-        match read {
-            Ok(Kind::List(0) | Kind::Event) if events > 0 => {}
-            Ok(Kind::List(_)) if events > 0 => self.no_event.add(place),
+            // Also a list of plain events: others may be among them.
             Ok(_) => {
                 if !self.open(line, rule, show) {
                     self.ignore(line, rule);
@@ -88,7 +87,7 @@ impl Tally {
 
     /// Takes the end of a file.
     pub(super) fn end_file(&mut self, place: &Place<'_>, rule: &Rule, show: Show<'_>) {
-        for line in self.parts.rest() {
+        for ((), line) in self.parts.rest() {
             self.open_broken(place, &line, rule, show);
         }
     }
@@ -114,16 +113,26 @@ impl Tally {
         opener.open_text(line, None);
         let outcome = opener.outcome;
         self.opened.add(&outcome);
+        if events > 0 {
+            self.beside.add(&outcome);
+        }
         self.events += events;
         // A message of the transport is nothing to complain about.
         events > 0 || outcome.all_ignored() == outcome.ignored(Reason::Control)
     }
 
     fn join(&mut self, line: &[u8]) -> Joined {
-        match split(line) {
-            Some(line) if line.is_part || !self.parts.is_empty() => self.parts.take(0, &line),
+        let joined = match split(line) {
+            Some(line) if line.is_part || !self.parts.is_empty() => {
+                self.parts.take(0, &line, || ())
+            }
             _ => Joined::Alone,
+        };
+        for _ in 0..self.parts.given_up() {
+            self.opened.cut += 1;
+            self.opened.ignore(Reason::Cut);
         }
+        joined
     }
 
     fn ignore(&mut self, line: &[u8], rule: &Rule) {
@@ -175,6 +184,24 @@ impl Tally {
         ] {
             complaints.extend(places.complaint(one, many));
         }
+        for reason in Reason::ALL {
+            let Some(why) = passed_over(reason) else {
+                continue;
+            };
+            // Of lines with nothing else in them it was said above.
+            let is_said = matches!(reason, Reason::Empty | Reason::NoJson | Reason::NoEvent);
+            let of = if is_said { &self.beside } else { &self.opened };
+            match of.ignored(reason) {
+                0 => {}
+                1 => complaints.push(format!("passed over 1 record: {why}")),
+                count => complaints.push(format!("passed over {count} records: {why}")),
+            }
+        }
+        match self.opened.cut {
+            0 => {}
+            1 => complaints.push("1 event was cut on its way".to_owned()),
+            count => complaints.push(format!("{count} events were cut on their way")),
+        }
         if self.untimed > 0 {
             complaints.push(format!(
                 "left out {} events that count but have no readable time",
@@ -192,12 +219,29 @@ impl Tally {
     }
 }
 
+/// Why records of this kind, or parts of them, were passed over, if that is worth a word.
+fn passed_over(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::Empty => "empty, beside events in the same line",
+        Reason::NoJson => "not JSON, beside events in the same line",
+        Reason::NoEvent => "something else than an event, beside events in the same line",
+        // A message of the transport is nothing to complain about.
+        Reason::Control => return None,
+        Reason::Category => "of another category than the audit log of Kubernetes",
+        Reason::Cut => "cut on its way before the user, address, URI or status code",
+        Reason::TooLarge => "more than 16 MiB to decode",
+        Reason::TooDeep => "more than eight envelopes inside each other",
+    })
+}
+
 /// Whether a line holds nothing but blanks.
 fn is_blank(line: &[u8]) -> bool {
     match line.trim_ascii_start().first() {
         None => true,
         // There are blanks beyond those of ASCII, which hardly any line begins with.
-        Some(0x0b | 0x80..) => String::from_utf8_lossy(line).trim().is_empty(),
+        Some(0x0b | 0x80..) => line
+            .utf8_chunks()
+            .all(|chunk| chunk.invalid().is_empty() && chunk.valid().trim().is_empty()),
         Some(_) => false,
     }
 }

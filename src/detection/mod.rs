@@ -6,6 +6,7 @@
 //! for the service; [`rows`] answers for a whole log at once.
 
 pub mod activity;
+mod begun_lines;
 pub mod cases;
 pub mod columns;
 mod coverage;

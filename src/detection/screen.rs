@@ -11,6 +11,7 @@
 //! ```
 
 mod clusters;
+mod lines;
 mod opening;
 mod selection;
 
@@ -21,6 +22,7 @@ use std::{
 
 pub use super::screened::Screened;
 use super::{
+    begun_lines::Lines,
     envelope,
     event::Event,
     exclude::Exclusions,
@@ -187,8 +189,8 @@ impl Screen {
             feed: Feed::default(),
             resource_unreadable: 0,
             named: Named::default(),
-            parts: envelope::Parts::default(),
             glance: envelope::Glance::default(),
+            lines: Lines::default(),
         }
     }
 }
@@ -251,10 +253,10 @@ pub struct ScreenVisitor {
     resource_unreadable: u64,
     /// What records or their envelopes say of their clusters.
     named: Named,
-    /// Lines of this resource that have not ended.
-    parts: envelope::Parts,
     /// How the last events began.
     glance: envelope::Glance,
+    /// Lines that have not ended.
+    lines: Lines,
     /// What is followed up, if anything is.
     following: Option<Box<Following>>,
 }
@@ -294,6 +296,7 @@ impl Visitor for ScreenVisitor {
     fn resource(&mut self, encoded: &[u8]) {
         let Inner { rule, bounds, .. } = &*self.screen;
         let attributes = KeyValues::of_resource(encoded);
+        self.lines.resource(encoded, &attributes);
         if !rule.selector.is_empty() {
             self.resource = rule.selector.evaluate(&attributes).or(self.resource);
         }
@@ -332,13 +335,8 @@ impl Visitor for ScreenVisitor {
     }
 
     fn resource_end(&mut self) {
-        self.end_lines();
-        self.name_hits();
-        self.select();
-        self.end_feeds();
-        self.resource_hits = self.out.hits.len();
-        self.cluster.clear();
-        self.resource = SelectorMatch::default();
+        self.lines.leave(&self.cluster, self.resource);
+        self.end_resource();
     }
 
     fn heap_bytes(&self) -> usize {
@@ -354,7 +352,7 @@ impl Visitor for ScreenVisitor {
             + self.scratch.heap_bytes()
             + self.out.activity.heap_bytes()
             + self.named.heap_bytes()
-            + self.parts.heap_bytes()
+            + self.lines.heap_bytes()
             + following
     }
 }
@@ -377,10 +375,21 @@ impl ScreenVisitor {
 
     /// The result, once the whole request has been visited.
     pub fn into_screened(mut self) -> Screened {
+        self.end_lines();
         if let Some(following) = self.following.take() {
             following.release(&mut self.out.hits, self.received);
         }
         self.out
+    }
+
+    /// Settles what depends on the whole of a resource.
+    fn end_resource(&mut self) {
+        self.name_hits();
+        self.select();
+        self.end_feeds();
+        self.resource_hits = self.out.hits.len();
+        self.cluster.clear();
+        self.resource = SelectorMatch::default();
     }
 
     /// What a body may match.
@@ -454,7 +463,7 @@ impl ScreenVisitor {
                 let may_be = is_object(bytes) && !self.feed.is_cut();
                 broken = read.is_err() && (may.body.code || may.body.text && may_be);
                 is_row = read.is_err() && envelope::is_row(bytes);
-                if read.is_err() && self.feed.is_cut() {
+                if read.is_err() && self.feed.is_cut() && bytes.len() <= envelope::MOST_DECODED {
                     salvaged = envelope::salvage(bytes);
                 }
                 match &salvaged {
@@ -566,8 +575,7 @@ impl ScreenVisitor {
     fn keep(&mut self, mut hit: Hit, record: &Record<'_>) {
         self.named.name(&mut hit, self.out.hits.len());
         if !self.screen.rule.selector.is_empty() {
-            let matched = self.screen.rule.selector.evaluate(&record.attributes());
-            self.matches.push(matched);
+            self.matches.push(self.matched(record));
         }
         self.hit_bytes += hit.heap_bytes();
         let hits = &mut self.out.hits;

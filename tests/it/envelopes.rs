@@ -4,6 +4,7 @@ use auditwatch::detection::{
     envelope::{Reason, Shape},
     rule::Rule,
     screen::{Screen, Screened},
+    selector::Pattern,
 };
 use proptest::{prelude::*, sample::select};
 use prost::Message as _;
@@ -474,6 +475,274 @@ fn what_is_ignored_is_counted_by_its_reason_and_described() {
     assert_eq!(screened.hits.len(), 1);
     assert_eq!(screened.ignored.to_string(), "100% text that is not JSON");
     assert!(Shape::ALL.iter().all(|shape| opened.envelopes(*shape) == 0));
+}
+
+/// What is written anew may be several times as long as it came.
+#[test]
+fn no_event_is_written_anew_that_is_longer_than_is_decoded() {
+    let pascal = |rest: Value| {
+        json!({"RequestURI": "/x", "Verb": "get", "User": {"Username": "u"}, "SourceIPs": ["192.0.2.1"],
+            "ResponseStatus": {"Code": 403}, "Rest": rest})
+    };
+    let flat = |rest: Value| {
+        json!({"requestURI": "/x", "verb": "get", "user.username": "u", "sourceIPs.0": "192.0.2.1",
+            "responseStatus.code": 403, "rest": rest})
+    };
+    let sources = |text: String| {
+        json!({"requestURI": "/x", "verb": "get", "user.username": "u", "sourceIPs": "192.0.2.1",
+            "sourceIPs.0": text, "responseStatus.code": 403})
+    };
+    let gke = |rest: Value| {
+        json!({"protoPayload": {"serviceName": "k8s.io", "methodName": "io.k8s.core.v1.secrets.list",
+            "resourceName": "core/v1/secrets", "status": {"code": 7},
+            "requestMetadata": {"callerIp": "192.0.2.1"}}, "labels": {"a": rest}})
+    };
+    let long = json!("\u{1}".repeat(3 << 20));
+    let short = json!("\u{1}".repeat(1 << 10));
+    for (body, carried, events) in [
+        (pascal(short.clone()), Carried::Map, 1),
+        (pascal(json!(["x", long])), Carried::Map, 0),
+        (flat(short.clone()), Carried::Map, 1),
+        (flat(json!({"x": long})), Carried::Map, 0),
+        (
+            sources(format!("[\"{}\"]", "\u{1}".repeat(10))),
+            Carried::Map,
+            1,
+        ),
+        (
+            sources(format!("[\"{}\"]", "x".repeat(17 << 20))),
+            Carried::Text,
+            0,
+        ),
+        (gke(short), Carried::Map, 1),
+        (gke(long), Carried::Map, 0),
+    ] {
+        let opened = screened(vec![record(&body, carried)]).opened;
+        let wanted = (events, 1 - events);
+        assert_eq!((opened.events, opened.ignored(Reason::TooLarge)), wanted);
+    }
+}
+
+#[test]
+fn a_string_that_is_no_utf8_is_not_decoded_to_more_than_is_allowed() {
+    for (bytes, reason) in [(1 << 10, Reason::NoEvent), (6 << 20, Reason::TooLarge)] {
+        // Each of these bytes reads as a character of three.
+        let inner = [br#"{\"verb\":\""#, &b"\xff".repeat(bytes)[..], br#"\"}"#].concat();
+        let text = [br#"{"log":""#, &inner[..], br#""}"#].concat();
+        let record = LogRecord {
+            body: holding(otlp::Value::Bytes(text)),
+            ..LogRecord::default()
+        };
+        let opened = screened(vec![record]).opened;
+        assert_eq!(
+            (opened.ignored(reason), opened.all_ignored()),
+            (1, 1),
+            "{bytes}"
+        );
+    }
+}
+
+#[test]
+fn an_event_that_was_cut_behind_more_than_is_decoded_is_counted_and_not_copied() {
+    for (bytes, hits) in [(1 << 10, 1), (17 << 20, 0)] {
+        let text = format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","requestURI":"/x","verb":"get","user":{{"username":"system:anonymous","groups":["system:unauthenticated"]}},"sourceIPs":["192.0.2.1"],"responseStatus":{{"code":403}},"requestReceivedTimestamp":"2026-11-25T10:00:00Z","responseObject":{{"a":"{}"#,
+            "x".repeat(bytes)
+        );
+        let screened = screened(vec![record(&json!(text), Carried::Text)]);
+        let truncated: u64 = screened.activity.iter().map(|(_, one)| one.truncated).sum();
+        assert_eq!((screened.hits.len(), truncated), (hits, 1), "{bytes}");
+    }
+}
+
+/// A line in two parts, as records of the same source.
+fn parts(source: &[(&str, &str)]) -> [LogRecord; 2] {
+    let text = event(1, "192.0.2.7").to_string();
+    let (first, last) = text.split_at(text.find("\"responseStatus\"").unwrap());
+    [("P", first), ("F", last)].map(|(tag, text)| {
+        let line = json!(format!("2026-11-25T10:00:00Z stdout {tag} {text}"));
+        let mut record = record(&line, Carried::Text);
+        record.attributes = source
+            .iter()
+            .map(|(key, of)| pair(key, value(&json!(of))))
+            .collect();
+        record
+    })
+}
+
+fn with_resources(screen: &Screen, resources: &[(&[(&str, &str)], &[LogRecord])]) -> Screened {
+    let resource_logs = resources.iter().map(|(attributes, records)| ResourceLogs {
+        resource: Some(Resource {
+            attributes: attributes
+                .iter()
+                .map(|(key, of)| pair(key, value(&json!(of))))
+                .collect(),
+            ..Resource::default()
+        }),
+        scope_logs: vec![ScopeLogs {
+            log_records: records.to_vec(),
+            ..ScopeLogs::default()
+        }],
+        ..ResourceLogs::default()
+    });
+    let request = Request {
+        resource_logs: resource_logs.collect(),
+    };
+    let mut screening = screen.begin(RECEIVED);
+    screening.feed(&request.encode_to_vec()).unwrap();
+    screening.finish().unwrap()
+}
+
+fn truncated(screened: &Screened) -> u64 {
+    screened.activity.iter().map(|(_, one)| one.truncated).sum()
+}
+
+#[test]
+fn parts_of_a_line_are_joined_by_resource_source_and_stream_within_a_request() {
+    let screen = Screen::new(Rule::default(), 64, None);
+    let a: &[(&str, &str)] = &[("k8s.cluster.name", "a")];
+    let b: &[(&str, &str)] = &[("k8s.cluster.name", "b")];
+    let container: &[(&str, &str)] = &[("k8s.pod.uid", "u"), ("k8s.container.name", "n")];
+    let path = [
+        ("log.file.path", "/var/log/pods/a/0.log"),
+        ("log.file.name", "0.log"),
+    ];
+    let name = [("log.file.name", "0.log")];
+    let other = record(
+        &json!("2026-11-25T10:00:00Z host app: {\"x\":1}"),
+        Carried::Text,
+    );
+    let plain = record(&json!(event(2, "192.0.2.7").to_string()), Carried::Text);
+
+    let [first, last] = parts(&path);
+    for (resources, hits) in [
+        // What is between them does not matter, nor that the resource comes again.
+        (vec![(a, vec![first.clone(), other, last.clone()])], 1),
+        (vec![(a, vec![first.clone(), plain, last.clone()])], 2),
+        (vec![(a, vec![first.clone()]), (a, vec![last.clone()])], 1),
+        (
+            vec![
+                (a, vec![first.clone()]),
+                (b, vec![]),
+                (a, vec![last.clone()]),
+            ],
+            1,
+        ),
+        (vec![(a, parts(&[]).to_vec())], 1),
+        (vec![(container, parts(&name).to_vec())], 1),
+        // Of another resource or source, or of nobody knows which.
+        (vec![(a, vec![first.clone()]), (b, vec![last])], 0),
+        (vec![(a, vec![first, parts(&container[..1])[1].clone()])], 0),
+        (vec![(a, parts(&name).to_vec())], 0),
+    ] {
+        let borrowed: Vec<_> = resources
+            .iter()
+            .map(|(of, records)| (*of, &records[..]))
+            .collect();
+        let screened = with_resources(&screen, &borrowed);
+        assert_eq!(screened.hits.len(), hits, "{resources:?}");
+        assert_eq!(truncated(&screened) == 0, hits > 0, "{resources:?}");
+    }
+}
+
+#[test]
+fn a_line_that_has_not_ended_is_that_of_its_record_and_resource() {
+    let mut rule = Rule::default();
+    rule.selector.source = vec![Pattern::new("yes")];
+    let selecting = Screen::new(rule, 64, None);
+    let any = Screen::new(Rule::default(), 64, None);
+    // All that a finding needs is before the cut.
+    let text = event(1, "192.0.2.7").to_string();
+    let text = text.split_at(text.rfind("list").unwrap()).0;
+    let part = |attributes: &[(&str, &str)]| {
+        let line = json!(format!("2026-11-25T10:00:00Z stdout P {text}"));
+        let mut record = record(&line, Carried::Text);
+        record.attributes = attributes
+            .iter()
+            .map(|(key, of)| pair(key, value(&json!(of))))
+            .collect();
+        [record]
+    };
+    let a: &[(&str, &str)] = &[("k8s.cluster.name", "a")];
+    let b: &[(&str, &str)] = &[("k8s.cluster.name", "b"), ("com.splunk.source", "yes")];
+    let clusters = |screened: &Screened| -> Vec<String> {
+        screened
+            .hits
+            .iter()
+            .map(|hit| hit.cluster.to_string())
+            .collect()
+    };
+    let named = part(&[("k8s.cluster.name", "own"), ("k8s.pod.uid", "u")]);
+    let found = with_resources(&any, &[(a, &part(&[])), (b, &part(&[])), (a, &named)]);
+    let mut names = clusters(&found);
+    names.sort();
+    assert_eq!(names, ["a", "b", "own"]);
+    assert_eq!(truncated(&found), 3);
+    let yes = part(&[("com.splunk.source", "yes")]);
+    let no = part(&[("com.splunk.source", "no")]);
+    for (resource, records, hits) in [(a, &yes, 1), (a, &no, 0), (b, &no, 0), (b, &part(&[]), 1)] {
+        let found = with_resources(&selecting, &[(resource, records)]);
+        assert_eq!((found.hits.len() as u64, truncated(&found)), (hits, hits));
+        assert_eq!(found.deselected, 1 - hits);
+    }
+}
+
+#[test]
+fn scan_says_what_it_passed_over_in_lines_with_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let scan = |text: &str| {
+        let path = folder.path().join("log");
+        std::fs::write(&path, text).unwrap();
+        run(["scan", "--output", "ndjson", path.to_str().unwrap()])
+    };
+    let events: Vec<_> = (0..31).map(|second| event(second, "192.0.2.7")).collect();
+    let alone = scan(
+        &events
+            .iter()
+            .map(|event| format!("{event}\n"))
+            .collect::<String>(),
+    );
+    // A list of plain events and others is read whole.
+    for wrap in [
+        |event: &Value| json!({"log": event.to_string()}),
+        |event: &Value| {
+            json!({"RequestURI": event["requestURI"], "Verb": "list", "UserAgent": event["userAgent"],
+                "User": event["user"], "SourceIPs": event["sourceIPs"], "AuditID": event["auditID"],
+                "ResponseStatus": event["responseStatus"], "ObjectRef": event["objectRef"],
+                "RequestReceivedTimestamp": event["requestReceivedTimestamp"]})
+        },
+    ] {
+        let items: Vec<_> = (0..)
+            .zip(&events)
+            .map(|(at, event)| if at == 0 { event.clone() } else { wrap(event) })
+            .collect();
+        let ran = scan(&json!({"kind": "EventList", "items": items}).to_string());
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        assert_eq!(ran.out, alone.out);
+    }
+    let aks = |category: &str, log: &str| json!({"category": category, "properties": {"log": log}});
+    let whole = events[0].to_string();
+    let mut records = vec![aks("kube-audit", whole.split_at(200).0); 30];
+    records.push(aks("kube-scheduler", "x"));
+    records.push(aks("kube-audit", "a line"));
+    records.push(aks("kube-audit", &whole));
+    let ran = scan(&json!({"records": records}).to_string());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in [
+        "passed over 30 records: cut on its way",
+        "passed over 1 record: of another category",
+        "passed over 1 record: not JSON",
+        "30 events were cut",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+    // Lines of others between the parts of a line.
+    let text: String = events.iter().map(|event| {
+        let text = event.to_string();
+        let (first, last) = text.split_at(text.floor_char_boundary(text.len() / 2));
+        format!("2026-11-25T10:00:00Z stdout P {first}\n2026-11-25T10:00:00Z host app: {{\"x\":1}}\n{{\"a\":1\n2026-11-25T10:00:00Z stdout F {last}\n")
+    }).collect();
+    assert_eq!(scan(&text).out, alone.out);
 }
 
 #[test]

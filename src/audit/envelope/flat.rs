@@ -4,7 +4,7 @@
 use super::{
     node::Node,
     whole::checked,
-    written::{self, Object},
+    written::{self, Object, Output},
 };
 
 /// Elements of a flattened list that are put together again.
@@ -19,10 +19,12 @@ const OBJECTS: [&str; 5] = [
     "annotations",
 ];
 
-/// The same event with members of members.
-pub(super) fn event(node: Node<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut event = Object::new(&mut out);
+/// The same event with members of members, if it has at most this many bytes.
+pub(super) fn event(node: Node<'_>, most: usize) -> Option<Vec<u8>> {
+    written::object(most, |event| write(event, node))
+}
+
+fn write(event: &mut Object<'_>, node: Node<'_>) {
     node.members(|key, value| {
         let is_flat = OBJECTS.iter().any(|object| inner(key, object).is_some());
         let is_source = element(key, b"sourceIPs").is_some();
@@ -37,9 +39,7 @@ pub(super) fn event(node: Node<'_>) -> Vec<u8> {
             event.object(name, |object| members(object, node, name));
         }
     }
-    list(&mut event, node, b"sourceIPs", "sourceIPs");
-    event.end();
-    out
+    list(event, node, b"sourceIPs", "sourceIPs");
 }
 
 fn members(object: &mut Object<'_>, node: Node<'_>, name: &str) {
@@ -69,34 +69,44 @@ fn list(object: &mut Object<'_>, node: Node<'_>, list: &[u8], name: &str) {
     }
     elements.sort_by_key(|(at, _)| *at);
     object.raw(name, |out| {
-        out.push(b'[');
+        out.push(b"[");
         let mut is_first = true;
         for (_, value) in elements {
-            // The list itself, as text: one element, or the JSON of it.
-            if value.is_list() {
-                value.elements(|value| {
-                    comma(&mut is_first, out);
-                    written::node(value, out);
-                });
-            } else if let Some(text) = value.text().filter(|text| text.first() == Some(&b'['))
-                && checked(&text).is_ok()
-            {
-                Node::Json(&text).elements(|value| {
-                    comma(&mut is_first, out);
-                    written::node(value, out);
-                });
+            let size = if value.is_text() {
+                value.text_bytes()
             } else {
-                comma(&mut is_first, out);
-                written::node(value, out);
-            }
+                0
+            };
+            // What is decoded counts as well, as long as it is held.
+            out.holding(size, |out| spread(value, &mut is_first, out));
         }
-        out.push(b']');
+        out.push(b"]");
     });
 }
 
-fn comma(is_first: &mut bool, out: &mut Vec<u8>) {
+/// Writes an element. It may be the list itself, also as text: the JSON of it.
+fn spread(value: Node<'_>, is_first: &mut bool, out: &mut Output) {
+    if value.is_list() {
+        value.elements(|value| {
+            comma(is_first, out);
+            written::node(value, out);
+        });
+    } else if let Some(text) = value.text().filter(|text| text.first() == Some(&b'['))
+        && checked(&text).is_ok()
+    {
+        Node::Json(&text).elements(|value| {
+            comma(is_first, out);
+            written::node(value, out);
+        });
+    } else {
+        comma(is_first, out);
+        written::node(value, out);
+    }
+}
+
+fn comma(is_first: &mut bool, out: &mut Output) {
     if !std::mem::take(is_first) {
-        out.push(b',');
+        out.push(b",");
     }
 }
 

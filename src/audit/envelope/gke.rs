@@ -5,7 +5,7 @@ use super::{
     node::Node,
     outcome::Reason,
     shape::{Opening, Within},
-    written::Object,
+    written::{self, Object},
 };
 
 const ANONYMOUS: &str = "system:anonymous";
@@ -53,8 +53,8 @@ pub(super) fn open(
         cluster: cluster.as_deref().or(within.cluster),
         ..within.at(entry.time.and_then(Node::time))
     };
-    let event = event(&entry, &payload);
-    opener.written(&event, within);
+    let event = written::object(opener.left(), |event| write(event, &entry, &payload));
+    opener.written(event, within);
 }
 
 impl<'a> Entry<'a> {
@@ -104,8 +104,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// The request as an event of audit.k8s.io/v1.
-fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
+/// Writes the request as an event of audit.k8s.io/v1.
+fn write(event: &mut Object<'_>, entry: &Entry<'_>, payload: &Payload<'_>) {
     let id = entry.operation.and_then(|one| one.member(b"id"));
     let method = payload.method.and_then(Node::short).unwrap_or_default();
     let (path, verb) = method.rsplit_once('.').unwrap_or(("", &method));
@@ -115,8 +115,6 @@ fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
     // A refused request without a principal was made without credentials. One that succeeded may have
     // been made with some that the entry does not show.
     let is_anonymous = principal == ANONYMOUS || principal.is_empty() && code == 403;
-    let mut out = Vec::new();
-    let mut event = Object::new(&mut out);
     event.text("kind", "Event");
     event.text("apiVersion", "audit.k8s.io/v1");
     event.text("level", "Metadata");
@@ -131,18 +129,18 @@ fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
         if is_anonymous {
             user.text("username", ANONYMOUS);
             user.raw("groups", |out| {
-                out.extend_from_slice(br#"["system:unauthenticated"]"#);
+                out.push(br#"["system:unauthenticated"]"#);
             });
         } else if !principal.is_empty() {
             user.text("username", &principal);
         }
     });
     event.raw("sourceIPs", |out| {
-        out.push(b'[');
+        out.push(b"[");
         if let Some(address) = payload.address {
-            super::written::node(address, out);
+            written::node(address, out);
         }
-        out.push(b']');
+        out.push(b"]");
     });
     if let Some(agent) = payload.agent {
         event.node(b"userAgent", agent);
@@ -152,7 +150,7 @@ fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
     }
     event.object("responseStatus", |status| {
         status.raw("code", |out| {
-            out.extend_from_slice(code.to_string().as_bytes());
+            out.push(code.to_string().as_bytes());
         });
         status.text("status", if code < 400 { "Success" } else { "Failure" });
         if let Some(reason) = reason(code) {
@@ -169,8 +167,6 @@ fn event(entry: &Entry<'_>, payload: &Payload<'_>) -> Vec<u8> {
     if let Some(labels) = entry.labels.filter(|labels| labels.is_object()) {
         event.node(b"annotations", labels);
     }
-    event.end();
-    out
 }
 
 /// The status code: that of the response if it is there, else the one that the gRPC status stands

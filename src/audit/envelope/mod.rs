@@ -57,7 +57,7 @@ use crate::pdata::AnyValue;
 /// Layers that are taken off one record.
 const MOST_LAYERS: u8 = 8;
 /// Bytes that the decoded layers of one record hold together.
-const MOST_DECODED: usize = 16 * 1024 * 1024;
+pub(crate) const MOST_DECODED: usize = 16 * 1024 * 1024;
 
 /// An event that was inside an envelope.
 #[derive(Clone, Debug)]
@@ -228,11 +228,11 @@ impl<'s> Opener<'s> {
                 gke::open(opener, node, payload, within);
             });
         } else if survey.is_respelled() {
-            let event = respelled::event(node);
-            self.within(Shape::Respelled, |opener| opener.written(&event, within));
+            let event = respelled::event(node, self.left());
+            self.within(Shape::Respelled, |opener| opener.written(event, within));
         } else if survey.is_flat() {
-            let event = flat::event(node);
-            self.within(Shape::Flat, |opener| opener.written(&event, within));
+            let event = flat::event(node, self.left());
+            self.within(Shape::Flat, |opener| opener.written(event, within));
         } else {
             self.within(Shape::Carrier, |opener| {
                 carrier::open(opener, survey, within);
@@ -323,8 +323,15 @@ impl Opening for Opener<'_> {
         self.open_node(node, within);
     }
 
-    fn written(&mut self, event: &[u8], within: Within<'_>) {
-        self.found(Some(AnyValue::Text(event)), within);
+    fn left(&self) -> usize {
+        MOST_DECODED.saturating_sub(self.decoded)
+    }
+
+    fn written(&mut self, event: Option<Vec<u8>>, within: Within<'_>) {
+        match event {
+            Some(event) => self.found(Some(AnyValue::Text(&event)), within),
+            None => self.outcome.ignore(Reason::TooLarge),
+        }
     }
 
     fn outcome(&mut self) -> &mut Outcome {

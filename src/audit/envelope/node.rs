@@ -70,10 +70,12 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Bytes of its text at most, without a look at them.
+    /// Bytes of its text at most.
     pub(super) fn text_bytes(self) -> usize {
         match self {
-            Self::Json(raw) => raw.len(),
+            // What is escaped is never longer. A byte that is no UTF-8 reads as U+FFFD.
+            Self::Json(raw) if std::str::from_utf8(raw).is_ok() => raw.len(),
+            Self::Json(raw) => raw.len().saturating_mul('\u{fffd}'.len_utf8()),
             Self::Otlp(AnyValue::Text(text) | AnyValue::Bytes(text)) => text.len(),
             Self::Otlp(_) => 0,
         }
@@ -87,8 +89,7 @@ impl<'a> Node<'a> {
                 if let Some(plain) = text.as_plain() {
                     return Some(Cow::Borrowed(plain));
                 }
-                // What is escaped is never longer.
-                let mut out = Vec::with_capacity(raw.len());
+                let mut out = Vec::with_capacity(self.text_bytes());
                 text.decode(|piece| {
                     out.extend_from_slice(piece.as_bytes());
                     true

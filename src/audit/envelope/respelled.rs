@@ -1,7 +1,10 @@
 //! An event whose keys are spelled in another case, such as `RequestURI`: what encoders write that
 //! know the fields and not their JSON names.
 
-use super::{node::Node, written::Object};
+use super::{
+    node::Node,
+    written::{self, Object},
+};
 
 /// The members of an event, and of the objects in it that rules name.
 const MEMBERS: [&str; 19] = [
@@ -38,19 +41,17 @@ const OBJECT: [&str; 8] = [
 ];
 const STATUS: [&str; 6] = ["metadata", "status", "message", "reason", "details", "code"];
 
-/// The same event with the names of audit.k8s.io/v1.
-pub(super) fn event(node: Node<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut event = Object::new(&mut out);
-    node.members(|key, value| match named(key, &MEMBERS) {
-        Some(name @ ("user" | "impersonatedUser")) => object(&mut event, name, value, &USER),
-        Some(name @ "objectRef") => object(&mut event, name, value, &OBJECT),
-        Some(name @ "responseStatus") => object(&mut event, name, value, &STATUS),
-        Some(name) => event.node(name.as_bytes(), value),
-        None => event.node(key, value),
-    });
-    event.end();
-    out
+/// The same event with the names of audit.k8s.io/v1, if it has at most this many bytes.
+pub(super) fn event(node: Node<'_>, most: usize) -> Option<Vec<u8>> {
+    written::object(most, |event| {
+        node.members(|key, value| match named(key, &MEMBERS) {
+            Some(name @ ("user" | "impersonatedUser")) => object(event, name, value, &USER),
+            Some(name @ "objectRef") => object(event, name, value, &OBJECT),
+            Some(name @ "responseStatus") => object(event, name, value, &STATUS),
+            Some(name) => event.node(name.as_bytes(), value),
+            None => event.node(key, value),
+        });
+    })
 }
 
 fn object(event: &mut Object<'_>, name: &str, value: Node<'_>, members: &[&'static str]) {

@@ -35,8 +35,11 @@ pub(super) trait Opening {
     /// A value that may be an event or another envelope.
     fn node(&mut self, node: Node<'_>, within: Within<'_>);
 
-    /// An event that was written anew from another schema.
-    fn written(&mut self, event: &[u8], within: Within<'_>);
+    /// Bytes that an event may have that is written anew from another schema.
+    fn left(&self) -> usize;
+
+    /// Such an event; `None` when it would have had more.
+    fn written(&mut self, event: Option<Vec<u8>>, within: Within<'_>);
 
     /// What became of the record so far.
     fn outcome(&mut self) -> &mut Outcome;

@@ -652,7 +652,8 @@ fn parts_of_a_line_are_put_together() {
     let (b, c) = b.split_at(30);
     let line =
         |tag: &str, stream: &str, text: &str| format!("2026-11-25T10:00:00Z {stream} {tag} {text}");
-    let mut take = |source, text: &str| parts.take(source, &split(text.as_bytes()).unwrap());
+    let mut take =
+        |source, text: &str| parts.take(source, &split(text.as_bytes()).unwrap(), || source);
     assert_eq!(take(1, &line("P", "stdout", a)), Joined::Kept);
     assert_eq!(
         take(1, &line("P", "stderr", "no audit event")),
@@ -665,8 +666,49 @@ fn parts_of_a_line_are_put_together() {
         take(1, &line("F", "stdout", c)),
         Joined::Line(text.clone().into_bytes())
     );
-    assert_eq!(parts.rest().count(), 1);
+    let rest: Vec<_> = parts.rest().collect();
+    assert_eq!(rest, [(2, a.as_bytes().to_vec())]);
     assert!(parts.is_empty());
+    assert_eq!(parts.given_up(), 0);
+}
+
+#[test]
+fn a_part_is_never_put_to_another_line() {
+    let text = format!(
+        r#"{{"kind":"Event","auditID":"a","requestURI":"/{}"}}"#,
+        "x".repeat(400)
+    );
+    let (a, b) = text.split_at(200);
+    let line = |tag: &str, text: &str| format!("2026-11-25T10:00:00Z stdout {tag} {text}");
+    let long = "x".repeat(5 << 20);
+    let whole = Joined::Line(text.clone().into_bytes());
+    for (between, end, wanted, given_up) in [
+        // Lines that are of no container.
+        (
+            "2026-11-25T10:00:00Z host app: {\"x\":1}",
+            b,
+            whole.clone(),
+            0,
+        ),
+        ("Nov 25 10:00:00 host app: {\"x\":1}", b, whole.clone(), 0),
+        // A whole event of another container.
+        (&line("F", &text), b, whole, 0),
+        // The beginning of one: the end may be of either.
+        (&line("P", a), b, Joined::Kept, 1),
+        // A part that is too long, or an end.
+        (&line("P", &long), b, Joined::Kept, 1),
+        ("", &long, Joined::Kept, 1),
+    ] {
+        let mut parts = Parts::default();
+        let mut take = |text: &str| parts.take(1, &split(text.as_bytes()).unwrap(), || ());
+        assert_eq!(take(&line("P", a)), Joined::Kept);
+        if !between.is_empty() {
+            take(between);
+        }
+        assert_eq!(take(&line("F", end)), wanted);
+        assert_eq!((parts.given_up(), parts.heap_bytes()), (given_up, 0));
+        assert_eq!(parts.rest().count(), 0);
+    }
 }
 
 proptest! {

@@ -1,9 +1,7 @@
 //! The screen's look at records that are no plain events in the usual form: what is inside an
 //! envelope is screened as if it had come alone, and what holds no event is counted.
 
-use std::{hash::Hasher as _, sync::atomic::Ordering};
-
-use siphasher::sip::SipHasher13;
+use std::sync::atomic::Ordering;
 
 use super::{
     super::{
@@ -20,17 +18,6 @@ use crate::{
 
 /// Of ignored records the shape of one in this many is described.
 const DESCRIBED: u64 = 1000;
-/// Attributes that say where a line comes from.
-const SOURCES: [&[u8]; 8] = [
-    b"log.file.path",
-    b"log.file.name",
-    b"k8s.pod.uid",
-    b"k8s.pod.name",
-    b"k8s.container.name",
-    b"k8s.container.restart_count",
-    b"filename",
-    b"source",
-];
 
 impl ScreenVisitor {
     /// Looks at a record that does not begin as API servers begin an event and was not read as one.
@@ -99,50 +86,23 @@ impl ScreenVisitor {
                 outcome = opener.outcome;
             }
         }
-        self.opened(&outcome);
+        self.opened(record, &outcome);
         if outcome.events == 0 {
             self.describe(record, body);
         }
         outcome.events > 0
     }
 
-    /// Puts the parts of a line together.
-    fn join(&mut self, record: &Record<'_>, text: &[u8]) -> Joined {
-        if !text.first().is_some_and(u8::is_ascii_digit) {
-            return Joined::Alone;
-        }
-        match envelope::split(text) {
-            Some(line) if line.is_part || !self.parts.is_empty() => {
-                self.parts.take(source(record), &line)
-            }
-            _ => Joined::Alone,
-        }
-    }
-
-    /// Lines that have not ended in this request are read as far as they go.
-    pub(super) fn end_lines(&mut self) {
-        if self.parts.is_empty() {
-            return;
-        }
-        for line in self.parts.rest() {
-            let record = Record::empty();
-            let mut show = |found: &Found<'_>| self.found(&record, found);
-            let mut opener = Opener::new(&mut show);
-            opener.open_text(&line, None);
-            let outcome = opener.outcome;
-            self.opened(&outcome);
-        }
-    }
-
-    fn opened(&mut self, outcome: &Outcome) {
+    /// Counts what was in a record.
+    pub(super) fn opened(&mut self, record: &Record<'_>, outcome: &Outcome) {
         self.out.opened.add(outcome);
         for _ in 0..outcome.cut.saturating_sub(u64::from(self.feed.is_cut())) {
-            self.feed.count_cut(None);
+            self.count_cut(record);
         }
     }
 
     /// Screens an event that was inside an envelope.
-    fn found(&mut self, record: &Record<'_>, found: &Found<'_>) {
+    pub(super) fn found(&mut self, record: &Record<'_>, found: &Found<'_>) {
         let mut record = *record;
         record.time_unix_nano = found.time.unwrap_or(record.time_unix_nano);
         match found.cluster {
@@ -217,18 +177,4 @@ fn reason(body: &AnyValue<'_>) -> Reason {
         },
         _ => Reason::NoEvent,
     }
-}
-
-/// A hash of where a line comes from.
-fn source(record: &Record<'_>) -> u64 {
-    let mut hash = SipHasher13::new();
-    record.attributes().for_each(|key, value| {
-        if let AnyValue::Text(text) = value
-            && SOURCES.contains(&key)
-        {
-            hash.write(key);
-            hash.write(text);
-        }
-    });
-    hash.finish()
 }

@@ -1,17 +1,26 @@
 //! What the selector says of records. Attributes of a resource may follow its records on the wire, so
 //! what depends on it waits for the end of the resource.
 
-use super::{super::hit::Hit, ScreenVisitor};
+use super::{
+    super::{hit::Hit, selector::SelectorMatch},
+    ScreenVisitor,
+};
 use crate::pdata::Record;
 
 impl ScreenVisitor {
+    /// The selector's result for a record.
+    pub(super) fn matched(&self, record: &Record<'_>) -> SelectorMatch {
+        let matched = self.lines.matched;
+        matched.unwrap_or_else(|| self.screen.rule.selector.evaluate(&record.attributes()))
+    }
+
     /// Counts a candidate that cannot be read.
     pub(super) fn reject(&mut self, record: &Record<'_>) {
         let selector = &self.screen.rule.selector;
         if selector.is_empty() {
             self.out.unreadable += 1;
         } else {
-            let matched = selector.evaluate(&record.attributes());
+            let matched = self.matched(record);
             *self.broken.entry(matched).or_default() += 1;
         }
     }
@@ -57,7 +66,7 @@ impl ScreenVisitor {
     #[cold]
     pub(super) fn count_cut(&mut self, record: &Record<'_>) {
         let selector = &self.screen.rule.selector;
-        let matched = (!selector.is_empty()).then(|| selector.evaluate(&record.attributes()));
+        let matched = (!selector.is_empty()).then(|| self.matched(record));
         self.feed.count_cut(matched);
     }
 }
