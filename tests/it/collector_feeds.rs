@@ -101,11 +101,9 @@ async fn the_event_hub_of_aks_is_read_with_the_configuration_that_is_shipped() {
     let _sender = start(&collector, folder.path(), &hub.address, address);
 
     let golden: BTreeSet<String> = corpus::alerts(name).into_keys().collect();
-    let wanted = golden.len();
-    hec.wait_until(|events| sources(events).len() >= wanted, LONG)
+    hec.wait_until(|events| golden.is_subset(&sources(events)), LONG)
         .await;
     let found = sources(&hec.events());
-    assert!(golden.is_subset(&found), "{golden:?} {found:?}");
     // Of another category, though it looks like an event.
     assert!(!found.contains("198.51.100.99"));
     assert!(

@@ -685,12 +685,17 @@ fn a_part_is_never_put_to_another_line() {
     for (between, end, wanted, given_up) in [
         // Lines that are of no container.
         (
-            "2026-11-25T10:00:00Z host app: {\"x\":1}",
+            "2026-11-25T10:00:00Z host app[1]: {\"x\":1}",
             b,
             whole.clone(),
             0,
         ),
-        ("Nov 25 10:00:00 host app: {\"x\":1}", b, whole.clone(), 0),
+        (
+            "Nov 25 10:00:00 host app[1]: {\"x\":1}",
+            b,
+            whole.clone(),
+            0,
+        ),
         // A whole event of another container.
         (&line("F", &text), b, whole, 0),
         // The beginning of one: the end may be of either.
