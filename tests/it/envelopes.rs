@@ -570,7 +570,10 @@ fn parts(source: &[(&str, &str)]) -> [LogRecord; 2] {
     })
 }
 
-fn with_resources(screen: &Screen, resources: &[(&[(&str, &str)], &[LogRecord])]) -> Screened {
+/// The attributes of a resource, and its records.
+type OfResource<'r> = (&'r [(&'r str, &'r str)], &'r [LogRecord]);
+
+fn with_resources(screen: &Screen, resources: &[OfResource<'_>]) -> Screened {
     let resource_logs = resources.iter().map(|(attributes, records)| ResourceLogs {
         resource: Some(Resource {
             attributes: attributes
@@ -696,12 +699,8 @@ fn scan_says_what_it_passed_over_in_lines_with_events() {
         run(["scan", "--output", "ndjson", path.to_str().unwrap()])
     };
     let events: Vec<_> = (0..31).map(|second| event(second, "192.0.2.7")).collect();
-    let alone = scan(
-        &events
-            .iter()
-            .map(|event| format!("{event}\n"))
-            .collect::<String>(),
-    );
+    let lines: Vec<_> = events.iter().map(Value::to_string).collect();
+    let alone = scan(&lines.join("\n"));
     // A list of plain events and others is read whole.
     for wrap in [
         |event: &Value| json!({"log": event.to_string()}),
@@ -737,11 +736,17 @@ fn scan_says_what_it_passed_over_in_lines_with_events() {
         assert!(ran.err.contains(part), "{part}: {ran:?}");
     }
     // Lines of others between the parts of a line.
-    let text: String = events.iter().map(|event| {
-        let text = event.to_string();
+    let divided = lines.iter().map(|text| {
         let (first, last) = text.split_at(text.floor_char_boundary(text.len() / 2));
-        format!("2026-11-25T10:00:00Z stdout P {first}\n2026-11-25T10:00:00Z host app: {{\"x\":1}}\n{{\"a\":1\n2026-11-25T10:00:00Z stdout F {last}\n")
-    }).collect();
+        [
+            &format!("2026-11-25T10:00:00Z stdout P {first}"),
+            "2026-11-25T10:00:00Z host app[1]: {\"x\":1}",
+            "{\"a\":1",
+            &format!("2026-11-25T10:00:00Z stdout F {last}"),
+        ]
+        .join("\n")
+    });
+    let text = divided.collect::<Vec<_>>().join("\n");
     assert_eq!(scan(&text).out, alone.out);
 }
 

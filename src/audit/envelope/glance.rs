@@ -68,7 +68,7 @@ impl Glance {
             if let Some(verdict) = keys.verdict() {
                 return verdict;
             }
-            if keys.has_id && keys.has_version {
+            if keys.marks == HAS_ID | HAS_VERSION {
                 if let Some(place) = self.beginning.get_mut(..before.len()) {
                     place.copy_from_slice(before);
                     self.length = before.len();
@@ -110,6 +110,9 @@ pub(crate) fn are_event(attributes: &KeyValues<'_>) -> bool {
     Keys::of_map(attributes).verdict() == Some(true)
 }
 
+const HAS_ID: u8 = 1;
+const HAS_VERSION: u8 = 2;
+
 /// The keys of an object, as far as they say what it is.
 #[derive(Default)]
 struct Keys {
@@ -117,9 +120,8 @@ struct Keys {
     request: u8,
     /// Who, from where, and how it ended, a bit each.
     parts: u8,
-    has_id: bool,
-    /// Its version is that of audit events.
-    has_version: bool,
+    /// The id, and the version of audit events, a bit each.
+    marks: u8,
     /// Members of an object are keys of their own.
     is_flat: bool,
     /// There is a key that an event has not, and that may hold one.
@@ -145,7 +147,7 @@ impl Keys {
     #[inline]
     fn key(&mut self, key: &[u8]) {
         match key {
-            b"auditID" => self.has_id = true,
+            b"auditID" => self.marks |= HAS_ID,
             b"requestURI" => self.request |= 1,
             b"verb" => self.request |= 2,
             b"user" => self.parts |= 1,
@@ -173,14 +175,16 @@ impl Keys {
     /// What is known once all keys have been seen. With an id less is enough: an event without a
     /// response has no status.
     fn are_event(&self) -> bool {
-        self.verdict()
-            .unwrap_or(self.has_id && !self.is_flat && (self.request != 0 || self.parts != 0))
+        self.verdict().unwrap_or(
+            (self.marks & HAS_ID != 0) && !self.is_flat && (self.request != 0 || self.parts != 0),
+        )
     }
 
     /// What is likely when only the first keys are there.
     fn begin_event(&self) -> bool {
-        self.verdict()
-            .unwrap_or(self.has_id || self.request.count_ones() + self.parts.count_ones() > 1)
+        self.verdict().unwrap_or(
+            (self.marks & HAS_ID != 0) || self.request.count_ones() + self.parts.count_ones() > 1,
+        )
     }
 
     /// Looks at the keys of an object until it is known what it is.
@@ -198,7 +202,9 @@ impl Keys {
                     if depth == 1 && is_key(text.get(at..).unwrap_or_default()) {
                         let key = text.get(begin..end).unwrap_or_default();
                         self.key(key);
-                        self.has_version |= key == b"apiVersion" && is_version(text.get(at..));
+                        if key == b"apiVersion" && is_version(text.get(at..)) {
+                            self.marks |= HAS_VERSION;
+                        }
                         if self.verdict().is_some() {
                             return;
                         }

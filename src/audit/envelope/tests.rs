@@ -221,28 +221,30 @@ fn each_event_of_several_is_shown_with_its_own() {
     assert_eq!(outcome.envelopes(Shape::Aks), 1);
 }
 
+/// An entry of Cloud Audit Logs.
+fn entry(status: &Value, principal: &Value, method: &str, name: &str) -> Value {
+    json!({
+        "protoPayload": {
+            "@type": "type.googleapis.com/google.cloud.audit.AuditLog", "serviceName": "k8s.io",
+            "authenticationInfo": principal, "methodName": method, "resourceName": name,
+            "requestMetadata": {"callerIp": "203.0.113.9", "callerSuppliedUserAgent": "curl/8"},
+            "status": status,
+        },
+        "insertId": "i-1", "operation": {"id": "op-1", "first": true, "last": true},
+        "resource": {"type": "k8s_cluster", "labels": {"cluster_name": "c1", "location": "eu"}},
+        "labels": {"authorization.k8s.io/decision": "forbid"},
+        "timestamp": "2026-11-25T10:00:00.123456Z", "severity": "ERROR",
+    })
+}
+
 #[test]
 fn a_refused_request_of_gke_is_one() {
-    let entry = |status: Value, principal: Value, method: &str, name: &str| {
-        json!({
-            "protoPayload": {
-                "@type": "type.googleapis.com/google.cloud.audit.AuditLog", "serviceName": "k8s.io",
-                "authenticationInfo": principal, "methodName": method, "resourceName": name,
-                "requestMetadata": {"callerIp": "203.0.113.9", "callerSuppliedUserAgent": "curl/8"},
-                "status": status,
-            },
-            "insertId": "i-1", "operation": {"id": "op-1", "first": true, "last": true},
-            "resource": {"type": "k8s_cluster", "labels": {"cluster_name": "c1", "location": "eu"}},
-            "labels": {"authorization.k8s.io/decision": "forbid"},
-            "timestamp": "2026-11-25T10:00:00.123456Z", "severity": "ERROR",
-        })
-    };
     let anonymous = json!({"principalEmail": "system:anonymous"});
     for (text, code, uri, verb, user) in [
         (
             entry(
-                json!({"code": 7, "message": "PERMISSION_DENIED"}),
-                anonymous.clone(),
+                &json!({"code": 7, "message": "PERMISSION_DENIED"}),
+                &anonymous,
                 "io.k8s.core.v1.secrets.list",
                 "core/v1/secrets",
             ),
@@ -252,7 +254,7 @@ fn a_refused_request_of_gke_is_one() {
             Some("system:anonymous"),
         ),
         (
-            entry(json!({"code": 7}), json!({}), "io.k8s.get", "openapi/v2"),
+            entry(&json!({"code": 7}), &json!({}), "io.k8s.get", "openapi/v2"),
             "403",
             "/openapi/v2",
             "get",
@@ -260,8 +262,8 @@ fn a_refused_request_of_gke_is_one() {
         ),
         (
             entry(
-                json!({"code": 16}),
-                json!({}),
+                &json!({"code": 16}),
+                &json!({}),
                 "io.k8s.apps.v1.deployments.list",
                 "apps/v1/namespaces/d/deployments",
             ),
@@ -270,36 +272,10 @@ fn a_refused_request_of_gke_is_one() {
             "list",
             None,
         ),
-        // An identity of a workforce pool has no address of mail.
         (
             entry(
-                json!({"code": 7}),
-                json!({"principalSubject": "principal://pool/subject/alice"}),
-                "io.k8s.core.v1.secrets.list",
-                "core/v1/secrets",
-            ),
-            "403",
-            "/api/v1/secrets",
-            "list",
-            Some("principal://pool/subject/alice"),
-        ),
-        // What succeeded was not made without credentials because none are shown.
-        (
-            entry(
-                json!({}),
-                json!({}),
-                "io.k8s.core.v1.secrets.create",
-                "core/v1/namespaces/d/secrets",
-            ),
-            "200",
-            "/api/v1/namespaces/d/secrets",
-            "create",
-            None,
-        ),
-        (
-            entry(
-                json!({}),
-                json!({"principalEmail": "a@example.com"}),
+                &json!({}),
+                &json!({"principalEmail": "a@example.com"}),
                 "io.k8s.core.v1.pods.get",
                 "core/v1/namespaces/d/pods/p",
             ),
@@ -326,6 +302,32 @@ fn a_refused_request_of_gke_is_one() {
             .ignored(Reason::Category),
         1
     );
+}
+
+/// Only a refused request is anonymous because no principal is shown. Identities of a workforce pool
+/// have no address of mail.
+#[test]
+fn a_principal_that_gke_does_not_show_is_no_stranger() {
+    let subject = "principal://pool/subject/alice";
+    for (status, principal, user, code) in [
+        (
+            json!({"code": 7}),
+            json!({"principalSubject": subject}),
+            Some(subject),
+            "403",
+        ),
+        (json!({}), json!({}), None, "200"),
+    ] {
+        let text = entry(
+            &status,
+            &principal,
+            "io.k8s.core.v1.secrets.create",
+            "core/v1/secrets",
+        );
+        let (seen, _) = opened(text.to_string().as_bytes());
+        let fields: Vec<_> = seen[0].0.iter().map(Option::as_deref).collect();
+        assert_eq!((fields[3], fields[4]), (user, Some(code)));
+    }
 }
 
 #[test]
