@@ -1,7 +1,7 @@
 //! Envelopes: what senders put around audit events, opened.
 //!
 //! A plain event never comes here: the screen looks at it as it is. A record that is none may hold
-//! one event or several inside an envelope, and envelopes inside each other. [`Opener`] takes off
+//! one event or several inside an envelope, and envelopes inside each other. `Opener` takes off
 //! one layer after the other and shows each event that it finds, with the time and the cluster
 //! that its envelope names. Each shape has a file of its own. Nothing is collected: the items of a
 //! list are shown one by one, and what had to be decoded is released before the next.
