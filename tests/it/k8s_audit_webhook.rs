@@ -12,11 +12,14 @@ use std::{
 use auditwatch::{config, service::Service};
 use serde_json::{Value, json};
 
-use crate::support::{
-    certificates::{Authority, Identity},
-    corpus::denied,
-    process::{Process, free_address, now, quiet},
-    sender::http,
+use crate::{
+    collector::built,
+    support::{
+        certificates::{Authority, Identity},
+        corpus::denied,
+        process::{Process, free_address, now, quiet},
+        sender::http,
+    },
 };
 
 /// Longer than anything takes here.
@@ -138,33 +141,6 @@ async fn what_is_no_list_of_an_api_server_is_refused_and_says_why() {
     assert!(service.shutdown(LONG).await);
 }
 
-/// The client code of the API server, built once and kept outside the tree. `None`, loudly, when
-/// there is no Go to build it with and this is not CI.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the environment says whether this is CI"
-)]
-fn auditsender() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/webhook/build.sh");
-    let output = Command::new("bash").arg(script).output().unwrap();
-    if output.status.success() {
-        let path = String::from_utf8(output.stdout).unwrap();
-        return Some(PathBuf::from(path.trim()));
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        output.status.code() == Some(3) && !ci,
-        "auditsender cannot be built:\n{stderr}"
-    );
-    // Not a print macro: the harness hides those of tests that pass.
-    let _told = writeln!(
-        std::io::stderr(),
-        "\n*** SKIPPED: the tests with the client of the API server need Go: {stderr}\n"
-    );
-    None
-}
-
 /// An API server, as far as its audit webhook goes.
 struct Sender {
     child: Child,
@@ -226,7 +202,9 @@ fn kubeconfig(folder: &Path, port: u16, authority: &Authority, client: &Identity
 
 #[test]
 fn the_client_of_the_api_server_sends_in_every_mode_and_through_a_restart() {
-    let Some(program) = auditsender() else { return };
+    let Some(program) = built("tests/webhook/build.sh") else {
+        return;
+    };
     let authority = Authority::new();
     let (server, client) = (authority.server("server"), authority.client("client"));
     for mode in ["batch", "blocking"] {
