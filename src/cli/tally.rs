@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     detection::{
-        envelope::{Found, Joined, Opener, Outcome, Parts, Reason, split},
+        envelope::{Found, Joined, Opener, Outcome, Parts, Reason, Source, split},
         event::Event,
         fields::AuditField,
         json,
@@ -22,6 +22,12 @@ const SHAPED: u64 = 100;
 /// In an audit log of at least [`LEAST`] lines, one in this many holds an event.
 const FEW: u64 = 100;
 const LEAST: u64 = 10;
+
+/// The file at hand: the log of one container.
+const FILE: Source = Source {
+    hash: 0,
+    is_certain: true,
+};
 
 /// Takes an event.
 type Show<'s> = &'s mut dyn FnMut(&Event<'_>, &Rule);
@@ -124,7 +130,7 @@ impl Tally {
     fn join(&mut self, line: &[u8]) -> Joined {
         let joined = match split(line) {
             Some(line) if line.is_part || !self.parts.is_empty() => {
-                self.parts.take(0, &line, || ())
+                self.parts.take(FILE, &line, || ())
             }
             _ => Joined::Alone,
         };

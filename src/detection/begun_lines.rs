@@ -7,7 +7,10 @@ use std::{
 
 use siphasher::sip::SipHasher13;
 
-use super::{envelope::Parts, selector::SelectorMatch};
+use super::{
+    envelope::{self, Parts},
+    selector::SelectorMatch,
+};
 use crate::pdata::{AnyValue, KeyValues, Record};
 
 /// Attributes that say where a line comes from.
@@ -72,7 +75,7 @@ impl Lines {
     }
 
     /// Where a record comes from; `None` when other sources may go by the same name.
-    pub(super) fn source(&self, record: &Record<'_>) -> Option<u64> {
+    pub(super) fn source(&self, record: &Record<'_>) -> Option<envelope::Source> {
         let mut hash = SipHasher13::new();
         // One that has not named itself yet is no other's namesake.
         let number = self.resource.hash.is_none().then_some(self.number);
@@ -85,7 +88,10 @@ impl Lines {
                 (key, text).hash(&mut hash);
             }
         });
-        (source.is_certain || !source.is_common).then(|| hash.finish())
+        (source.is_certain || !source.is_common).then(|| envelope::Source {
+            hash: hash.finish(),
+            is_certain: source.is_certain,
+        })
     }
 
     /// The resource of the lines that have not ended has: what is known of it goes on with them.

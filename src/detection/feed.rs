@@ -6,13 +6,12 @@ use memchr::memmem;
 
 use super::{
     activity::{Activities, Activity},
+    envelope::USUAL,
     selector::SelectorMatch,
     time::Micros,
 };
 use crate::pdata::{AnyValue, Record};
 
-/// How an API server begins an audit event.
-const USUAL: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 /// Bytes of a text in which a key of an audit event is looked for.
 const HEAD: usize = 4096;
 /// Each of these is in audit events alone.

@@ -6,8 +6,6 @@ use memchr::{memchr2, memmem};
 use super::{super::json, glance, whole::trim};
 use crate::audit::fields::AuditField;
 
-/// Bytes of a text in which a key of an audit event is looked for.
-const HEAD: usize = 4096;
 /// Levels that are open at the cut.
 const MOST_LEVELS: usize = 256;
 /// A longer event that was cut inside an envelope is left out.
@@ -28,7 +26,7 @@ const LIKELY: [&[u8]; 5] = [
 
 /// Whether the beginning of a text is that of an audit event.
 pub(super) fn begins_as_event(text: &[u8]) -> bool {
-    let head = text.get(..text.len().min(HEAD)).unwrap_or_default();
+    let head = text.get(..text.len().min(glance::HEAD)).unwrap_or_default();
     let has = |key: &&[u8]| memmem::find(head, key).is_some();
     text.first() == Some(&b'{')
         && head

@@ -7,6 +7,7 @@ use memchr::{
     memmem::{self, Finder},
 };
 
+use super::survey::CARRIERS;
 use crate::pdata::KeyValues;
 
 /// Bytes in which the id of an event is looked for first.
@@ -21,9 +22,9 @@ static FIND_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ID));
 static FIND_FLAT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"responseStatus."));
 
 /// Bytes of a text that was cut in which the keys of an event are looked for.
-const HEAD: usize = 4096;
+pub(super) const HEAD: usize = 4096;
 /// How an API server begins an audit event.
-const USUAL: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
+pub(crate) const USUAL: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
 /// With these begin the keys of an event whose objects were flattened.
 const FLAT: [&[u8]; 3] = [b"responseStatus.", b"user.", b"sourceIPs."];
 /// One of these is in whatever holds an event or is counted by name: parts of keys, whatever their
@@ -154,11 +155,10 @@ impl Keys {
             b"sourceIPs" => self.parts |= 2,
             b"responseStatus" => self.parts |= 4,
             // An event has none of these.
-            b"items" | b"Items" | b"records" | b"logEvents" | b"protoPayload" | b"log"
-            | b"message" | b"event" | b"MESSAGE" | b"log_processed" | b"structured" | b"body"
-            | b"jsonPayload" | b"textPayload" | b"@message" | b"_raw" | b"msg" => {
+            b"items" | b"Items" | b"records" | b"logEvents" | b"protoPayload" => {
                 self.is_around = true;
             }
+            _ if CARRIERS.contains(&key) => self.is_around = true,
             _ => self.is_flat |= FLAT.iter().any(|flat| key.starts_with(flat)),
         }
     }

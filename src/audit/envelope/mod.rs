@@ -34,9 +34,9 @@ use std::borrow::Cow;
 pub use self::outcome::{Outcome, Reason, Shape};
 pub(crate) use self::{
     cut::salvage,
-    glance::{Glance, are_event, has_event_keys, may_hold},
+    glance::{Glance, USUAL, are_event, has_event_keys, may_hold},
     node::Node,
-    parts::{Joined, Parts},
+    parts::{Joined, Parts, Source},
     prefix::{Prefixed, split},
     row::is_row,
 };

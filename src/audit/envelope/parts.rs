@@ -1,21 +1,30 @@
 //! Lines that a container runtime has divided: the parts of a stream, put together again.
 //!
 //! Parts are put together only when nothing speaks against it. A line with a part that is missing
-//! or may be of another line is given up and counted as cut.
+//! or may be of another line is given up and counted as cut. The rest of a line that is of no use is
+//! passed over: what a stranger has made another log write at the beginning of a part is no event.
 
 use std::collections::BTreeMap;
 
 use super::{cut, glance::may_hold, outcome::Shape, prefix::Prefixed};
 
 /// Streams with an incomplete line.
-const MOST_STREAMS: usize = 64;
+const MOST_STREAMS: usize = 1024;
 /// Bytes of one line, and of all of them.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// How API servers begin an event or a list of them. In the middle of a line it is none of it.
 const BEGIN: &[u8] = br#"{"kind":"Event"#;
 
+/// Where a line comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source {
+    pub(crate) hash: u64,
+    /// No other goes by the same name.
+    pub(crate) is_certain: bool,
+}
+
 /// A stream: where it comes from, and its name.
-type Stream = (u64, bool);
+type Stream = (Source, bool);
 
 /// The incomplete lines of streams, each with what is known of its first part.
 #[derive(Debug)]
@@ -57,7 +66,7 @@ impl<T> Parts<T> {
     /// Takes a line, or a part of one. `first` says what is to be known of a first part.
     pub(crate) fn take(
         &mut self,
-        source: u64,
+        source: Source,
         line: &Prefixed<'_>,
         first: impl FnOnce() -> T,
     ) -> Joined {
@@ -68,35 +77,35 @@ impl<T> Parts<T> {
         if self.lines.contains_key(&stream) {
             return self.go_on(stream, line);
         }
-        if !line.is_part
-            || !may_begin(line.rest)
-            || self.lines.len() >= MOST_STREAMS
-            || self.bytes + line.rest.len() > MOST_BYTES
-        {
+        if !line.is_part || self.lines.len() >= MOST_STREAMS {
             return Joined::Alone;
         }
-        let text = line.rest.to_vec();
-        self.bytes += text.capacity();
-        let begun = Begun {
-            text: Some(text),
-            first: first(),
-        };
-        self.lines.insert(stream, begun);
-        Joined::Kept
+        let is_of_use = may_begin(line.rest) && self.bytes + line.rest.len() <= MOST_BYTES;
+        let text = is_of_use.then(|| line.rest.to_vec());
+        self.bytes += text.as_ref().map_or(0, Vec::capacity);
+        let first = first();
+        self.lines.insert(stream, Begun { text, first });
+        if is_of_use {
+            Joined::Kept
+        } else {
+            Joined::Alone
+        }
     }
 
     /// Takes a part of a line that has begun.
     fn go_on(&mut self, stream: Stream, line: &Prefixed<'_>) -> Joined {
         let is_other = line.rest.starts_with(BEGIN);
-        if is_other && !line.is_part {
+        let begun = self.lines.get_mut(&stream);
+        let text = begun.and_then(|begun| begun.text.take());
+        let had_text = text.is_some();
+        let (Source { is_certain, .. }, _) = stream;
+        if is_other && !line.is_part && (had_text || !is_certain) {
             // The whole line of another source that goes by the same name.
+            if let Some(begun) = self.lines.get_mut(&stream) {
+                begun.text = text;
+            }
             return Joined::Alone;
         }
-        let text = self
-            .lines
-            .get_mut(&stream)
-            .and_then(|begun| begun.text.take());
-        let had_text = text.is_some();
         let held = text.as_ref().map_or(0, Vec::capacity);
         self.bytes -= held;
         let text = text
@@ -114,8 +123,8 @@ impl<T> Parts<T> {
         if let Some(begun) = self.lines.get_mut(&stream) {
             begun.text = text;
         }
-        // Two lines have begun, and which of them the next part is of nobody knows.
-        if is_other {
+        // Two lines have begun, and the next part may be of either.
+        if is_other && had_text {
             Joined::Alone
         } else {
             Joined::Kept

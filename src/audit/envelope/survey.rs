@@ -1,4 +1,4 @@
-//! The members of an object by which it is told what it is, seen in one pass.
+//! The members of an object that say what it is, seen in one pass.
 
 use super::node::Node;
 

@@ -655,7 +655,7 @@ fn parts_of_a_line_are_put_together() {
     let line =
         |tag: &str, stream: &str, text: &str| format!("2026-11-25T10:00:00Z {stream} {tag} {text}");
     let mut take =
-        |source, text: &str| parts.take(source, &split(text.as_bytes()).unwrap(), || source);
+        |hash, text: &str| parts.take(certain(hash), &split(text.as_bytes()).unwrap(), || hash);
     assert_eq!(take(1, &line("P", "stdout", a)), Joined::Kept);
     assert_eq!(
         take(1, &line("P", "stderr", "no audit event")),
@@ -664,6 +664,8 @@ fn parts_of_a_line_are_put_together() {
     assert_eq!(take(2, &line("P", "stdout", a)), Joined::Kept);
     assert_eq!(take(1, &line("P", "stdout", b)), Joined::Kept);
     assert_eq!(take(2, &line("F", "stderr", "x")), Joined::Alone);
+    // The rest of a line of no use is passed over, whatever it looks like.
+    assert_eq!(take(1, &line("F", "stderr", &text)), Joined::Kept);
     assert_eq!(
         take(1, &line("F", "stdout", c)),
         Joined::Line(text.clone().into_bytes())
@@ -672,6 +674,36 @@ fn parts_of_a_line_are_put_together() {
     assert_eq!(rest, [(2, a.as_bytes().to_vec())]);
     assert!(parts.is_empty());
     assert_eq!(parts.given_up(), 0);
+}
+
+fn certain(hash: u64) -> Source {
+    Source {
+        hash,
+        is_certain: true,
+    }
+}
+
+/// The tail of a line of another log may begin as an event does: a stranger chooses what is in it and
+/// how long it is.
+#[test]
+fn the_tail_of_another_log_is_no_event() {
+    let forged = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","verb":"get"}"#;
+    for (is_certain, wanted) in [(true, Joined::Kept), (false, Joined::Alone)] {
+        let mut parts = Parts::default();
+        let source = Source {
+            hash: 1,
+            is_certain,
+        };
+        let mut take = |tag: &str, text: &str| {
+            let line = format!("2026-11-25T10:00:00Z stdout {tag} {text}");
+            parts.take(source, &split(line.as_bytes()).unwrap(), || ())
+        };
+        assert_eq!(take("P", "10.0.0.1 GET /xxxx agent="), Joined::Alone);
+        assert_eq!(take("P", forged), Joined::Kept);
+        assert_eq!(take("F", forged), wanted);
+        // The line has ended, where it is certain which.
+        assert_eq!(take("F", forged), Joined::Alone);
+    }
 }
 
 #[test]
@@ -707,7 +739,7 @@ fn a_part_is_never_put_to_another_line() {
         ("", &long, Joined::Kept, 1),
     ] {
         let mut parts = Parts::default();
-        let mut take = |text: &str| parts.take(1, &split(text.as_bytes()).unwrap(), || ());
+        let mut take = |text: &str| parts.take(certain(1), &split(text.as_bytes()).unwrap(), || ());
         assert_eq!(take(&line("P", a)), Joined::Kept);
         if !between.is_empty() {
             take(between);
