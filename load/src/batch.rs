@@ -22,7 +22,7 @@ const LIST: usize = 100;
 /// Requests without refused ones leave no state: the same are sent again and again.
 const DISTINCT: usize = 24;
 
-/// Requests of so many records, ready to be sent.
+/// Encoded requests, ready to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Messages {
     pub(crate) all: Vec<Bytes>,
@@ -32,7 +32,7 @@ pub(crate) struct Messages {
     pub(crate) plain: Bytes,
 }
 
-/// Makes requests of about so many records.
+/// Makes requests until they have at least `records` records together.
 pub(crate) fn messages(source: &mut Source, scenario: &Scenario, records: u64) -> Messages {
     let count = usize::try_from(records)
         .unwrap_or(usize::MAX)

@@ -139,7 +139,7 @@ impl Source {
         event
     }
 
-    /// Conditions of a pod that take about so many bytes.
+    /// Conditions of a pod, until they have at least this many bytes.
     fn conditions(&mut self, bytes: usize) -> Vec<Value> {
         const KINDS: [&str; 5] = [
             "PodReadyToStartContainers",

@@ -59,7 +59,7 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Sends requests over as many connections as the scenario has, at most so many records a second.
+/// Sends requests over the connections of the scenario, at most `rate` records a second.
 pub(crate) async fn measure(
     pid: u32,
     target: Target,

@@ -70,7 +70,7 @@ service:
 struct Row {
     name: &'static str,
     scenario: Scenario,
-    /// So many times the records of the others.
+    /// Its records, as a multiple of those of the others.
     times: u64,
 }
 

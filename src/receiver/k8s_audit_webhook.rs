@@ -35,6 +35,8 @@ use crate::{
 
 /// Where lists are posted to. The name of a cluster may follow.
 const PATHS: &str = "/, /audit and /audit/CLUSTER";
+const NO_LIST: &str = "the body is no EventList of audit.k8s.io/v1: point the audit webhook of an API server \
+     here, and send other logs over otlp";
 /// A list of at most this many bytes is read where it came in.
 const SHORT: usize = 256 * 1024;
 
@@ -235,13 +237,6 @@ async fn visit<V: Visitor + Send + 'static>(
     walk: Walk<V>,
     mut lease: Lease,
 ) -> Result<(Walk<V>, Lease), Rejection> {
-    if !is_list(&text) {
-        return Err(Rejection::Framing(
-            "the body is no EventList of audit.k8s.io/v1: point the audit webhook of an API server \
-             here, and send other logs over otlp"
-                .to_owned(),
-        ));
-    }
     // Once more as a record.
     lease.hold(text.len().saturating_mul(2))?;
     let is_short = text.len() <= SHORT;
@@ -252,6 +247,9 @@ async fn visit<V: Visitor + Send + 'static>(
     };
     let cluster = cluster.to_owned();
     let read = move || {
+        if !is_list(&text) {
+            return Err(Rejection::Framing(NO_LIST.to_owned()));
+        }
         let request = record_of(&text, &cluster);
         drop(text);
         Reading::new(Compression::Identity, walk, request.len(), lease)?
