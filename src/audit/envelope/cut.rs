@@ -4,14 +4,14 @@
 use memchr::{memchr2, memmem};
 
 use super::{super::json, glance, whole::trim};
-use crate::audit::fields::AuditField;
+use crate::audit::{event::Composite, fields::AuditField};
 
 /// Levels that are open at the cut.
 const MOST_LEVELS: usize = 256;
 /// A longer event that was cut inside an envelope is left out.
 const LONGEST: usize = 2 * 1024 * 1024;
 /// The mark of the API server for events that it has shortened itself, so rules and people know it.
-const MARK: &[u8] = br#""annotations":{"audit.k8s.io/truncated":"true"}"#;
+const MARK: &[u8] = br#","annotations":{"audit.k8s.io/truncated":"true""#;
 
 /// Each of these is in audit events alone.
 const CERTAIN: [&[u8]; 2] = [b"auditID", b"audit.k8s.io"];
@@ -47,21 +47,25 @@ pub(crate) fn salvage(text: &[u8]) -> Option<Vec<u8>> {
     if !place.is_cut() {
         return None;
     }
-    let has_annotations = memmem::find(text, b"\"annotations\"").is_some();
     let mut event = text.get(..place.complete).unwrap_or_default().to_vec();
     event.extend(place.levels_at_complete.iter().rev());
-    if !has_annotations {
-        event.pop();
-        event.push(b',');
-        event.extend_from_slice(MARK);
-        event.push(b'}');
-    }
     let read = json::one(&event, "").ok().flatten()?;
     let has = |field| read.field(field).value().is_some();
     let survives = read.has_user
         && read.sources().is_some()
         && has(AuditField::RequestUri)
         && has(AuditField::Code);
+    // Of two members with one key the last counts: its own annotations go with the mark.
+    let own = match read.parts.annotations {
+        Some(Composite::Json(own)) => own.trim_ascii().strip_prefix(b"{"),
+        _ => None,
+    };
+    let own = own.map_or(&b"}"[..], <[u8]>::trim_ascii_start);
+    let separator: &[u8] = if own == b"}" { b"" } else { b"," };
+    let mark = [MARK, separator, own].concat();
+    event.pop();
+    event.extend(mark);
+    event.push(b'}');
     survives.then_some(event)
 }
 

@@ -446,6 +446,26 @@ fn several(count: usize) -> Vec<Value> {
     (0..count).map(named).collect()
 }
 
+/// The mark is among the annotations of the event, whatever a client writes elsewhere and wherever
+/// the cut is.
+#[test]
+fn a_cut_event_is_marked_beside_its_own_annotations() {
+    let begin = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","requestURI":"/","verb":"get","user":{"username":"u"},"sourceIPs":["192.0.2.1"],"responseStatus":{"code":403}"#;
+    for (rest, own) in [
+        (r#","userAgent":"\"annotations\"","annot"#, None),
+        (r#","requestObject":{"annotations":{"x":"y"},"#, None),
+        (r#","annotations":{"#, None),
+        (r#","annotations":{"a/b":"c","d"#, Some("c")),
+    ] {
+        let salvaged = salvage(format!("{begin}{rest}").as_bytes()).unwrap();
+        // The last of duplicate keys counts here too.
+        let event: Value = serde_json::from_slice(&salvaged).unwrap();
+        let annotations = &event["annotations"];
+        assert_eq!(annotations["audit.k8s.io/truncated"], "true", "{rest}");
+        assert_eq!(annotations["a/b"].as_str(), own, "{rest}");
+    }
+}
+
 #[test]
 fn a_cut_envelope_has_all_its_whole_events() {
     let events = several(4);
